@@ -1,0 +1,3 @@
+//! CPU kernels, one folder an operation family.
+
+pub mod isa;
