@@ -1,3 +1,5 @@
 //! CPU kernels, one folder an operation family.
 
+pub mod activation;
 pub mod isa;
+pub mod math;
