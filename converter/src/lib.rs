@@ -1,1 +1,5 @@
-//! The offline converter.
+//! The offline converter: trained models in, one `model.pack` out.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod model;

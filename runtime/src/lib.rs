@@ -5,3 +5,5 @@
 #![deny(missing_docs)]
 
 pub mod graph;
+pub mod pack;
+pub mod weights;

@@ -1,0 +1,274 @@
+//! The header's content: everything about a pack but the bytes of its blobs. Stored as JSON.
+
+use crate::graph::{DType, Graph};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Index into [`Header::blobs`].
+pub type BlobId = u32;
+
+/// Everything a reader must know before it touches a weight.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Name, licence, origin, labels, pre-processing.
+    pub card: Card,
+    /// One graph a model; several for the subnets of a family.
+    pub graphs: Vec<Graph>,
+    /// Values stored as they are.
+    pub constants: Vec<Constant>,
+    /// Matrix operands.
+    pub tensors: Vec<Tensor>,
+    /// Where bytes lie.
+    pub blobs: Vec<Blob>,
+    /// Runs of blobs that are needed together, in file order.
+    pub sections: Vec<Section>,
+    /// The ladder, smallest first.
+    pub rungs: Vec<Rung>,
+    /// Inputs with the outputs that an independent engine or the source model's runtime gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Golden>,
+}
+
+/// The model card.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Name of the model.
+    pub name: String,
+    /// Free text: source file, hash, licence, converter version, the source model's own metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// Names of the classes of the first output's last axis.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// How a picture or a sound becomes an input, by input name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preprocess: BTreeMap<String, Preprocess>,
+}
+
+/// How an input is made from a picture or from sound.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Preprocess {
+    /// `x = (u8 - mean) / std`, one mean and std for all channels or one a channel.
+    Image {
+        /// `rgb`, `bgr` or `grey`.
+        colour: Colour,
+        /// `nchw` or `nhwc`: the order of the input's dimensions.
+        layout: ImageLayout,
+        /// Subtracted, in units of the u8 sample.
+        mean: Vec<f32>,
+        /// Divided by, in units of the u8 sample.
+        std: Vec<f32>,
+        /// Height and width to resize to when the input's own are free; the picture's own, rounded to `multiple`,
+        /// when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<[usize; 2]>,
+        /// A free height or width is rounded up to a multiple of this.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        multiple: Option<usize>,
+    },
+    /// Mono samples in [-1, 1] at a given rate.
+    Audio {
+        /// Samples a second.
+        sample_rate: u32,
+    },
+}
+
+/// Order of colour channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Colour {
+    Rgb,
+    Bgr,
+    Grey,
+}
+
+/// Order of a picture's dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum ImageLayout {
+    Nchw,
+    Nhwc,
+}
+
+/// A value stored as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constant {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape; empty for a scalar.
+    pub dims: Vec<usize>,
+    /// The elements.
+    pub data: ConstantData,
+}
+
+/// Where a constant's elements are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConstantData {
+    /// In the header, as hexadecimal digits of the little-endian bytes (shapes, scalars).
+    Hex(String),
+    /// In a blob.
+    Blob(BlobId),
+}
+
+/// A matrix operand `[n, k]`: alternative expressions of one matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tensor {
+    /// The name in the source model.
+    pub name: String,
+    /// Rows: output channels, padded rows of groups included.
+    pub n: usize,
+    /// Columns: the dimension that is summed over.
+    pub k: usize,
+    /// Alternatives; a rung names one and how much of it.
+    pub roots: Vec<Expr>,
+}
+
+/// A node or leaf of a weight expression; `kind` selects the implementation in `weights`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Expr {
+    /// `dense`, `planes`, `tiles`, `combine`, `view`...
+    pub kind: String,
+    /// Parameters of that kind.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// Operands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<Arg>,
+    /// The bytes of a leaf.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blobs: Vec<BlobId>,
+}
+
+/// An operand of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arg {
+    /// An expression of its own.
+    Expr(Box<Expr>),
+    /// A root of another tensor, which must have a smaller index: `(tensor, root)`.
+    Shared(u32, u32),
+}
+
+/// Bytes in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// First byte, from the start of the file; a multiple of 64.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// BLAKE3 of the bytes, its first 16 bytes.
+    #[serde(with = "super::hex128")]
+    pub hash: u128,
+}
+
+/// A run of blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// First byte, from the start of the file; a multiple of 4 KiB, of 64 KiB when the section has 1 MiB or more.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// How a rung holds activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acts {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 8-bit integers wherever a calibrated range allows it: an integer rung.
+    I8,
+}
+
+/// Which expression of a tensor a rung uses, and how many of its terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Take(
+    /// Index into [`Tensor::roots`].
+    pub u32,
+    /// Number of leading terms (planes, shells, levels).
+    pub u32,
+);
+
+/// One member of the family that the pack holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// Unique name, such as `w4.2-a8`.
+    pub id: String,
+    /// Index into [`Header::graphs`].
+    pub graph: u32,
+    /// How activations are held.
+    pub acts: Acts,
+    /// One entry a tensor; `None` where the rung's graph does not use it.
+    pub takes: Vec<Option<Take>>,
+    /// Position just past the last byte that the rung needs.
+    pub end: u64,
+    /// Bytes of weights and constants that the rung reads.
+    pub bytes: u64,
+    /// Measured quality, comparable between the rungs of one pack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Planned memory at the shapes of the golden inputs: bytes of arena, state and scratch with one thread.
+    #[serde(default)]
+    pub arena: u64,
+    /// The oldest runtime that can run it.
+    #[serde(default)]
+    pub min_runtime: u32,
+    /// Names of features that the runtime must know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
+}
+
+/// A measured quality.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// What was measured: `sqnr_db`, `top1_agreement`...
+    pub metric: String,
+    /// The value; greater is better.
+    pub value: f32,
+    /// On how many samples, and which: `32 held-out samples`, `4 samples of seeded noise`.
+    pub samples: String,
+}
+
+/// Inputs and expected outputs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Golden {
+    /// One entry an input, in order.
+    pub inputs: Vec<GoldenValue>,
+    /// One entry an output, in order.
+    pub outputs: Vec<GoldenValue>,
+    /// Which engine gave the outputs.
+    pub reference: String,
+}
+
+/// One array of golden data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoldenValue {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub dims: Vec<usize>,
+    /// Where the elements come from.
+    pub source: GoldenSource,
+}
+
+/// Where golden elements come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoldenSource {
+    /// Stored as they are.
+    Blob(BlobId),
+    /// Uniform in [lo, hi) by the counter-based generator, key = seed; integers are rounded down.
+    Uniform {
+        /// Key of the generator.
+        seed: u64,
+        /// Least value.
+        lo: f32,
+        /// Bound.
+        hi: f32,
+    },
+}
