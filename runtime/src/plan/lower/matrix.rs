@@ -1,0 +1,300 @@
+//! Convolutions and matrix products.
+
+use super::views::{spatial, spatial_result};
+use super::window::geometry;
+use super::{Results, broadcast_dims, one};
+use crate::graph::{Act, DType, Window};
+use crate::plan::build::{Builder, Call, Why};
+use crate::plan::fact::{Fact, Place};
+use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp};
+
+/// Bytes of activations that one worker gathers at a time: a row block that stays in a 512 KiB L2 beside the panels.
+pub(crate) const ROWS_BYTES: usize = 64 << 10;
+/// Bytes of decoded panels that one worker holds at a time.
+pub(crate) const PANELS_BYTES: usize = 128 << 10;
+
+/// The matrix of an operand: a weight of the pack, or panels packed from a computed value.
+fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Why> {
+    let padded = n.next_multiple_of(16);
+    match fact.dims[..] {
+        [rows, cols] if cols == k && (rows == n || (rows >= n && rows == padded)) => {}
+        _ => return Err(format!("a matrix of {:?}, expected [{n}, {k}]", fact.dims)),
+    }
+    if let Place::Weight(tensor) = fact.place {
+        return Ok(Matrix::Tensor(tensor));
+    }
+    let w = b.float(None, fact)?;
+    let panels = b.result(DType::F32, &[n.div_ceil(16), k, 16])?;
+    b.emit(StepOp::PackPanels { n, k }, &[Some(&w)], &[&panels])?;
+    Ok(Matrix::Panels(b.operand(&panels)?))
+}
+
+/// Scale, bias and residual as the kernels take them, with their shapes proved.
+struct Extras {
+    scale: Option<Fact>,
+    bias: Option<Fact>,
+    residual: Option<Fact>,
+}
+
+fn extras(b: &mut Builder, call: &Call, n: usize, out: &[usize], integer: bool) -> Result<Extras, Why> {
+    let vector = |b: &mut Builder, i: usize, what: &str| -> Result<Option<Fact>, Why> {
+        let Some(fact) = call.optional(i).cloned() else { return Ok(None) };
+        if fact.elements() != n {
+            return Err(format!("{what} of shape {:?} for {n} channels", fact.dims));
+        }
+        b.float(call.value(i), &fact).map(Some)
+    };
+    let scale = vector(b, 2, "scale")?;
+    let bias = vector(b, 3, "bias")?;
+    let residual = match call.optional(4).cloned() {
+        None => None,
+        Some(fact) if fact.dims != out => {
+            return Err(format!("a residual of shape {:?} for a result of {out:?}", fact.dims));
+        }
+        Some(fact) if integer && fact.quant.is_some() => Some(fact),
+        Some(fact) => Some(b.float(call.value(4), &fact)?),
+    };
+    Ok(Extras { scale, bias, residual })
+}
+
+/// The weight of operand 1 has integer codes in this rung.
+fn has_codes(b: &Builder, call: &Call) -> bool {
+    match call.optional(1).map(|f| &f.place) {
+        Some(Place::Weight(tensor)) => b.model.code_form(b.rung, *tensor).is_some(),
+        _ => false,
+    }
+}
+
+/// x as i8 when the product can run on integers, else as f32; and whether it is i8.
+fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
+    let x = call.input(0)?;
+    if has_codes(b, call)
+        && let Some(x) = b.integer(call.value(0), x)?
+    {
+        return Ok((x, true));
+    }
+    Ok((b.float(call.value(0), x)?, false))
+}
+
+fn product_result(b: &mut Builder, call: &Call, dims: &[usize], integer: bool) -> Result<Fact, Why> {
+    match b.result_quant(call.result(0)).filter(|_| integer) {
+        Some(quant) => b.result_i8(quant, dims),
+        None => b.result(DType::F32, dims),
+    }
+}
+
+/// Scratch of one worker for a product with `k` columns: gathered rows (unless they are used in place), their
+/// sums in integer mode, and decoded panels.
+fn scratch(b: &Builder, matrix: &Matrix, k: usize, gathers: bool, integer: bool) -> usize {
+    let rows = crate::cpu::product::row_block(k, integer);
+    let element = if integer { 1 } else { 4 };
+    let gathered = if gathers { (rows * k * element).next_multiple_of(64) } else { 0 };
+    let panels = match matrix {
+        Matrix::Tensor(tensor) => b.model.panel_scratch(b.rung, *tensor, integer),
+        Matrix::Panels(_) => 0,
+    };
+    gathered + panels
+}
+
+#[allow(clippy::too_many_arguments)] // the attributes of one graph operation
+pub(super) fn conv(
+    b: &mut Builder,
+    call: &Call,
+    window: Window,
+    groups: usize,
+    oc: usize,
+    act: Act,
+    after: bool,
+) -> Results {
+    let [batch, _, _, ic] = spatial(&call.input(0)?.dims)?;
+    if groups == 0 || ic % groups != 0 || oc % groups != 0 {
+        return Err(format!("{groups} groups of {ic} input and {oc} output channels"));
+    }
+    let geometry = geometry(&call.input(0)?.dims, &window, oc, groups, false)?;
+    let dims = spatial_result(&call.input(0)?.dims, batch, geometry.oh, geometry.ow, oc);
+    let depthwise = groups > 1 && groups == ic && groups == oc;
+    let k = window.kernel[0] * window.kernel[1] * (ic / groups);
+    let n = if depthwise || groups == 1 { oc } else { groups * (oc / groups).next_multiple_of(16) };
+    let w = call.input(1)?.clone();
+    let weights = matrix(b, &w, n, k)?;
+    let (x, integer) = activations(b, call)?;
+    let extra = extras(b, call, oc, &dims, integer)?;
+    let out = product_result(b, call, &dims, integer)?;
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
+    let pointwise = window.kernel == [1, 1]
+        && window.stride == [1, 1]
+        && groups == 1
+        && geometry.pad_top == 0
+        && geometry.pad_left == 0
+        && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
+    let op = if depthwise {
+        StepOp::Depthwise { geometry, finish }
+    } else if pointwise {
+        StepOp::Gemm { m: batch * geometry.oh * geometry.ow, n: oc, k, finish }
+    } else {
+        StepOp::Conv { geometry, finish }
+    };
+    let bytes = if depthwise {
+        crate::cpu::depthwise::scratch(k, integer)
+    } else {
+        scratch(b, &weights, k, !pointwise, integer) + sums_scratch(b, &weights, k, integer)
+    };
+    let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
+    b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
+    one(out)
+}
+
+/// Row sums of a block of i8 rows, one a group of the weight.
+fn sums_scratch(b: &Builder, matrix: &Matrix, k: usize, integer: bool) -> usize {
+    match matrix {
+        Matrix::Tensor(tensor) if integer => {
+            let group = b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group);
+            crate::cpu::product::row_block(k, true) * k.div_ceil(group.max(1)) * 4
+        }
+        _ => 0,
+    }
+}
+
+pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bool) -> Results {
+    let x = call.input(0)?;
+    let k = *x.dims.last().ok_or("a matrix product with a scalar")?;
+    let m = x.dims[..x.rank() - 1].iter().product();
+    let mut dims = x.dims.clone();
+    dims[x.rank() - 1] = n;
+    let w = call.input(1)?.clone();
+    let weights = matrix(b, &w, n, k)?;
+    let (x, integer) = activations(b, call)?;
+    let extra = extras(b, call, n, &dims, integer)?;
+    let out = product_result(b, call, &dims, integer)?;
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
+    let bytes = scratch(b, &weights, k, false, integer) + sums_scratch(b, &weights, k, integer);
+    let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
+    b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[&out], vec![weights], bytes)?;
+    one(out)
+}
+
+pub(super) fn conv_transpose(
+    b: &mut Builder,
+    call: &Call,
+    window: Window,
+    output_pads: [usize; 2],
+    oc: usize,
+    act: Act,
+) -> Results {
+    let x = b.float(call.value(0), call.input(0)?)?;
+    let [batch, ih, iw, ic] = spatial(&x.dims)?;
+    let mut out = [0; 2];
+    let mut pad = [0; 2];
+    for d in 0..2 {
+        let size = [ih, iw][d];
+        let span = (window.kernel[d].max(1) - 1) * window.dilation[d] + 1;
+        let full = size.saturating_sub(1) * window.stride[d] + span + output_pads[d];
+        let (before, after) = match window.pads {
+            crate::graph::Pads::Explicit(pads) => (pads[d], pads[d + 2]),
+            same => {
+                // The result has size * stride elements; what is too much is cut as ONNX has it.
+                let total = full.saturating_sub(size * window.stride[d]);
+                let half = total / 2;
+                if same == crate::graph::Pads::SameUpper { (half, total - half) } else { (total - half, half) }
+            }
+        };
+        out[d] = full
+            .checked_sub(before + after)
+            .ok_or_else(|| format!("padding {before} and {after} is beyond the {full} elements of the result"))?;
+        pad[d] = before;
+    }
+    let k = ic;
+    let n = window.kernel[0] * window.kernel[1] * oc;
+    let w = call.input(1)?.clone();
+    let weights = matrix(b, &w, n, k)?;
+    let bias = match call.optional(2).cloned() {
+        Some(fact) if fact.elements() != oc => {
+            return Err(format!("bias of shape {:?} for {oc} channels", fact.dims));
+        }
+        Some(fact) => Some(b.float(call.value(2), &fact)?),
+        None => None,
+    };
+    let dims = spatial_result(&x.dims, batch, out[0], out[1], oc);
+    let result = b.result(DType::F32, &dims)?;
+    let geometry = ConvGeometry {
+        batch,
+        ih,
+        iw,
+        ic,
+        oh: out[0],
+        ow: out[1],
+        oc,
+        kernel: window.kernel,
+        stride: window.stride,
+        dilation: window.dilation,
+        pad_top: pad[0],
+        pad_left: pad[1],
+        groups: 1,
+    };
+    let bytes = scratch(b, &weights, k, false, false) + crate::cpu::transposed::scratch(&geometry);
+    let finish = Finish { act, act_before_residual: false };
+    b.emit_full(
+        StepOp::ConvTranspose { geometry, finish },
+        &[Some(&x), bias.as_ref()],
+        &[&result],
+        vec![weights],
+        bytes,
+    )?;
+    one(result)
+}
+
+pub(super) fn matmul(b: &mut Builder, call: &Call, trans_a: bool, trans_b: bool, alpha: f32) -> Results {
+    let a = call.input(0)?.clone();
+    let mut rhs = call.input(1)?.clone();
+    let vector_a = a.rank() == 1;
+    let vector_b = rhs.rank() == 1;
+    if a.rank() == 0 || rhs.rank() == 0 {
+        return Err("a matrix product with a scalar".into());
+    }
+    let a = if vector_a { a.reshaped(vec![1, a.dims[0]]) } else { a };
+    if vector_b {
+        rhs = rhs.reshaped(vec![rhs.dims[0], 1]);
+    }
+    let (ra, rb) = (a.rank(), rhs.rank());
+    let (m, ka) = if trans_a { (a.dims[ra - 1], a.dims[ra - 2]) } else { (a.dims[ra - 2], a.dims[ra - 1]) };
+    let (kb, n) = if trans_b { (rhs.dims[rb - 1], rhs.dims[rb - 2]) } else { (rhs.dims[rb - 2], rhs.dims[rb - 1]) };
+    if ka != kb {
+        return Err(format!("shapes {:?} and {:?}: {ka} columns against {kb} rows", a.dims, rhs.dims));
+    }
+    let batch = broadcast_dims(&[&a.dims[..ra - 2], &rhs.dims[..rb - 2]])?;
+    let pairs = batch_pairs(&batch, &a.dims[..ra - 2], &rhs.dims[..rb - 2])?;
+    let mut dims = batch;
+    if !vector_a {
+        dims.push(m);
+    }
+    if !vector_b {
+        dims.push(n);
+    }
+    let (x, y) = (b.float(call.value(0), &a)?, b.float(call.value(1), &rhs)?);
+    let out = b.result(DType::F32, &dims)?;
+    let shape = MatMulShape { m, n, k: ka, trans_a, trans_b, alpha, pairs };
+    let bytes = crate::cpu::matmul::scratch(&shape);
+    b.emit_full(StepOp::MatMul(shape), &[Some(&x), Some(&y)], &[&out], Vec::new(), bytes)?;
+    one(out)
+}
+
+/// For each product of the broadcast batch, the index of its left and of its right matrix.
+fn batch_pairs(batch: &[usize], a: &[usize], b: &[usize]) -> Result<Vec<(u32, u32)>, Why> {
+    let total = batch.iter().product::<usize>();
+    if total > 1 << 20 {
+        return Err(format!("{total} matrix products in one operation"));
+    }
+    let index = |shape: &[usize], mut flat: usize| {
+        let (mut offset, mut stride) = (0, 1);
+        for (i, d) in batch.iter().enumerate().rev() {
+            let at = flat % d;
+            flat /= d;
+            if let Some(s) = i.checked_sub(batch.len() - shape.len()).map(|j| shape[j]) {
+                offset += if s == 1 { 0 } else { at * stride };
+                stride *= s;
+            }
+        }
+        offset as u32
+    };
+    Ok((0..total).map(|i| (index(a, i), index(b, i))).collect())
+}

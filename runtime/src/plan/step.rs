@@ -1,0 +1,245 @@
+//! What a plan is made of: operations with every shape and attribute resolved, ready for a backend.
+
+use super::fact::{Operand, Quant};
+use crate::graph::{
+    Act, BinaryOp, DType, Direction, PadMode, PoolKind, ReduceOp, RnnActivation, ScatterReduction, TensorId, UnaryOp,
+};
+use edge_kernels::cpu::elementwise::Broadcast;
+use edge_kernels::cpu::movement::{self, CopyPlan, PadPlan};
+use edge_kernels::cpu::resize::AxisTable;
+
+/// One kernel call.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Index into [`super::Plan::names`].
+    pub name: u32,
+    /// What is computed.
+    pub op: StepOp,
+    /// Operands in the order of the graph operation; `None` where one is left out.
+    pub inputs: Vec<Option<Operand>>,
+    /// Results.
+    pub outputs: Vec<Operand>,
+    /// Matrix operands.
+    pub weights: Vec<Matrix>,
+    /// Memory of the step alone: `scratch.buffer` holds `scratch_each` bytes for every worker.
+    pub scratch: Option<Operand>,
+    /// Bytes of scratch for one worker.
+    pub scratch_each: usize,
+}
+
+/// Where a matrix operand comes from.
+#[derive(Clone, Debug)]
+pub enum Matrix {
+    /// A weight of the pack.
+    Tensor(TensorId),
+    /// Panels `[ceil(n / 16)][k][16]` computed by an earlier step.
+    Panels(Operand),
+}
+
+/// A convolution with its sizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // i: input, o: output; h: height, w: width, c: channels
+pub struct ConvGeometry {
+    pub batch: usize,
+    pub ih: usize,
+    pub iw: usize,
+    pub ic: usize,
+    pub oh: usize,
+    pub ow: usize,
+    pub oc: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    pub pad_top: usize,
+    pub pad_left: usize,
+    pub groups: usize,
+}
+
+/// What follows a product: see `edge_kernels`' epilogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Finish {
+    /// The activation function.
+    pub act: Act,
+    /// Whether the residual is added before (false) or after the function.
+    pub act_before_residual: bool,
+}
+
+/// A batched product of two computed matrices.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct MatMulShape {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub trans_a: bool,
+    pub trans_b: bool,
+    pub alpha: f32,
+    /// For each product, the index of the matrix of a and of b.
+    pub pairs: Vec<(u32, u32)>,
+}
+
+/// The sizes of a recurrent layer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct RnnShape {
+    pub steps: usize,
+    pub batch: usize,
+    pub input: usize,
+    pub hidden: usize,
+    pub direction: Direction,
+    pub activations: Vec<RnnActivation>,
+    pub clip: Option<f32>,
+    /// LSTM: input and forget gates are coupled. GRU: linear_before_reset.
+    pub flag: bool,
+}
+
+/// Sizes of an operation along one axis: `[outer, n, inner]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct AxisShape {
+    pub outer: usize,
+    pub n: usize,
+    pub inner: usize,
+}
+
+/// A resolved operation. Operand order is the graph operation's, matrices apart.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum StepOp {
+    /// f32 to i8.
+    Quantize(Quant),
+    /// i8 to f32.
+    Dequantize(Quant),
+    /// i8 through a table: a unary function, or another scale.
+    Table(Box<[i8; 256]>),
+    /// x [m, k], scale?, bias?, residual?
+    Gemm { m: usize, n: usize, k: usize, finish: Finish },
+    /// x, scale?, bias?, residual?
+    Conv { geometry: ConvGeometry, finish: Finish },
+    /// x, scale?, bias?, residual?
+    Depthwise { geometry: ConvGeometry, finish: Finish },
+    /// x, bias?
+    ConvTranspose { geometry: ConvGeometry, finish: Finish },
+    /// w [n, k] to panels
+    PackPanels { n: usize, k: usize },
+    /// a, b
+    MatMul(MatMulShape),
+    /// x
+    Pool { kind: PoolKind, geometry: ConvGeometry },
+    /// x
+    ResizeAxis { shape: AxisShape, table: AxisTable },
+    /// x
+    Unary(UnaryOp),
+    /// a, b
+    Binary { op: BinaryOp, broadcast: Broadcast<2> },
+    /// condition, a, b
+    Where { broadcast: Broadcast<3> },
+    /// x
+    Cast,
+    /// x
+    Reduce { kind: ReduceOp, shape: AxisShape },
+    /// x
+    ArgReduce { max: bool, last: bool, shape: AxisShape },
+    /// x
+    Softmax { log: bool, shape: AxisShape },
+    /// x, scale?, bias?
+    LayerNorm { epsilon: f32, rows: usize, cols: usize },
+    /// x, scale?
+    RmsNorm { epsilon: f32, rows: usize, cols: usize },
+    /// x, scale?, bias?
+    GroupNorm { epsilon: f32, batch: usize, pixels: usize, channels: usize, groups: usize },
+    /// x
+    Lrn { size: usize, alpha: f32, beta: f32, bias: f32 },
+    /// x; elements of the output that the copy does not reach are left as they are
+    Copy { plan: CopyPlan },
+    /// no operand: every element of the output is this value's bytes
+    Fill { value: [u8; 8] },
+    /// x
+    PadMap { plan: PadPlan },
+    /// data, indices
+    Gather { shape: AxisShape },
+    /// indices; rows of the matrix
+    GatherRows { row: usize },
+    /// data, indices
+    GatherElements { axis: usize },
+    /// data, indices
+    GatherNd { batch_dims: usize },
+    /// data (already copied to the output), indices, updates
+    ScatterElements { axis: usize, reduction: ScatterReduction },
+    /// data (already copied to the output), indices, updates
+    ScatterNd { reduction: ScatterReduction },
+    /// x
+    TopK { shape: AxisShape, k: usize, largest: bool },
+    /// x
+    CumSum { shape: AxisShape, exclusive: bool, reverse: bool },
+    /// indices, values
+    OneHot { shape: AxisShape },
+    /// x
+    Trilu { upper: bool, k: i64 },
+    /// x, bias?, h0?, c0?; matrices w0, r0, w1?, r1?
+    Lstm(RnnShape),
+    /// x, bias?, h0?; matrices w0, r0, w1?, r1?
+    Gru(RnnShape),
+}
+
+impl StepOp {
+    /// The name in listings and profiles.
+    pub fn name(&self) -> &'static str {
+        match self {
+            StepOp::Quantize(_) => "quantize",
+            StepOp::Dequantize(_) => "dequantize",
+            StepOp::Table(_) => "table",
+            StepOp::Gemm { .. } => "gemm",
+            StepOp::Conv { .. } => "conv",
+            StepOp::Depthwise { .. } => "depthwise",
+            StepOp::ConvTranspose { .. } => "conv_transpose",
+            StepOp::PackPanels { .. } => "pack_panels",
+            StepOp::MatMul(_) => "matmul",
+            StepOp::Pool { .. } => "pool",
+            StepOp::ResizeAxis { .. } => "resize",
+            StepOp::Unary(_) => "unary",
+            StepOp::Binary { .. } => "binary",
+            StepOp::Where { .. } => "where",
+            StepOp::Cast => "cast",
+            StepOp::Reduce { .. } => "reduce",
+            StepOp::ArgReduce { .. } => "arg_reduce",
+            StepOp::Softmax { .. } => "softmax",
+            StepOp::LayerNorm { .. } => "layer_norm",
+            StepOp::RmsNorm { .. } => "rms_norm",
+            StepOp::GroupNorm { .. } => "group_norm",
+            StepOp::Lrn { .. } => "lrn",
+            StepOp::Copy { .. } => "copy",
+            StepOp::Fill { .. } => "fill",
+            StepOp::PadMap { .. } => "pad",
+            StepOp::Gather { .. } => "gather",
+            StepOp::GatherRows { .. } => "gather_rows",
+            StepOp::GatherElements { .. } => "gather_elements",
+            StepOp::GatherNd { .. } => "gather_nd",
+            StepOp::ScatterElements { .. } => "scatter_elements",
+            StepOp::ScatterNd { .. } => "scatter_nd",
+            StepOp::TopK { .. } => "top_k",
+            StepOp::CumSum { .. } => "cum_sum",
+            StepOp::OneHot { .. } => "one_hot",
+            StepOp::Trilu { .. } => "trilu",
+            StepOp::Lstm(_) => "lstm",
+            StepOp::Gru(_) => "gru",
+        }
+    }
+}
+
+/// Bytes of one element as a fill pattern.
+pub(super) fn fill_value(dtype: DType, bytes: &[u8]) -> [u8; 8] {
+    let mut value = [0; 8];
+    let len = dtype.bytes();
+    value[..len].copy_from_slice(&bytes[..len]);
+    value
+}
+
+/// The kernels' name of a padding mode; constant padding is a fill and a copy.
+pub(super) fn pad_mode(mode: PadMode) -> movement::PadMode {
+    match mode {
+        PadMode::Reflect => movement::PadMode::Reflect,
+        PadMode::Edge | PadMode::Constant => movement::PadMode::Edge,
+        PadMode::Wrap => movement::PadMode::Wrap,
+    }
+}
