@@ -1,1 +1,3 @@
 //! The edge runtime.
+
+pub mod device;
