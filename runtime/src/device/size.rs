@@ -111,14 +111,16 @@ impl fmt::Display for ByteSize {
         let exact = UNITS.iter().filter_map(|(name, scale)| {
             let hundredths = u128::from(bytes) * 100;
             let scale = u128::from(*scale);
-            (hundredths >= scale * 100 && hundredths % scale == 0)
+            // From 10,000 units on a larger unit is easier to read, even rounded.
+            ((100..1_000_000).contains(&(hundredths / scale)) && hundredths % scale == 0)
                 .then(|| format!("{} {name}", decimals(hundredths / scale)))
         });
         let form = exact.min_by_key(String::len).unwrap_or_else(|| {
             let (name, scale) =
                 UNITS.iter().rev().find(|(n, s)| *s <= bytes && !n.contains('i')).unwrap_or(&UNITS[0]);
-            let hundredths = (u128::from(bytes) * 100 + u128::from(scale / 2)) / u128::from(*scale);
-            format!("~{} {name}", decimals(hundredths))
+            let (hundredths, scale) = (u128::from(bytes) * 100, u128::from(*scale));
+            let rounded = if hundredths % scale == 0 { "" } else { "~" };
+            format!("{rounded}{} {name}", decimals((hundredths + scale / 2) / scale))
         });
         write!(f, "{form} ({} bytes)", grouped(bytes))
     }
@@ -219,6 +221,8 @@ mod tests {
             (512_000_000, "512 MB (512,000,000 bytes)"),
             (512 << 20, "512 MiB (536,870,912 bytes)"),
             (1_500_000_000, "1.5 GB (1,500,000,000 bytes)"),
+            (24_882_929_664, "~24.88 GB (24,882,929,664 bytes)"),
+            (20_000_000_000_000_000, "20000 TB (20,000,000,000,000,000 bytes)"),
             (123_456_789, "~123.46 MB (123,456,789 bytes)"),
             (u64::MAX, "~18446744.07 TB (18,446,744,073,709,551,615 bytes)"),
         ] {
