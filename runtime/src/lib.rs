@@ -4,6 +4,10 @@
 //! it once and runs it without allocating.
 #![deny(missing_docs)]
 
+pub mod device;
 pub mod graph;
 pub mod pack;
 pub mod weights;
+//! The edge runtime.
+
+pub mod device;
