@@ -1,0 +1,258 @@
+//! What happens to an accumulator before it is stored: one definition for every matrix kernel and every ISA.
+//!
+//! ```text
+//! y = fma(acc, scale[n], bias[n])            an absent scale is 1, an absent bias is -0 (which changes nothing)
+//! y = act(y + residual[m][n])                or act(y) + residual[m][n], see [`ResidualOrder`]
+//! f32 output: y
+//! i8 output:  saturate(round_ties_even(y * inv_scale) + zero_point)
+//! ```
+//! It is plain Rust on rows of 16 channels, inlined into each ISA's code and vectorised there, so the bits
+//! cannot differ between ISAs.
+
+use super::super::activation::Activation;
+use super::rows::Rows;
+use crate::MatMut;
+
+/// Channels of one weight panel.
+pub const PANEL: usize = 16;
+
+/// What the accumulator is multiplied by.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Scale<'a> {
+    /// Nothing.
+    #[default]
+    One,
+    /// The same for every column: the scale of quantized activations.
+    Uniform(f32),
+    /// One a column: `[N]`.
+    PerColumn(&'a [f32]),
+}
+
+/// A matrix added to the result.
+#[derive(Clone, Copy, Debug)]
+pub enum Addend<'a> {
+    /// `M x N` floats.
+    F32(Rows<'a, f32>),
+    /// `M x N` codes that stand for `(code - zero_point) * scale`.
+    I8 {
+        /// Codes.
+        rows: Rows<'a, i8>,
+        /// Scale of a code step.
+        scale: f32,
+        /// Code of zero.
+        zero_point: i32,
+    },
+}
+
+/// Whether the residual is added before or after the activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResidualOrder {
+    /// `act(y + residual)`
+    BeforeActivation,
+    /// `act(y) + residual`
+    AfterActivation,
+}
+
+/// The steps from accumulator to result, see the module's formula.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Multiplies the accumulator.
+    pub scale: Scale<'a>,
+    /// `[N]`, added with the scale in one rounding.
+    pub bias: Option<&'a [f32]>,
+    /// `M x N`, and where it is added.
+    pub residual: Option<(Addend<'a>, ResidualOrder)>,
+    /// Applied last, or before the residual.
+    pub act: Activation,
+}
+
+/// Where results go.
+pub enum Output<'a> {
+    /// `M x N` floats.
+    F32(MatMut<'a, f32>),
+    /// `M x N` codes that stand for `(code - zero_point) / inv_scale`. NaN becomes -128.
+    I8 {
+        /// Codes.
+        out: MatMut<'a, i8>,
+        /// 1 / (scale of a code step).
+        inv_scale: f32,
+        /// Code of zero.
+        zero_point: i32,
+    },
+}
+
+impl<'a> From<MatMut<'a, f32>> for Output<'a> {
+    fn from(out: MatMut<'a, f32>) -> Self {
+        Output::F32(out)
+    }
+}
+
+impl Output<'_> {
+    /// Number of rows (M).
+    pub fn rows(&self) -> usize {
+        match self {
+            Output::F32(out) => out.rows(),
+            Output::I8 { out, .. } => out.rows(),
+        }
+    }
+
+    /// Number of columns (N).
+    pub fn cols(&self) -> usize {
+        match self {
+            Output::F32(out) => out.cols(),
+            Output::I8 { out, .. } => out.cols(),
+        }
+    }
+}
+
+/// Scale and bias of one panel's columns.
+pub(in crate::cpu) struct Columns {
+    start: usize,
+    valid: usize,
+    scale: [f32; PANEL],
+    bias: [f32; PANEL],
+}
+
+impl Epilogue<'_> {
+    /// Panics unless every operand fits an `m x n` result.
+    pub(in crate::cpu) fn check(&self, name: &str, m: usize, n: usize) {
+        if let Scale::PerColumn(scale) = self.scale {
+            assert_eq!(scale.len(), n, "{name}: scales (left) for N (right) columns");
+        }
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), n, "{name}: biases (left) for N (right) columns");
+        }
+        if let Some((addend, _)) = self.residual {
+            let shape = match addend {
+                Addend::F32(rows) => (rows.rows(), rows.cols()),
+                Addend::I8 { rows, .. } => (rows.rows(), rows.cols()),
+            };
+            assert_eq!(shape, (m, n), "{name}: residual (left) for a result (right)");
+        }
+    }
+
+    /// Loads what belongs to columns `[start, start + 16)` of `n`.
+    #[inline(always)]
+    pub(in crate::cpu) fn columns(&self, start: usize, n: usize) -> Columns {
+        let valid = PANEL.min(n - start);
+        let mut columns = Columns { start, valid, scale: [1.0; PANEL], bias: [-0.0; PANEL] };
+        match self.scale {
+            Scale::One => {}
+            Scale::Uniform(scale) => columns.scale = [scale; PANEL],
+            Scale::PerColumn(scale) => columns.scale[..valid].copy_from_slice(&scale[start..start + valid]),
+        }
+        if let Some(bias) = self.bias {
+            columns.bias[..valid].copy_from_slice(&bias[start..start + valid]);
+        }
+        columns
+    }
+
+    /// Turns the accumulators of row `m` into results and stores those of valid columns.
+    #[inline(always)]
+    pub(in crate::cpu) fn finish(
+        &self,
+        out: &mut Output<'_>,
+        m: usize,
+        columns: &Columns,
+        acc: &[f32; PANEL],
+    ) {
+        let mut y = [0.0; PANEL];
+        for lane in 0..PANEL {
+            y[lane] = acc[lane].mul_add(columns.scale[lane], columns.bias[lane]);
+        }
+        match &self.residual {
+            None => activate(self.act, &mut y),
+            Some((addend, ResidualOrder::BeforeActivation)) => {
+                addend.add(m, columns, &mut y);
+                activate(self.act, &mut y);
+            }
+            Some((addend, ResidualOrder::AfterActivation)) => {
+                activate(self.act, &mut y);
+                addend.add(m, columns, &mut y);
+            }
+        }
+        match out {
+            Output::F32(out) => store(&y, &mut out.row(m)[columns.start..][..columns.valid]),
+            Output::I8 { out, inv_scale, zero_point } => {
+                let codes = quantize(&y, *inv_scale, *zero_point);
+                store(&codes, &mut out.row(m)[columns.start..][..columns.valid]);
+            }
+        }
+    }
+}
+
+impl Addend<'_> {
+    #[inline(always)]
+    fn add(&self, m: usize, columns: &Columns, y: &mut [f32; PANEL]) {
+        match self {
+            Addend::F32(rows) => {
+                let x = load(&rows.row(m)[columns.start..][..columns.valid]);
+                for lane in 0..PANEL {
+                    y[lane] += x[lane];
+                }
+            }
+            Addend::I8 { rows, scale, zero_point } => {
+                let x = load(&rows.row(m)[columns.start..][..columns.valid]);
+                for lane in 0..PANEL {
+                    y[lane] = ((i32::from(x[lane]) - zero_point) as f32).mul_add(*scale, y[lane]);
+                }
+            }
+        }
+    }
+}
+
+/// The first up to 16 elements; a whole panel takes the path without a loop.
+#[inline(always)]
+fn load<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
+    let mut lanes = [T::default(); PANEL];
+    match from.first_chunk::<PANEL>() {
+        Some(whole) => lanes = *whole,
+        None => lanes[..from.len()].copy_from_slice(from),
+    }
+    lanes
+}
+
+#[inline(always)]
+fn store<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
+    match to.first_chunk_mut::<PANEL>() {
+        Some(whole) => *whole = *lanes,
+        None => to.copy_from_slice(&lanes[..to.len()]),
+    }
+}
+
+#[inline(always)]
+fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
+    let mut codes = [0; PANEL];
+    for lane in 0..PANEL {
+        // The sum is exact below 2^23; above, it saturates anyway.
+        let q = (y[lane] * inv_scale).round_ties_even() + zero_point as f32;
+        let q = if q > -128.0 { q } else { -128.0 };
+        let q = if q < 127.0 { q } else { 127.0 };
+        codes[lane] = q as i32 as i8;
+    }
+    codes
+}
+
+/// [`Activation::apply`] on a row. The choice is made outside the loop so that each loop is vectorised.
+#[inline(always)]
+fn activate(act: Activation, y: &mut [f32; PANEL]) {
+    #[inline(always)]
+    fn each(y: &mut [f32; PANEL], act: Activation) {
+        for y in y {
+            *y = act.apply(*y);
+        }
+    }
+    match act {
+        Activation::None => {}
+        Activation::Relu => each(y, Activation::Relu),
+        Activation::Clip { lo, hi } => each(y, Activation::Clip { lo, hi }),
+        Activation::LeakyRelu { alpha } => each(y, Activation::LeakyRelu { alpha }),
+        Activation::HardSigmoid { alpha, beta } => each(y, Activation::HardSigmoid { alpha, beta }),
+        Activation::HardSwish => each(y, Activation::HardSwish),
+        Activation::Sigmoid => each(y, Activation::Sigmoid),
+        Activation::Silu => each(y, Activation::Silu),
+        Activation::Tanh => each(y, Activation::Tanh),
+        Activation::Gelu => each(y, Activation::Gelu),
+        Activation::GeluTanh => each(y, Activation::GeluTanh),
+    }
+}
