@@ -10,13 +10,13 @@ fn run(task: &mut Task<'_>) {
         let panel = &task.panels[start * k..][..k * PANEL];
         let columns = task.epilogue.columns(start, n);
         for row in 0..m {
-            let mut acc = [0.0f32; PANEL];
+            let mut acc = [[0.0f32; PANEL]];
             for (&a, b) in task.a.row(row).iter().zip(panel.as_chunks::<PANEL>().0) {
                 for lane in 0..PANEL {
-                    acc[lane] = a.mul_add(b[lane], acc[lane]);
+                    acc[0][lane] = a.mul_add(b[lane], acc[0][lane]);
                 }
             }
-            task.epilogue.finish(&mut task.out, row, &columns, &acc);
+            task.epilogue.finish(&mut task.out, row, &columns, &mut acc);
         }
     }
 }
