@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod gemm_f32;
+pub mod gemm_i8;
 pub mod im2col;
 pub mod isa;
 pub mod math;

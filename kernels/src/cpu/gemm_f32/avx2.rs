@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
-use super::{Isa, PANEL, Task, Variant};
+use super::{Epilogue, Isa, Output, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx2", isa: Isa::Avx2, run };
 
@@ -65,7 +65,9 @@ fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize
             *a = task.a.row(row + r);
         }
         multiply::<ROWS, PANELS>(a, run, k, &mut tile);
-        finish(task, &mut tile[..ROWS * PANELS], row, panel, ROWS);
+        for (p, tile) in tile.chunks_exact_mut(ROWS).take(PANELS).enumerate() {
+            finish(task.epilogue, &mut task.out, row, (panel + p) * PANEL, tile);
+        }
     }
 }
 
@@ -136,13 +138,17 @@ fn multiply<const ROWS: usize, const PANELS: usize>(
 /// 4 streams keeps both L2 (82 GB/s) and memory (30 GB/s) busy; 4 KiB ahead took L2 down to 55.
 const AHEAD: usize = 256;
 
-/// Epilogue of a tile. One copy for all tile shapes: the activations are large when inlined.
+/// Epilogue of rows `row, row + 1, ...` and the 16 columns from `start`. One copy for all tile shapes and all
+/// matrix kernels: the activations are large when inlined.
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
-fn finish(task: &mut Task<'_>, tile: &mut [[f32; PANEL]], row: usize, panel: usize, rows: usize) {
-    let n = task.out.cols();
-    for (p, tile) in tile.chunks_exact_mut(rows).enumerate() {
-        let columns = task.epilogue.columns((panel + p) * PANEL, n);
-        task.epilogue.finish(&mut task.out, row, &columns, tile);
-    }
+pub(in crate::cpu) fn finish(
+    epilogue: &Epilogue<'_>,
+    out: &mut Output<'_>,
+    row: usize,
+    start: usize,
+    tile: &mut [[f32; PANEL]],
+) {
+    let columns = epilogue.columns(start, out.cols());
+    epilogue.finish(out, row, &columns, tile);
 }

@@ -113,6 +113,17 @@ pub(in crate::cpu) struct Columns {
     bias: [f32; PANEL],
 }
 
+impl Columns {
+    #[inline(always)]
+    fn scaled(&self, acc: &[f32; PANEL]) -> [f32; PANEL] {
+        let mut y = *acc;
+        for (lane, y) in y.iter_mut().enumerate() {
+            *y = y.mul_add(self.scale[lane], self.bias[lane]);
+        }
+        y
+    }
+}
+
 impl Epilogue<'_> {
     /// Panics unless every operand fits an `m x n` result.
     pub(in crate::cpu) fn check(&self, name: &str, m: usize, n: usize) {
@@ -156,20 +167,17 @@ impl Epilogue<'_> {
     ) {
         if let (Output::F32(out), None, Some((lo, hi))) = (&mut *out, &self.residual, bounds(self.act)) {
             // The usual case in one pass over registers.
-            for (row, y) in tile.iter().enumerate() {
-                let mut y = *y;
-                for lane in 0..PANEL {
-                    y[lane] = y[lane].mul_add(columns.scale[lane], columns.bias[lane]);
-                    y[lane] = Activation::Clip { lo, hi }.apply(y[lane]);
+            for (row, acc) in tile.iter().enumerate() {
+                let mut y = columns.scaled(acc);
+                for y in &mut y {
+                    *y = Activation::Clip { lo, hi }.apply(*y);
                 }
                 store(&y, &mut out.row(m + row)[columns.start..][..columns.valid]);
             }
             return;
         }
         for y in tile.iter_mut() {
-            for lane in 0..PANEL {
-                y[lane] = y[lane].mul_add(columns.scale[lane], columns.bias[lane]);
-            }
+            *y = columns.scaled(y);
         }
         match &self.residual {
             None => activate(self.act, tile),

@@ -5,7 +5,7 @@
 //! thread counts give the same bits. Error of an element: at most `K * 2^-24 * sum |a b| * (1 + small)`.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(in crate::cpu) mod avx2;
 mod epilogue;
 mod pack;
 mod rows;
