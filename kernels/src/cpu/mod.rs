@@ -1,5 +1,8 @@
 //! CPU kernels, one folder an operation family.
 
 pub mod activation;
+pub mod gemm_f32;
+pub mod gemm_i8;
+pub mod im2col;
 pub mod isa;
 pub mod math;

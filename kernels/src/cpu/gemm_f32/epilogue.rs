@@ -1,0 +1,315 @@
+//! What happens to an accumulator before it is stored: one definition for every matrix kernel and every ISA.
+//!
+//! ```text
+//! y = fma(acc, scale[n], bias[n])            an absent scale is 1, an absent bias is -0 (which changes nothing)
+//! y = act(y + residual[m][n])                or act(y) + residual[m][n], see [`ResidualOrder`]
+//! f32 output: y
+//! i8 output:  saturate(round_ties_even(y * inv_scale) + zero_point)
+//! ```
+//! It is plain Rust on rows of 16 channels, inlined into each ISA's code and vectorised there, so the bits
+//! cannot differ between ISAs.
+
+use super::super::activation::Activation;
+use super::rows::Rows;
+use crate::MatMut;
+
+/// Channels of one weight panel.
+pub const PANEL: usize = 16;
+
+/// What the accumulator is multiplied by.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Scale<'a> {
+    /// Nothing.
+    #[default]
+    One,
+    /// The same for every column: the scale of quantized activations.
+    Uniform(f32),
+    /// One a column: `[N]`.
+    PerColumn(&'a [f32]),
+}
+
+/// A matrix added to the result.
+#[derive(Clone, Copy, Debug)]
+pub enum Addend<'a> {
+    /// `M x N` floats.
+    F32(Rows<'a, f32>),
+    /// `M x N` codes that stand for `(code - zero_point) * scale`.
+    I8 {
+        /// Codes.
+        rows: Rows<'a, i8>,
+        /// Scale of a code step.
+        scale: f32,
+        /// Code of zero.
+        zero_point: i32,
+    },
+}
+
+/// Whether the residual is added before or after the activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResidualOrder {
+    /// `act(y + residual)`
+    BeforeActivation,
+    /// `act(y) + residual`
+    AfterActivation,
+}
+
+/// The steps from accumulator to result, see the module's formula.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Multiplies the accumulator.
+    pub scale: Scale<'a>,
+    /// `[N]`, added with the scale in one rounding.
+    pub bias: Option<&'a [f32]>,
+    /// `M x N`, and where it is added.
+    pub residual: Option<(Addend<'a>, ResidualOrder)>,
+    /// Applied last, or before the residual.
+    pub act: Activation,
+}
+
+/// Where results go.
+pub enum Output<'a> {
+    /// `M x N` floats.
+    F32(MatMut<'a, f32>),
+    /// `M x N` codes that stand for `(code - zero_point) / inv_scale`. NaN becomes -128.
+    I8 {
+        /// Codes.
+        out: MatMut<'a, i8>,
+        /// 1 / (scale of a code step).
+        inv_scale: f32,
+        /// Code of zero.
+        zero_point: i32,
+    },
+}
+
+impl<'a> From<MatMut<'a, f32>> for Output<'a> {
+    fn from(out: MatMut<'a, f32>) -> Self {
+        Output::F32(out)
+    }
+}
+
+impl Output<'_> {
+    /// Number of rows (M).
+    pub fn rows(&self) -> usize {
+        match self {
+            Output::F32(out) => out.rows(),
+            Output::I8 { out, .. } => out.rows(),
+        }
+    }
+
+    /// Number of columns (N).
+    pub fn cols(&self) -> usize {
+        match self {
+            Output::F32(out) => out.cols(),
+            Output::I8 { out, .. } => out.cols(),
+        }
+    }
+}
+
+/// Scale and bias of one panel's columns.
+pub(in crate::cpu) struct Columns {
+    start: usize,
+    valid: usize,
+    scale: [f32; PANEL],
+    bias: [f32; PANEL],
+}
+
+impl Columns {
+    #[inline(always)]
+    fn scaled(&self, acc: &[f32; PANEL]) -> [f32; PANEL] {
+        let mut y = *acc;
+        for (lane, y) in y.iter_mut().enumerate() {
+            *y = y.mul_add(self.scale[lane], self.bias[lane]);
+        }
+        y
+    }
+}
+
+impl Epilogue<'_> {
+    /// Panics unless every operand fits an `m x n` result.
+    pub(in crate::cpu) fn check(&self, name: &str, m: usize, n: usize) {
+        if let Scale::PerColumn(scale) = self.scale {
+            assert_eq!(scale.len(), n, "{name}: scales (left) for N (right) columns");
+        }
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), n, "{name}: biases (left) for N (right) columns");
+        }
+        if let Some((addend, _)) = self.residual {
+            let shape = match addend {
+                Addend::F32(rows) => (rows.rows(), rows.cols()),
+                Addend::I8 { rows, .. } => (rows.rows(), rows.cols()),
+            };
+            assert_eq!(shape, (m, n), "{name}: residual (left) for a result (right)");
+        }
+    }
+
+    /// Loads what belongs to columns `[start, start + 16)` of `n`.
+    #[inline(always)]
+    pub(in crate::cpu) fn columns(&self, start: usize, n: usize) -> Columns {
+        let valid = PANEL.min(n - start);
+        let scale = match self.scale {
+            Scale::One => [1.0; PANEL],
+            Scale::Uniform(scale) => [scale; PANEL],
+            Scale::PerColumn(scale) => load(&scale[start..start + valid]),
+        };
+        let bias = self.bias.map_or([-0.0; PANEL], |bias| load(&bias[start..start + valid]));
+        Columns { start, valid, scale, bias }
+    }
+
+    /// Turns accumulators of rows `m, m + 1, ...` into results, in place, and stores those of valid columns.
+    /// Each step passes over the whole tile, so that its form is chosen once.
+    #[inline(always)]
+    pub(in crate::cpu) fn finish(
+        &self,
+        out: &mut Output<'_>,
+        m: usize,
+        columns: &Columns,
+        tile: &mut [[f32; PANEL]],
+    ) {
+        if let (Output::F32(out), None, Some((lo, hi))) = (&mut *out, &self.residual, bounds(self.act)) {
+            // The usual case in one pass over registers.
+            for (row, acc) in tile.iter().enumerate() {
+                let mut y = columns.scaled(acc);
+                for y in &mut y {
+                    *y = Activation::Clip { lo, hi }.apply(*y);
+                }
+                store(&y, &mut out.row(m + row)[columns.start..][..columns.valid]);
+            }
+            return;
+        }
+        for y in tile.iter_mut() {
+            *y = columns.scaled(y);
+        }
+        match &self.residual {
+            None => activate(self.act, tile),
+            Some((addend, ResidualOrder::BeforeActivation)) => {
+                addend.add(m, columns, tile);
+                activate(self.act, tile);
+            }
+            Some((addend, ResidualOrder::AfterActivation)) => {
+                activate(self.act, tile);
+                addend.add(m, columns, tile);
+            }
+        }
+        match out {
+            Output::F32(out) => {
+                for (row, y) in tile.iter().enumerate() {
+                    store(y, &mut out.row(m + row)[columns.start..][..columns.valid]);
+                }
+            }
+            Output::I8 { out, inv_scale, zero_point } => {
+                for (row, y) in tile.iter().enumerate() {
+                    let codes = quantize(y, *inv_scale, *zero_point);
+                    store(&codes, &mut out.row(m + row)[columns.start..][..columns.valid]);
+                }
+            }
+        }
+    }
+}
+
+impl Addend<'_> {
+    #[inline(always)]
+    fn add(&self, m: usize, columns: &Columns, tile: &mut [[f32; PANEL]]) {
+        match self {
+            Addend::F32(rows) => {
+                for (row, y) in tile.iter_mut().enumerate() {
+                    let x = load(&rows.row(m + row)[columns.start..][..columns.valid]);
+                    for lane in 0..PANEL {
+                        y[lane] += x[lane];
+                    }
+                }
+            }
+            Addend::I8 { rows, scale, zero_point } => {
+                for (row, y) in tile.iter_mut().enumerate() {
+                    let x = load(&rows.row(m + row)[columns.start..][..columns.valid]);
+                    for lane in 0..PANEL {
+                        y[lane] = ((i32::from(x[lane]) - zero_point) as f32).mul_add(*scale, y[lane]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Up to 16 elements, 0 after them.
+#[inline(always)]
+fn load<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
+    match from.first_chunk::<PANEL>() {
+        Some(whole) => *whole,
+        None => load_part(from),
+    }
+}
+
+// Out of line, like `store_part`: inlined, the compiler merges both cases into a call of memcpy with a variable
+// length, which took 15% of a product with K = 256.
+#[inline(never)]
+fn load_part<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
+    let mut lanes = [T::default(); PANEL];
+    lanes[..from.len()].copy_from_slice(from);
+    lanes
+}
+
+#[inline(always)]
+fn store<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
+    match to.first_chunk_mut::<PANEL>() {
+        Some(whole) => *whole = *lanes,
+        None => store_part(lanes, to),
+    }
+}
+
+#[inline(never)]
+fn store_part<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
+    to.copy_from_slice(&lanes[..to.len()]);
+}
+
+#[inline(always)]
+fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
+    let mut codes = [0; PANEL];
+    for lane in 0..PANEL {
+        // The sum is exact below 2^23; above, it saturates anyway.
+        let q = (y[lane] * inv_scale).round_ties_even() + zero_point as f32;
+        let q = if q > -128.0 { q } else { -128.0 };
+        let q = if q < 127.0 { q } else { 127.0 };
+        codes[lane] = q as i32 as i8;
+    }
+    codes
+}
+
+/// The bounds of an activation that only clips.
+#[inline(always)]
+fn bounds(act: Activation) -> Option<(f32, f32)> {
+    match act {
+        Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+        Activation::Relu => Some((0.0, f32::INFINITY)),
+        Activation::Clip { lo, hi } => Some((lo, hi)),
+        _ => None,
+    }
+}
+
+/// [`Activation::apply`] on a tile. The choice is made outside the loop so that each loop is vectorised.
+#[inline(always)]
+fn activate(act: Activation, tile: &mut [[f32; PANEL]]) {
+    #[inline(always)]
+    fn each(tile: &mut [[f32; PANEL]], act: Activation) {
+        for row in tile {
+            // A copy, so that every lane is written: conditional stores to memory would need masks.
+            let mut y = *row;
+            for y in &mut y {
+                *y = act.apply(*y);
+            }
+            *row = y;
+        }
+    }
+    match act {
+        Activation::None => {}
+        Activation::Relu => each(tile, Activation::Relu),
+        Activation::Clip { lo, hi } => each(tile, Activation::Clip { lo, hi }),
+        Activation::LeakyRelu { alpha } => each(tile, Activation::LeakyRelu { alpha }),
+        Activation::HardSigmoid { alpha, beta } => each(tile, Activation::HardSigmoid { alpha, beta }),
+        Activation::HardSwish => each(tile, Activation::HardSwish),
+        Activation::Sigmoid => each(tile, Activation::Sigmoid),
+        Activation::Silu => each(tile, Activation::Silu),
+        Activation::Tanh => each(tile, Activation::Tanh),
+        Activation::Gelu => each(tile, Activation::Gelu),
+        Activation::GeluTanh => each(tile, Activation::GeluTanh),
+    }
+}

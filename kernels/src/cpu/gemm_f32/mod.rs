@@ -1,0 +1,75 @@
+//! Matrix product of f32 activations with f32 weight panels: `C[M,N] = epilogue(A[M,K] · B[K,N])`.
+//!
+//! B comes as panels of 16 columns, `[ceil(N/16)][K][16]`, the last one padded to 16. Every result is one chain
+//! of fused multiply-adds that starts at 0 and takes k in ascending order, so all variants, block sizes and
+//! thread counts give the same bits. Error of an element: at most `K * 2^-24 * sum |a b| * (1 + small)`.
+
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) mod avx2;
+mod epilogue;
+mod pack;
+mod rows;
+mod scalar;
+#[cfg(test)]
+pub(in crate::cpu) mod tests;
+
+pub use epilogue::{Addend, Epilogue, Output, PANEL, ResidualOrder, Scale};
+pub use pack::{StridedMatrix, pack_panels_f32};
+pub use rows::Rows;
+
+use super::isa::Isa;
+
+/// One implementation.
+pub struct Variant {
+    /// `op_weights_acts__isa`.
+    pub name: &'static str,
+    /// What it needs.
+    pub isa: Isa,
+    run: unsafe fn(&mut Task<'_>),
+}
+
+/// Best first; scalar last.
+pub static VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    avx2::VARIANT,
+    scalar::VARIANT,
+];
+
+/// The best variant at or below `isa` that this CPU runs.
+pub fn select(isa: Isa) -> &'static Variant {
+    let fits = |variant: &&Variant| variant.isa <= isa && variant.isa.supported();
+    VARIANTS.iter().find(fits).unwrap_or(&scalar::VARIANT)
+}
+
+/// A product whose shapes have been checked against each other.
+struct Task<'a> {
+    out: Output<'a>,
+    a: Rows<'a, f32>,
+    /// `[ceil(N/16)][K][16]`
+    panels: &'a [f32],
+    epilogue: &'a Epilogue<'a>,
+}
+
+impl Variant {
+    /// `c[M,N] = epilogue(a[M,K] · panels[ceil(N/16)][K][16])`.
+    ///
+    /// # Panics
+    /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
+    pub fn run<'a>(
+        &self,
+        c: impl Into<Output<'a>>,
+        a: Rows<'a, f32>,
+        panels: &'a [f32],
+        epilogue: &'a Epilogue<'a>,
+    ) {
+        let out = c.into();
+        let (m, n, k) = (out.rows(), out.cols(), a.cols());
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        assert_eq!(a.rows(), m, "{}: rows of A (left) and of C (right)", self.name);
+        let need = n.div_ceil(PANEL).checked_mul(PANEL).and_then(|columns| columns.checked_mul(k));
+        assert_eq!(Some(panels.len()), need, "{}: panel elements for N = {n}, K = {k}", self.name);
+        epilogue.check(self.name, m, n);
+        // SAFETY: the CPU has the ISA and the shapes agree, both checked above.
+        unsafe { (self.run)(&mut Task { out, a, panels, epilogue }) }
+    }
+}

@@ -1,0 +1,196 @@
+//! Matrix product of i8 activations with grouped i8 weight panels.
+//!
+//! Codes come as panels of 16 columns and blocks of 8 k, `[ceil(N/16)][ceil(K/8)][16][8]`, 0 past K and N.
+//! A real weight is `scale * (2q + 1)` (half-offset) or `scale * q`, with one scale a column and group of
+//! consecutive k; a real activation is `sx * (x - zero_point)`. With `w = 2q + 1` or `w = q`:
+//! ```text
+//! t[g]  = sum over k in g of w * (x - zero_point)                  exact, i32
+//!       = 2 dot(q, x) + rowsum(x) - zero_point * colsum            half-offset
+//!       =   dot(q, x)             - zero_point * colsum            plain
+//! acc   = fma(f32(t[g]), scale[g], acc)                            g ascending, from 0
+//! y     = epilogue(acc)                                            with sx as its scale
+//! ```
+//! so the bits are the same for every variant, block size and thread count.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+#[cfg(test)]
+pub(in crate::cpu) mod tests;
+
+use super::gemm_f32::{Epilogue, Output, PANEL, Rows};
+use super::isa::Isa;
+
+/// Consecutive k of one column in a panel.
+pub const BLOCK: usize = 8;
+
+/// Largest K of one group of half-offset codes: `255 * 255 * 33_000` still fits i32.
+pub const MAX_GROUP_HALF_OFFSET: usize = 33_000;
+
+/// Largest K of one group of plain codes: `128 * 255 * 65_000` still fits i32.
+pub const MAX_GROUP_PLAIN: usize = 65_000;
+
+/// A run of consecutive weight panels.
+#[derive(Clone, Copy, Debug)]
+pub struct I8Panels<'a> {
+    /// `[ceil(N/16)][ceil(K/8)][16][8]`
+    pub codes: &'a [i8],
+    /// `[ceil(N/16)][groups][16]`
+    pub scales: &'a [f32],
+    /// Sum of a group's `2q + 1` (half-offset) or `q` over its k below K: `[ceil(N/16)][groups][16]`.
+    pub colsum: &'a [i32],
+    /// K.
+    pub k: usize,
+    /// k of one scale: a multiple of 8, or K. The last group may be shorter.
+    pub group: usize,
+    /// Whether a code stands for `2q + 1` instead of `q`.
+    pub half_offset: bool,
+    /// Every code is in `[-2^(bits-1), 2^(bits-1))`, 1 to 8. Fewer bits allow faster arithmetic; a wrong promise
+    /// gives wrong results.
+    pub code_bits: u32,
+}
+
+impl I8Panels<'_> {
+    /// Number of groups along K.
+    pub fn groups(&self) -> usize {
+        self.k.div_ceil(self.group)
+    }
+}
+
+/// Quantized activations.
+#[derive(Clone, Copy, Debug)]
+pub struct I8Rows<'a> {
+    /// `M x K` codes.
+    pub rows: Rows<'a, i8>,
+    /// Code of zero, -128 to 127.
+    pub zero_point: i32,
+    /// `[M][groups]` from [`Variant::row_sums`]; empty for plain weights, which need none.
+    pub row_sums: &'a [i32],
+}
+
+/// One implementation.
+pub struct Variant {
+    /// `op_weights_acts__isa`.
+    pub name: &'static str,
+    /// What it needs.
+    pub isa: Isa,
+    run: unsafe fn(&mut Task<'_>),
+    sum: unsafe fn(&[i8]) -> i32,
+}
+
+/// Best first; scalar last.
+pub static VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    avx2::VARIANT,
+    scalar::VARIANT,
+];
+
+/// The best variant at or below `isa` that this CPU runs.
+pub fn select(isa: Isa) -> &'static Variant {
+    let fits = |variant: &&Variant| variant.isa <= isa && variant.isa.supported();
+    VARIANTS.iter().find(fits).unwrap_or(&scalar::VARIANT)
+}
+
+/// A product whose shapes have been checked against each other.
+struct Task<'a> {
+    out: Output<'a>,
+    x: I8Rows<'a>,
+    w: &'a I8Panels<'a>,
+    epilogue: &'a Epilogue<'a>,
+}
+
+/// One group of one panel.
+struct Group<'a> {
+    /// First k and first k past it.
+    from: usize,
+    to: usize,
+    /// From the group's first block on: `[..][16][8]`.
+    codes: &'a [i8],
+    scales: &'a [f32; PANEL],
+    colsum: &'a [i32; PANEL],
+}
+
+impl<'a> I8Panels<'a> {
+    /// Group `g` of panel `panel`.
+    #[inline(always)]
+    fn at(&self, panel: usize, g: usize) -> Group<'a> {
+        let (from, to) = (g * self.group, self.k.min((g + 1) * self.group));
+        let blocks = self.k.div_ceil(BLOCK);
+        let row = panel * self.groups() + g;
+        let first = (panel * blocks + from / BLOCK) * PANEL * BLOCK;
+        Group {
+            from,
+            to,
+            codes: &self.codes[first..][..(to - from).div_ceil(BLOCK) * PANEL * BLOCK],
+            scales: &self.scales.as_chunks().0[row],
+            colsum: &self.colsum.as_chunks().0[row],
+        }
+    }
+
+    /// Panics unless the parts fit `n` columns.
+    fn check(&self, name: &str, n: usize) {
+        let (k, group) = (self.k, self.group);
+        assert!(
+            group > 0 && (group.is_multiple_of(BLOCK) || group == k),
+            "{name}: group {group} for K = {k}"
+        );
+        let limit = if self.half_offset { MAX_GROUP_HALF_OFFSET } else { MAX_GROUP_PLAIN };
+        assert!(group.min(k) <= limit, "{name}: {} k in a group, at most {limit} fit i32", group.min(k));
+        assert!((1..=8).contains(&self.code_bits), "{name}: codes of {} bits", self.code_bits);
+        let columns = n.div_ceil(PANEL).checked_mul(PANEL);
+        let need = |rows: usize| columns.and_then(|columns| columns.checked_mul(rows));
+        let blocks = k.div_ceil(BLOCK) * BLOCK;
+        assert_eq!(Some(self.codes.len()), need(blocks), "{name}: codes for N = {n}, K = {k}");
+        let groups = self.groups();
+        assert_eq!(Some(self.scales.len()), need(groups), "{name}: scales for N = {n}, {groups} groups");
+        assert_eq!(Some(self.colsum.len()), need(groups), "{name}: column sums for N = {n}, {groups} groups");
+        debug_assert!(self.codes_fit(), "{name}: a code needs more than {} bits", self.code_bits);
+    }
+
+    fn codes_fit(&self) -> bool {
+        let limit = 1 << (self.code_bits - 1);
+        self.codes.iter().all(|&q| (-limit..limit).contains(&i32::from(q)))
+    }
+}
+
+impl Variant {
+    /// `out[M,N] = epilogue(x[M,K] · w[K,N])`, see the module's formula.
+    ///
+    /// # Panics
+    /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
+    pub fn run<'a>(
+        &self,
+        out: impl Into<Output<'a>>,
+        x: I8Rows<'a>,
+        w: &'a I8Panels<'a>,
+        epilogue: &'a Epilogue<'a>,
+    ) {
+        let out = out.into();
+        let (m, n) = (out.rows(), out.cols());
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        assert_eq!(x.rows.rows(), m, "{}: rows of activations (left) and of the result (right)", self.name);
+        assert_eq!(x.rows.cols(), w.k, "{}: columns of activations (left) and K (right)", self.name);
+        w.check(self.name, n);
+        assert!((-128..128).contains(&x.zero_point), "{}: zero point {} of i8", self.name, x.zero_point);
+        let sums = if w.half_offset { m * w.groups() } else { 0 };
+        assert!(x.row_sums.len() >= sums, "{}: {} row sums, needs {sums}", self.name, x.row_sums.len());
+        epilogue.check(self.name, m, n);
+        // SAFETY: the CPU has the ISA, and the shapes agree: both checked above.
+        unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }
+    }
+
+    /// Sums of each row's groups: `out[m][g]`, `[M][ceil(K / group)]`, computed once for all panels.
+    ///
+    /// # Panics
+    /// When `out` has another length, or the CPU lacks the variant's ISA.
+    pub fn row_sums(&self, rows: Rows<'_, i8>, group: usize, out: &mut [i32]) {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        let groups = rows.cols().div_ceil(group);
+        assert_eq!(out.len(), rows.rows() * groups, "{}: row sums given (left) and made (right)", self.name);
+        let all = (0..rows.rows()).flat_map(|m| rows.row(m).chunks(group));
+        for (sum, part) in out.iter_mut().zip(all) {
+            // SAFETY: the CPU has the ISA, checked above.
+            *sum = unsafe { (self.sum)(part) };
+        }
+    }
+}

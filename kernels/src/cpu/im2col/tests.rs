@@ -1,0 +1,80 @@
+//! Against the definition: one bounds test an element.
+
+use super::*;
+use crate::cpu::gemm_f32::tests::Random;
+
+fn shape(random: &mut Random) -> ConvShape {
+    let (ic, extra) = (1 + random.below(5), random.below(4));
+    let (kh, kw) = (1 + random.below(4), 1 + random.below(4));
+    let (ih, iw) = (1 + random.below(7), 1 + random.below(9));
+    ConvShape {
+        ih,
+        iw,
+        ic,
+        pixel_stride: ic + extra,
+        channel_offset: random.below(extra + 1),
+        kh,
+        kw,
+        stride_h: 1 + random.below(3),
+        stride_w: 1 + random.below(3),
+        dil_h: 1 + random.below(2),
+        dil_w: 1 + random.below(2),
+        pad_top: random.below(4),
+        pad_left: random.below(4),
+        oh: 1 + random.below(6),
+        ow: 1 + random.below(8),
+    }
+}
+
+#[test]
+fn windows_match_the_definition() {
+    let mut random = Random::new(5);
+    for _ in 0..3000 {
+        let s = shape(&mut random);
+        let image: Vec<i32> = (1..=(s.ih * s.iw * s.pixel_stride) as i32).collect();
+        let first = random.below(s.oh * s.ow);
+        let pixels = random.below(s.oh * s.ow - first + 1);
+        let stride = s.k() + random.below(3);
+        let mut got = vec![-1; pixels * stride];
+        im2col_rows(&s, &image, first, pixels, -5, &mut got, stride);
+        let mut want = vec![-1; pixels * stride];
+        for i in 0..pixels {
+            for j in 0..s.k() {
+                let (ky, kx, c) = (j / s.ic / s.kw, j / s.ic % s.kw, j % s.ic);
+                let (oy, ox) = ((first + i) / s.ow, (first + i) % s.ow);
+                let y = (oy * s.stride_h + ky * s.dil_h) as isize - s.pad_top as isize;
+                let x = (ox * s.stride_w + kx * s.dil_w) as isize - s.pad_left as isize;
+                let inside = (0..s.ih as isize).contains(&y) && (0..s.iw as isize).contains(&x);
+                let at = (y * s.iw as isize + x) * s.pixel_stride as isize + (s.channel_offset + c) as isize;
+                want[i * stride + j] = if inside { image[at as usize] } else { -5 };
+            }
+        }
+        assert_eq!(got, want, "{s:?} from {first}, {pixels} pixels");
+    }
+}
+
+#[test]
+fn only_a_plain_1x1_needs_no_gathering() {
+    let plain = ConvShape {
+        ih: 4,
+        iw: 5,
+        ic: 8,
+        pixel_stride: 8,
+        channel_offset: 0,
+        kh: 1,
+        kw: 1,
+        stride_h: 1,
+        stride_w: 1,
+        dil_h: 1,
+        dil_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+        oh: 4,
+        ow: 5,
+    };
+    assert!(plain.is_pointwise());
+    assert!(!ConvShape { pixel_stride: 16, ..plain }.is_pointwise());
+    assert!(!ConvShape { stride_w: 2, ow: 3, ..plain }.is_pointwise());
+    assert!(!ConvShape { pad_left: 1, ..plain }.is_pointwise());
+    assert!(!ConvShape { oh: 5, ..plain }.is_pointwise());
+}
