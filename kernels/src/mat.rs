@@ -83,7 +83,9 @@ impl<'a, T> MatMut<'a, T> {
     pub fn split_cols(self, at: usize) -> (MatMut<'a, T>, MatMut<'a, T>) {
         self.check(&(0..self.rows), &(0..at));
         // SAFETY: both parts lie inside this view, share no element, and the view itself is consumed.
-        unsafe { (self.part_unchecked(0..self.rows, 0..at), self.part_unchecked(0..self.rows, at..self.cols)) }
+        unsafe {
+            (self.part_unchecked(0..self.rows, 0..at), self.part_unchecked(0..self.rows, at..self.cols))
+        }
     }
 
     fn check(&self, rows: &Range<usize>, cols: &Range<usize>) {

@@ -1,5 +1,9 @@
 //! CPU kernels, one folder an operation family.
 
 pub mod activation;
+pub mod elementwise;
 pub mod isa;
+pub mod loops;
 pub mod math;
+pub mod movement;
+pub mod shape;
