@@ -8,6 +8,3 @@ pub mod device;
 pub mod graph;
 pub mod pack;
 pub mod weights;
-//! The edge runtime.
-
-pub mod device;

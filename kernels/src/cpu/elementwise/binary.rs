@@ -1,0 +1,408 @@
+//! Functions of two tensors that broadcast.
+
+use super::{Broadcast, Int};
+use crate::cpu::loops::Variant;
+use crate::cpu::math;
+
+/// Arithmetic on two numbers of one type. Integers wrap and never panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryOp {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a * b`
+    Mul,
+    /// `a / b`; integers truncate toward zero, and give 0 for `b = 0`.
+    Div,
+    /// `a^b`
+    Pow,
+    /// The larger; NaN when either is.
+    Max,
+    /// The smaller; NaN when either is.
+    Min,
+    /// The remainder with the sign of `b` (Python, ONNX `Mod`); 0 for an integer `b = 0`.
+    FloorMod,
+    /// The remainder with the sign of `a` (C `fmod`); 0 for an integer `b = 0`.
+    TruncMod,
+    /// `a` if `a >= 0`, else `a * b`
+    PRelu,
+}
+
+/// A comparison; its result is 0 or 1. With a NaN all but `NotEqual` are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompareOp {
+    /// `a == b`
+    Equal,
+    /// `a != b`
+    NotEqual,
+    /// `a < b`
+    Less,
+    /// `a <= b`
+    LessOrEqual,
+    /// `a > b`
+    Greater,
+    /// `a >= b`
+    GreaterOrEqual,
+}
+
+/// Logic on booleans stored as bytes: nonzero is true, results are 0 or 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogicalOp {
+    /// Both.
+    And,
+    /// Either or both.
+    Or,
+    /// Exactly one.
+    Xor,
+}
+
+/// Bit arithmetic on two integers of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitwiseOp {
+    /// `a & b`
+    And,
+    /// `a | b`
+    Or,
+    /// `a ^ b`
+    Xor,
+    /// `a << b`; 0 when `b` is negative or not below the width.
+    ShiftLeft,
+    /// `a >> b`; 0 when `b` is negative or not below the width.
+    ShiftRight,
+}
+
+/// Which operand an in-place result overwrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The first.
+    Lhs,
+    /// The second.
+    Rhs,
+}
+
+/// An element that [`binary`] can compute with: f32 and every [`Int`].
+pub trait Number: Copy + PartialOrd + Default + 'static {
+    /// See [`BinaryOp::Add`].
+    fn add(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Sub`].
+    fn sub(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Mul`].
+    fn mul(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Div`].
+    fn div(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Pow`].
+    fn pow(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Max`].
+    fn max(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::Min`].
+    fn min(self, rhs: Self) -> Self;
+    /// See [`BinaryOp::TruncMod`].
+    fn trunc_mod(self, rhs: Self) -> Self;
+
+    /// See [`BinaryOp::FloorMod`].
+    #[inline(always)]
+    fn floor_mod(self, rhs: Self) -> Self {
+        let zero = Self::default();
+        let r = self.trunc_mod(rhs);
+        if r != zero && (r < zero) != (rhs < zero) { r.add(rhs) } else { r }
+    }
+
+    /// See [`BinaryOp::PRelu`].
+    #[inline(always)]
+    fn prelu(self, slope: Self) -> Self {
+        if self < Self::default() { self.mul(slope) } else { self }
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn add(self, rhs: f32) -> f32 {
+        self + rhs
+    }
+    #[inline(always)]
+    fn sub(self, rhs: f32) -> f32 {
+        self - rhs
+    }
+    #[inline(always)]
+    fn mul(self, rhs: f32) -> f32 {
+        self * rhs
+    }
+    #[inline(always)]
+    fn div(self, rhs: f32) -> f32 {
+        self / rhs
+    }
+    #[inline(always)]
+    fn pow(self, rhs: f32) -> f32 {
+        math::pow(self, rhs)
+    }
+    #[inline(always)]
+    fn max(self, rhs: f32) -> f32 {
+        math::max(self, rhs)
+    }
+    #[inline(always)]
+    fn min(self, rhs: f32) -> f32 {
+        math::min(self, rhs)
+    }
+    #[inline(always)]
+    fn trunc_mod(self, rhs: f32) -> f32 {
+        self % rhs // exact, so the same on every platform
+    }
+}
+
+impl<T: Int + Default> Number for T {
+    #[inline(always)]
+    fn add(self, rhs: T) -> T {
+        Int::add(self, rhs)
+    }
+    #[inline(always)]
+    fn sub(self, rhs: T) -> T {
+        Int::sub(self, rhs)
+    }
+    #[inline(always)]
+    fn mul(self, rhs: T) -> T {
+        Int::mul(self, rhs)
+    }
+    #[inline(always)]
+    fn div(self, rhs: T) -> T {
+        Int::div(self, rhs)
+    }
+    #[inline(always)]
+    fn pow(self, rhs: T) -> T {
+        Int::pow(self, rhs)
+    }
+    #[inline(always)]
+    fn max(self, rhs: T) -> T {
+        if self > rhs { self } else { rhs }
+    }
+    #[inline(always)]
+    fn min(self, rhs: T) -> T {
+        if self < rhs { self } else { rhs }
+    }
+    #[inline(always)]
+    fn trunc_mod(self, rhs: T) -> T {
+        self.rem(rhs)
+    }
+}
+
+/// `out[i] = op(a[i], b[i])` with `a`, `b` broadcast as `shape` says.
+///
+/// # Panics
+/// When a slice is not as long as `shape` says.
+pub fn binary<T: Number>(v: Variant, op: BinaryOp, shape: &Broadcast<2>, a: &[T], b: &[T], out: &mut [T]) {
+    arithmetic(v, op, shape, Operands::Apart(a, b), out);
+}
+
+/// As [`binary`], with operand `side` in `inout`, where the result overwrites it.
+///
+/// # Panics
+/// When a slice is not as long as `shape` says, or operand `side` repeats (is smaller than the result).
+pub fn binary_in_place<T: Number>(
+    v: Variant,
+    op: BinaryOp,
+    shape: &Broadcast<2>,
+    side: Side,
+    inout: &mut [T],
+    other: &[T],
+) {
+    arithmetic(v, op, shape, Operands::InPlace(side, other), inout);
+}
+
+fn arithmetic<T: Number>(
+    v: Variant,
+    op: BinaryOp,
+    shape: &Broadcast<2>,
+    operands: Operands<'_, T>,
+    out: &mut [T],
+) {
+    match op {
+        BinaryOp::Add => zip(v, shape, operands, out, T::add),
+        BinaryOp::Sub => zip(v, shape, operands, out, T::sub),
+        BinaryOp::Mul => zip(v, shape, operands, out, T::mul),
+        BinaryOp::Div => zip(v, shape, operands, out, T::div),
+        BinaryOp::Pow => zip(v, shape, operands, out, T::pow),
+        BinaryOp::Max => zip(v, shape, operands, out, T::max),
+        BinaryOp::Min => zip(v, shape, operands, out, T::min),
+        BinaryOp::FloorMod => zip(v, shape, operands, out, T::floor_mod),
+        BinaryOp::TruncMod => zip(v, shape, operands, out, T::trunc_mod),
+        BinaryOp::PRelu => zip(v, shape, operands, out, T::prelu),
+    }
+}
+
+/// `out[i] = 1` where the comparison holds, else 0; `a`, `b` broadcast as `shape` says.
+///
+/// # Panics
+/// When a slice is not as long as `shape` says.
+pub fn compare<T: Copy + PartialOrd>(
+    v: Variant,
+    op: CompareOp,
+    shape: &Broadcast<2>,
+    a: &[T],
+    b: &[T],
+    out: &mut [u8],
+) {
+    let ab = (a, b);
+    match op {
+        CompareOp::Equal => zip_apart(v, shape, ab, out, |a, b| u8::from(a == b)),
+        CompareOp::NotEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a != b)),
+        CompareOp::Less => zip_apart(v, shape, ab, out, |a, b| u8::from(a < b)),
+        CompareOp::LessOrEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a <= b)),
+        CompareOp::Greater => zip_apart(v, shape, ab, out, |a, b| u8::from(a > b)),
+        CompareOp::GreaterOrEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a >= b)),
+    }
+}
+
+/// `out[i] = op(a[i], b[i])` on booleans; `a`, `b` broadcast as `shape` says.
+///
+/// # Panics
+/// When a slice is not as long as `shape` says.
+pub fn logical(v: Variant, op: LogicalOp, shape: &Broadcast<2>, a: &[u8], b: &[u8], out: &mut [u8]) {
+    let ab = (a, b);
+    match op {
+        LogicalOp::And => zip_apart(v, shape, ab, out, |a, b| u8::from((a != 0) & (b != 0))),
+        LogicalOp::Or => zip_apart(v, shape, ab, out, |a, b| u8::from((a != 0) | (b != 0))),
+        LogicalOp::Xor => zip_apart(v, shape, ab, out, |a, b| u8::from((a != 0) ^ (b != 0))),
+    }
+}
+
+/// `out[i] = op(a[i], b[i])` on integers; `a`, `b` broadcast as `shape` says.
+///
+/// # Panics
+/// When a slice is not as long as `shape` says.
+pub fn bitwise<T: Int>(v: Variant, op: BitwiseOp, shape: &Broadcast<2>, a: &[T], b: &[T], out: &mut [T]) {
+    let ab = (a, b);
+    match op {
+        BitwiseOp::And => zip_apart(v, shape, ab, out, T::bit_and),
+        BitwiseOp::Or => zip_apart(v, shape, ab, out, T::bit_or),
+        BitwiseOp::Xor => zip_apart(v, shape, ab, out, T::bit_xor),
+        BitwiseOp::ShiftLeft => zip_apart(v, shape, ab, out, T::shl),
+        BitwiseOp::ShiftRight => zip_apart(v, shape, ab, out, T::shr),
+    }
+}
+
+/// Where the two operands lie.
+#[derive(Clone, Copy)]
+enum Operands<'a, T> {
+    /// Each in its own buffer.
+    Apart(&'a [T], &'a [T]),
+    /// One in the result's buffer, the other in this one.
+    InPlace(Side, &'a [T]),
+}
+
+/// An operand's part in one row.
+#[derive(Clone, Copy)]
+enum Run<'a, T> {
+    Vector(&'a [T]),
+    Scalar(T),
+}
+
+impl<'a, T: Copy> Run<'a, T> {
+    fn new(x: &'a [T], offset: usize, len: usize, stride: usize) -> Self {
+        if stride == 0 { Run::Scalar(x[offset]) } else { Run::Vector(&x[offset..offset + len]) }
+    }
+
+    fn part(self, start: usize, len: usize) -> Self {
+        match self {
+            Run::Vector(x) => Run::Vector(&x[start..start + len]),
+            scalar => scalar,
+        }
+    }
+}
+
+fn zip<T: Number>(
+    v: Variant,
+    shape: &Broadcast<2>,
+    operands: Operands<'_, T>,
+    out: &mut [T],
+    f: impl Fn(T, T) -> T + Copy,
+) {
+    match operands {
+        Operands::Apart(a, b) => zip_apart(v, shape, (a, b), out, f),
+        Operands::InPlace(side, other) => zip_in_place(v, shape, side, other, out, f),
+    }
+}
+
+fn check(shape: &Broadcast<2>, n: usize, len: usize) {
+    assert_eq!(len, shape.operand_len(n), "length of operand {n} is not its shape's");
+}
+
+fn zip_apart<T: Copy, U: Copy>(
+    v: Variant,
+    shape: &Broadcast<2>,
+    (a, b): (&[T], &[T]),
+    out: &mut [U],
+    f: impl Fn(T, T) -> U + Copy,
+) {
+    check(shape, 0, a.len());
+    check(shape, 1, b.len());
+    assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
+    let (len, strides) = (shape.row_len(), [shape.row_stride(0), shape.row_stride(1)]);
+    shape.each_row(|[ia, ib], o| {
+        let (a, b) = (Run::new(a, ia, len, strides[0]), Run::new(b, ib, len, strides[1]));
+        row(v, a, b, &mut out[o..o + len], f);
+    });
+}
+
+/// Elements of the in-place operand that are set aside before the loop overwrites them, so that it runs on
+/// slices the compiler knows to be distinct: the loops of [`zip_apart`], not a second set.
+const ASIDE: usize = 256;
+
+fn zip_in_place<T: Number>(
+    v: Variant,
+    shape: &Broadcast<2>,
+    side: Side,
+    other: &[T],
+    inout: &mut [T],
+    f: impl Fn(T, T) -> T + Copy,
+) {
+    let (n, m) = if side == Side::Lhs { (0, 1) } else { (1, 0) };
+    check(shape, n, inout.len());
+    check(shape, m, other.len());
+    assert_eq!(inout.len(), shape.len(), "the operand to overwrite is not as large as the result");
+    let (len, stride) = (shape.row_len(), shape.row_stride(m));
+    let mut aside = [T::default(); ASIDE];
+    shape.each_row(|offsets, o| {
+        let other = Run::new(other, offsets[m], len, stride);
+        for (i, out) in inout[o..o + len].chunks_mut(ASIDE).enumerate() {
+            let own = &mut aside[..out.len()];
+            own.copy_from_slice(out);
+            let (own, other) = (Run::Vector(&*own), other.part(i * ASIDE, out.len()));
+            match side {
+                Side::Lhs => row(v, own, other, out, f),
+                Side::Rhs => row(v, other, own, out, f),
+            }
+        }
+    });
+}
+
+/// One row. Not inlined, so that both drivers above share one copy of the loops for each function and variant.
+#[inline(never)]
+fn row<T: Copy, U: Copy>(
+    v: Variant,
+    a: Run<'_, T>,
+    b: Run<'_, T>,
+    out: &mut [U],
+    f: impl Fn(T, T) -> U + Copy,
+) {
+    v.run(
+        #[inline(always)]
+        || match (a, b) {
+            (Run::Vector(a), Run::Vector(b)) => {
+                for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *o = f(*a, *b);
+                }
+            }
+            (Run::Vector(a), Run::Scalar(b)) => {
+                for (o, a) in out.iter_mut().zip(a) {
+                    *o = f(*a, b);
+                }
+            }
+            (Run::Scalar(a), Run::Vector(b)) => {
+                for (o, b) in out.iter_mut().zip(b) {
+                    *o = f(a, *b);
+                }
+            }
+            (Run::Scalar(a), Run::Scalar(b)) => out.fill(f(a, b)),
+        },
+    );
+}

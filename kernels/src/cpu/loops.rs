@@ -1,0 +1,81 @@
+//! One written loop, compiled once per instruction set.
+//!
+//! Elementwise, movement and reduction kernels have no use for hand-written SIMD: their definition is a plain
+//! Rust loop that the compiler vectorises. The loop body is generic code marked `#[inline(always)]`, compiled
+//! once as it stands and once inside a function that enables AVX2 and FMA. Rust never reorders or contracts
+//! float arithmetic and [`f32::mul_add`] is a fused multiply-add on every target, so all variants give the same
+//! bits (of a NaN only that it is one: payload and sign are not promised).
+//!
+//! One table serves every family in this style, because what varies is the compiler's target and not the code.
+//! AArch64 needs no row of its own: NEON is part of its baseline, so the plain row already uses it.
+
+use super::isa::Isa;
+
+/// Number of partial results that a sum or product keeps: element `i` goes to lane `i % 16`, and the lanes are
+/// joined as `l[i] + l[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. Part of every reduction's definition.
+pub const LANES: usize = 16;
+
+/// A proof that this CPU can run the loops compiled for [`Variant::isa`]; only [`select`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    isa: Isa,
+}
+
+/// Levels that the loops are compiled for, best first.
+pub const VARIANTS: &[Isa] = &[
+    #[cfg(target_arch = "x86_64")]
+    Isa::Avx2,
+    Isa::Scalar,
+];
+
+/// The best variant at or below `isa` that this CPU supports.
+pub fn select(isa: Isa) -> Variant {
+    let best = VARIANTS.iter().copied().find(|v| *v <= isa && v.supported());
+    Variant { isa: best.unwrap_or(Isa::Scalar) }
+}
+
+/// Every variant that this CPU supports, best first: what tests and benches walk.
+pub fn supported() -> impl Iterator<Item = Variant> {
+    VARIANTS.iter().filter(|v| v.supported()).map(|v| Variant { isa: *v })
+}
+
+impl Variant {
+    /// The level that this variant was compiled for.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+
+    /// Runs `body`, compiled for this variant's level as far as it is inlined: mark it `#[inline(always)]`.
+    #[inline(always)]
+    pub(crate) fn run<R>(self, body: impl FnOnce() -> R) -> R {
+        match self.isa {
+            // SAFETY: `select` and `supported` make this value only when the CPU has these features.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { run__avx2(body) },
+            _ => body(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+#[allow(non_snake_case)] // op__isa is the naming rule of kernel variants
+fn run__avx2<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VARIANTS, select, supported};
+    use crate::cpu::isa::Isa;
+
+    #[test]
+    fn selection_stays_at_or_below_the_asked_level() {
+        assert_eq!(select(Isa::Scalar).isa(), Isa::Scalar);
+        for isa in Isa::ALL {
+            assert!(select(isa).isa() <= isa);
+        }
+        assert_eq!(VARIANTS.last(), Some(&Isa::Scalar));
+        assert_eq!(supported().last(), Some(select(Isa::Scalar)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Which steps are needed, how long each buffer lives, where it lies.
+
+use super::step::{Matrix, Step, StepOp};
+use super::{Buffer, BufferId, BufferKind, BufferPlace, Operand, Plan};
+
+/// Buffers start at multiples of a cache line, which also suits every vector load.
+const ALIGN: usize = 64;
+
+/// Drops steps that nobody needs, reuses operands in place, and gives every buffer its place.
+pub(super) fn place(plan: &mut Plan, keep_values: bool) {
+    if !keep_values {
+        drop_unused(plan);
+        reuse_in_place(plan);
+    }
+    let spans = spans(plan, keep_values);
+    place_known(plan, &spans);
+    plan.live_bytes = most_live(plan, &spans);
+    plan.arena_bytes = place_arena(plan, &spans);
+}
+
+/// The buffers that a step reads.
+fn reads(step: &Step) -> impl Iterator<Item = BufferId> {
+    let matrices = step.weights.iter().filter_map(|m| match m {
+        Matrix::Panels(operand) => Some(operand.buffer),
+        Matrix::Tensor(_) => None,
+    });
+    step.inputs.iter().flatten().map(|o| o.buffer).chain(matrices)
+}
+
+/// Steps whose results reach an output, in order.
+fn drop_unused(plan: &mut Plan) {
+    let mut needed = vec![false; plan.buffers.len()];
+    for operand in plan.outputs.iter().chain(plan.states.iter().map(|(from, _)| from)) {
+        needed[operand.buffer as usize] = true;
+    }
+    let mut keep = vec![false; plan.steps.len()];
+    for (i, step) in plan.steps.iter().enumerate().rev() {
+        if step.outputs.iter().any(|o| needed[o.buffer as usize]) {
+            keep[i] = true;
+            reads(step).for_each(|b| needed[b as usize] = true);
+        }
+    }
+    let mut keep = keep.into_iter();
+    plan.steps.retain(|_| keep.next().unwrap_or(false));
+}
+
+/// The first and the last step at which a buffer's bytes matter; `None` for a buffer that no step uses.
+type Span = Option<(usize, usize)>;
+
+fn spans(plan: &Plan, keep_values: bool) -> Vec<Span> {
+    let end = plan.steps.len();
+    let mut spans: Vec<Span> = vec![None; plan.buffers.len()];
+    let mut touch = |buffer: BufferId, at: usize| {
+        let span = &mut spans[buffer as usize];
+        *span = Some(span.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+    };
+    for (i, step) in plan.steps.iter().enumerate() {
+        reads(step).for_each(|b| touch(b, i));
+        step.outputs.iter().for_each(|o| touch(o.buffer, i));
+        step.scratch.iter().for_each(|o| touch(o.buffer, i));
+    }
+    for operand in &plan.outputs {
+        touch(operand.buffer, end);
+    }
+    // An input is there before the first step; state stays from one run to the next.
+    for operand in plan.inputs.iter().flatten() {
+        touch(operand.buffer, 0);
+    }
+    for (from, to) in &plan.states {
+        touch(from.buffer, end);
+        touch(to.buffer, 0);
+        touch(to.buffer, end);
+    }
+    if keep_values {
+        for (_, operand) in &plan.values {
+            touch(operand.buffer, end);
+        }
+    }
+    spans
+}
+
+/// An elementwise step writes over its operand when nobody reads that afterwards.
+fn reuse_in_place(plan: &mut Plan) {
+    let spans = spans(plan, false);
+    let whole = |buffers: &[Buffer], o: &Operand| o.offset == 0 && buffers[o.buffer as usize].bytes == o.bytes();
+    let mut renamed: Vec<BufferId> = (0..plan.buffers.len() as BufferId).collect();
+    let mut last: Vec<usize> = spans.iter().map(|s| s.map_or(0, |(_, last)| last)).collect();
+    for i in 0..plan.steps.len() {
+        let step = &plan.steps[i];
+        let Some(operand) = candidate(&step.op).and_then(|at| step.inputs.get(at)?.as_ref()) else { continue };
+        let [result] = &step.outputs[..] else { continue };
+        let from = renamed[operand.buffer as usize];
+        let arena = |b: BufferId| matches!(plan.buffers[b as usize].kind, BufferKind::Arena);
+        let others = step.inputs.iter().flatten().filter(|o| renamed[o.buffer as usize] == from).count();
+        if arena(from)
+            && arena(result.buffer)
+            && renamed[result.buffer as usize] == result.buffer
+            && last[from as usize] == i
+            && others == 1
+            && operand.bytes() == result.bytes()
+            && operand.elements() == result.elements()
+            && whole(&plan.buffers, operand)
+            && whole(&plan.buffers, result)
+        {
+            renamed[result.buffer as usize] = from;
+            last[from as usize] = last[result.buffer as usize];
+        }
+    }
+    let rename = |o: &mut Operand| o.buffer = renamed[o.buffer as usize];
+    for step in &mut plan.steps {
+        step.inputs.iter_mut().flatten().for_each(rename);
+        step.outputs.iter_mut().for_each(rename);
+        for m in &mut step.weights {
+            if let Matrix::Panels(operand) = m {
+                rename(operand);
+            }
+        }
+    }
+    plan.outputs.iter_mut().for_each(rename);
+    plan.states.iter_mut().for_each(|(from, to)| {
+        rename(from);
+        rename(to);
+    });
+    plan.values.clear();
+}
+
+/// The operand that a step may write over: its kernel reads each element before it writes it.
+fn candidate(op: &StepOp) -> Option<usize> {
+    match op {
+        StepOp::Unary(_) | StepOp::Table(_) => Some(0),
+        StepOp::Binary { .. } => Some(0),
+        _ => None,
+    }
+}
+
+fn place_known(plan: &mut Plan, spans: &[Span]) {
+    let mut at = 0usize;
+    for (buffer, span) in plan.buffers.iter_mut().zip(spans) {
+        if span.is_none() {
+            continue;
+        }
+        match buffer.kind {
+            BufferKind::Known(_) => {
+                buffer.place = BufferPlace::Known(at);
+                at += buffer.bytes.next_multiple_of(ALIGN);
+            }
+            BufferKind::Constant(_) => buffer.place = BufferPlace::Pack,
+            BufferKind::Arena | BufferKind::Input(_) => {}
+        }
+    }
+    plan.known_bytes = at;
+}
+
+fn in_arena(buffer: &Buffer) -> bool {
+    matches!(buffer.kind, BufferKind::Arena | BufferKind::Input(_))
+}
+
+fn most_live(plan: &Plan, spans: &[Span]) -> usize {
+    let mut change = vec![0isize; plan.steps.len() + 2];
+    for (buffer, span) in plan.buffers.iter().zip(spans) {
+        if let (true, Some((first, last))) = (in_arena(buffer), span) {
+            let bytes = buffer.bytes.next_multiple_of(ALIGN) as isize;
+            change[*first] += bytes;
+            change[last + 1] -= bytes;
+        }
+    }
+    let mut live = 0;
+    change.iter().map(|c| {
+        live += c;
+        live
+    }).max().unwrap_or(0) as usize
+}
+
+/// Largest buffers first, each at the lowest place where nothing that lives at the same time lies.
+fn place_arena(plan: &mut Plan, spans: &[Span]) -> usize {
+    let mut order: Vec<usize> = (0..plan.buffers.len())
+        .filter(|i| in_arena(&plan.buffers[*i]) && spans[*i].is_some() && plan.buffers[*i].bytes > 0)
+        .collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(plan.buffers[*i].bytes), spans[*i]));
+    let mut placed: Vec<(usize, usize, (usize, usize))> = Vec::with_capacity(order.len()); // start, end, span
+    let mut total = 0;
+    for i in order {
+        let Some((first, last)) = spans[i] else { continue };
+        let bytes = plan.buffers[i].bytes.next_multiple_of(ALIGN);
+        let mut at = 0;
+        // `placed` is sorted by start, so the first gap that is wide enough is the lowest.
+        for (start, end, (f, l)) in &placed {
+            if *l < first || *f > last {
+                continue;
+            }
+            if at + bytes <= *start {
+                break;
+            }
+            at = at.max(*end);
+        }
+        plan.buffers[i].place = BufferPlace::Arena(at);
+        total = total.max(at + bytes);
+        let position = placed.partition_point(|(start, ..)| *start <= at);
+        placed.insert(position, (at, at + bytes, (first, last)));
+    }
+    for (buffer, span) in plan.buffers.iter_mut().zip(spans) {
+        if in_arena(buffer) && span.is_some() && buffer.bytes == 0 {
+            buffer.place = BufferPlace::Arena(0);
+        }
+    }
+    total
+}

@@ -1,0 +1,176 @@
+//! Rung + shapes -> arena offsets and a flat list of kernel calls.
+//!
+//! The planner walks the graph once with concrete shapes. What it can compute it computes (an exporter's shape
+//! arithmetic leaves no trace); the rest becomes [`Step`]s over [`Buffer`]s. Lifetimes then give each buffer its
+//! place in one arena.
+
+mod arena;
+mod build;
+mod error;
+mod fact;
+mod inputs;
+mod lower;
+mod step;
+
+pub use error::PlanError;
+pub use fact::{BufferId, Operand, Quant};
+pub use inputs::InputSpec;
+pub use step::{AxisShape, ConvGeometry, Finish, MatMulShape, Matrix, RnnShape, Step, StepOp};
+
+use crate::graph::ValueId;
+use crate::model::Model;
+use crate::pack::Rung;
+use fact::{Fact, Place};
+use std::sync::Arc;
+
+/// The largest single value, in bytes: what 32-bit devices can address, and a bound for hostile shapes.
+pub const LIMIT: u64 = 2 << 30;
+
+/// What a buffer holds.
+#[derive(Clone, Debug)]
+pub enum BufferKind {
+    /// Computed by steps.
+    Arena,
+    /// Input `i` of the graph, written by the caller before a run.
+    Input(usize),
+    /// Known when the plan was made.
+    Known(Arc<[u8]>),
+    /// A constant of the pack, used where it lies.
+    Constant(u32),
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BufferPlace {
+    /// Not used by any step.
+    #[default]
+    Nowhere,
+    /// At this byte of the arena.
+    Arena(usize),
+    /// At this byte of the plan's constants.
+    Known(usize),
+    /// In the pack.
+    Pack,
+}
+
+/// A run of bytes that steps read and write.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// What it holds.
+    pub kind: BufferKind,
+    /// Its size.
+    pub bytes: usize,
+    /// Its place, once the plan is complete.
+    pub place: BufferPlace,
+}
+
+/// How a plan is made.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Threads that will run it: scratch is laid out for each. 0 means 1.
+    pub threads: usize,
+    /// Keep every value until the end of the run, for calibration and comparison.
+    pub keep_values: bool,
+}
+
+/// Everything a session needs to run a rung on inputs of given shapes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Kernel calls in order.
+    pub steps: Vec<Step>,
+    /// The buffers they use.
+    pub buffers: Vec<Buffer>,
+    /// Names of graph nodes; see [`Step::name`].
+    pub names: Vec<String>,
+    /// The graph's inputs, in order; `None` for one that only the planner reads.
+    pub inputs: Vec<Option<Operand>>,
+    /// The graph's outputs, in order.
+    pub outputs: Vec<Operand>,
+    /// State carried from a run to the next: (output, input).
+    pub states: Vec<(Operand, Operand)>,
+    /// Every value that a buffer holds, for calibration ([`PlanOptions::keep_values`]).
+    pub values: Vec<(ValueId, Operand)>,
+    /// Bytes of the arena.
+    pub arena_bytes: usize,
+    /// Bytes of values known when the plan was made.
+    pub known_bytes: usize,
+    /// Most bytes of the arena in use at one step.
+    pub live_bytes: usize,
+}
+
+impl Plan {
+    /// Plans a rung for inputs of the given shapes.
+    ///
+    /// # Errors
+    /// Inputs that the model does not take, shapes that its operations refuse, values beyond [`LIMIT`].
+    pub fn new(model: &Model, rung: &Rung, inputs: &[InputSpec], options: &PlanOptions) -> Result<Plan, PlanError> {
+        let mut b = build::Builder::new(model, rung, options.threads.max(1))?;
+        let specs = inputs::bind(b.graph, inputs)?;
+        for (i, spec) in specs.iter().enumerate() {
+            b.input(i, spec);
+        }
+        let graph = b.graph;
+        b.block(&graph.body)?;
+
+        let mut outputs = Vec::with_capacity(graph.outputs.len());
+        for port in &graph.outputs {
+            let fact = b.facts[port.value as usize].clone();
+            let fact = fact.ok_or_else(|| PlanError::NoOutput { name: graph.name(port.value).to_string() })?;
+            let fail = |why| PlanError::Node { node: graph.name(port.value).to_string(), op: "output", why };
+            outputs.push(b.output(port.value, &fact).map_err(fail)?);
+        }
+        let mut plan_inputs = Vec::with_capacity(graph.inputs.len());
+        for port in &graph.inputs {
+            plan_inputs.push(match &b.facts[port.value as usize] {
+                Some(Fact { dtype, dims, place: Place::Buffer { buffer, offset }, .. }) => Some(Operand {
+                    buffer: *buffer,
+                    offset: *offset,
+                    dtype: *dtype,
+                    dims: dims.clone(),
+                    quant: None,
+                }),
+                _ => None,
+            });
+        }
+        let mut states = Vec::new();
+        for state in &graph.states {
+            let (Some(from), Some(Some(to))) = (outputs.get(state.output), plan_inputs.get(state.input)) else {
+                continue;
+            };
+            if from.dims != to.dims || from.dtype != to.dtype {
+                let node = graph.name(graph.outputs[state.output].value).to_string();
+                let why = format!("state of {:?} {} becomes {:?} {}", to.dims, to.dtype, from.dims, from.dtype);
+                return Err(PlanError::Node { node, op: "state", why });
+            }
+            states.push((from.clone(), to.clone()));
+        }
+        let values = b.values();
+        let mut plan = Plan {
+            steps: b.steps,
+            buffers: b.buffers,
+            names: b.names,
+            inputs: plan_inputs,
+            outputs,
+            states,
+            values,
+            arena_bytes: 0,
+            known_bytes: 0,
+            live_bytes: 0,
+        };
+        arena::place(&mut plan, options.keep_values);
+        Ok(plan)
+    }
+
+    /// Bytes that a session allocates for this plan: arena and known values.
+    pub fn memory(&self) -> usize {
+        self.arena_bytes + self.known_bytes
+    }
+
+    /// Bytes of the plan's own lists, an estimate from above.
+    pub fn own_bytes(&self) -> usize {
+        let steps = self.steps.len() * (std::mem::size_of::<Step>() + 6 * std::mem::size_of::<Operand>() + 256);
+        let buffers = self.buffers.len() * std::mem::size_of::<Buffer>();
+        let values = self.values.len() * (std::mem::size_of::<Operand>() + 64);
+        steps + buffers + values + self.names.iter().map(|n| n.len() + 40).sum::<usize>()
+    }
+}
