@@ -4,7 +4,17 @@
 //! it once and runs it without allocating.
 #![deny(missing_docs)]
 
+mod cpu;
 pub mod device;
 pub mod graph;
+#[cfg(feature = "inputs")]
+pub mod inputs;
+mod model;
 pub mod pack;
+pub mod plan;
+mod session;
 pub mod weights;
+
+pub use cpu::RunError;
+pub use model::Model;
+pub use session::{Session, SessionError};

@@ -347,6 +347,34 @@ impl<'a> Builder<'a> {
         Ok(Some(out))
     }
 
+    /// A value as an output: floats in the arena.
+    pub fn output(&mut self, value: ValueId, fact: &Fact) -> Result<Operand, Why> {
+        let fact = if fact.quant.is_some() { self.float(Some(value), fact)? } else { fact.clone() };
+        let given = |b: &BufferId| matches!(self.buffers[*b as usize].kind, BufferKind::Arena);
+        match &fact.place {
+            Place::Buffer { buffer, .. } if given(buffer) => self.operand(&fact),
+            _ => {
+                let out = self.result(fact.dtype, &fact.dims)?;
+                if fact.elements() > 0 {
+                    let plan = lower::flat_copy(&fact)?;
+                    self.emit(StepOp::Copy { plan }, &[Some(&fact)], &[&out])?;
+                }
+                self.operand(&out)
+            }
+        }
+    }
+
+    /// Every computed value that a buffer holds.
+    pub fn values(&self) -> Vec<(ValueId, Operand)> {
+        let held = |(id, fact): (usize, &Option<Fact>)| {
+            let Some(Fact { dtype, dims, quant, place: Place::Buffer { buffer, offset } }) = fact else { return None };
+            let operand =
+                Operand { buffer: *buffer, offset: *offset, dtype: *dtype, dims: dims.clone(), quant: *quant };
+            Some((id as ValueId, operand))
+        };
+        self.facts.iter().enumerate().filter_map(held).collect()
+    }
+
     fn twin(&self, value: Option<ValueId>, dtype: DType, of: &Fact) -> Option<Fact> {
         let value = value?;
         let found = self.twins.iter().find(|(v, d, f)| *v == value && *d == dtype && f.dims == of.dims);

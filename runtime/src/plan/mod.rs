@@ -20,7 +20,7 @@ pub use step::{AxisShape, ConvGeometry, Finish, MatMulShape, Matrix, RnnShape, S
 use crate::graph::ValueId;
 use crate::model::Model;
 use crate::pack::Rung;
-use fact::{Fact, Place};
+pub(crate) use fact::{Fact, Place};
 use std::sync::Arc;
 
 /// The largest single value, in bytes: what 32-bit devices can address, and a bound for hostile shapes.

@@ -82,10 +82,7 @@ pub(super) fn gather_nd(b: &mut Builder, call: &Call, batch_dims: usize) -> Resu
 /// A copy of the data that the scatter then writes into.
 fn scatter_target(b: &mut Builder, data: &Fact) -> Result<Fact, Why> {
     let out = b.result(data.dtype, &data.dims)?;
-    let flat = [data.elements()];
-    let strides = edge_kernels::cpu::movement::Strides { offset: 0, strides: &[1] };
-    let plan = edge_kernels::cpu::movement::CopyPlan::new(data.dtype.bytes(), &flat, strides, strides)
-        .map_err(|e| e.to_string())?;
+    let plan = super::flat_copy(data)?;
     b.emit(StepOp::Copy { plan }, &[Some(data)], &[&out])?;
     Ok(out)
 }

@@ -16,6 +16,7 @@ use super::build::{Builder, Call, Why};
 use super::fact::Fact;
 use crate::graph::{BinaryOp, DType, Op, ReduceOp};
 use super::step::StepOp;
+use edge_kernels::cpu::movement::{CopyPlan, Strides};
 
 /// The facts of a node's results.
 pub(super) type Results = Result<Vec<Option<Fact>>, Why>;
@@ -186,6 +187,12 @@ pub(super) fn takes_integers(op: &Op) -> bool {
         Op::Unsqueeze { .. } | Op::Squeeze { .. } | Op::Slice { .. } | Op::Split { .. } => true,
         _ => false,
     }
+}
+
+/// The copy of a whole value.
+pub(super) fn flat_copy(x: &Fact) -> Result<CopyPlan, Why> {
+    let side = Strides { offset: 0, strides: &[1] };
+    CopyPlan::new(x.dtype.bytes(), &[x.elements()], side, side).map_err(|e| e.to_string())
 }
 
 /// An axis counted from the start.

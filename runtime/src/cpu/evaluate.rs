@@ -1,0 +1,71 @@
+//! Running steps while a plan is being made: what the planner knows, it computes with the same kernels.
+
+use super::memory::Memory;
+use super::{Context, Kernels};
+use crate::device::Pool;
+use crate::model::Model;
+use crate::plan::{Buffer, BufferKind, BufferPlace, Fact, Matrix, Place, Step};
+use edge_kernels::Isa;
+
+/// Runs `steps` over `buffers` and gives `outputs` as known values.
+///
+/// # Errors
+/// When a kernel refuses its operands (an index out of range).
+pub(crate) fn evaluate(
+    model: &Model,
+    buffers: &[Buffer],
+    steps: &[Step],
+    outputs: &[Option<Fact>],
+) -> Result<Vec<Option<Fact>>, String> {
+    if let Some(step) = steps.iter().find(|s| s.weights.iter().any(|m| matches!(m, Matrix::Tensor(_)))) {
+        return Err(format!("`{}` reads a weight while the plan is made", step.op.name()));
+    }
+    let mut buffers = buffers.to_vec();
+    let (mut arena, mut known) = (0usize, 0usize);
+    let used = |id: usize| {
+        let touches = |s: &Step| {
+            let operands = s.inputs.iter().flatten().chain(&s.outputs).chain(&s.scratch);
+            operands.into_iter().any(|o| o.buffer as usize == id) || s.weights.iter().any(|m| matches!(m, Matrix::Panels(o) if o.buffer as usize == id))
+        };
+        steps.iter().any(touches)
+    };
+    for id in 0..buffers.len() {
+        if !used(id) {
+            continue;
+        }
+        let bytes = buffers[id].bytes.next_multiple_of(64);
+        let buffer = &mut buffers[id];
+        buffer.place = match buffer.kind {
+            BufferKind::Arena | BufferKind::Input(_) => {
+                arena += bytes;
+                BufferPlace::Arena(arena - bytes)
+            }
+            BufferKind::Known(_) => {
+                known += bytes;
+                BufferPlace::Known(known - bytes)
+            }
+            BufferKind::Constant(_) => BufferPlace::Pack,
+        };
+    }
+    let mut memory = Memory::for_buffers(&buffers, arena, known);
+    let pool = Pool::new(1).map_err(|e| e.to_string())?;
+    let ctx = Context { kernels: Kernels::select(Isa::detect()), pool: &pool, weights: &[] };
+    for step in steps {
+        super::run(&ctx, step, memory.views(model, &buffers, step))?;
+    }
+    let known = |fact: &Fact| match fact.place {
+        Place::Buffer { buffer, offset } => {
+            let operand = crate::plan::Operand {
+                buffer,
+                offset,
+                dtype: fact.dtype,
+                dims: fact.dims.clone(),
+                quant: None,
+            };
+            let bytes = memory.read(model, &buffers, &operand);
+            Fact { place: Place::Known(bytes.to_vec().into()), ..fact.clone() }
+        }
+        _ => fact.clone(),
+    };
+    Ok(outputs.iter().map(|o| o.as_ref().map(known)).collect())
+}

@@ -1,0 +1,170 @@
+//! The CPU backend: runs the steps of a plan with the kernels chosen for this machine.
+
+pub(crate) mod depthwise;
+pub(crate) mod elementwise;
+pub(crate) mod gather;
+pub(crate) mod matmul;
+pub(crate) mod memory;
+pub(crate) mod normalize;
+pub(crate) mod pool;
+pub(crate) mod product;
+pub(crate) mod recurrent;
+pub(crate) mod reduce;
+pub(crate) mod resize;
+pub(crate) mod transposed;
+
+use crate::device::Pool;
+use crate::graph::{DType, TensorId};
+use crate::model::Model;
+use crate::plan::{Buffer, Matrix, Step, StepOp};
+use crate::weights::Weights;
+use edge_kernels::Isa;
+use edge_kernels::cpu::{depthwise as dw, elementwise as ew, gemm_f32, gemm_i8, loops, movement};
+use memory::Views;
+use std::sync::Arc;
+
+pub(crate) use evaluate::evaluate;
+
+mod evaluate;
+
+/// The kernels in force: one variant a family, chosen once.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernels {
+    pub loops: loops::Variant,
+    pub gemm_f32: &'static gemm_f32::Variant,
+    pub gemm_i8: &'static gemm_i8::Variant,
+    pub depthwise: &'static dw::Variant,
+}
+
+impl Kernels {
+    /// The best kernels at or below a level.
+    pub fn select(isa: Isa) -> Kernels {
+        Kernels {
+            loops: loops::select(isa),
+            gemm_f32: gemm_f32::select(isa),
+            gemm_i8: gemm_i8::select(isa),
+            depthwise: dw::select(isa),
+        }
+    }
+
+    /// Names of the variants, for listings.
+    pub fn names(&self) -> Vec<&'static str> {
+        vec![self.gemm_f32.name, self.gemm_i8.name, self.depthwise.name, self.loops.isa().name()]
+    }
+}
+
+/// What a step needs besides its memory.
+pub(crate) struct Context<'a> {
+    pub kernels: Kernels,
+    pub pool: &'a Pool,
+    /// The rung's weights by tensor.
+    pub weights: &'a [Option<Arc<dyn Weights>>],
+}
+
+/// A run that stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are named in the messages
+pub enum RunError {
+    #[error("node `{node}` ({op}): {why}")]
+    Step { node: String, op: &'static str, why: String },
+    #[error("input `{name}`, element {index} is {value}: an integer rung takes finite numbers only")]
+    NotFinite { name: String, index: usize, value: f32 },
+    #[error("input {index}: {got} bytes given, the plan was made for {want}")]
+    InputBytes { index: usize, got: usize, want: usize },
+    #[error("the run was cancelled")]
+    Cancelled,
+}
+
+impl Context<'_> {
+    fn tensor(&self, id: TensorId) -> Result<&dyn Weights, String> {
+        let weights = self.weights.get(id as usize).and_then(Option::as_deref);
+        weights.ok_or_else(|| format!("weight {id} is not bound"))
+    }
+}
+
+/// A matrix operand as a kernel sees it.
+pub(crate) enum MatrixView<'a> {
+    Weights(&'a dyn Weights),
+    Panels(&'a [f32]),
+}
+
+fn matrix<'a>(ctx: &'a Context<'_>, step: &Step, views: &Views<'a>, i: usize) -> Result<MatrixView<'a>, String> {
+    match step.weights.get(i) {
+        Some(Matrix::Tensor(id)) => Ok(MatrixView::Weights(ctx.tensor(*id)?)),
+        Some(Matrix::Panels(_)) => Ok(MatrixView::Panels(floats(views.panels[i].unwrap_or_default()))),
+        None => Err(format!("matrix {i} is missing")),
+    }
+}
+
+pub(crate) fn floats(bytes: &[u8]) -> &[f32] {
+    bytemuck::cast_slice(bytes)
+}
+
+pub(crate) fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
+    bytemuck::cast_slice_mut(bytes)
+}
+
+/// Runs one step.
+pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<(), String> {
+    let Views { inputs, .. } = &views;
+    let x = inputs[0].unwrap_or_default();
+    match &step.op {
+        StepOp::Gemm { m, n, k, finish } => product::gemm(ctx, step, views, *m, *n, *k, *finish)?,
+        StepOp::Conv { geometry, finish } => product::conv(ctx, step, views, geometry, *finish)?,
+        StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
+        StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
+        StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
+        StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
+        StepOp::Quantize(_) | StepOp::Dequantize(_) | StepOp::Table(_) => elementwise::quantized(ctx, step, views),
+        StepOp::Unary(op) => elementwise::unary(ctx, step, views, *op)?,
+        StepOp::Binary { op, broadcast } => elementwise::binary(ctx, step, views, *op, broadcast)?,
+        StepOp::Where { broadcast } => {
+            let [a, b] = [inputs[1].unwrap_or_default(), inputs[2].unwrap_or_default()];
+            elementwise::select(broadcast, x, a, b, views.outputs, out_type(step))
+        }
+        StepOp::Cast => elementwise::cast(step, x, views.outputs)?,
+        StepOp::Pool { kind, geometry } => pool::run(ctx, step, views, *kind, geometry)?,
+        StepOp::ResizeAxis { shape, table } => resize::run(ctx, step, views, *shape, table)?,
+        StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, *shape)?,
+        StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
+        StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),
+        StepOp::LayerNorm { epsilon, rows, cols } => normalize::layer_norm(ctx, views, *epsilon, *rows, *cols),
+        StepOp::RmsNorm { epsilon, rows, cols } => normalize::rms_norm(ctx, views, *epsilon, *rows, *cols),
+        StepOp::GroupNorm { epsilon, batch, pixels, channels, groups } => {
+            normalize::group_norm(ctx, views, *epsilon, *batch, *pixels, *channels, *groups)
+        }
+        StepOp::Lrn { size, alpha, beta, bias } => {
+            normalize::lrn(ctx, step, views, *size, *alpha, *beta, *bias)
+        }
+        StepOp::Copy { plan } => {
+            let [out, ..] = views.outputs;
+            plan.run(x, out);
+        }
+        StepOp::Fill { value } => {
+            let [out, ..] = views.outputs;
+            movement::fill(out, &value[..out_type(step).bytes()]);
+        }
+        StepOp::PadMap { plan } => {
+            let [out, ..] = views.outputs;
+            plan.run(x, out);
+        }
+        StepOp::Gather { .. }
+        | StepOp::GatherRows { .. }
+        | StepOp::GatherElements { .. }
+        | StepOp::GatherNd { .. }
+        | StepOp::ScatterElements { .. }
+        | StepOp::ScatterNd { .. }
+        | StepOp::TopK { .. }
+        | StepOp::CumSum { .. }
+        | StepOp::OneHot { .. }
+        | StepOp::Trilu { .. } => gather::run(ctx, step, views)?,
+        StepOp::Lstm(shape) => recurrent::lstm(ctx, step, views, shape)?,
+        StepOp::Gru(shape) => recurrent::gru(ctx, step, views, shape)?,
+    }
+    Ok(())
+}
+
+fn out_type(step: &Step) -> DType {
+    step.outputs.first().map_or(DType::F32, |o| o.dtype)
+}

@@ -1,0 +1,115 @@
+//! A pack's header with the bytes behind it.
+
+use crate::graph::{Graph, TensorId};
+use crate::pack::{BlobSource, ConstantData, Header, Rung, Take};
+use crate::plan::PlanError;
+use crate::weights::{self, CodeForm, Registry, WeightError, Weights};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A family of models, ready to be planned: everything of the pack but a decision.
+pub struct Model {
+    header: Arc<Header>,
+    source: Arc<dyn BlobSource>,
+    registry: Arc<Registry>,
+    /// Weights bound so far: binding checks a tensor's expression but touches no weight.
+    bound: Mutex<HashMap<(TensorId, Take), Arc<dyn Weights>>>,
+}
+
+impl Model {
+    /// A model from its parts. `registry` knows the kinds of weight expressions.
+    pub fn new(header: Arc<Header>, source: Arc<dyn BlobSource>, registry: Arc<Registry>) -> Model {
+        Model { header, source, registry, bound: Mutex::default() }
+    }
+
+    /// The same model over other bytes: a mapping of one rung, a buffer that was read and verified.
+    pub fn with_source(&self, source: Arc<dyn BlobSource>) -> Model {
+        Model::new(self.header.clone(), source, self.registry.clone())
+    }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The kinds of weight expressions that this model may use.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The graph of a rung.
+    ///
+    /// # Panics
+    /// When the rung is of another pack.
+    pub fn graph(&self, rung: &Rung) -> &Graph {
+        &self.header.graphs[rung.graph as usize]
+    }
+
+    /// The weight that a rung uses for a tensor.
+    ///
+    /// # Errors
+    /// When the tensor's expression is not sound.
+    pub fn weights(&self, rung: &Rung, tensor: TensorId) -> Result<Arc<dyn Weights>, WeightError> {
+        let take = rung.takes.get(tensor as usize).copied().flatten();
+        let take = take.ok_or_else(|| WeightError::unused(&self.header, tensor, &rung.id))?;
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(weights) = bound.get(&(tensor, take)) {
+            return Ok(weights.clone());
+        }
+        let weights = weights::bind(&self.registry, &self.header, tensor, take, &self.source)?;
+        bound.insert((tensor, take), weights.clone());
+        Ok(weights)
+    }
+
+    /// The form of a weight's integer codes in a rung, when it has them.
+    pub(crate) fn code_form(&self, rung: &Rung, tensor: TensorId) -> Option<CodeForm> {
+        self.weights(rung, tensor).ok()?.code_form()
+    }
+
+    /// Bytes that one worker needs to decode a weight's panels.
+    pub(crate) fn panel_scratch(&self, rung: &Rung, tensor: TensorId, integer: bool) -> usize {
+        let Ok(weights) = self.weights(rung, tensor) else { return 0 };
+        let form = weights.code_form().filter(|_| integer);
+        crate::cpu::product::panel_scratch(weights.as_ref(), form)
+    }
+
+    /// The bytes of a constant, wherever they are.
+    ///
+    /// # Errors
+    /// When the header's digits are not a value of the constant's type and shape, or the blob is missing.
+    pub fn constant_bytes(&self, id: u32) -> Result<Cow<'_, [u8]>, PlanError> {
+        let constant = &self.header.constants[id as usize];
+        let want = constant.dims.iter().product::<usize>() * constant.dtype.bytes();
+        let bytes: Cow<'_, [u8]> = match &constant.data {
+            ConstantData::Hex(digits) => Cow::Owned(unhex(digits).ok_or_else(|| PlanError::Constant {
+                id,
+                why: format!("`{:.20}` is no run of hexadecimal digits", digits),
+            })?),
+            ConstantData::Blob(blob) => {
+                let bytes = self.source.blob(*blob);
+                Cow::Borrowed(bytes.ok_or_else(|| PlanError::Constant { id, why: format!("blob {blob} is not loaded") })?)
+            }
+        };
+        if bytes.len() != want {
+            let why = format!("{} bytes for {:?} {}", bytes.len(), constant.dims, constant.dtype);
+            return Err(PlanError::Constant { id, why });
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a constant that lies in a blob of the right size.
+    pub(crate) fn constant_bytes_mapped(&self, id: u32) -> Option<&[u8]> {
+        let constant = self.header.constants.get(id as usize)?;
+        let ConstantData::Blob(blob) = constant.data else { return None };
+        let want = constant.dims.iter().product::<usize>() * constant.dtype.bytes();
+        self.source.blob(blob).filter(|bytes| bytes.len() == want)
+    }
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let digit = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
+    rest.is_empty().then_some(())?;
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}

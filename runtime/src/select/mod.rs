@@ -1,0 +1,161 @@
+//! Ladder + device -> rung.
+
+mod need;
+
+pub use need::{Need, Weighing};
+
+use crate::device::{ByteSize, Device};
+use crate::model::Model;
+use crate::pack::Rung;
+use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
+use std::collections::HashMap;
+
+/// A rung, what it would take, and whether it fits.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Index into the header's rungs.
+    pub rung: usize,
+    /// What it takes, weights resident.
+    pub need: Need,
+    /// Whether that is within the budget.
+    pub fits: bool,
+}
+
+/// The outcome of a selection.
+#[derive(Debug)]
+pub struct Selection {
+    /// Index into the header's rungs.
+    pub rung: usize,
+    /// How its weights are held.
+    pub weighing: Weighing,
+    /// What it takes, that way.
+    pub need: Need,
+    /// The plan that it was weighed with.
+    pub plan: Plan,
+    /// Every rung that was looked at, in the ladder's order.
+    pub candidates: Vec<Candidate>,
+    /// The budget, in bytes.
+    pub budget: u64,
+}
+
+/// No rung can be chosen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are named in the messages
+pub enum SelectError {
+    #[error("nothing fits {}: the least that would do is {}, for rung `{rung}` with its weights streamed", ByteSize(*budget), ByteSize(*least))]
+    DoesNotFit { budget: u64, least: u64, rung: String },
+    #[error("rung `{rung}` needs {}, the budget is {}", ByteSize(*need), ByteSize(*budget))]
+    RungDoesNotFit { rung: String, need: u64, budget: u64 },
+    #[error("the pack has no rung `{asked}`; it has {have}")]
+    NoSuchRung { asked: String, have: String },
+    #[error("the pack holds no rung that this runtime can run")]
+    NoRung,
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// What to choose among.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// Indices of the rungs that are whole and known; all of them when empty.
+    pub available: &'a [usize],
+    /// The caller's choice, by id.
+    pub forced: Option<&'a str>,
+    /// Bytes of the caller that live beside the run: decoded inputs, copies of outputs.
+    pub extra: u64,
+}
+
+/// Picks the rung of the highest measured quality whose planned peak fits the device's budget; among equals the
+/// one that takes less. When none fits with its weights resident, they are streamed.
+///
+/// # Errors
+/// When nothing fits, the forced rung does not exist, or the inputs do not suit the model.
+pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Request<'_>) -> Result<Selection, SelectError> {
+    let header = model.header();
+    let budget = device.ledger().budget();
+    let available: Vec<usize> = match request.available {
+        [] => (0..header.rungs.len()).collect(),
+        some => some.to_vec(),
+    };
+    let wanted: Vec<usize> = match request.forced {
+        None => available,
+        Some(id) => {
+            let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
+            let have = || available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ");
+            vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?]
+        }
+    };
+    let mut plans = Plans { model, inputs, threads: device.pool().threads(), made: HashMap::new() };
+    let mut candidates = Vec::with_capacity(wanted.len());
+    for rung in &wanted {
+        let need = plans.need(device, *rung, Weighing::Resident, request.extra)?;
+        candidates.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
+    }
+    let best = |weighing: Weighing, candidates: &[Candidate]| {
+        let fitting = candidates.iter().filter(|c| c.fits);
+        let best = fitting.max_by(|a, b| better(&header.rungs[a.rung], a, &header.rungs[b.rung], b));
+        best.map(|c| (c.rung, weighing, c.need))
+    };
+    let mut choice = best(Weighing::Resident, &candidates);
+    if choice.is_none() {
+        let mut streamed = Vec::with_capacity(wanted.len());
+        for rung in &wanted {
+            let need = plans.need(device, *rung, Weighing::Streamed, request.extra)?;
+            streamed.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
+        }
+        choice = best(Weighing::Streamed, &streamed);
+        if choice.is_none() {
+            let least = streamed.iter().min_by_key(|c| c.need.total()).ok_or(SelectError::NoRung)?;
+            let (rung, least) = (header.rungs[least.rung].id.clone(), least.need.total());
+            return Err(match request.forced {
+                Some(_) => SelectError::RungDoesNotFit { rung, need: least, budget },
+                None => SelectError::DoesNotFit { budget, least, rung },
+            });
+        }
+    }
+    let (rung, weighing, need) = choice.ok_or(SelectError::NoRung)?;
+    let plan = plans.take(rung)?;
+    Ok(Selection { rung, weighing, need, plan, candidates, budget })
+}
+
+/// Measured quality decides; without it, more bytes are taken for better.
+fn better(a: &Rung, ca: &Candidate, b: &Rung, cb: &Candidate) -> std::cmp::Ordering {
+    let quality = |r: &Rung| r.quality.as_ref().map(|q| q.value);
+    match (quality(a), quality(b)) {
+        (Some(x), Some(y)) => x.total_cmp(&y),
+        _ => a.bytes.cmp(&b.bytes),
+    }
+    .then_with(|| cb.need.total().cmp(&ca.need.total()))
+}
+
+/// Plans by what decides them: rungs of one graph that hold activations alike and decode their weights alike
+/// need the same memory, but the plan is made for each since scratch depends on the weights.
+struct Plans<'a> {
+    model: &'a Model,
+    inputs: &'a [InputSpec],
+    threads: usize,
+    made: HashMap<usize, Plan>,
+}
+
+impl Plans<'_> {
+    fn plan(&mut self, rung: usize) -> Result<&Plan, PlanError> {
+        if !self.made.contains_key(&rung) {
+            let options = PlanOptions { threads: self.threads, keep_values: false };
+            let plan = Plan::new(self.model, &self.model.header().rungs[rung], self.inputs, &options)?;
+            self.made.insert(rung, plan);
+        }
+        Ok(&self.made[&rung])
+    }
+
+    fn need(&mut self, device: &Device, rung: usize, weighing: Weighing, extra: u64) -> Result<Need, PlanError> {
+        let model = self.model;
+        let plan = self.plan(rung)?;
+        Need::new(device, model, &model.header().rungs[rung], plan, weighing, extra)
+    }
+
+    fn take(&mut self, rung: usize) -> Result<Plan, PlanError> {
+        self.plan(rung)?;
+        self.made.remove(&rung).ok_or(PlanError::NoOutput { name: "plan".into() })
+    }
+}

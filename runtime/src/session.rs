@@ -1,0 +1,186 @@
+//! Running a plan.
+
+use crate::cpu::memory::Memory;
+use crate::cpu::{self, Context, Kernels, RunError};
+use crate::device::{BudgetError, Device, Reservation};
+use crate::graph::{DType, ValueId};
+use crate::model::Model;
+use crate::pack::{Acts, Rung};
+use crate::plan::{InputSpec, Operand, Plan, PlanError, PlanOptions};
+use crate::weights::Weights;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A session that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// The inputs do not suit the model.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The device's budget has no room for the plan.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+}
+
+/// One user of a model: its arena, its state, and the plan for the input shapes at hand.
+///
+/// After it is made, [`Session::run`] allocates nothing.
+pub struct Session {
+    model: Arc<Model>,
+    device: Arc<Device>,
+    integer: bool,
+    plan: Plan,
+    memory: Memory,
+    kernels: Kernels,
+    /// By tensor; `None` for those of other rungs' graphs.
+    weights: Vec<Option<Arc<dyn Weights>>>,
+    cancelled: Arc<AtomicBool>,
+    _reservation: Reservation,
+}
+
+impl Session {
+    /// Plans a rung for inputs of the given shapes and reserves its memory from the device's budget.
+    ///
+    /// # Errors
+    /// When the inputs do not suit the model or the budget has no room.
+    pub fn new(
+        device: &Arc<Device>,
+        model: &Arc<Model>,
+        rung: &Rung,
+        inputs: &[InputSpec],
+    ) -> Result<Session, SessionError> {
+        let options = PlanOptions { threads: device.pool().threads(), keep_values: false };
+        let plan = Plan::new(model, rung, inputs, &options)?;
+        Session::with_plan(device, model, rung, plan)
+    }
+
+    /// A session for a plan that exists. The plan must have been made for this model and rung, with as many
+    /// threads as the device has.
+    ///
+    /// # Errors
+    /// When the budget has no room.
+    pub fn with_plan(
+        device: &Arc<Device>,
+        model: &Arc<Model>,
+        rung: &Rung,
+        plan: Plan,
+    ) -> Result<Session, SessionError> {
+        let bytes = (plan.memory() + plan.own_bytes()) as u64;
+        let reservation = device.ledger().reserve("arena and plan", bytes)?;
+        let mut weights = Vec::with_capacity(rung.takes.len());
+        for (tensor, take) in rung.takes.iter().enumerate() {
+            weights.push(match take {
+                Some(_) => Some(model.weights(rung, tensor as u32).map_err(PlanError::from)?),
+                None => None,
+            });
+        }
+        Ok(Session {
+            model: model.clone(),
+            device: device.clone(),
+            integer: rung.acts == Acts::I8,
+            memory: Memory::new(&plan),
+            plan,
+            kernels: Kernels::select(device.isa()),
+            weights,
+            cancelled: Arc::new(AtomicBool::new(false)),
+            _reservation: reservation,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Names of the kernel variants in force.
+    pub fn kernels(&self) -> Vec<&'static str> {
+        self.kernels.names()
+    }
+
+    /// Set it from any thread to stop a run at its next step; the run then returns [`RunError::Cancelled`].
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        self.cancelled.clone()
+    }
+
+    /// Writes input `index` (in the graph's order) as little-endian elements.
+    ///
+    /// # Errors
+    /// When the length is not the planned one, or an integer rung is given a number that is not finite.
+    pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
+        let Some(Some(operand)) = self.plan.inputs.get(index) else {
+            // The planner has read this one; it is part of the plan.
+            return Ok(());
+        };
+        if bytes.len() != operand.bytes() {
+            return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
+        }
+        if self.integer && operand.dtype == DType::F32 {
+            let wrong = |b: &[u8; 4]| !f32::from_le_bytes(*b).is_finite();
+            let elements = bytes.as_chunks::<4>().0;
+            if let Some(at) = elements.iter().position(wrong) {
+                let graph = &self.model.header().graphs[0];
+                let name = graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string();
+                return Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) });
+            }
+        }
+        let operand = operand.clone();
+        self.memory.write(&self.plan.buffers, &operand).copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Runs the plan on the inputs that were set. Allocates nothing.
+    ///
+    /// # Errors
+    /// When an index that the data holds is out of range, or the run is cancelled.
+    pub fn run(&mut self) -> Result<(), RunError> {
+        self.run_observed(|_, _| ())
+    }
+
+    /// As [`Session::run`], calling `after(step index, its name)` after each step.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_observed(&mut self, mut after: impl FnMut(usize, &str)) -> Result<(), RunError> {
+        let ctx = Context { kernels: self.kernels, pool: self.device.pool(), weights: &self.weights };
+        for (i, step) in self.plan.steps.iter().enumerate() {
+            if self.cancelled.load(Ordering::Relaxed) {
+                self.cancelled.store(false, Ordering::Relaxed);
+                return Err(RunError::Cancelled);
+            }
+            let views = self.memory.views(&self.model, &self.plan.buffers, step);
+            cpu::run(&ctx, step, views).map_err(|why| RunError::Step {
+                node: self.plan.names.get(step.name as usize).cloned().unwrap_or_default(),
+                op: step.op.name(),
+                why,
+            })?;
+            after(i, step.op.name());
+        }
+        for (from, to) in &self.plan.states {
+            self.memory.copy(&self.plan.buffers, from, to);
+        }
+        Ok(())
+    }
+
+    /// Output `index` (in the graph's order) of the last run.
+    ///
+    /// # Panics
+    /// When the graph has no such output.
+    pub fn output(&self, index: usize) -> (&Operand, &[u8]) {
+        let operand = &self.plan.outputs[index];
+        (operand, self.memory.read(&self.model, &self.plan.buffers, operand))
+    }
+
+    /// Every value of the last run, when the plan keeps them ([`PlanOptions::keep_values`]).
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, &Operand, &[u8])> {
+        let read = |o| self.memory.read(&self.model, &self.plan.buffers, o);
+        self.plan.values.iter().map(move |(id, operand)| (*id, operand, read(operand)))
+    }
+
+    /// Sets all state back to zeros.
+    pub fn reset_state(&mut self) {
+        for (_, to) in &self.plan.states {
+            self.memory.write(&self.plan.buffers, to).fill(0);
+        }
+    }
+}
