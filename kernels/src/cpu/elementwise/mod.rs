@@ -37,6 +37,20 @@ pub enum InOut<'a, T> {
 /// selection such as ReLU's into masked stores, which are slow), and one set of loops serves both cases.
 const ASIDE: usize = 256;
 
+impl<'a, T: Copy> InOut<'a, T> {
+    /// The result buffer after the operand was copied into it, for functions that take several passes.
+    pub(in crate::cpu) fn into_copy(self) -> &'a mut [T] {
+        match self {
+            InOut::InPlace(y) => y,
+            InOut::Apart(x, y) => {
+                assert_eq!(x.len(), y.len(), "operand and result differ in length");
+                y.copy_from_slice(x);
+                y
+            }
+        }
+    }
+}
+
 impl<T: Copy + Default> InOut<'_, T> {
     /// Calls `f` with parts of the operand and the equally long parts of the result that they belong to.
     #[inline(always)]
