@@ -15,6 +15,37 @@ use super::isa::Isa;
 /// joined as `l[i] + l[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. Part of every reduction's definition.
 pub const LANES: usize = 16;
 
+/// Columns that a reduction along rows works on at a time: 256 bytes of every row, with the running results of
+/// all of them in registers or the first-level cache. Does not show in the results.
+pub(crate) const COLUMNS: usize = 64;
+
+/// Folds a run of contiguous elements into the lanes, element `i` into lane `i % 16`.
+#[inline(always)]
+pub(crate) fn fold_lanes<T: Copy, A: Copy>(lanes: &mut [A; LANES], run: &[T], f: impl Fn(A, T) -> A) {
+    let (blocks, rest) = run.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, x) in lanes.iter_mut().zip(block) {
+            *lane = f(*lane, *x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane = f(*lane, *x);
+    }
+}
+
+/// Joins the lanes in the fixed order that [`LANES`] gives.
+#[inline(always)]
+pub(crate) fn join_lanes<A: Copy>(mut lanes: [A; LANES], f: impl Fn(A, A) -> A) -> A {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// A proof that this CPU can run the loops compiled for [`Variant::isa`]; only [`select`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {

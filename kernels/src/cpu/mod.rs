@@ -9,4 +9,7 @@ pub mod isa;
 pub mod loops;
 pub mod math;
 pub mod movement;
+pub mod norm;
+pub mod reduce;
 pub mod shape;
+pub mod softmax;

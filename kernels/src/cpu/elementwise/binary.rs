@@ -1,6 +1,6 @@
 //! Functions of two tensors that broadcast.
 
-use super::{Broadcast, Int};
+use super::{ASIDE, Broadcast, Int};
 use crate::cpu::loops::Variant;
 use crate::cpu::math;
 
@@ -150,7 +150,7 @@ impl Number for f32 {
     }
 }
 
-impl<T: Int + Default> Number for T {
+impl<T: Int> Number for T {
     #[inline(always)]
     fn add(self, rhs: T) -> T {
         Int::add(self, rhs)
@@ -220,7 +220,14 @@ fn arithmetic<T: Number>(
         BinaryOp::Sub => zip(v, shape, operands, out, T::sub),
         BinaryOp::Mul => zip(v, shape, operands, out, T::mul),
         BinaryOp::Div => zip(v, shape, operands, out, T::div),
-        BinaryOp::Pow => zip(v, shape, operands, out, T::pow),
+        BinaryOp::Pow => zip(
+            v,
+            shape,
+            operands,
+            out,
+            #[inline(always)]
+            |a, b| a.pow(b),
+        ),
         BinaryOp::Max => zip(v, shape, operands, out, T::max),
         BinaryOp::Min => zip(v, shape, operands, out, T::min),
         BinaryOp::FloorMod => zip(v, shape, operands, out, T::floor_mod),
@@ -342,10 +349,6 @@ fn zip_apart<T: Copy, U: Copy>(
         row(v, a, b, &mut out[o..o + len], f);
     });
 }
-
-/// Elements of the in-place operand that are set aside before the loop overwrites them, so that it runs on
-/// slices the compiler knows to be distinct: the loops of [`zip_apart`], not a second set.
-const ASIDE: usize = 256;
 
 fn zip_in_place<T: Number>(
     v: Variant,

@@ -3,7 +3,7 @@
 use super::InOut;
 
 /// An integer element. Arithmetic wraps; division truncates toward zero and gives 0 for a divisor of 0.
-pub trait Int: Copy + PartialOrd + PartialEq + std::fmt::Debug + 'static {
+pub trait Int: Copy + Default + PartialOrd + PartialEq + std::fmt::Debug + 'static {
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -118,13 +118,17 @@ pub enum IntUnaryOp {
 /// # Panics
 /// When the buffers of [`InOut::Apart`] differ in length.
 pub fn unary_int<T: Int>(op: IntUnaryOp, io: InOut<'_, T>) {
-    io.each_block(|y| match op {
-        IntUnaryOp::Neg => y.iter_mut().for_each(|y| *y = y.neg()),
-        IntUnaryOp::Abs => y.iter_mut().for_each(|y| *y = if *y < T::ZERO { y.neg() } else { *y }),
-        IntUnaryOp::Sign => y.iter_mut().for_each(|y| {
-            let positive = if *y > T::ZERO { T::ONE } else { T::ZERO };
-            *y = if *y < T::ZERO { T::ONE.neg() } else { positive };
+    match op {
+        IntUnaryOp::Neg => each(io, T::neg),
+        IntUnaryOp::Abs => each(io, |x| if x < T::ZERO { x.neg() } else { x }),
+        IntUnaryOp::Sign => each(io, |x| {
+            let positive = if x > T::ZERO { T::ONE } else { T::ZERO };
+            if x < T::ZERO { T::ONE.neg() } else { positive }
         }),
-        IntUnaryOp::BitNot => y.iter_mut().for_each(|y| *y = y.bit_not()),
-    });
+        IntUnaryOp::BitNot => each(io, T::bit_not),
+    }
+}
+
+fn each<T: Int>(io: InOut<'_, T>, f: impl Fn(T) -> T) {
+    io.each_block(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x)));
 }

@@ -32,20 +32,40 @@ pub enum InOut<'a, T> {
     InPlace(&'a mut [T]),
 }
 
-/// Elements that are copied ahead of an in-place loop: 4 KiB of f32, which stays in the first-level cache.
-const BLOCK: usize = 1024;
+/// Elements of an in-place operand that are set aside before a loop overwrites them: at most 2 KiB, on the stack.
+/// Reading from one buffer and writing to another is what the compiler vectorises best (overwriting, it turns a
+/// selection such as ReLU's into masked stores, which are slow), and one set of loops serves both cases.
+const ASIDE: usize = 256;
 
-impl<T: Copy> InOut<'_, T> {
-    /// Calls `f` on the result buffer, block by block, each holding the operand's elements when `f` gets it.
-    #[inline(always)]
-    fn each_block(self, mut f: impl FnMut(&mut [T])) {
+impl<'a, T: Copy> InOut<'a, T> {
+    /// The result buffer after the operand was copied into it, for functions that take several passes.
+    pub(in crate::cpu) fn into_copy(self) -> &'a mut [T] {
         match self {
-            InOut::InPlace(y) => f(y),
+            InOut::InPlace(y) => y,
             InOut::Apart(x, y) => {
                 assert_eq!(x.len(), y.len(), "operand and result differ in length");
-                for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
-                    y.copy_from_slice(x);
-                    f(y);
+                y.copy_from_slice(x);
+                y
+            }
+        }
+    }
+}
+
+impl<T: Copy + Default> InOut<'_, T> {
+    /// Calls `f` with parts of the operand and the equally long parts of the result that they belong to.
+    #[inline(always)]
+    fn each_block(self, mut f: impl FnMut(&[T], &mut [T])) {
+        match self {
+            InOut::Apart(x, y) => {
+                assert_eq!(x.len(), y.len(), "operand and result differ in length");
+                f(x, y);
+            }
+            InOut::InPlace(y) => {
+                let mut aside = [T::default(); ASIDE];
+                for y in y.chunks_mut(ASIDE) {
+                    let x = &mut aside[..y.len()];
+                    x.copy_from_slice(y);
+                    f(x, y);
                 }
             }
         }

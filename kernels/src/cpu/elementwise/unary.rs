@@ -133,21 +133,21 @@ pub fn unary(v: Variant, op: UnaryOp, io: InOut<'_, f32>) {
             v,
             io,
             #[inline(always)]
-            |x| selu(x, alpha, 1.0),
+            move |x| selu(x, alpha, 1.0),
         ),
         UnaryOp::Selu { alpha, gamma } => each(
             v,
             io,
             #[inline(always)]
-            |x| selu(x, alpha, gamma),
+            move |x| selu(x, alpha, gamma),
         ),
         UnaryOp::Celu { alpha } => each(
             v,
             io,
             #[inline(always)]
-            |x| celu(x, alpha),
+            move |x| celu(x, alpha),
         ),
-        UnaryOp::ThresholdedRelu { alpha } => each(v, io, |x| if x > alpha { x } else { 0.0 }),
+        UnaryOp::ThresholdedRelu { alpha } => each(v, io, move |x| if x > alpha { x } else { 0.0 }),
         UnaryOp::Mish => each(v, io, mish),
     }
 }
@@ -158,9 +158,9 @@ fn activate(v: Variant, activation: Activation, io: InOut<'_, f32>) {
     match activation {
         None => each(v, io, |x| x),
         Relu => each(v, io, |x| Relu.apply(x)),
-        Clip { lo, hi } => each(v, io, |x| Clip { lo, hi }.apply(x)),
-        LeakyRelu { alpha } => each(v, io, |x| LeakyRelu { alpha }.apply(x)),
-        HardSigmoid { alpha, beta } => each(v, io, |x| HardSigmoid { alpha, beta }.apply(x)),
+        Clip { lo, hi } => each(v, io, move |x| Clip { lo, hi }.apply(x)),
+        LeakyRelu { alpha } => each(v, io, move |x| LeakyRelu { alpha }.apply(x)),
+        HardSigmoid { alpha, beta } => each(v, io, move |x| HardSigmoid { alpha, beta }.apply(x)),
         HardSwish => each(v, io, |x| HardSwish.apply(x)),
         Sigmoid => each(v, io, math::sigmoid),
         Silu => each(v, io, silu),
@@ -171,7 +171,8 @@ fn activate(v: Variant, activation: Activation, io: InOut<'_, f32>) {
 }
 
 // The larger functions are named items marked for inlining, or marked closures: a plain closure of this size the
-// compiler may leave as a call, which would run without the variant's instructions.
+// compiler may leave as a call, which would run without the variant's instructions. Parameters are moved in: read
+// through references, they might change with every store and would keep a loop from being vectorised.
 
 #[inline(always)]
 fn silu(x: f32) -> f32 {
@@ -201,12 +202,14 @@ fn softplus(x: f32) -> f32 {
 
 #[inline(always)]
 fn selu(x: f32, alpha: f32, gamma: f32) -> f32 {
-    gamma * if x > 0.0 { x } else { alpha * math::expm1(x) }
+    let below = alpha * math::expm1(x);
+    gamma * if x > 0.0 { x } else { below }
 }
 
 #[inline(always)]
 fn celu(x: f32, alpha: f32) -> f32 {
-    if x > 0.0 { x } else { alpha * math::expm1(x / alpha) }
+    let below = alpha * math::expm1(x / alpha);
+    if x > 0.0 { x } else { below }
 }
 
 /// With `e = exp(x)`, `tanh(ln(1 + e)) = n / (n + 2)` for `n = e * (e + 2)`: no logarithm, no cancellation.
@@ -218,21 +221,25 @@ fn mish(x: f32) -> f32 {
 }
 
 fn each(v: Variant, io: InOut<'_, f32>, f: impl Fn(f32) -> f32 + Copy) {
-    io.each_block(|y| {
-        v.run(
-            #[inline(always)]
-            || {
-                for y in &mut *y {
-                    *y = f(*y);
-                }
-            },
-        );
-    });
+    io.each_block(|x, y| map(v, x, y, f));
+}
+
+/// Not inlined, so that there is one loop for each function and variant.
+#[inline(never)]
+fn map(v: Variant, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Copy) {
+    v.run(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = f(*x);
+            }
+        },
+    );
 }
 
 /// Rare functions, by the platform's f64 library: its last-place differences almost never survive the rounding.
 fn by_library(io: InOut<'_, f32>, f: fn(f64) -> f64) {
-    io.each_block(|y| y.iter_mut().for_each(|y| *y = f(f64::from(*y)) as f32));
+    io.each_block(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = f(f64::from(*x)) as f32));
 }
 
 /// `y[i] = 1` where `x[i]` is what `question` asks for, else 0.
@@ -255,5 +262,5 @@ pub fn test(question: FloatTest, x: &[f32], y: &mut [u8]) {
 /// # Panics
 /// When the buffers of [`InOut::Apart`] differ in length.
 pub fn not(io: InOut<'_, u8>) {
-    io.each_block(|y| y.iter_mut().for_each(|y| *y = u8::from(*y == 0)));
+    io.each_block(|x, y| y.iter_mut().zip(x).for_each(|(y, x)| *y = u8::from(*x == 0)));
 }

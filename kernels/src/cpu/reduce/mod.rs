@@ -1,0 +1,234 @@
+//! Reductions over any set of axes, with one fixed order of additions.
+//!
+//! A [`Reduction`] is made once from a shape and its axes. If the innermost dimension (after joining) is reduced,
+//! every result keeps 16 partial results: element `i` of each contiguous run goes to lane `i % 16`, run after
+//! run, and the lanes are joined as `l[i] + l[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. If it is kept, every result
+//! takes its elements one after the other in row-major order. So the order depends on the shape alone.
+
+mod layout;
+
+#[cfg(test)]
+mod tests;
+
+pub use layout::Reduction;
+
+use super::elementwise::Int;
+use super::loops::{COLUMNS, LANES, Variant, fold_lanes, join_lanes};
+use super::math;
+use super::shape::next_index;
+
+/// What a set of f32 is reduced to. NaN anywhere gives NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// Sum; 0 of nothing.
+    Sum,
+    /// Sum divided by the count; NaN of nothing.
+    Mean,
+    /// Largest; -inf of nothing.
+    Max,
+    /// Smallest; inf of nothing.
+    Min,
+    /// Product; 1 of nothing.
+    Prod,
+    /// Sum of magnitudes; 0 of nothing.
+    L1,
+    /// Square root of the sum of squares; 0 of nothing.
+    L2,
+    /// Sum of squares (fused multiply-adds); 0 of nothing.
+    SumSquare,
+    /// `ln(sum)`; -inf of nothing.
+    LogSum,
+    /// `ln(sum(exp(x)))`, shifted by the largest so that it cannot overflow; -inf of nothing.
+    LogSumExp,
+}
+
+/// What a set of integers is reduced to. Sums and products wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntReduceOp {
+    /// Sum; 0 of nothing.
+    Sum,
+    /// Sum divided by the count, truncated toward zero; 0 of nothing or when the count exceeds the type.
+    Mean,
+    /// Largest; the type's smallest value of nothing.
+    Max,
+    /// Smallest; the type's largest value of nothing.
+    Min,
+    /// Product; 1 of nothing.
+    Prod,
+    /// Sum of magnitudes; 0 of nothing.
+    L1,
+    /// Sum of squares; 0 of nothing.
+    SumSquare,
+}
+
+/// Reduces `x` to `out` as `shape` says. The f32 definition of each [`ReduceOp`] is fixed by the module's order.
+///
+/// # Panics
+/// When a length is not the shape's.
+pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut [f32]) {
+    let n = shape.count() as f32;
+    let sum = |acc: f32, x: f32, _: f32| acc + x;
+    let square = |acc: f32, x: f32, _: f32| x.mul_add(x, acc);
+    let add = |a, b| a + b;
+    match op {
+        ReduceOp::Sum => fold(v, shape, x, out, 0.0, sum, add, |acc, _| acc),
+        ReduceOp::Mean => fold(v, shape, x, out, 0.0, sum, add, move |acc, _| acc / n),
+        ReduceOp::Max => {
+            fold(v, shape, x, out, f32::NEG_INFINITY, |m, x, _| math::max(m, x), math::max, |m, _| m)
+        }
+        ReduceOp::Min => {
+            fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, |m, _| m)
+        }
+        ReduceOp::Prod => fold(v, shape, x, out, 1.0, |acc, x, _| acc * x, |a, b| a * b, |acc, _| acc),
+        ReduceOp::L1 => fold(v, shape, x, out, 0.0, |acc, x, _| acc + x.abs(), add, |acc, _| acc),
+        ReduceOp::L2 => fold(v, shape, x, out, 0.0, square, add, |acc, _| acc.sqrt()),
+        ReduceOp::SumSquare => fold(v, shape, x, out, 0.0, square, add, |acc, _| acc),
+        ReduceOp::LogSum => fold(v, shape, x, out, 0.0, sum, add, |acc, _| math::ln(acc)),
+        ReduceOp::LogSumExp => {
+            reduce(v, ReduceOp::Max, shape, x, out);
+            // The largest is the shift; an infinite one would make inf - inf.
+            out.iter_mut().for_each(|m| *m = if m.is_infinite() { 0.0 } else { *m });
+            fold(
+                v,
+                shape,
+                x,
+                out,
+                0.0,
+                #[inline(always)]
+                |acc, x, shift| acc + math::exp(x - shift),
+                add,
+                |acc, shift| math::ln(acc) + shift,
+            );
+        }
+    }
+}
+
+/// Reduces integers `x` to `out` as `shape` says.
+///
+/// # Panics
+/// When a length is not the shape's.
+pub fn reduce_int<T: Int + TryFrom<usize>>(
+    v: Variant,
+    op: IntReduceOp,
+    shape: &Reduction,
+    x: &[T],
+    out: &mut [T],
+) {
+    let sum = |acc: T, x: T, _: T| acc.add(x);
+    let same = |acc, _| acc;
+    let larger = |a: T, b: T| if a > b { a } else { b };
+    let smaller = |a: T, b: T| if a < b { a } else { b };
+    match op {
+        IntReduceOp::Sum => fold(v, shape, x, out, T::ZERO, sum, T::add, same),
+        IntReduceOp::Mean => {
+            let n = T::try_from(shape.count()).unwrap_or(T::ZERO);
+            fold(v, shape, x, out, T::ZERO, sum, T::add, move |acc: T, _| acc.div(n));
+        }
+        IntReduceOp::Max => fold(v, shape, x, out, T::MIN, move |m, x, _| larger(m, x), larger, same),
+        IntReduceOp::Min => fold(v, shape, x, out, T::MAX, move |m, x, _| smaller(m, x), smaller, same),
+        IntReduceOp::Prod => fold(v, shape, x, out, T::ONE, |acc, x, _| acc.mul(x), T::mul, same),
+        IntReduceOp::L1 => {
+            let abs = |x: T| if x < T::ZERO { x.neg() } else { x };
+            fold(v, shape, x, out, T::ZERO, move |acc, x, _| acc.add(abs(x)), T::add, same);
+        }
+        IntReduceOp::SumSquare => {
+            fold(v, shape, x, out, T::ZERO, |acc, x, _| acc.add(x.mul(x)), T::add, same)
+        }
+    }
+}
+
+/// The one driver. `step(acc, x, prior)` takes in an element, `join` two partial results, `finish(acc, prior)`
+/// gives the result; `prior` is what `out` held before.
+#[allow(clippy::too_many_arguments)] // four of them are the operation itself
+#[inline(never)]
+fn fold<T: Copy>(
+    v: Variant,
+    shape: &Reduction,
+    x: &[T],
+    out: &mut [T],
+    init: T,
+    step: impl Fn(T, T, T) -> T + Copy,
+    join: impl Fn(T, T) -> T + Copy,
+    finish: impl Fn(T, T) -> T + Copy,
+) {
+    assert_eq!(x.len(), shape.operand_len(), "length of the operand is not its shape's");
+    assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
+    if out.is_empty() {
+        return;
+    }
+    v.run(
+        #[inline(always)]
+        || {
+            if shape.inner_is_kept() {
+                shape.each_kept_row(|base, o| {
+                    let width = shape.row_len();
+                    for c in (0..width).step_by(COLUMNS) {
+                        let n = COLUMNS.min(width - c);
+                        let out = &mut out[o + c..o + c + n];
+                        let mut acc = [init; COLUMNS];
+                        shape.each_reduced_row(|offset| {
+                            let row = &x[base + offset + c..][..n];
+                            for ((acc, x), prior) in acc.iter_mut().zip(row).zip(&*out) {
+                                *acc = step(*acc, *x, *prior);
+                            }
+                        });
+                        for (out, acc) in out.iter_mut().zip(acc) {
+                            *out = finish(acc, *out);
+                        }
+                    }
+                });
+            } else {
+                shape.each_kept_row(|base, o| {
+                    let prior = out[o];
+                    let mut lanes = [init; LANES];
+                    shape.each_reduced_row(|offset| {
+                        let run = &x[base + offset..][..shape.row_len()];
+                        fold_lanes(
+                            &mut lanes,
+                            run,
+                            #[inline(always)]
+                            |acc, x| step(acc, x, prior),
+                        );
+                    });
+                    out[o] = finish(join_lanes(lanes, join), prior);
+                });
+            }
+        },
+    );
+}
+
+impl Reduction {
+    /// Calls `f` with the operand's offset and the result's position for every kept row (or single kept element).
+    #[inline(always)]
+    fn each_kept_row(&self, mut f: impl FnMut(usize, usize)) {
+        let width = if self.inner_is_kept() { self.row_len() } else { 1 };
+        let (lens, strides) = self.outer_kept();
+        let mut index = [0; super::shape::MAX_DIMS];
+        for o in (0..self.len()).step_by(width) {
+            f(index.iter().zip(strides).map(|(i, s)| i * s).sum(), o);
+            next_index(&mut index[..lens.len()], lens);
+        }
+    }
+
+    /// Calls `f` with the offset of every reduced row (or single reduced element) from a kept one, in order.
+    #[inline(always)]
+    fn each_reduced_row(&self, mut f: impl FnMut(usize)) {
+        if self.count() == 0 {
+            return;
+        }
+        let (lens, strides) = self.outer_reduced();
+        if let ([len], [stride]) = (lens, strides) {
+            for i in 0..*len {
+                f(i * stride);
+            }
+            return;
+        }
+        let mut index = [0; super::shape::MAX_DIMS];
+        loop {
+            f(index.iter().zip(strides).map(|(i, s)| i * s).sum());
+            if !next_index(&mut index[..lens.len()], lens) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+use super::*;
+use crate::cpu::loops::supported;
+use crate::cpu::shape::ShapeError;
+
+fn floats(n: usize) -> Vec<f32> {
+    let mut state = 7u32;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 0.9
+        })
+        .collect()
+}
+
+/// The elements of each result, in row-major order.
+fn groups(dims: &[usize], axes: &[usize]) -> Vec<Vec<usize>> {
+    let kept: Vec<usize> = (0..dims.len()).filter(|a| !axes.contains(a)).collect();
+    let mut groups = vec![vec![]; kept.iter().map(|a| dims[*a]).product()];
+    for flat in 0..dims.iter().product() {
+        let (mut rest, mut at) = (flat, vec![0; dims.len()]);
+        for axis in (0..dims.len()).rev() {
+            at[axis] = rest % dims[axis];
+            rest /= dims[axis];
+        }
+        groups[kept.iter().fold(0, |o, a| o * dims[*a] + at[*a])].push(flat);
+    }
+    groups
+}
+
+const CASES: &[(&[usize], &[usize])] = &[
+    (&[], &[]),
+    (&[5], &[]),
+    (&[5], &[0]),
+    (&[100], &[0]),
+    (&[3, 37], &[1]),
+    (&[37, 3], &[0]),
+    (&[4, 9, 70], &[1]),
+    (&[4, 9, 130], &[0, 1]),
+    (&[2, 3, 4, 5], &[1, 3]),
+    (&[2, 3, 4, 5], &[0, 2]),
+    (&[2, 3, 4, 5, 2], &[3, 1]),
+    (&[3, 1, 5, 1], &[1, 2]),
+    (&[0, 3], &[0]),
+    (&[3, 0], &[0]),
+    (&[3, 0, 2], &[1]),
+    (&[1, 1], &[0, 1]),
+];
+
+const OPS: [ReduceOp; 10] = [
+    ReduceOp::Sum,
+    ReduceOp::Mean,
+    ReduceOp::Max,
+    ReduceOp::Min,
+    ReduceOp::Prod,
+    ReduceOp::L1,
+    ReduceOp::L2,
+    ReduceOp::SumSquare,
+    ReduceOp::LogSum,
+    ReduceOp::LogSumExp,
+];
+
+fn exact(op: ReduceOp, x: &[f64]) -> f64 {
+    let sum = |f: fn(f64) -> f64| x.iter().map(|x| f(*x)).sum::<f64>() + 0.0;
+    match op {
+        ReduceOp::Sum => sum(|x| x),
+        ReduceOp::Mean => sum(|x| x) / x.len() as f64,
+        ReduceOp::Max => x.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        ReduceOp::Min => x.iter().copied().fold(f64::INFINITY, f64::min),
+        ReduceOp::Prod => x.iter().product(),
+        ReduceOp::L1 => sum(f64::abs),
+        ReduceOp::L2 => sum(|x| x * x).sqrt(),
+        ReduceOp::SumSquare => sum(|x| x * x),
+        ReduceOp::LogSum => sum(|x| x).ln(),
+        ReduceOp::LogSumExp => sum(f64::exp).ln(),
+    }
+}
+
+#[test]
+fn every_operation_over_every_set_of_axes() {
+    for &(dims, axes) in CASES {
+        let shape = Reduction::new(dims, axes).unwrap();
+        let x = floats(dims.iter().product());
+        let groups = groups(dims, axes);
+        assert_eq!((shape.len(), shape.operand_len()), (groups.len(), x.len()));
+        for op in OPS {
+            let mut first: Option<Vec<u32>> = None;
+            for v in supported() {
+                let mut out = vec![123.0; groups.len()];
+                reduce(v, op, &shape, &x, &mut out);
+                for (got, group) in out.iter().zip(&groups) {
+                    let values: Vec<f64> = group.iter().map(|i| f64::from(x[*i])).collect();
+                    let want = exact(op, &values);
+                    let size: f64 = values.iter().map(|x| x.abs()).sum();
+                    // A logarithm of a sum near 0 magnifies the sum's error.
+                    let slack = if op == ReduceOp::LogSum { 1e-6 * size / want.exp() } else { 1e-6 * size };
+                    let near = (f64::from(*got) - want).abs() <= 1e-6 * want.abs() + slack;
+                    let same = *got == want as f32 || (got.is_nan() && want.is_nan());
+                    assert!(near || same, "{op:?} of {dims:?} over {axes:?}: {got}, want {want}");
+                }
+                let bits: Vec<u32> = out.iter().map(|x| if x.is_nan() { 0 } else { x.to_bits() }).collect();
+                assert_eq!(first.get_or_insert(bits.clone()), &bits, "{op:?} {dims:?} {axes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_are_exact() {
+    for &(dims, axes) in CASES {
+        let shape = Reduction::new(dims, axes).unwrap();
+        let x: Vec<i64> = (0..dims.iter().product::<usize>() as i64).map(|i| i * 37 % 11 - 5).collect();
+        let groups = groups(dims, axes);
+        for v in supported() {
+            let run = |op| {
+                let mut out = vec![99; groups.len()];
+                reduce_int(v, op, &shape, &x, &mut out);
+                out
+            };
+            let want = |f: &dyn Fn(Vec<i64>) -> i64| -> Vec<i64> {
+                groups.iter().map(|g| f(g.iter().map(|i| x[*i]).collect())).collect()
+            };
+            assert_eq!(run(IntReduceOp::Sum), want(&|g| g.iter().sum()));
+            assert_eq!(run(IntReduceOp::Mean), want(&|g| g.iter().sum::<i64>() / (g.len() as i64).max(1)));
+            assert_eq!(run(IntReduceOp::Max), want(&|g| g.iter().copied().max().unwrap_or(i64::MIN)));
+            assert_eq!(run(IntReduceOp::Min), want(&|g| g.iter().copied().min().unwrap_or(i64::MAX)));
+            assert_eq!(run(IntReduceOp::Prod), want(&|g| g.iter().fold(1, |a: i64, b| a.wrapping_mul(*b))));
+            assert_eq!(run(IntReduceOp::L1), want(&|g| g.iter().map(|x| x.abs()).sum()));
+            assert_eq!(run(IntReduceOp::SumSquare), want(&|g| g.iter().map(|x| x * x).sum()));
+        }
+    }
+}
+
+#[test]
+fn the_order_of_additions_is_the_stated_one() {
+    let x = floats(53);
+    let mut lanes = [0f32; 16];
+    for (i, x) in x.iter().enumerate() {
+        lanes[i % 16] += x;
+    }
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    for v in supported() {
+        let mut out = [0.0];
+        reduce(v, ReduceOp::Sum, &Reduction::new(&[53], &[0]).unwrap(), &x, &mut out);
+        assert_eq!(out[0].to_bits(), lanes[0].to_bits());
+    }
+}
+
+#[test]
+fn nan_and_infinities() {
+    let shape = Reduction::new(&[2, 20], &[1]).unwrap();
+    let mut x = vec![1.0; 40];
+    (x[3], x[25]) = (f32::NAN, f32::NEG_INFINITY);
+    for v in supported() {
+        let run = |op| {
+            let mut out = [0.0; 2];
+            reduce(v, op, &shape, &x, &mut out);
+            out
+        };
+        for op in OPS {
+            assert!(run(op)[0].is_nan(), "{op:?}");
+        }
+        assert_eq!(run(ReduceOp::Min)[1], f32::NEG_INFINITY);
+        assert!((run(ReduceOp::LogSumExp)[1] - (1.0 + 19f32.ln())).abs() < 1e-6);
+        let mut out = [0.0; 2];
+        reduce(v, ReduceOp::LogSumExp, &shape, &[f32::NEG_INFINITY; 40], &mut out);
+        assert_eq!(out, [f32::NEG_INFINITY; 2]);
+        reduce(v, ReduceOp::LogSumExp, &shape, &[500.0; 40], &mut out);
+        assert!((out[0] - (500.0 + 20f32.ln())).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn impossible_reductions_are_refused() {
+    assert_eq!(Reduction::new(&[2, 3], &[2]).unwrap_err(), ShapeError::Rank { want: 2, got: 3 });
+    let axes: Vec<usize> = (0..10).step_by(2).collect();
+    assert_eq!(Reduction::new(&[2; 10], &axes).unwrap_err(), ShapeError::TooManyDims { dims: 10 });
+}
