@@ -2,4 +2,19 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod calibrate;
+pub mod compress;
+mod convert;
+pub mod draft;
+mod error;
+pub mod import;
+pub mod ladder;
+pub mod measure;
 pub mod model;
+mod report;
+pub mod samples;
+pub mod simplify;
+
+pub use convert::{Options, Watch, convert};
+pub use error::ConvertError;
+pub use report::{Report, RungReport};

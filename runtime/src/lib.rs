@@ -12,6 +12,8 @@ pub mod inputs;
 mod model;
 pub mod pack;
 pub mod plan;
+pub mod random;
+pub mod select;
 mod session;
 pub mod weights;
 

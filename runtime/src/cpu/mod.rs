@@ -19,6 +19,7 @@ use crate::model::Model;
 use crate::plan::{Buffer, Matrix, Step, StepOp};
 use crate::weights::Weights;
 use edge_kernels::Isa;
+use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::{depthwise as dw, elementwise as ew, gemm_f32, gemm_i8, loops, movement};
 use memory::Views;
 use std::sync::Arc;
@@ -129,13 +130,14 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, *shape)?,
         StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
         StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),
-        StepOp::LayerNorm { epsilon, rows, cols } => normalize::layer_norm(ctx, views, *epsilon, *rows, *cols),
-        StepOp::RmsNorm { epsilon, rows, cols } => normalize::rms_norm(ctx, views, *epsilon, *rows, *cols),
+        StepOp::LayerNorm { epsilon, cols } => normalize::layer_norm(ctx, views, *epsilon, *cols),
+        StepOp::RmsNorm { epsilon, cols } => normalize::rms_norm(ctx, views, *epsilon, *cols),
         StepOp::GroupNorm { epsilon, batch, pixels, channels, groups } => {
             normalize::group_norm(ctx, views, *epsilon, *batch, *pixels, *channels, *groups)
         }
         StepOp::Lrn { size, alpha, beta, bias } => {
-            normalize::lrn(ctx, step, views, *size, *alpha, *beta, *bias)
+            let lrn = Lrn { size: *size, alpha: *alpha, beta: *beta, bias: *bias };
+            normalize::lrn(ctx, step, views, lrn)
         }
         StepOp::Copy { plan } => {
             let [out, ..] = views.outputs;

@@ -6,6 +6,7 @@ use crate::graph::{
 };
 use edge_kernels::cpu::elementwise::Broadcast;
 use edge_kernels::cpu::movement::{self, CopyPlan, PadPlan};
+use edge_kernels::cpu::reduce::Reduction;
 use edge_kernels::cpu::resize::AxisTable;
 
 /// One kernel call.
@@ -137,15 +138,15 @@ pub enum StepOp {
     /// x
     Cast,
     /// x
-    Reduce { kind: ReduceOp, shape: AxisShape },
+    Reduce { kind: ReduceOp, shape: Reduction },
     /// x
     ArgReduce { max: bool, last: bool, shape: AxisShape },
     /// x
     Softmax { log: bool, shape: AxisShape },
     /// x, scale?, bias?
-    LayerNorm { epsilon: f32, rows: usize, cols: usize },
+    LayerNorm { epsilon: f32, cols: usize },
     /// x, scale?
-    RmsNorm { epsilon: f32, rows: usize, cols: usize },
+    RmsNorm { epsilon: f32, cols: usize },
     /// x, scale?, bias?
     GroupNorm { epsilon: f32, batch: usize, pixels: usize, channels: usize, groups: usize },
     /// x

@@ -14,7 +14,7 @@ mod window;
 
 use super::build::{Builder, Call, Why};
 use super::fact::Fact;
-use crate::graph::{BinaryOp, DType, Op, ReduceOp};
+use crate::graph::{BinaryOp, DType, Op};
 use super::step::StepOp;
 use edge_kernels::cpu::movement::{CopyPlan, Strides};
 
@@ -182,7 +182,6 @@ pub(super) fn takes_integers(op: &Op) -> bool {
         Op::Conv { .. } | Op::Linear { .. } | Op::Pool { .. } | Op::Concat { .. } => true,
         Op::Binary(op) => matches!(op, BinaryOp::Add | BinaryOp::Mul),
         Op::Unary(op) => quantized::by_table(*op),
-        Op::Reduce { kind, .. } => *kind == ReduceOp::Mean,
         Op::Resize { .. } | Op::Transpose { .. } | Op::Reshape { .. } | Op::Flatten { .. } => true,
         Op::Unsqueeze { .. } | Op::Squeeze { .. } | Op::Slice { .. } | Op::Split { .. } => true,
         _ => false,

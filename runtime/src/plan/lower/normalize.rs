@@ -32,11 +32,10 @@ pub(super) fn layer_norm(b: &mut Builder, call: &Call, axis: i32, epsilon: f32) 
     let x = b.float(call.value(0), call.input(0)?)?;
     let axis = axis_of(axis, x.rank())?;
     let cols = x.dims[axis..].iter().product();
-    let rows = x.dims[..axis].iter().product();
     let scale = vector(b, call, 1, cols, "scale")?;
     let bias = vector(b, call, 2, cols, "bias")?;
     let out = b.result(DType::F32, &x.dims)?;
-    let op = StepOp::LayerNorm { epsilon, rows, cols };
+    let op = StepOp::LayerNorm { epsilon, cols };
     b.emit(op, &[Some(&x), scale.as_ref(), bias.as_ref()], &[&out])?;
     one(out)
 }
@@ -45,10 +44,9 @@ pub(super) fn rms_norm(b: &mut Builder, call: &Call, axis: i32, epsilon: f32) ->
     let x = b.float(call.value(0), call.input(0)?)?;
     let axis = axis_of(axis, x.rank())?;
     let cols = x.dims[axis..].iter().product();
-    let rows = x.dims[..axis].iter().product();
     let scale = vector(b, call, 1, cols, "scale")?;
     let out = b.result(DType::F32, &x.dims)?;
-    b.emit(StepOp::RmsNorm { epsilon, rows, cols }, &[Some(&x), scale.as_ref()], &[&out])?;
+    b.emit(StepOp::RmsNorm { epsilon, cols }, &[Some(&x), scale.as_ref()], &[&out])?;
     one(out)
 }
 

@@ -1,11 +1,11 @@
 //! Reductions.
 
-use super::movement::transposed;
 use super::{Results, axes_of, axis_of, one};
 use crate::graph::{DType, ReduceOp};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::Fact;
 use crate::plan::step::{AxisShape, StepOp};
+use edge_kernels::cpu::reduce::Reduction;
 
 /// The sizes before, along and after axis `axis`.
 pub(super) fn along(dims: &[usize], axis: usize) -> AxisShape {
@@ -50,23 +50,11 @@ pub(super) fn reduce(
     let kept = |i: usize| !axes.contains(&i);
     let dims: Vec<usize> =
         (0..x.rank()).filter(|i| keep || kept(*i)).map(|i| if kept(i) { x.dims[i] } else { 1 }).collect();
-    let integer = (kind == ReduceOp::Mean).then(|| b.integer(call.value(0), &x)).transpose()?.flatten();
-    let quant = b.result_quant(call.result(0));
-    let (x, out) = match (integer, quant) {
-        (Some(x), Some(quant)) => (x, b.result_i8(quant, &dims)?),
-        _ => {
-            let x = if x.quant.is_some() || x.dtype.is_float() || needs_float(kind) {
-                b.float(call.value(0), &x)?
-            } else {
-                x
-            };
-            let dtype = x.dtype;
-            if !matches!(dtype, DType::F32 | DType::I32 | DType::I64) {
-                return narrow(b, &x, kind, &axes, &dims);
-            }
-            (x, b.result(dtype, &dims)?)
-        }
-    };
+    let x = if x.dtype.is_float() || x.quant.is_some() || needs_float(kind) { b.float(call.value(0), &x)? } else { x };
+    if !matches!(x.dtype, DType::F32 | DType::I32 | DType::I64) {
+        return narrow(b, &x, kind, &axes, &dims);
+    }
+    let out = b.result(x.dtype, &dims)?;
     emit(b, kind, &x, &axes, &out)?;
     // A mean of integers was computed in f32.
     let declared = call.input(0)?;
@@ -88,27 +76,8 @@ fn narrow(b: &mut Builder, x: &Fact, kind: ReduceOp, axes: &[usize], dims: &[usi
     one(super::elementwise::cast_to(b, &out, x.dtype)?)
 }
 
-/// Adjacent axes are one axis; others are moved to the end first.
 fn emit(b: &mut Builder, kind: ReduceOp, x: &Fact, axes: &[usize], out: &Fact) -> Result<(), Why> {
-    let (Some(first), Some(last)) = (axes.first(), axes.last()) else {
-        // A scalar: the reduction of its one element.
-        let shape = AxisShape { outer: 1, n: 1, inner: 1 };
-        return b.emit(StepOp::Reduce { kind, shape }, &[Some(x)], &[out]);
-    };
-    let between = |i: usize| !axes.contains(&i) && x.dims[i] != 1;
-    if (*first..=*last).any(between) {
-        let mut perm: Vec<usize> = (0..x.rank()).filter(|i| !axes.contains(i)).collect();
-        let outer = perm.iter().map(|i| x.dims[*i]).product();
-        perm.extend(axes);
-        let moved = transposed(b, x, &perm)?;
-        let shape = AxisShape { outer, n: axes.iter().map(|i| x.dims[*i]).product(), inner: 1 };
-        return b.emit(StepOp::Reduce { kind, shape }, &[Some(&moved)], &[out]);
-    }
-    let shape = AxisShape {
-        outer: x.dims[..*first].iter().product(),
-        n: x.dims[*first..=*last].iter().product(),
-        inner: x.dims[*last + 1..].iter().product(),
-    };
+    let shape = Reduction::new(&x.dims, axes).map_err(|e| e.to_string())?;
     b.emit(StepOp::Reduce { kind, shape }, &[Some(x)], &[out])
 }
 

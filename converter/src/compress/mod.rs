@@ -1,0 +1,113 @@
+//! One file a method; each turns a matrix into weight expressions of known size and error.
+
+mod exact;
+mod planes;
+
+pub use exact::exact;
+pub use planes::{PLANE_BITS, planes};
+
+use crate::draft::Draft;
+use crate::error::ConvertError;
+use edge_runtime::graph::{Graph, Op, Source};
+use edge_runtime::pack::{BlobId, Expr};
+use std::collections::HashMap;
+
+/// How a kernel reads a matrix, which decides its layout in the pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Use {
+    /// Operand of a matrix product: panels of 16 rows.
+    Product,
+    /// Depthwise convolution: panels of 16 channels by taps.
+    Depthwise,
+    /// Rows that are looked up.
+    Rows,
+}
+
+/// A matrix `[n, k]` to compress.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The name in the source model.
+    pub name: String,
+    /// Rows.
+    pub n: usize,
+    /// Columns.
+    pub k: usize,
+    /// Row-major elements.
+    pub values: Vec<f32>,
+    /// How it is used.
+    pub used: Use,
+}
+
+/// One expression of a matrix in the draft, and what each of its prefixes needs.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// The expression.
+    pub expr: Expr,
+    /// For take 1, 2, ...: bits a weight, and the blobs that this take adds to the one before it.
+    pub takes: Vec<(u32, Vec<BlobId>)>,
+}
+
+impl Root {
+    /// Bytes that a take adds to the one before it.
+    pub fn bytes(&self, draft: &Draft, take: usize) -> u64 {
+        self.takes[take - 1].1.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum()
+    }
+}
+
+/// Matrix operands of a graph: for each operation, which operands, and how they are used.
+pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
+    match op {
+        Op::Conv { groups, out_channels, .. } if *groups > 1 && groups == out_channels => &[(1, Use::Depthwise)],
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear { .. } => &[(1, Use::Product)],
+        Op::Lstm { .. } | Op::Gru { .. } => {
+            &[(1, Use::Product), (2, Use::Product), (3, Use::Product), (4, Use::Product)]
+        }
+        Op::Gather { axis: 0 } => &[(0, Use::Rows)],
+        _ => &[],
+    }
+}
+
+/// Constants that are used as matrices alone, by constant id.
+///
+/// A constant that is also read as a plain value, or in two ways, stays a constant.
+pub fn matrices(graph: &Graph, constants: &[crate::model::Array]) -> Result<HashMap<u32, Matrix>, ConvertError> {
+    let mut found: HashMap<u32, Use> = HashMap::new();
+    let mut plain: Vec<u32> = Vec::new();
+    let constant = |value: u32| match graph.values.get(value as usize).map(|v| v.source) {
+        Some(Source::Constant(id)) => Some(id),
+        _ => None,
+    };
+    graph.body.for_each(&mut |node| {
+        let operands = matrix_operands(&node.op);
+        for (i, value) in node.inputs.iter().enumerate() {
+            let Some(id) = value.and_then(constant) else { continue };
+            match operands.iter().find(|(at, _)| *at == i) {
+                Some((_, used)) if found.get(&id).is_none_or(|u| u == used) => {
+                    found.insert(id, *used);
+                }
+                _ => plain.push(id),
+            }
+        }
+    });
+    for port in &graph.outputs {
+        plain.extend(constant(port.value));
+    }
+    let mut matrices = HashMap::new();
+    for (id, used) in found {
+        let array = &constants[id as usize];
+        let [n, k] = array.dims[..] else { continue };
+        let Some(values) = array.as_f32() else { continue };
+        // Looking rows up pays only for tables; what is small stays a constant.
+        if plain.contains(&id) || n * k == 0 || (used == Use::Rows && n * k < 4096) {
+            continue;
+        }
+        let value = graph.values.iter().find(|v| v.source == Source::Constant(id));
+        let name = value.map_or_else(|| format!("constant {id}"), |v| v.name.clone());
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            let why = format!("element [{}, {}] is {}", at / k, at % k, values[at]);
+            return Err(ConvertError::Weight { tensor: name, why });
+        }
+        matrices.insert(id, Matrix { name, n, k, values, used });
+    }
+    Ok(matrices)
+}

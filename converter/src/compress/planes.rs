@@ -1,0 +1,37 @@
+//! Nested grouped integers: one 16-bit code whose leading planes are the 2-, 4- and 8-bit weights.
+
+use super::{Matrix, Root, Use};
+use crate::draft::Draft;
+use crate::error::ConvertError;
+use edge_runtime::weights::planes::{self, Layout, Params};
+
+/// Bits of the planes, most significant first.
+pub const PLANE_BITS: [u32; 4] = [2, 2, 4, 8];
+
+/// Stores a matrix as nested planes.
+///
+/// # Errors
+/// When an element is not finite.
+pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
+    let (layout, group) = match matrix.used {
+        Use::Product => (Layout::Panel, 32),
+        // A channel has few taps: one scale for all of them.
+        Use::Depthwise => (Layout::Panel1, 0),
+        Use::Rows => (Layout::Rows, 32),
+    };
+    let params = Params { group, bits: PLANE_BITS.to_vec(), layout, ..Params::default() };
+    let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &params)
+        .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
+    let blobs: Vec<_> = encoded.blobs.into_iter().map(|b| draft.blob(b)).collect();
+    let mut takes = Vec::with_capacity(PLANE_BITS.len());
+    let mut bits = 0;
+    for (i, plane) in PLANE_BITS.iter().enumerate() {
+        bits += plane;
+        // The scales come with the first plane.
+        let added = if i == 0 { blobs[..2].to_vec() } else { vec![blobs[i + 1]] };
+        takes.push((bits, added));
+    }
+    let expr =
+        edge_runtime::pack::Expr { kind: "planes".into(), params: encoded.params, args: Vec::new(), blobs };
+    Ok(Root { expr, takes })
+}

@@ -1,0 +1,329 @@
+//! From source models to a written pack.
+
+use crate::calibrate;
+use crate::compress::{self, Root};
+use crate::draft::{Draft, float_draft, plain_rung};
+use crate::error::ConvertError;
+use crate::import;
+use crate::ladder::{self, Choices, Step};
+use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
+use crate::model::Model;
+use crate::report::{Report, RungReport};
+use crate::samples::{NOISE_KEY, Samples, default_dims};
+use crate::simplify;
+use edge_runtime::graph::{DType, Source};
+use edge_runtime::pack::{
+    Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
+};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the caller asks of a conversion.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Samples: a directory or a file.
+    pub calib: Option<PathBuf>,
+    /// Shapes of inputs whose dimensions are free, for noise and golden data.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Store the weights exactly as well, last in the ladder.
+    pub keep_float: bool,
+    /// Outputs that become inputs of the next run, by name.
+    pub states: Vec<(String, String)>,
+    /// Labels and pre-processing for the model card.
+    pub card: Card,
+}
+
+/// Where a conversion stands, for a progress bar.
+pub trait Watch {
+    /// A stage of `total` parts begins.
+    fn stage(&mut self, name: &str, total: usize);
+    /// `done` parts of the stage are done.
+    fn progress(&mut self, done: usize);
+}
+
+/// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
+const PROBES: usize = 3;
+/// Samples that each rung's quality is measured on.
+const HELD_OUT: usize = 8;
+/// Golden outputs larger than this are not stored.
+const GOLDEN_BYTES: usize = 256 << 10;
+
+/// Converts one model.
+///
+/// # Errors
+/// When the model is not supported, samples do not suit it, or the pack cannot be written.
+pub fn convert(
+    source: &Path,
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    watch.stage("import", 1);
+    let mut model = import::import_onnx(source)?;
+    import::apply_states(&mut model, &options.states)?;
+    let source_nodes = model.graph.body.nodes.len();
+    let (model, passes) = simplify::simplify(model, &simplify::Options::default());
+    let evaluator = Evaluator::new()?;
+
+    let samples = match &options.calib {
+        Some(path) => Samples::load(path, &model.graph)?,
+        None => Samples::noise(&model.graph, &options.shapes),
+    };
+    watch.stage("calibrate", 2);
+    let float = float_draft(&model);
+    let float_model = float.open();
+    let float_rung = &float.header.rungs[0];
+    let ranges = calibrate::ranges(&evaluator, &float_model, float_rung, &model.graph, &samples.calibration)?;
+    watch.progress(1);
+    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let want = evaluator.run(&float_model, float_rung, held_out)?;
+    watch.progress(2);
+
+    let mut draft = Draft::new(&model);
+    let (graph, choices, mut exact) = lower(&mut draft, &model, options.keep_float)?;
+    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
+        value.range = range;
+    }
+    describe(&mut draft, source, options);
+
+    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
+    let sensitivity = ladder::sensitivities(
+        &evaluator,
+        &draft,
+        graph,
+        &choices,
+        probes,
+        &probe_want,
+        stop,
+        |done, _| watch.progress(done),
+    )?;
+    let steps = ladder::climb(&draft, &choices, &sensitivity);
+
+    let mut rungs = rungs(&draft, &choices, &steps, graph, &exact);
+    watch.stage("measure rungs", rungs.len());
+    let opened = draft.open();
+    for (i, rung) in rungs.iter_mut().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        let got = evaluator.run(&opened, rung, held_out)?;
+        rung.quality = Some(Quality {
+            metric: "sqnr_db".to_string(),
+            value: sqnr_db(distortion(&want, &got)) as f32,
+            samples: format!("{} held out from {}", held_out.len(), samples.origin),
+        });
+        rung.arena = evaluator.arena(&opened, rung, &held_out[0])?;
+        watch.progress(i + 1);
+    }
+    draft.header.rungs = rungs;
+    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options)?;
+
+    watch.stage("write", 1);
+    let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
+    let written = draft.write(output, &sections, &needs, stop)?;
+    watch.progress(1);
+    Ok(Report {
+        source: source.display().to_string(),
+        output: output.display().to_string(),
+        bytes: written.bytes,
+        padding: written.padding,
+        nodes: [source_nodes, model.graph.body.nodes.len()],
+        passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
+        samples: samples.origin,
+        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+    })
+}
+
+/// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
+/// asked), the rest constants. Gives the graph's id, the choices of the ladder, and the exact roots.
+fn lower(draft: &mut Draft, model: &Model, keep_float: bool) -> Result<(u32, Choices, Option<Vec<Root>>), ConvertError> {
+    let matrices = compress::matrices(&model.graph, &model.constants)?;
+    let mut ids: HashMap<u32, Source> = HashMap::new();
+    let (mut nested, mut exact) = (Vec::new(), Vec::new());
+    let mut graph = model.graph.clone();
+    for value in &mut graph.values {
+        let Source::Constant(id) = value.source else { continue };
+        if let Some(source) = ids.get(&id) {
+            value.source = *source;
+            continue;
+        }
+        let source = match matrices.get(&id) {
+            Some(matrix) => {
+                let root = compress::planes(draft, matrix)?;
+                let mut roots = vec![root.expr.clone()];
+                nested.push(root);
+                if keep_float {
+                    let root = compress::exact(draft, matrix)?;
+                    roots.push(root.expr.clone());
+                    exact.push(root);
+                }
+                Source::Weight(draft.tensor(Tensor { name: matrix.name.clone(), n: matrix.n, k: matrix.k, roots }))
+            }
+            None => Source::Constant(draft.constant(&model.constants[id as usize])),
+        };
+        ids.insert(id, source);
+        value.source = source;
+    }
+    let graph = draft.graph(graph);
+    Ok((graph, Choices { nested }, keep_float.then_some(exact)))
+}
+
+fn describe(draft: &mut Draft, source: &Path, options: &Options) {
+    let card = &mut draft.header.card;
+    card.labels.clone_from(&options.card.labels);
+    card.preprocess.clone_from(&options.card.preprocess);
+    let file = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    card.metadata.insert("source".into(), file);
+    if let Ok(bytes) = std::fs::read(source) {
+        card.metadata.insert("source_blake3".into(), blake3::hash(&bytes).to_hex().to_string());
+    }
+    card.metadata.insert("converter".into(), env!("CARGO_PKG_VERSION").into());
+}
+
+/// The rungs of the chain: each with f32 activations, and with i8 activations where every weight has at most
+/// 8 bits; last the exact one.
+fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], graph: u32, exact: &Option<Vec<Root>>) -> Vec<Rung> {
+    let mut rungs: Vec<Rung> = Vec::new();
+    let mut add = |id: String, acts: Acts, takes: Vec<Option<Take>>| {
+        let mut unique = id.clone();
+        let mut suffix = 'b';
+        while rungs.iter().any(|r| r.id == unique) {
+            unique = format!("{id}{suffix}");
+            suffix = (suffix as u8 + 1) as char;
+        }
+        let mut rung = plain_rung(&unique, graph, acts);
+        rung.takes = takes;
+        rungs.push(rung);
+    };
+    for step in steps {
+        let bits = choices.mean_bits(draft, &step.takes);
+        let takes: Vec<_> = step.takes.iter().map(|t| Some(Take(0, *t as u32))).collect();
+        let integer = step.takes.iter().all(|t| *t <= 3) && !step.takes.is_empty();
+        if integer {
+            add(format!("w{bits:.1}-a8"), Acts::I8, takes.clone());
+        }
+        add(format!("w{bits:.1}"), Acts::F32, takes);
+    }
+    if exact.is_some() {
+        add("float".to_string(), Acts::F32, draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect());
+    }
+    rungs
+}
+
+/// Golden inputs are seeded noise in the range that calibration saw; outputs are the float model's.
+fn golden(
+    draft: &mut Draft,
+    model: &Model,
+    evaluator: &Evaluator,
+    float_model: &std::sync::Arc<edge_runtime::Model>,
+    float_rung: &Rung,
+    options: &Options,
+) -> Result<Vec<BlobId>, ConvertError> {
+    let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
+    let mut inputs = Vec::new();
+    for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
+        let dims = default_dims(&model.graph, port, &options.shapes);
+        let source = match port.dtype {
+            DType::F32 => GoldenSource::Uniform { seed: NOISE_KEY + i as u64, lo: -1.0, hi: 1.0 },
+            _ => GoldenSource::Blob(draft.blob(array.data.clone())),
+        };
+        inputs.push(GoldenValue { dtype: port.dtype, dims, source });
+    }
+    let Ok(mut runs) = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)) else {
+        // Noise of default shapes does not suit every model; such a pack has no golden data.
+        return Ok(Vec::new());
+    };
+    let outputs: Outputs = runs.pop().unwrap_or_default();
+    let total: usize = outputs.iter().map(|o| o.len() * 4).sum();
+    if total > GOLDEN_BYTES {
+        return Ok(Vec::new());
+    }
+    let mut blobs: Vec<BlobId> = inputs
+        .iter()
+        .filter_map(|v| match v.source {
+            GoldenSource::Blob(id) => Some(id),
+            GoldenSource::Uniform { .. } => None,
+        })
+        .collect();
+    let mut values = Vec::new();
+    for output in outputs {
+        let bytes: Vec<u8> = output.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let blob = draft.blob(bytes);
+        blobs.push(blob);
+        values.push(GoldenValue { dtype: DType::F32, dims: vec![output.len()], source: GoldenSource::Blob(blob) });
+    }
+    draft.header.golden =
+        Some(Golden { inputs, outputs: values, reference: "float model in this runtime".to_string() });
+    Ok(blobs)
+}
+
+/// Sections in ladder order, and the blobs that each rung needs.
+fn layout(
+    draft: &Draft,
+    choices: &Choices,
+    steps: &[Step],
+    exact: &[Root],
+    golden: Vec<BlobId>,
+) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
+    let mut base: Vec<BlobId> = draft
+        .header
+        .constants
+        .iter()
+        .filter_map(|c| match c.data {
+            edge_runtime::pack::ConstantData::Blob(id) => Some(id),
+            edge_runtime::pack::ConstantData::Hex(_) => None,
+        })
+        .collect();
+    base.sort_unstable();
+    base.dedup();
+    let mut sections: Vec<Vec<BlobId>> = Vec::new();
+    let mut placed: Vec<BlobId> = Vec::new();
+    let mut before: Vec<usize> = vec![0; choices.nested.len()];
+    let mut needs_of_step = Vec::new();
+    for step in steps {
+        let mut section = if sections.is_empty() { base.clone() } else { Vec::new() };
+        for ((root, from), to) in choices.nested.iter().zip(&before).zip(&step.takes) {
+            for take in from + 1..=*to {
+                section.extend(&root.takes[take - 1].1);
+            }
+        }
+        section.retain(|id| !placed.contains(id));
+        section.sort_unstable();
+        section.dedup();
+        placed.extend(&section);
+        sections.push(section);
+        before.clone_from(&step.takes);
+        needs_of_step.push(placed.clone());
+    }
+    let mut needs = Vec::new();
+    let mut step_of_rung = 0;
+    for rung in &draft.header.rungs {
+        if rung.takes.iter().flatten().any(|t| t.0 == 1) {
+            let mut all = base.clone();
+            all.extend(exact.iter().flat_map(|r| r.takes.iter().flat_map(|t| t.1.iter().copied())));
+            needs.push(all);
+            continue;
+        }
+        let takes: Vec<usize> = rung.takes.iter().flatten().map(|t| t.1 as usize).collect();
+        while step_of_rung + 1 < steps.len() && steps[step_of_rung].takes != takes {
+            step_of_rung += 1;
+        }
+        needs.push(needs_of_step[step_of_rung].clone());
+    }
+    let mut last = |blobs: Vec<BlobId>| {
+        let mut section: Vec<BlobId> = blobs.into_iter().filter(|id| !placed.contains(id)).collect();
+        section.sort_unstable();
+        section.dedup();
+        placed.extend(&section);
+        if !section.is_empty() {
+            sections.push(section);
+        }
+    };
+    last(exact.iter().flat_map(|r| r.takes.iter().flat_map(|t| t.1.iter().copied())).collect());
+    last(golden);
+    (sections, needs)
+}

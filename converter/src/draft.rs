@@ -1,0 +1,121 @@
+//! A pack in the making: the header, with every blob in memory.
+
+use crate::model::{Array, Model};
+use edge_runtime::graph::{DType, Graph};
+use edge_runtime::pack::{
+    Acts, Blob, BlobId, Card, Constant, ConstantData, Header, MemorySource, Rung, Tensor,
+};
+use edge_runtime::weights::Registry;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Constants up to this size stand in the header itself: shapes and scalars, which the planner reads.
+const INLINE: usize = 64;
+
+/// Header and blobs of a pack that is not written yet.
+#[derive(Default)]
+pub struct Draft {
+    /// Everything but the blobs' places.
+    pub header: Header,
+    /// By [`BlobId`].
+    pub blobs: Vec<Arc<[u8]>>,
+    /// Blobs by content: equal ones are stored once.
+    known: HashMap<[u8; 32], BlobId>,
+}
+
+impl Draft {
+    /// A draft with the model card of a model.
+    pub fn new(model: &Model) -> Draft {
+        let card = Card { name: model.name.clone(), metadata: model.metadata.clone(), ..Card::default() };
+        Draft { header: Header { card, ..Header::default() }, ..Draft::default() }
+    }
+
+    /// Stores bytes, or finds them.
+    pub fn blob(&mut self, bytes: impl Into<Arc<[u8]>>) -> BlobId {
+        let bytes = bytes.into();
+        let hash = *blake3::hash(&bytes).as_bytes();
+        if let Some(id) = self.known.get(&hash) {
+            return *id;
+        }
+        let id = self.blobs.len() as BlobId;
+        self.header.blobs.push(Blob { offset: 0, len: bytes.len() as u64, hash: 0 });
+        self.blobs.push(bytes);
+        self.known.insert(hash, id);
+        id
+    }
+
+    /// Stores a constant.
+    pub fn constant(&mut self, array: &Array) -> u32 {
+        let data = if array.data.len() <= INLINE {
+            ConstantData::Hex(array.data.iter().map(|b| format!("{b:02x}")).collect())
+        } else {
+            ConstantData::Blob(self.blob(array.data.clone()))
+        };
+        self.header.constants.push(Constant { dtype: array.dtype, dims: array.dims.clone(), data });
+        (self.header.constants.len() - 1) as u32
+    }
+
+    /// Adds a tensor.
+    pub fn tensor(&mut self, tensor: Tensor) -> u32 {
+        self.header.tensors.push(tensor);
+        (self.header.tensors.len() - 1) as u32
+    }
+
+    /// Adds a graph.
+    pub fn graph(&mut self, graph: Graph) -> u32 {
+        self.header.graphs.push(graph);
+        (self.header.graphs.len() - 1) as u32
+    }
+
+    /// The draft as the runtime sees a pack.
+    pub fn open(&self) -> Arc<edge_runtime::Model> {
+        let source = Arc::new(MemorySource::new(self.blobs.clone()));
+        let registry = Arc::new(Registry::standard());
+        Arc::new(edge_runtime::Model::new(Arc::new(self.header.clone()), source, registry))
+    }
+}
+
+/// A rung that runs a graph without any tensor of the ladder.
+pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
+    Rung {
+        id: id.to_string(),
+        graph,
+        acts,
+        takes: Vec::new(),
+        end: 0,
+        bytes: 0,
+        quality: None,
+        arena: 0,
+        min_runtime: 0,
+        features: Vec::new(),
+    }
+}
+
+/// The model as it came, every weight a float constant: the reference of all measurements.
+pub fn float_draft(model: &Model) -> Draft {
+    let mut draft = Draft::new(model);
+    for array in &model.constants {
+        draft.constant(array);
+    }
+    let graph = draft.graph(model.graph.clone());
+    draft.header.rungs.push(plain_rung("float", graph, Acts::F32));
+    draft
+}
+
+/// Elements of a value as `f32`, whatever their type.
+pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    match dtype {
+        DType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        DType::F64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        DType::F16 => bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+        DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+        DType::I8 => bytes.iter().map(|b| f32::from(*b as i8)).collect(),
+        DType::U8 | DType::Bool => bytes.iter().map(|b| f32::from(*b)).collect(),
+        DType::I16 => bytes.as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b))).collect(),
+        DType::U16 => bytes.as_chunks::<2>().0.iter().map(|b| f32::from(u16::from_le_bytes(*b))).collect(),
+        DType::I32 => bytes.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+        DType::U32 => bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b) as f32).collect(),
+        DType::I64 => bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+        DType::U64 => bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b) as f32).collect(),
+    }
+}

@@ -1,0 +1,39 @@
+//! Why a conversion stops.
+
+use crate::import::ImportError;
+use edge_runtime::inputs::InputError;
+use edge_runtime::pack::PackError;
+use edge_runtime::plan::PlanError;
+use edge_runtime::{RunError, SessionError};
+use std::path::PathBuf;
+
+/// A conversion that stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are named in the messages
+pub enum ConvertError {
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error("samples {}: {why}", path.display())]
+    Samples { path: PathBuf, why: String },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Device(#[from] edge_runtime::device::DeviceError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error("weight `{tensor}`: {why}")]
+    Weight { tensor: String, why: String },
+    #[error("option {option}: {why}")]
+    Option { option: &'static str, why: String },
+    #[error("interrupted")]
+    Interrupted,
+}

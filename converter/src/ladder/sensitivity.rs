@@ -1,0 +1,61 @@
+//! What each tensor's precision costs at the outputs, measured in the real runtime.
+
+use super::Choices;
+use crate::draft::{Draft, plain_rung};
+use crate::error::ConvertError;
+use crate::measure::{Evaluator, Outputs, distortion};
+use crate::samples::Sample;
+use edge_runtime::pack::{Acts, Take};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Output distortion by tensor and number of planes, the others being at their finest.
+#[derive(Clone, Debug)]
+pub struct Sensitivity {
+    by_tensor: Vec<Vec<f64>>,
+}
+
+impl Sensitivity {
+    /// Distortion when `tensor` has `take` planes.
+    pub fn of(&self, tensor: usize, take: usize) -> f64 {
+        self.by_tensor[tensor].get(take - 1).copied().unwrap_or(0.0)
+    }
+}
+
+/// Measures every tensor at every coarser precision on `samples`, against `want`.
+///
+/// # Errors
+/// When a sample does not suit the model, or `stop` is set.
+pub fn sensitivities(
+    evaluator: &Evaluator,
+    draft: &Draft,
+    graph: u32,
+    choices: &Choices,
+    samples: &[Sample],
+    want: &[Outputs],
+    stop: &AtomicBool,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Sensitivity, ConvertError> {
+    let model = draft.open();
+    let finest: Vec<usize> = choices.nested.iter().map(|r| r.takes.len()).collect();
+    let mut rung = plain_rung("probe", graph, Acts::F32);
+    rung.takes = finest.iter().map(|t| Some(Take(0, *t as u32))).collect();
+    let total = finest.iter().map(|t| t - 1).sum();
+    let mut done = 0;
+    let mut by_tensor = Vec::with_capacity(finest.len());
+    for (tensor, levels) in finest.iter().enumerate() {
+        let mut costs = Vec::with_capacity(*levels);
+        for take in 1..*levels {
+            if stop.load(Ordering::Relaxed) {
+                return Err(ConvertError::Interrupted);
+            }
+            rung.takes[tensor] = Some(Take(0, take as u32));
+            costs.push(distortion(want, &evaluator.run(&model, &rung, samples)?));
+            done += 1;
+            progress(done, total);
+        }
+        rung.takes[tensor] = Some(Take(0, *levels as u32));
+        costs.push(0.0);
+        by_tensor.push(costs);
+    }
+    Ok(Sensitivity { by_tensor })
+}

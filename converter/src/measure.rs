@@ -1,0 +1,142 @@
+//! Running candidates in the real runtime and comparing what they answer.
+
+use crate::draft::to_f32;
+use crate::error::ConvertError;
+use crate::samples::Sample;
+use edge_runtime::device::Device;
+use edge_runtime::graph::ValueId;
+use edge_runtime::pack::Rung;
+use edge_runtime::plan::{Plan, PlanOptions};
+use edge_runtime::{Model, Session};
+use std::sync::Arc;
+
+/// The outputs of one run, as floats, in the graph's order.
+pub type Outputs = Vec<Vec<f32>>;
+
+/// Runs rungs on samples.
+pub struct Evaluator {
+    device: Arc<Device>,
+}
+
+impl Evaluator {
+    /// An evaluator on this machine. Conversion is not bound by a budget.
+    ///
+    /// # Errors
+    /// When the machine refuses threads.
+    pub fn new() -> Result<Evaluator, ConvertError> {
+        Ok(Evaluator { device: Device::builder().budget(Some(u64::MAX / 2)).build()? })
+    }
+
+    /// The outputs of a rung for each sample.
+    ///
+    /// # Errors
+    /// When a sample does not suit the model.
+    pub fn run(&self, model: &Arc<Model>, rung: &Rung, samples: &[Sample]) -> Result<Vec<Outputs>, ConvertError> {
+        let mut session: Option<(Vec<Vec<usize>>, Session)> = None;
+        let mut all = Vec::with_capacity(samples.len());
+        for sample in samples {
+            let dims: Vec<Vec<usize>> = sample.inputs.iter().map(|a| a.dims.clone()).collect();
+            let plan_time = model.graph(rung).inputs.iter().any(|p| p.plan_time);
+            if plan_time || session.as_ref().is_none_or(|(planned, _)| *planned != dims) {
+                session = Some((dims, Session::new(&self.device, model, rung, &sample.specs())?));
+            }
+            let Some((_, session)) = &mut session else { continue };
+            for (i, input) in sample.inputs.iter().enumerate() {
+                session.set_input(i, &input.data)?;
+            }
+            session.run()?;
+            all.push(
+                (0..session.plan().outputs.len())
+                    .map(|i| {
+                        let (operand, bytes) = session.output(i);
+                        to_f32(operand.dtype, bytes)
+                    })
+                    .collect(),
+            );
+        }
+        Ok(all)
+    }
+
+    /// Calls `see` with every value that a run of each sample computes.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn observe(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        samples: &[Sample],
+        mut see: impl FnMut(ValueId, &[f32]),
+    ) -> Result<(), ConvertError> {
+        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: true };
+        for sample in samples {
+            let plan = Plan::new(model, rung, &sample.specs(), &options)?;
+            let mut session = Session::with_plan(&self.device, model, rung, plan)?;
+            for (i, input) in sample.inputs.iter().enumerate() {
+                session.set_input(i, &input.data)?;
+            }
+            session.run()?;
+            for (value, operand, bytes) in session.values() {
+                if operand.dtype == edge_runtime::graph::DType::F32 {
+                    see(value, &to_f32(operand.dtype, bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the arena that a rung needs for a sample with one thread.
+    ///
+    /// # Errors
+    /// When the sample does not suit the model.
+    pub fn arena(&self, model: &Arc<Model>, rung: &Rung, sample: &Sample) -> Result<u64, ConvertError> {
+        let plan = Plan::new(model, rung, &sample.specs(), &PlanOptions::default())?;
+        Ok(plan.memory() as u64)
+    }
+}
+
+/// Noise power over signal power, averaged over outputs and samples; 0 is perfect, 1 is no information.
+///
+/// The signal of an output is taken about its mean, so that a large constant does not hide the error.
+pub fn distortion(want: &[Outputs], got: &[Outputs]) -> f64 {
+    let (mut total, mut count) = (0.0, 0usize);
+    for (want, got) in want.iter().zip(got) {
+        for (w, g) in want.iter().zip(got) {
+            if w.is_empty() {
+                continue;
+            }
+            let n = w.len() as f64;
+            let mean = w.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+            let signal: f64 = w.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+            let noise: f64 = w.iter().zip(g).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+            let ratio = noise / signal.max(1e-12 * n);
+            total += if ratio.is_finite() { ratio } else { 1e6 };
+            count += 1;
+        }
+    }
+    if count == 0 { 0.0 } else { total / count as f64 }
+}
+
+/// A distortion as a signal-to-quantization-noise ratio in dB, at most 200.
+pub fn sqnr_db(distortion: f64) -> f64 {
+    (-10.0 * distortion.max(1e-20).log10()).min(200.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distortion, sqnr_db};
+
+    #[test]
+    fn a_tenth_of_the_amplitude_in_noise_is_20_db() {
+        let want = vec![vec![vec![1.0, -1.0, 1.0, -1.0]]];
+        let got = vec![vec![vec![1.1, -1.1, 0.9, -0.9]]];
+        assert!((sqnr_db(distortion(&want, &got)) - 20.0).abs() < 1e-3);
+        assert!(sqnr_db(distortion(&want, &want)) >= 199.0);
+    }
+
+    #[test]
+    fn nan_is_a_large_distortion_not_a_small_one() {
+        let want = vec![vec![vec![1.0, -1.0]]];
+        assert!(distortion(&want, &[vec![vec![f32::NAN, 0.0]]]) > 1.0);
+    }
+}

@@ -1,0 +1,73 @@
+//! What was done, as text and JSON.
+
+use edge_runtime::device::ByteSize;
+use edge_runtime::pack::{Acts, Rung};
+use serde::Serialize;
+use std::fmt;
+
+/// The outcome of a conversion.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The source file.
+    pub source: String,
+    /// The pack.
+    pub output: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Bytes of it that only align.
+    pub padding: u64,
+    /// Operations as imported and after simplification.
+    pub nodes: [usize; 2],
+    /// Simplification passes and how much each changed.
+    pub passes: Vec<(String, usize)>,
+    /// What was measured with.
+    pub samples: String,
+    /// The ladder, smallest first.
+    pub rungs: Vec<RungReport>,
+}
+
+/// One rung of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct RungReport {
+    /// Its name.
+    pub id: String,
+    /// How activations are held: `f32` or `i8`.
+    pub acts: Acts,
+    /// Bytes of weights and constants.
+    pub bytes: u64,
+    /// Bytes of arena at the shapes of the first held-out sample.
+    pub arena: u64,
+    /// The quality's name.
+    pub metric: String,
+    /// The quality.
+    pub quality: f32,
+}
+
+impl RungReport {
+    /// The report of a rung.
+    pub fn new(rung: &Rung) -> RungReport {
+        let quality = rung.quality.as_ref();
+        RungReport {
+            id: rung.id.clone(),
+            acts: rung.acts,
+            bytes: rung.bytes,
+            arena: rung.arena,
+            metric: quality.map(|q| q.metric.clone()).unwrap_or_default(),
+            quality: quality.map_or(f32::NAN, |q| q.value),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} -> {}: {}", self.source, self.output, ByteSize(self.bytes))?;
+        writeln!(f, "operations: {} imported, {} after simplification", self.nodes[0], self.nodes[1])?;
+        writeln!(f, "measured with: {}", self.samples)?;
+        writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "SQNR dB")?;
+        for r in &self.rungs {
+            let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
+            writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10.1}", r.id, acts, r.bytes, r.arena, r.quality)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Inputs to calibrate and to measure with.
+
+use crate::error::ConvertError;
+use edge_runtime::graph::{DType, Dim, Graph, Port};
+use edge_runtime::inputs::{NamedArray, read_npz};
+use edge_runtime::plan::InputSpec;
+use edge_runtime::random::uniform;
+use std::path::{Path, PathBuf};
+
+/// Most bytes that one sample may have.
+const SAMPLE_LIMIT: u64 = 1 << 30;
+/// Key of the noise that stands in when no samples are given.
+pub const NOISE_KEY: u64 = 0x5EED;
+
+/// One set of inputs, in the graph's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// One array an input.
+    pub inputs: Vec<NamedArray>,
+}
+
+/// Samples for calibration and others for measuring.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Ranges and sensitivities are taken from these.
+    pub calibration: Vec<Sample>,
+    /// Quality is measured on these.
+    pub held_out: Vec<Sample>,
+    /// What they are, for the report.
+    pub origin: String,
+}
+
+impl Sample {
+    /// What a planner must know of the sample.
+    pub fn specs(&self) -> Vec<InputSpec> {
+        self.inputs
+            .iter()
+            .map(|a| InputSpec {
+                name: a.name.clone(),
+                dtype: a.dtype,
+                dims: a.dims.clone(),
+                value: Some(a.data.clone().into()),
+            })
+            .collect()
+    }
+}
+
+impl Samples {
+    /// Samples from a directory of `.npz` files (one sample each) or from one `.npz` whose arrays hold samples
+    /// along their first axis. The last quarter is held out.
+    ///
+    /// # Errors
+    /// When nothing there suits the graph's inputs.
+    pub fn load(path: &Path, graph: &Graph) -> Result<Samples, ConvertError> {
+        let mut all = Vec::new();
+        if path.is_dir() {
+            let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+                .map_err(|source| ConvertError::Io { path: path.into(), source })?
+                .filter_map(|entry| entry.ok().map(|e| e.path()))
+                .filter(|p| p.extension().is_some_and(|e| e == "npz"))
+                .collect();
+            files.sort();
+            for file in &files {
+                all.push(ordered(file, graph, read_npz(file, SAMPLE_LIMIT)?)?);
+            }
+        } else {
+            all = stacked(path, graph, read_npz(path, SAMPLE_LIMIT)?)?;
+        }
+        if all.is_empty() {
+            let why = "no samples; expected .npz files with one array an input".to_string();
+            return Err(ConvertError::Samples { path: path.into(), why });
+        }
+        let held = (all.len() / 4).max(usize::from(all.len() > 1));
+        let held_out = all.split_off(all.len() - held);
+        let origin = format!("{} of {}", path.display(), all.len() + held);
+        let held_out = if held_out.is_empty() { all.clone() } else { held_out };
+        Ok(Samples { calibration: all, held_out, origin })
+    }
+
+    /// Seeded noise of the graph's shapes: what is measured with when nothing better is given.
+    pub fn noise(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Samples {
+        let sample = |key: u64| Sample {
+            inputs: graph.inputs.iter().enumerate().map(|(i, p)| noise(graph, p, shapes, key + i as u64)).collect(),
+        };
+        Samples {
+            calibration: (0..4).map(|i| sample(NOISE_KEY + 100 * i)).collect(),
+            held_out: (4..8).map(|i| sample(NOISE_KEY + 100 * i)).collect(),
+            origin: "seeded noise".to_string(),
+        }
+    }
+}
+
+/// The shape that an input gets when nobody says one.
+pub fn default_dims(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)]) -> Vec<usize> {
+    let name = graph.name(port.value);
+    if let Some((_, dims)) = shapes.iter().find(|(n, _)| n == name) {
+        return dims.clone();
+    }
+    let Some(dims) = &port.dims else { return Vec::new() };
+    let rank = dims.len();
+    dims.iter()
+        .enumerate()
+        .map(|(i, d)| match d {
+            Dim::Fixed(n) => *n,
+            // One sample; a picture of 64 x 64; a sequence of 16.
+            Dim::Named(_) if i == 0 => 1,
+            Dim::Named(_) if rank == 4 => 64,
+            Dim::Named(_) => 16,
+        })
+        .collect()
+}
+
+fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) -> NamedArray {
+    let dims = default_dims(graph, port, shapes);
+    let n = dims.iter().product::<usize>();
+    let mut data = Vec::with_capacity(n * port.dtype.bytes());
+    for i in 0..n as u64 {
+        let x = uniform(key, i);
+        match port.dtype {
+            DType::F32 => data.extend((2.0 * x - 1.0).to_le_bytes()),
+            DType::F16 => data.extend(half::f16::from_f32(2.0 * x - 1.0).to_le_bytes()),
+            DType::I64 => data.extend(i64::from((x * 2.0) as i32).to_le_bytes()),
+            DType::I32 => data.extend(((x * 2.0) as i32).to_le_bytes()),
+            DType::Bool => data.push(1),
+            other => data.extend(std::iter::repeat_n(0, other.bytes())),
+        }
+    }
+    NamedArray { name: graph.name(port.value).to_string(), dtype: port.dtype, dims, data }
+}
+
+/// The arrays in the graph's order; a state that is left out starts at zero.
+fn ordered(path: &Path, graph: &Graph, mut arrays: Vec<NamedArray>) -> Result<Sample, ConvertError> {
+    let mut inputs = Vec::with_capacity(graph.inputs.len());
+    for (i, port) in graph.inputs.iter().enumerate() {
+        let name = graph.name(port.value);
+        if let Some(at) = arrays.iter().position(|a| a.name == name) {
+            inputs.push(arrays.swap_remove(at));
+            continue;
+        }
+        if !graph.states.iter().any(|s| s.input == i) {
+            let why = format!("no array `{name}`");
+            return Err(ConvertError::Samples { path: path.into(), why });
+        }
+        let dims = default_dims(graph, port, &[]);
+        let data = vec![0; dims.iter().product::<usize>() * port.dtype.bytes()];
+        inputs.push(NamedArray { name: name.to_string(), dtype: port.dtype, dims, data });
+    }
+    Ok(Sample { inputs })
+}
+
+/// Samples along the first axis of every array; u8 arrays of float inputs are scaled to [0, 1].
+fn stacked(path: &Path, graph: &Graph, arrays: Vec<NamedArray>) -> Result<Vec<Sample>, ConvertError> {
+    let count = arrays.first().and_then(|a| a.dims.first()).copied().unwrap_or(0);
+    let mut samples = Vec::with_capacity(count);
+    for i in 0..count {
+        let mut parts = Vec::with_capacity(arrays.len());
+        for a in &arrays {
+            let Some(port) = graph.inputs.iter().find(|p| graph.name(p.value) == a.name) else { continue };
+            if a.dims.first() != Some(&count) {
+                let why = format!("arrays of {count} and {:?} samples", a.dims.first());
+                return Err(ConvertError::Samples { path: path.into(), why });
+            }
+            let bytes = a.data.len() / count;
+            let data = &a.data[i * bytes..(i + 1) * bytes];
+            let mut dims = a.dims.clone();
+            dims[0] = 1;
+            // Without a batch dimension of its own an array's first axis is only the count.
+            if port.dims.as_ref().is_some_and(|d| d.len() + 1 == dims.len()) {
+                dims.remove(0);
+            }
+            let (dtype, data) = match (a.dtype, port.dtype) {
+                (DType::U8, DType::F32) => {
+                    (DType::F32, data.iter().flat_map(|b| (f32::from(*b) / 255.0).to_le_bytes()).collect())
+                }
+                _ => (a.dtype, data.to_vec()),
+            };
+            parts.push(NamedArray { name: a.name.clone(), dtype, dims, data });
+        }
+        samples.push(ordered(path, graph, parts)?);
+    }
+    Ok(samples)
+}
