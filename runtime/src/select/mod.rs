@@ -4,11 +4,10 @@ mod need;
 
 pub use need::{Need, Weighing};
 
-use crate::device::{ByteSize, Device};
+use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::Rung;
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
-use std::collections::HashMap;
 
 /// A rung, what it would take, and whether it fits.
 #[derive(Clone, Debug)]
@@ -86,10 +85,11 @@ pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Re
             vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?]
         }
     };
-    let mut plans = Plans { model, inputs, threads: device.pool().threads(), made: HashMap::new() };
+    let baseline = device::current_rss().unwrap_or(0);
+    let plans = Plans { model, inputs, threads: device.pool().threads(), baseline };
     let mut candidates = Vec::with_capacity(wanted.len());
     for rung in &wanted {
-        let need = plans.need(device, *rung, Weighing::Resident, request.extra)?;
+        let need = plans.need(*rung, Weighing::Resident, request.extra)?;
         candidates.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
     }
     let best = |weighing: Weighing, candidates: &[Candidate]| {
@@ -101,7 +101,7 @@ pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Re
     if choice.is_none() {
         let mut streamed = Vec::with_capacity(wanted.len());
         for rung in &wanted {
-            let need = plans.need(device, *rung, Weighing::Streamed, request.extra)?;
+            let need = plans.need(*rung, Weighing::Streamed, request.extra)?;
             streamed.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
         }
         choice = best(Weighing::Streamed, &streamed);
@@ -115,7 +115,7 @@ pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Re
         }
     }
     let (rung, weighing, need) = choice.ok_or(SelectError::NoRung)?;
-    let plan = plans.take(rung)?;
+    let plan = plans.plan(rung)?;
     Ok(Selection { rung, weighing, need, plan, candidates, budget })
 }
 
@@ -129,33 +129,22 @@ fn better(a: &Rung, ca: &Candidate, b: &Rung, cb: &Candidate) -> std::cmp::Order
     .then_with(|| cb.need.total().cmp(&ca.need.total()))
 }
 
-/// Plans by what decides them: rungs of one graph that hold activations alike and decode their weights alike
-/// need the same memory, but the plan is made for each since scratch depends on the weights.
+/// Plans one rung at a time: what is kept of a plan that is not chosen is a number.
 struct Plans<'a> {
     model: &'a Model,
     inputs: &'a [InputSpec],
     threads: usize,
-    made: HashMap<usize, Plan>,
+    baseline: u64,
 }
 
 impl Plans<'_> {
-    fn plan(&mut self, rung: usize) -> Result<&Plan, PlanError> {
-        if !self.made.contains_key(&rung) {
-            let options = PlanOptions { threads: self.threads, keep_values: false };
-            let plan = Plan::new(self.model, &self.model.header().rungs[rung], self.inputs, &options)?;
-            self.made.insert(rung, plan);
-        }
-        Ok(&self.made[&rung])
+    fn plan(&self, rung: usize) -> Result<Plan, PlanError> {
+        let options = PlanOptions { threads: self.threads, keep_values: false };
+        Plan::new(self.model, &self.model.header().rungs[rung], self.inputs, &options)
     }
 
-    fn need(&mut self, device: &Device, rung: usize, weighing: Weighing, extra: u64) -> Result<Need, PlanError> {
-        let model = self.model;
+    fn need(&self, rung: usize, weighing: Weighing, extra: u64) -> Result<Need, PlanError> {
         let plan = self.plan(rung)?;
-        Need::new(device, model, &model.header().rungs[rung], plan, weighing, extra)
-    }
-
-    fn take(&mut self, rung: usize) -> Result<Plan, PlanError> {
-        self.plan(rung)?;
-        self.made.remove(&rung).ok_or(PlanError::NoOutput { name: "plan".into() })
+        Need::new(self.baseline, self.model, &self.model.header().rungs[rung], &plan, weighing, extra)
     }
 }

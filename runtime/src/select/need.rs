@@ -1,6 +1,6 @@
 //! What a rung takes of the process's memory.
 
-use crate::device::{self, Device};
+use crate::device;
 use crate::model::Model;
 use crate::pack::{BlobId, ConstantData, Rung};
 use crate::plan::{BufferKind, BufferPlace, Matrix, Plan, PlanError, Step};
@@ -39,14 +39,14 @@ pub struct Need {
 
 impl Need {
     pub(super) fn new(
-        device: &Device,
+        baseline: u64,
         model: &Model,
         rung: &Rung,
         plan: &Plan,
         weighing: Weighing,
         extra: u64,
     ) -> Result<Need, PlanError> {
-        let process = device.baseline() + FIRST_RUN;
+        let process = baseline + FIRST_RUN;
         let weights = match weighing {
             Weighing::Resident => resident(model, rung, plan)?,
             Weighing::Streamed => streamed(model, rung, plan)?,

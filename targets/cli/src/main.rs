@@ -1,1 +1,51 @@
-fn main() {}
+//! `edge-run`: runs a model.pack inside a memory budget.
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod exit;
+mod inspect;
+mod inputs;
+mod load;
+mod logging;
+mod plan;
+mod print;
+mod run;
+mod verify;
+
+use args::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+use exit::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let help = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // A closed pipe while printing help is nobody's error.
+            let _ = e.print();
+            return ExitCode::from(if help { 0 } else { exit::USAGE });
+        }
+    };
+    match command(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Stdout(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("edge-run: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn command(cli: Cli) -> Result<(), Failure> {
+    match (cli.command, cli.run) {
+        (Some(Command::Plan(a)), _) => plan::command(&a),
+        (Some(Command::Bench(a)), _) => bench::command(&a),
+        (Some(Command::Verify(a)), _) => verify::command(&a),
+        (Some(Command::Inspect(a)), _) => inspect::command(&a),
+        (None, Some(a)) => run::command(&a),
+        (None, None) => Err(Failure::Usage("no pack given; see edge-run --help".into())),
+    }
+}

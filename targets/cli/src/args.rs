@@ -1,0 +1,148 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use edge_runtime::device::ByteSize;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  edge-run model.pack --mem 64MB --input photo.png --top 5
+  edge-run model.pack --mem 8MiB --input x=x.npy --output out.npz --explain
+  edge-run plan model.pack --mem 64MB --json
+  edge-run inspect model.pack
+  edge-run verify model.pack
+  edge-run bench model.pack --mem 64MB --repeat 50
+
+Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 5 does not fit the memory,
+6 device or I/O, 7 golden check failed, 130 interrupted.
+
+Environment: EDGE_THREADS, EDGE_ISA (scalar, avx2, ...), EDGE_LOG (error, warn, info, debug).";
+
+/// Runs a model.pack on the best rung that fits the memory.
+#[derive(Debug, Parser)]
+#[command(name = "edge-run", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: Option<RunArgs>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say which rung would run and what it takes; reads no weights.
+    Plan(PlanArgs),
+    /// Time runs on seeded inputs.
+    Bench(BenchArgs),
+    /// Check every hash of the file, then the golden outputs.
+    Verify(VerifyArgs),
+    /// List the model card, the ladder and the values that stay floats.
+    Inspect(InspectArgs),
+}
+
+/// What every command that makes a plan takes.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The pack.
+    pub pack: PathBuf,
+    /// Memory for the whole process, such as 512MB (10^6) or 512MiB (2^20) [default: what the system allows].
+    #[arg(long, value_name = "SIZE")]
+    pub mem: Option<ByteSize>,
+    /// Run this rung instead of the best that fits (`edge-run inspect` lists them).
+    #[arg(long, value_name = "ID")]
+    pub rung: Option<String>,
+    /// Worker threads [default: the CPUs that the system grants].
+    #[arg(short, long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Shape of an input whose dimensions are free: NAME=1,3,640,640 or 1,3,640,640 for the only input.
+    #[arg(long, value_name = "[NAME=]DIMS")]
+    pub shape: Vec<String>,
+    /// Refuse a pack whose end is missing, instead of running the best rung that is whole.
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Say more on stderr; twice for debugging.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// An input: x.npy, inputs.npz, picture.png or .jpg, sound.wav; NAME= where the model has several.
+    #[arg(short, long, value_name = "[NAME=]FILE")]
+    pub input: Vec<String>,
+    /// Write the outputs to a NumPy archive.
+    #[arg(short, long, value_name = "FILE.npz")]
+    pub output: Option<PathBuf>,
+    /// Print the N greatest elements of the first output, with their labels.
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Say why this rung, what it takes, and what the next one would need.
+    #[arg(long)]
+    pub explain: bool,
+    /// Read the weights into memory instead of mapping the file.
+    #[arg(long)]
+    pub no_mmap: bool,
+    /// Check the hashes of what is read before it is used.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    /// A table.
+    Md,
+    /// Comma-separated values.
+    Csv,
+    /// JSON with every sample.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Timed runs.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub repeat: usize,
+    /// Runs before timing.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub warmup: usize,
+    /// Time every step and list the slowest.
+    #[arg(long)]
+    pub profile: bool,
+    /// How the result is written.
+    #[arg(long, value_enum, default_value = "md")]
+    pub format: BenchFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The pack.
+    pub pack: PathBuf,
+    /// List the steps of the plan of a rung.
+    #[arg(long, value_name = "ID")]
+    pub rung: Option<String>,
+    /// Shape of an input whose dimensions are free: NAME=1,3,640,640.
+    #[arg(long, value_name = "[NAME=]DIMS")]
+    pub shape: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,48 @@
+//! From a path and a budget to a chosen rung.
+
+use crate::args::Target;
+use crate::exit::Failure;
+use edge_runtime::Model;
+use edge_runtime::device::{ByteSize, Device};
+use edge_runtime::pack::PackFile;
+use edge_runtime::plan::InputSpec;
+use edge_runtime::select::{Request, Selection, select};
+use edge_runtime::weights::Registry;
+use std::sync::Arc;
+
+/// An opened pack and the device it is to run on.
+pub struct Opened {
+    pub device: Arc<Device>,
+    pub pack: Arc<PackFile>,
+    /// Over a mapping of the whole file, for planning; no weight is read through it.
+    pub model: Model,
+}
+
+/// Opens the pack and probes the device.
+pub fn open(target: &Target) -> Result<Opened, Failure> {
+    crate::logging::start(target.verbose);
+    let budget = target.mem.map(|ByteSize(bytes)| bytes);
+    if let Some(bytes) = budget {
+        log::info!("budget {}", ByteSize(bytes));
+    }
+    let device = Device::builder().threads(target.threads).budget(budget).build()?;
+    let pack = PackFile::open_within(&target.pack, device.ledger().budget())?;
+    if pack.missing_bytes() > 0 {
+        let missing = ByteSize(pack.missing_bytes());
+        let (whole, all) = (pack.available().len(), pack.header().rungs.len());
+        if target.strict {
+            return Err(Failure::Pack(pack.cut_error()));
+        }
+        eprintln!("edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole", target.pack.display());
+    }
+    let model = Model::new(pack.shared_header(), Arc::new(pack.map(pack.file_len())?), Arc::new(Registry::standard()));
+    Ok(Opened { device, pack: Arc::new(pack), model })
+}
+
+impl Opened {
+    /// Picks the rung.
+    pub fn select(&self, target: &Target, inputs: &[InputSpec], extra: u64) -> Result<Selection, Failure> {
+        let request = Request { available: self.pack.available(), forced: target.rung.as_deref(), extra };
+        Ok(select(&self.device, &self.model, inputs, &request)?)
+    }
+}

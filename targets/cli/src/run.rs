@@ -1,0 +1,150 @@
+//! `edge-run model.pack`: the answer.
+
+use crate::args::RunArgs;
+use crate::exit::Failure;
+use crate::{inputs, load, print};
+use edge_runtime::device::{ByteSize, peak_rss};
+use edge_runtime::graph::DType;
+use edge_runtime::inputs::{NamedArray, write_npz};
+use edge_runtime::select::Weighing;
+use edge_runtime::{Model, Session};
+use serde_json::json;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+pub fn command(args: &RunArgs) -> Result<(), Failure> {
+    let target = &args.target;
+    let opened = load::open(target)?;
+    let header = opened.model.header();
+    let graph = &header.graphs[0];
+    let limit = opened.device.ledger().budget();
+    let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
+    let held: u64 = arrays.iter().map(|a| a.data.len() as u64).sum();
+    let selection = opened.select(target, &inputs::specs(&arrays), held)?;
+    if args.explain {
+        eprint!("{}", print::explanation(&opened.model, &opened.device, &selection));
+    }
+    let rung = header.rungs[selection.rung].clone();
+    let described = print::selection(&opened.model, &opened.device, &selection);
+    let streamed = selection.weighing == Weighing::Streamed;
+    let model = Arc::new(bind(&opened, &rung, args, streamed)?);
+    let need = selection.need;
+    let _held = opened.device.ledger().reserve("process, weights, inputs", need.process + need.weights + need.extra);
+    let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
+    session.stream_weights(streamed);
+    let flag = session.cancel_flag();
+    if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
+        log::warn!("an interrupt will not stop the run cleanly: {e}");
+    }
+    for (i, array) in arrays.iter().enumerate() {
+        session.set_input(i, &array.data)?;
+    }
+    drop(arrays);
+    let start = Instant::now();
+    session.run()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let outputs = outputs(&model, &session);
+    if let Some(path) = &args.output {
+        write_npz(path, &outputs)?;
+    }
+    let peak = peak_rss().unwrap_or(0);
+    let mut out = std::io::stdout().lock();
+    if target.json {
+        let top = args.top.map(|n| top(&outputs[0], &header.card.labels, n));
+        let value = json!({
+            "rung": rung.id,
+            "selection": described,
+            "seconds": seconds,
+            "peak_rss": peak,
+            "outputs": outputs.iter().map(|o| json!({"name": o.name, "dtype": o.dtype.name(), "dims": o.dims})).collect::<Vec<_>>(),
+            "top": top.map(|t| t.into_iter().map(|(i, v, l)| json!({"index": i, "value": v, "label": l})).collect::<Vec<_>>()),
+        });
+        writeln!(out, "{value:#}")?;
+        return Ok(());
+    }
+    eprintln!(
+        "edge-run: rung {} in {:.1} ms, peak memory {} of {} planned",
+        rung.id,
+        seconds * 1e3,
+        ByteSize(peak),
+        ByteSize(need.total())
+    );
+    match (args.top, outputs.first()) {
+        (Some(n), Some(first)) => {
+            for (index, value, label) in top(first, &header.card.labels, n) {
+                writeln!(out, "{index:>6} {value:>10.4} {label}")?;
+            }
+        }
+        _ if args.output.is_none() => {
+            for o in &outputs {
+                let values = edge_f32(o);
+                let shown: Vec<String> = values.iter().take(8).map(|v| format!("{v:.5}")).collect();
+                let more = if values.len() > 8 { ", ..." } else { "" };
+                writeln!(out, "{} {} {:?}: {}{more}", o.name, o.dtype, o.dims, shown.join(", "))?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The model over the bytes that the rung needs: mapped, or read and checked.
+fn bind(
+    opened: &load::Opened,
+    rung: &edge_runtime::pack::Rung,
+    args: &RunArgs,
+    streamed: bool,
+) -> Result<Model, Failure> {
+    let pack = &opened.pack;
+    if args.verify && !args.no_mmap {
+        pack.verify_before(rung.end)?;
+    }
+    if args.no_mmap && !streamed {
+        let blobs = opened.model.blobs_of(rung).map_err(edge_runtime::plan::PlanError::from)?;
+        return Ok(opened.model.with_source(Arc::new(pack.load(&blobs, true)?)));
+    }
+    Ok(opened.model.with_source(Arc::new(pack.map(rung.end)?)))
+}
+
+fn outputs(model: &Model, session: &Session) -> Vec<NamedArray> {
+    let graph = model.graph_of_session(session);
+    graph
+        .outputs
+        .iter()
+        .enumerate()
+        .map(|(i, port)| {
+            let (operand, bytes) = session.output(i);
+            NamedArray {
+                name: graph.name(port.value).to_string(),
+                dtype: operand.dtype,
+                dims: operand.dims.clone(),
+                data: bytes.to_vec(),
+            }
+        })
+        .collect()
+}
+
+fn edge_f32(array: &NamedArray) -> Vec<f64> {
+    let d = &array.data;
+    match array.dtype {
+        DType::F32 => d.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+        DType::F64 => d.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+        DType::I64 => d.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+        DType::I32 => d.as_chunks::<4>().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect(),
+        DType::I8 => d.iter().map(|b| f64::from(*b as i8)).collect(),
+        DType::U8 | DType::Bool => d.iter().map(|b| f64::from(*b)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The `n` greatest elements with their labels.
+fn top(array: &NamedArray, labels: &[String], n: usize) -> Vec<(usize, f64, String)> {
+    let values = edge_f32(array);
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    let classes = array.dims.last().copied().unwrap_or(1).max(1);
+    let label = |i: usize| labels.get(i % classes).cloned().unwrap_or_default();
+    order.into_iter().take(n).map(|i| (i, values[i], label(i))).collect()
+}
