@@ -99,31 +99,25 @@ struct Task<'a> {
     epilogue: &'a Epilogue<'a>,
 }
 
-/// One group of one panel.
-struct Group<'a> {
-    /// First k and first k past it.
-    from: usize,
-    to: usize,
-    /// From the group's first block on: `[..][16][8]`.
+/// One panel of a run.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    /// `[ceil(K/8)][16][8]`
     codes: &'a [i8],
-    scales: &'a [f32; PANEL],
-    colsum: &'a [i32; PANEL],
+    /// `[groups][16]`
+    scales: &'a [[f32; PANEL]],
+    /// `[groups][16]`
+    colsum: &'a [[i32; PANEL]],
 }
 
 impl<'a> I8Panels<'a> {
-    /// Group `g` of panel `panel`.
     #[inline(always)]
-    fn at(&self, panel: usize, g: usize) -> Group<'a> {
-        let (from, to) = (g * self.group, self.k.min((g + 1) * self.group));
-        let blocks = self.k.div_ceil(BLOCK);
-        let row = panel * self.groups() + g;
-        let first = (panel * blocks + from / BLOCK) * PANEL * BLOCK;
-        Group {
-            from,
-            to,
-            codes: &self.codes[first..][..(to - from).div_ceil(BLOCK) * PANEL * BLOCK],
-            scales: &self.scales.as_chunks().0[row],
-            colsum: &self.colsum.as_chunks().0[row],
+    fn panel(&self, index: usize) -> Panel<'a> {
+        let (codes, groups) = (self.k.div_ceil(BLOCK) * PANEL * BLOCK, self.groups());
+        Panel {
+            codes: &self.codes[index * codes..][..codes],
+            scales: &self.scales.as_chunks().0[index * groups..][..groups],
+            colsum: &self.colsum.as_chunks().0[index * groups..][..groups],
         }
     }
 
