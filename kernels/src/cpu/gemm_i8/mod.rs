@@ -64,7 +64,7 @@ pub struct I8Rows<'a> {
     pub rows: Rows<'a, i8>,
     /// Code of zero, -128 to 127.
     pub zero_point: i32,
-    /// `[M][groups]` from [`Variant::row_sums`]; empty for plain weights, which need none.
+    /// `[M][groups]` from [`Variant::row_sums`].
     pub row_sums: &'a [i32],
 }
 
@@ -166,8 +166,12 @@ impl Variant {
         assert_eq!(x.rows.cols(), w.k, "{}: columns of activations (left) and K (right)", self.name);
         w.check(self.name, n);
         assert!((-128..128).contains(&x.zero_point), "{}: zero point {} of i8", self.name, x.zero_point);
-        let sums = if w.half_offset { m * w.groups() } else { 0 };
-        assert!(x.row_sums.len() >= sums, "{}: {} row sums, needs {sums}", self.name, x.row_sums.len());
+        assert_eq!(
+            x.row_sums.len(),
+            m * w.groups(),
+            "{}: row sums given (left) and needed (right)",
+            self.name
+        );
         epilogue.check(self.name, m, n);
         // SAFETY: the CPU has the ISA, and the shapes agree: both checked above.
         unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }
