@@ -1,6 +1,7 @@
 //! CPU kernels, one folder an operation family.
 
 pub mod activation;
+pub mod depthwise;
 pub mod gemm_f32;
 pub mod gemm_i8;
 pub mod im2col;

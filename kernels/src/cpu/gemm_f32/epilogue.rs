@@ -103,6 +103,17 @@ impl Output<'_> {
             Output::I8 { out, .. } => out.cols(),
         }
     }
+
+    #[inline(always)]
+    fn write(&mut self, m: usize, columns: &Columns, y: &[f32; PANEL]) {
+        match self {
+            Output::F32(out) => store(y, &mut out.row(m)[columns.start..][..columns.valid]),
+            Output::I8 { out, inv_scale, zero_point } => {
+                let codes = quantize(y, *inv_scale, *zero_point);
+                store(&codes, &mut out.row(m)[columns.start..][..columns.valid]);
+            }
+        }
+    }
 }
 
 /// Scale and bias of one panel's columns.
@@ -165,14 +176,14 @@ impl Epilogue<'_> {
         columns: &Columns,
         tile: &mut [[f32; PANEL]],
     ) {
-        if let (Output::F32(out), None, Some((lo, hi))) = (&mut *out, &self.residual, bounds(self.act)) {
+        if let (None, Some((lo, hi))) = (&self.residual, bounds(self.act)) {
             // The usual case in one pass over registers.
             for (row, acc) in tile.iter().enumerate() {
                 let mut y = columns.scaled(acc);
                 for y in &mut y {
                     *y = Activation::Clip { lo, hi }.apply(*y);
                 }
-                store(&y, &mut out.row(m + row)[columns.start..][..columns.valid]);
+                out.write(m + row, columns, &y);
             }
             return;
         }
@@ -190,18 +201,8 @@ impl Epilogue<'_> {
                 addend.add(m, columns, tile);
             }
         }
-        match out {
-            Output::F32(out) => {
-                for (row, y) in tile.iter().enumerate() {
-                    store(y, &mut out.row(m + row)[columns.start..][..columns.valid]);
-                }
-            }
-            Output::I8 { out, inv_scale, zero_point } => {
-                for (row, y) in tile.iter().enumerate() {
-                    let codes = quantize(y, *inv_scale, *zero_point);
-                    store(&codes, &mut out.row(m + row)[columns.start..][..columns.valid]);
-                }
-            }
+        for (row, y) in tile.iter().enumerate() {
+            out.write(m + row, columns, y);
         }
     }
 }
@@ -263,13 +264,16 @@ fn store_part<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
 
 #[inline(always)]
 fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
+    // Added to a whole number in [-128, 127], its code is the low byte of the sum's bits. A cast to integer
+    // would saturate again, lane by lane.
+    const WHOLE: f32 = 12_582_912.0; // 1.5 * 2^23
     let mut codes = [0; PANEL];
-    for lane in 0..PANEL {
-        // The sum is exact below 2^23; above, it saturates anyway.
-        let q = (y[lane] * inv_scale).round_ties_even() + zero_point as f32;
+    for (code, y) in codes.iter_mut().zip(y) {
+        // The sum is exact below 2^23; above, it saturates anyway. NaN fails the first comparison.
+        let q = (y * inv_scale).round_ties_even() + zero_point as f32;
         let q = if q > -128.0 { q } else { -128.0 };
         let q = if q < 127.0 { q } else { 127.0 };
-        codes[lane] = q as i32 as i8;
+        *code = (q + WHOLE).to_bits() as i8;
     }
     codes
 }

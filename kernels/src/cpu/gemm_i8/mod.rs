@@ -64,7 +64,7 @@ pub struct I8Rows<'a> {
     pub rows: Rows<'a, i8>,
     /// Code of zero, -128 to 127.
     pub zero_point: i32,
-    /// `[M][groups]` from [`Variant::row_sums`]; empty for plain weights, which need none.
+    /// `[M][groups]` from [`Variant::row_sums`].
     pub row_sums: &'a [i32],
 }
 
@@ -99,31 +99,25 @@ struct Task<'a> {
     epilogue: &'a Epilogue<'a>,
 }
 
-/// One group of one panel.
-struct Group<'a> {
-    /// First k and first k past it.
-    from: usize,
-    to: usize,
-    /// From the group's first block on: `[..][16][8]`.
+/// One panel of a run.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    /// `[ceil(K/8)][16][8]`
     codes: &'a [i8],
-    scales: &'a [f32; PANEL],
-    colsum: &'a [i32; PANEL],
+    /// `[groups][16]`
+    scales: &'a [[f32; PANEL]],
+    /// `[groups][16]`
+    colsum: &'a [[i32; PANEL]],
 }
 
 impl<'a> I8Panels<'a> {
-    /// Group `g` of panel `panel`.
     #[inline(always)]
-    fn at(&self, panel: usize, g: usize) -> Group<'a> {
-        let (from, to) = (g * self.group, self.k.min((g + 1) * self.group));
-        let blocks = self.k.div_ceil(BLOCK);
-        let row = panel * self.groups() + g;
-        let first = (panel * blocks + from / BLOCK) * PANEL * BLOCK;
-        Group {
-            from,
-            to,
-            codes: &self.codes[first..][..(to - from).div_ceil(BLOCK) * PANEL * BLOCK],
-            scales: &self.scales.as_chunks().0[row],
-            colsum: &self.colsum.as_chunks().0[row],
+    fn panel(&self, index: usize) -> Panel<'a> {
+        let (codes, groups) = (self.k.div_ceil(BLOCK) * PANEL * BLOCK, self.groups());
+        Panel {
+            codes: &self.codes[index * codes..][..codes],
+            scales: &self.scales.as_chunks().0[index * groups..][..groups],
+            colsum: &self.colsum.as_chunks().0[index * groups..][..groups],
         }
     }
 
@@ -172,8 +166,12 @@ impl Variant {
         assert_eq!(x.rows.cols(), w.k, "{}: columns of activations (left) and K (right)", self.name);
         w.check(self.name, n);
         assert!((-128..128).contains(&x.zero_point), "{}: zero point {} of i8", self.name, x.zero_point);
-        let sums = if w.half_offset { m * w.groups() } else { 0 };
-        assert!(x.row_sums.len() >= sums, "{}: {} row sums, needs {sums}", self.name, x.row_sums.len());
+        assert_eq!(
+            x.row_sums.len(),
+            m * w.groups(),
+            "{}: row sums given (left) and needed (right)",
+            self.name
+        );
         epilogue.check(self.name, m, n);
         // SAFETY: the CPU has the ISA, and the shapes agree: both checked above.
         unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }

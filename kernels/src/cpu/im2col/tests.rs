@@ -1,7 +1,13 @@
 //! Against the definition: one bounds test an element.
 
+use std::ops::Range;
+
+use super::deconv::DeconvShape;
 use super::*;
-use crate::cpu::gemm_f32::tests::Random;
+use crate::MatMut;
+use crate::cpu::activation::Activation;
+use crate::cpu::gemm_f32::tests::{Random, assert_same_bits, report};
+use crate::cpu::gemm_f32::{Epilogue, Rows};
 
 fn shape(random: &mut Random) -> ConvShape {
     let (ic, extra) = (1 + random.below(5), random.below(4));
@@ -77,4 +83,69 @@ fn only_a_plain_1x1_needs_no_gathering() {
     assert!(!ConvShape { stride_w: 2, ow: 3, ..plain }.is_pointwise());
     assert!(!ConvShape { pad_left: 1, ..plain }.is_pointwise());
     assert!(!ConvShape { oh: 5, ..plain }.is_pointwise());
+}
+
+/// Adds every input pixel's terms to the output where they fall: the definition of transposed convolution.
+fn transposed(s: &DeconvShape, product: &[f32]) -> Vec<f64> {
+    let mut out = vec![0.0; s.oh * s.ow * s.oc];
+    for (pixel, terms) in product.chunks(s.n()).enumerate() {
+        for (i, &term) in terms.iter().enumerate() {
+            let (ky, kx, c) = (i / s.oc / s.kw, i / s.oc % s.kw, i % s.oc);
+            let y = (pixel / s.iw * s.stride_h + ky * s.dil_h) as isize - s.pad_top as isize;
+            let x = (pixel % s.iw * s.stride_w + kx * s.dil_w) as isize - s.pad_left as isize;
+            if (0..s.oh as isize).contains(&y) && (0..s.ow as isize).contains(&x) {
+                out[(y as usize * s.ow + x as usize) * s.oc + c] += f64::from(term);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn transposed_convolution_matches_its_definition_in_any_blocks() {
+    report(deconv::VARIANTS, |v| (v.name, v.isa));
+    let mut random = Random::new(6);
+    for _ in 0..1500 {
+        let s = DeconvShape {
+            ih: 1 + random.below(5),
+            iw: 1 + random.below(6),
+            kh: 1 + random.below(4),
+            kw: 1 + random.below(4),
+            oc: 1 + random.below(35),
+            stride_h: 1 + random.below(3),
+            stride_w: 1 + random.below(3),
+            dil_h: 1 + random.below(2),
+            dil_w: 1 + random.below(2),
+            pad_top: random.below(3),
+            pad_left: random.below(3),
+            oh: 1 + random.below(12),
+            ow: 1 + random.below(12),
+        };
+        let product = random.floats(s.ih * s.iw * s.n());
+        let bias = random.floats(s.oc);
+        let epilogue = Epilogue { bias: Some(&bias), act: Activation::Relu, ..Epilogue::default() };
+        let run = |variant: &deconv::Variant, rows: Range<usize>| {
+            let mut out = vec![0.0; rows.len() * s.ow * s.oc];
+            let view = MatMut::new(&mut out, rows.len() * s.ow, s.oc, s.oc);
+            let inputs = s.input_rows(rows.clone());
+            let part = &product[inputs.start * s.iw * s.n()..inputs.end * s.iw * s.n()];
+            let part = Rows::new(part, inputs.len() * s.iw, s.n(), s.n());
+            variant.run(view, &s, rows, part, &epilogue);
+            out
+        };
+        let want = run(&deconv::VARIANTS[deconv::VARIANTS.len() - 1], 0..s.oh);
+        for (i, (&got, sum)) in want.iter().zip(transposed(&s, &product)).enumerate() {
+            let exact = (sum + f64::from(bias[i % s.oc])).max(0.0);
+            // At most 16 terms below 1, and a bias.
+            assert!(
+                (f64::from(got) - exact).abs() <= 17.0 * 17.0 * 2f64.powi(-24),
+                "{s:?} element {i}: {got}, {exact}"
+            );
+        }
+        for variant in deconv::VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let cut = random.below(s.oh + 1);
+            let got = [run(variant, 0..cut), run(variant, cut..s.oh)].concat();
+            assert_same_bits(&got, &want, &format!("{} {s:?} cut at row {cut}", variant.name));
+        }
+    }
 }
