@@ -23,11 +23,14 @@ pub(crate) const COLUMNS: usize = 64;
 #[inline(always)]
 pub(crate) fn fold_lanes<T: Copy, A: Copy>(lanes: &mut [A; LANES], run: &[T], f: impl Fn(A, T) -> A) {
     let (blocks, rest) = run.as_chunks::<LANES>();
+    // A local copy that is only indexed by constants lives in registers; `rest` needs it in memory.
+    let mut acc = *lanes;
     for block in blocks {
-        for (lane, x) in lanes.iter_mut().zip(block) {
-            *lane = f(*lane, *x);
+        for i in 0..LANES {
+            acc[i] = f(acc[i], block[i]);
         }
     }
+    *lanes = acc;
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane = f(*lane, *x);
     }
@@ -76,7 +79,10 @@ impl Variant {
         self.isa
     }
 
-    /// Runs `body`, compiled for this variant's level as far as it is inlined: mark it `#[inline(always)]`.
+    /// Runs `body`, compiled for this variant's level as far as it is inlined.
+    ///
+    /// So `body` and every function and larger closure below it are marked `#[inline(always)]`: what the compiler
+    /// leaves as a call runs without the level's instructions (the same bits, but up to 20 times slower).
     #[inline(always)]
     pub(crate) fn run<R>(self, body: impl FnOnce() -> R) -> R {
         match self.isa {

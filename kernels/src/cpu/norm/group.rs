@@ -39,7 +39,11 @@ pub fn group_norm(v: Variant, shape: GroupNorm, affine: Affine<'_>, io: InOut<'_
     assert!(groups > 0 && channels.is_multiple_of(groups), "{groups} groups of {channels} channels");
     v.run(
         #[inline(always)]
-        || y.chunks_exact_mut(positions * channels).for_each(|image| normalize_image(shape, affine, image)),
+        || {
+            for image in y.chunks_exact_mut(positions * channels) {
+                normalize_image(shape, affine, image);
+            }
+        },
     );
 }
 

@@ -29,9 +29,21 @@ impl Affine<'_> {
                     *y = ((*y - mean) * inv).mul_add(*g, *b);
                 }
             }
-            (Some(gamma), None) => y.iter_mut().zip(gamma).for_each(|(y, g)| *y = (*y - mean) * inv * *g),
-            (None, Some(beta)) => y.iter_mut().zip(beta).for_each(|(y, b)| *y = (*y - mean) * inv + *b),
-            (None, None) => y.iter_mut().for_each(|y| *y = (*y - mean) * inv),
+            (Some(gamma), None) => {
+                for (y, g) in y.iter_mut().zip(gamma) {
+                    *y = (*y - mean) * inv * *g;
+                }
+            }
+            (None, Some(beta)) => {
+                for (y, b) in y.iter_mut().zip(beta) {
+                    *y = (*y - mean) * inv + *b;
+                }
+            }
+            (None, None) => {
+                for y in y {
+                    *y = (*y - mean) * inv;
+                }
+            }
         }
     }
 }
@@ -49,11 +61,18 @@ fn sum(y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 /// # Panics
 /// When a length is not a multiple of `n`, or gamma or beta are not `n` long.
 pub fn layer_norm(v: Variant, n: usize, epsilon: f32, affine: Affine<'_>, io: InOut<'_, f32>) {
-    each_row(v, n, affine, io, |y| {
-        let mean = sum(y, |a, x| a + x) / n as f32;
-        let variance = sum(y, |a, x| (x - mean).mul_add(x - mean, a)) / n as f32;
-        affine.apply(y, mean, 1.0 / (variance + epsilon).sqrt());
-    });
+    each_row(
+        v,
+        n,
+        affine,
+        io,
+        #[inline(always)]
+        |y| {
+            let mean = sum(y, |a, x| a + x) / n as f32;
+            let variance = sum(y, |a, x| (x - mean).mul_add(x - mean, a)) / n as f32;
+            affine.apply(y, mean, 1.0 / (variance + epsilon).sqrt());
+        },
+    );
 }
 
 /// RMS normalisation of every row of `[rows, n]`: `x / sqrt(mean(x^2) + epsilon) * gamma + beta`.
@@ -61,10 +80,17 @@ pub fn layer_norm(v: Variant, n: usize, epsilon: f32, affine: Affine<'_>, io: In
 /// # Panics
 /// As [`layer_norm`].
 pub fn rms_norm(v: Variant, n: usize, epsilon: f32, affine: Affine<'_>, io: InOut<'_, f32>) {
-    each_row(v, n, affine, io, |y| {
-        let mean_square = sum(y, |a, x| x.mul_add(x, a)) / n as f32;
-        affine.apply(y, 0.0, 1.0 / (mean_square + epsilon).sqrt());
-    });
+    each_row(
+        v,
+        n,
+        affine,
+        io,
+        #[inline(always)]
+        |y| {
+            let mean_square = sum(y, |a, x| x.mul_add(x, a)) / n as f32;
+            affine.apply(y, 0.0, 1.0 / (mean_square + epsilon).sqrt());
+        },
+    );
 }
 
 fn each_row(v: Variant, n: usize, affine: Affine<'_>, io: InOut<'_, f32>, f: impl Fn(&mut [f32])) {
@@ -76,7 +102,11 @@ fn each_row(v: Variant, n: usize, affine: Affine<'_>, io: InOut<'_, f32>, f: imp
     assert!(n > 0 && y.len().is_multiple_of(n), "{} elements in rows of {n}", y.len());
     v.run(
         #[inline(always)]
-        || y.chunks_exact_mut(n).for_each(&f),
+        || {
+            for y in y.chunks_exact_mut(n) {
+                f(y);
+            }
+        },
     );
 }
 

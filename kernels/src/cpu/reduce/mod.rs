@@ -160,38 +160,50 @@ fn fold<T: Copy>(
         #[inline(always)]
         || {
             if shape.inner_is_kept() {
-                shape.each_kept_row(|base, o| {
-                    let width = shape.row_len();
-                    for c in (0..width).step_by(COLUMNS) {
-                        let n = COLUMNS.min(width - c);
-                        let out = &mut out[o + c..o + c + n];
-                        let mut acc = [init; COLUMNS];
-                        shape.each_reduced_row(|offset| {
-                            let row = &x[base + offset + c..][..n];
-                            for ((acc, x), prior) in acc.iter_mut().zip(row).zip(&*out) {
-                                *acc = step(*acc, *x, *prior);
+                shape.each_kept_row(
+                    #[inline(always)]
+                    |base, o| {
+                        let width = shape.row_len();
+                        for c in (0..width).step_by(COLUMNS) {
+                            let n = COLUMNS.min(width - c);
+                            let out = &mut out[o + c..o + c + n];
+                            let mut acc = [init; COLUMNS];
+                            shape.each_reduced_row(
+                                #[inline(always)]
+                                |offset| {
+                                    let row = &x[base + offset + c..][..n];
+                                    for ((acc, x), prior) in acc.iter_mut().zip(row).zip(&*out) {
+                                        *acc = step(*acc, *x, *prior);
+                                    }
+                                },
+                            );
+                            for (out, acc) in out.iter_mut().zip(acc) {
+                                *out = finish(acc, *out);
                             }
-                        });
-                        for (out, acc) in out.iter_mut().zip(acc) {
-                            *out = finish(acc, *out);
                         }
-                    }
-                });
+                    },
+                );
             } else {
-                shape.each_kept_row(|base, o| {
-                    let prior = out[o];
-                    let mut lanes = [init; LANES];
-                    shape.each_reduced_row(|offset| {
-                        let run = &x[base + offset..][..shape.row_len()];
-                        fold_lanes(
-                            &mut lanes,
-                            run,
+                shape.each_kept_row(
+                    #[inline(always)]
+                    |base, o| {
+                        let prior = out[o];
+                        let mut lanes = [init; LANES];
+                        shape.each_reduced_row(
                             #[inline(always)]
-                            |acc, x| step(acc, x, prior),
+                            |offset| {
+                                let run = &x[base + offset..][..shape.row_len()];
+                                fold_lanes(
+                                    &mut lanes,
+                                    run,
+                                    #[inline(always)]
+                                    |acc, x| step(acc, x, prior),
+                                );
+                            },
                         );
-                    });
-                    out[o] = finish(join_lanes(lanes, join), prior);
-                });
+                        out[o] = finish(join_lanes(lanes, join), prior);
+                    },
+                );
             }
         },
     );
