@@ -10,6 +10,7 @@ mod error;
 pub mod import;
 pub mod ladder;
 pub mod measure;
+pub mod import;
 pub mod model;
 mod report;
 pub mod samples;
