@@ -19,3 +19,4 @@ pub mod simplify;
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use report::{Report, RungReport};
+pub mod simplify;

@@ -1,0 +1,60 @@
+//! Activations and residual additions join the matrix operation before them.
+
+use super::common::{binary, one_to_one};
+use super::sweep::Scope;
+use edge_runtime::graph::{Act, BinaryOp, DType, Node, Op, UnaryOp, ValueId};
+
+/// Position of the residual among the operands of `Conv` and `Linear`.
+const RESIDUAL: usize = 4;
+
+pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    activation(scope, node).or_else(|| residual(scope, node))
+}
+
+fn activation(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let Op::Unary(UnaryOp::Act(act)) = node.op else { return None };
+    let (x, _) = one_to_one(node)?;
+    let mut fused = (*scope.sole(x)?).clone();
+    let has_residual = fused.inputs.get(RESIDUAL).is_some_and(Option::is_some);
+    match &mut fused.op {
+        Op::Conv { act: slot, act_after_residual, .. } | Op::Linear { act: slot, act_after_residual, .. }
+            if *slot == Act::None =>
+        {
+            *slot = act;
+            *act_after_residual = has_residual;
+        }
+        Op::ConvTranspose { act: slot, .. } if *slot == Act::None => *slot = act,
+        _ => return None,
+    }
+    fused.outputs.clone_from(&node.outputs);
+    Some(vec![fused])
+}
+
+fn residual(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (BinaryOp::Add, a, b, _) = binary(node)? else { return None };
+    let same = scope.dims(a).is_some() && scope.dims(a) == scope.dims(b);
+    if !same || a == b || scope.is_stored(a) || scope.is_stored(b) || scope.dtype(a) != Some(DType::F32) {
+        return None;
+    }
+    // The later one: it moves least, so values live no longer than before.
+    let (late, early) = if scope.order(a) > scope.order(b) { (a, b) } else { (b, a) };
+    add_to(scope, node, late, early).or_else(|| add_to(scope, node, early, late))
+}
+
+fn add_to(scope: &Scope<'_>, node: &Node, matrix: ValueId, other: ValueId) -> Option<Vec<Node>> {
+    let mut fused = (*scope.sole(matrix)?).clone();
+    let (Op::Conv { act, act_after_residual, .. } | Op::Linear { act, act_after_residual, .. }) =
+        &mut fused.op
+    else {
+        return None;
+    };
+    if fused.inputs.get(RESIDUAL).is_some_and(Option::is_some) {
+        return None;
+    }
+    // Without a function yet, one that follows the sum may still join.
+    *act_after_residual = *act == Act::None;
+    fused.inputs.resize(RESIDUAL + 1, None);
+    fused.inputs[RESIDUAL] = Some(other);
+    fused.outputs.clone_from(&node.outputs);
+    Some(vec![fused])
+}
