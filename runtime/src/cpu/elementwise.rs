@@ -306,3 +306,68 @@ pub(super) fn cast(step: &Step, x: &[u8], outputs: [&mut [u8]; OUTPUTS]) -> Resu
     ew::cast(x, y);
     Ok(())
 }
+
+/// Between floats and i8, and i8 through a table.
+pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
+    let loops = ctx.kernels.loops;
+    let input = if views.in_place == Some(0) { None } else { views.inputs[0] };
+    let [out, ..] = views.outputs;
+    let x = input.unwrap_or_default();
+    match &step.op {
+        StepOp::Quantize(Quant { scale, zero_point }) => {
+            let scaling = quantize::Scaling::Multiply(1.0 / scale);
+            ctx.pool.chunks_mut(bytemuck::cast_slice_mut::<u8, i8>(out), CHUNK, |_, i, out| {
+                quantize::quantize(loops, scaling, *zero_point, &floats(x)[i * CHUNK..][..out.len()], out);
+            });
+        }
+        StepOp::Dequantize(Quant { scale, zero_point }) => {
+            let x: &[i8] = bytemuck::cast_slice(x);
+            ctx.pool.chunks_mut(floats_mut(out), CHUNK, |_, i, out| {
+                quantize::dequantize(loops, *scale, *zero_point, &x[i * CHUNK..][..out.len()], out);
+            });
+        }
+        StepOp::Table(table) => {
+            let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+            ctx.pool.chunks_mut(out, CHUNK, |_, i, out| {
+                let io = match input {
+                    None => InOut::InPlace(out),
+                    Some(x) => InOut::Apart(&bytemuck::cast_slice(x)[i * CHUNK..][..out.len()], out),
+                };
+                quantize::apply_table(table, io);
+            });
+        }
+        _ => {}
+    }
+}
+
+/// A sum or product of i8 values with their own scales.
+fn quantized_binary(
+    ctx: &Context<'_>,
+    step: &Step,
+    views: Views<'_>,
+    op: BinaryOp,
+    shape: &Broadcast<2>,
+) -> Result<(), String> {
+    let quant = |i: usize| step.inputs[i].as_ref().and_then(|o| o.quant);
+    let (Some(a), Some(b), Some(y)) = (quant(0), quant(1), step.outputs[0].quant) else {
+        return Err("an i8 operand without a scale".into());
+    };
+    let x: [&[i8]; 2] = [0, 1].map(|i| bytemuck::cast_slice(views.inputs[i].unwrap_or_default()));
+    let [out, ..] = views.outputs;
+    let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+    let (a_zero, b_zero, y_zero) = (a.zero_point, b.zero_point, y.zero_point);
+    match op {
+        BinaryOp::Add => {
+            let (a_multiplier, b_multiplier) = (a.scale / y.scale, b.scale / y.scale);
+            let rescale = quantize::AddRescale { a_multiplier, b_multiplier, a_zero, b_zero, y_zero };
+            quantize::add(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
+        }
+        BinaryOp::Mul => {
+            let multiplier = a.scale * b.scale / y.scale;
+            let rescale = quantize::MulRescale { multiplier, a_zero, b_zero, y_zero };
+            quantize::mul(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
+        }
+        other => return Err(format!("{other:?} of i8 values")),
+    }
+    Ok(())
+}

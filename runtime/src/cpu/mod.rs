@@ -20,7 +20,8 @@ use crate::plan::{Buffer, Matrix, Step, StepOp};
 use crate::weights::Weights;
 use edge_kernels::Isa;
 use edge_kernels::cpu::norm::Lrn;
-use edge_kernels::cpu::{depthwise as dw, elementwise as ew, gemm_f32, gemm_i8, loops, movement};
+use edge_kernels::cpu::im2col::deconv;
+use edge_kernels::cpu::{depthwise as dw, gemm_f32, gemm_i8, loops, movement};
 use memory::Views;
 use std::sync::Arc;
 
@@ -34,7 +35,9 @@ pub(crate) struct Kernels {
     pub loops: loops::Variant,
     pub gemm_f32: &'static gemm_f32::Variant,
     pub gemm_i8: &'static gemm_i8::Variant,
-    pub depthwise: &'static dw::Variant,
+    pub depthwise_f32: &'static dw::F32Variant,
+    pub depthwise_i8: &'static dw::I8Variant,
+    pub deconv: &'static deconv::Variant,
 }
 
 impl Kernels {
@@ -44,13 +47,22 @@ impl Kernels {
             loops: loops::select(isa),
             gemm_f32: gemm_f32::select(isa),
             gemm_i8: gemm_i8::select(isa),
-            depthwise: dw::select(isa),
+            depthwise_f32: dw::select_f32(isa),
+            depthwise_i8: dw::select_i8(isa),
+            deconv: deconv::select(isa),
         }
     }
 
     /// Names of the variants, for listings.
     pub fn names(&self) -> Vec<&'static str> {
-        vec![self.gemm_f32.name, self.gemm_i8.name, self.depthwise.name, self.loops.isa().name()]
+        vec![
+            self.gemm_f32.name,
+            self.gemm_i8.name,
+            self.depthwise_f32.name,
+            self.depthwise_i8.name,
+            self.deconv.name,
+            self.loops.isa().name(),
+        ]
     }
 }
 

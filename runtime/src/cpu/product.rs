@@ -34,15 +34,15 @@ pub(crate) fn row_block(k: usize, integer: bool) -> usize {
 
 /// How a weight's panels lie in scratch.
 #[derive(Clone, Copy)]
-struct PanelLayout {
+pub(super) struct PanelLayout {
     /// Panels decoded together.
-    panels: usize,
+    pub panels: usize,
     codes: usize,
     groups: usize,
-    bytes: usize,
+    pub bytes: usize,
 }
 
-fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelLayout {
+pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelLayout {
     let all = n.div_ceil(PANEL).max(1);
     match form {
         None => {

@@ -53,6 +53,8 @@ pub struct ConvGeometry {
     pub dilation: [usize; 2],
     pub pad_top: usize,
     pub pad_left: usize,
+    pub pad_bottom: usize,
+    pub pad_right: usize,
     pub groups: usize,
 }
 

@@ -5,13 +5,8 @@ use super::window::geometry;
 use super::{Results, broadcast_dims, one};
 use crate::graph::{Act, DType, Window};
 use crate::plan::build::{Builder, Call, Why};
-use crate::plan::fact::{Fact, Place};
+use crate::plan::fact::{Fact, Place, Quant};
 use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp};
-
-/// Bytes of activations that one worker gathers at a time: a row block that stays in a 512 KiB L2 beside the panels.
-pub(crate) const ROWS_BYTES: usize = 64 << 10;
-/// Bytes of decoded panels that one worker holds at a time.
-pub(crate) const PANELS_BYTES: usize = 128 << 10;
 
 /// The matrix of an operand: a weight of the pack, or panels packed from a computed value.
 fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Why> {
@@ -36,7 +31,7 @@ struct Extras {
     residual: Option<Fact>,
 }
 
-fn extras(b: &mut Builder, call: &Call, n: usize, out: &[usize], integer: bool) -> Result<Extras, Why> {
+fn extras(b: &mut Builder, call: &Call, n: usize, out: &[usize], input: Option<Quant>) -> Result<Extras, Why> {
     let vector = |b: &mut Builder, i: usize, what: &str| -> Result<Option<Fact>, Why> {
         let Some(fact) = call.optional(i).cloned() else { return Ok(None) };
         if fact.elements() != n {
@@ -44,14 +39,20 @@ fn extras(b: &mut Builder, call: &Call, n: usize, out: &[usize], integer: bool) 
         }
         b.float(call.value(i), &fact).map(Some)
     };
-    let scale = vector(b, 2, "scale")?;
+    let mut scale = vector(b, 2, "scale")?;
+    if let (Some(fact), Some(quant)) = (&scale, input) {
+        // Integer products have one scale a column: the operation's times the activations'.
+        let values = b.floats(fact)?;
+        let bytes = values.iter().flat_map(|v| (v * quant.scale).to_le_bytes()).collect();
+        scale = Some(b.known_fact(DType::F32, vec![n], bytes));
+    }
     let bias = vector(b, 3, "bias")?;
     let residual = match call.optional(4).cloned() {
         None => None,
         Some(fact) if fact.dims != out => {
             return Err(format!("a residual of shape {:?} for a result of {out:?}", fact.dims));
         }
-        Some(fact) if integer && fact.quant.is_some() => Some(fact),
+        Some(fact) if input.is_some() && fact.quant.is_some() => Some(fact),
         Some(fact) => Some(b.float(call.value(4), &fact)?),
     };
     Ok(Extras { scale, bias, residual })
@@ -68,7 +69,9 @@ fn has_codes(b: &Builder, call: &Call) -> bool {
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
 fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
+    let scaled = call.optional(2).is_none_or(Fact::is_known);
     if has_codes(b, call)
+        && scaled
         && let Some(x) = b.integer(call.value(0), x)?
     {
         return Ok((x, true));
@@ -118,7 +121,7 @@ pub(super) fn conv(
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
     let (x, integer) = activations(b, call)?;
-    let extra = extras(b, call, oc, &dims, integer)?;
+    let extra = extras(b, call, oc, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
     let pointwise = window.kernel == [1, 1]
@@ -164,7 +167,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
     let (x, integer) = activations(b, call)?;
-    let extra = extras(b, call, n, &dims, integer)?;
+    let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
     let bytes = scratch(b, &weights, k, false, integer) + sums_scratch(b, &weights, k, integer);
@@ -229,6 +232,8 @@ pub(super) fn conv_transpose(
         dilation: window.dilation,
         pad_top: pad[0],
         pad_left: pad[1],
+        pad_bottom: 0,
+        pad_right: 0,
         groups: 1,
     };
     let bytes = scratch(b, &weights, k, false, false) + crate::cpu::transposed::scratch(&geometry);

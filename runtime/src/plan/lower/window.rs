@@ -8,7 +8,8 @@ use crate::plan::step::{ConvGeometry, StepOp};
 
 /// Sizes along one dimension.
 struct Along {
-    pad: usize,
+    before: usize,
+    after: usize,
     out: usize,
 }
 
@@ -30,13 +31,13 @@ fn along(size: usize, window: &Window, d: usize, ceil: bool) -> Result<Along, Wh
             if ceil && (out - 1) * stride >= size + before {
                 out -= 1;
             }
-            Ok(Along { pad: before, out })
+            Ok(Along { before, after, out })
         }
         Pads::SameUpper | Pads::SameLower => {
             let out = size.div_ceil(stride);
             let total = (out.saturating_sub(1) * stride + span).saturating_sub(size);
             let pad = if window.pads == Pads::SameUpper { total / 2 } else { total - total / 2 };
-            Ok(Along { pad, out })
+            Ok(Along { before: pad, after: total - pad, out })
         }
     }
 }
@@ -56,8 +57,10 @@ pub(super) fn geometry(dims: &[usize], window: &Window, oc: usize, groups: usize
         kernel: window.kernel,
         stride: window.stride,
         dilation: window.dilation,
-        pad_top: y.pad,
-        pad_left: x.pad,
+        pad_top: y.before,
+        pad_left: x.before,
+        pad_bottom: y.after,
+        pad_right: x.after,
         groups,
     })
 }

@@ -1,0 +1,149 @@
+//! Depthwise convolution: each channel with its own window.
+
+use super::memory::Views;
+use super::product::Tail;
+use super::{Context, MatrixView, floats, floats_mut, matrix};
+use crate::device::Scratch;
+use crate::plan::{ConvGeometry, Finish, Step};
+use crate::weights::{PANEL, Weights};
+use edge_kernels::MatMut;
+use edge_kernels::cpu::depthwise::{DepthwiseShape, I8Image, Part};
+use edge_kernels::cpu::gemm_f32::{Output, Scale};
+
+/// Channels of a task: four blocks, so that their weights stay in the first-level cache.
+const CHANNELS: usize = 4 * PANEL;
+/// Multiply-adds of a task: about 20 microseconds.
+const WORK: usize = 256 << 10;
+
+/// Scratch bytes of one worker: decoded weights of a task's channels, and their scales in integer mode.
+pub(crate) fn scratch(taps: usize, integer: bool) -> usize {
+    if integer { (CHANNELS * taps * 2).next_multiple_of(64) + CHANNELS * 4 } else { CHANNELS * taps * 4 }
+}
+
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    g: &ConvGeometry,
+    finish: Finish,
+) -> Result<(), String> {
+    let matrix = matrix(ctx, step, &views, 0)?;
+    let x = views.inputs[0].unwrap_or_default();
+    let input = step.inputs[0].as_ref().and_then(|o| o.quant);
+    let output = step.outputs[0].quant;
+    let tail = Tail::new(step, &views, g.oc, finish, input);
+    let slots = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let taps = g.kernel[0] * g.kernel[1];
+    let shape = DepthwiseShape {
+        h: g.ih,
+        w: g.iw,
+        c: g.ic,
+        kh: g.kernel[0],
+        kw: g.kernel[1],
+        stride_h: g.stride[0],
+        stride_w: g.stride[1],
+        dil_h: g.dilation[0],
+        dil_w: g.dilation[1],
+        pad_top: g.pad_top,
+        pad_left: g.pad_left,
+        oh: g.oh,
+        ow: g.ow,
+    };
+    let pixels = g.oh * g.ow;
+    if pixels * g.oc == 0 {
+        return Ok(());
+    }
+    let rows = (WORK / (CHANNELS.min(g.oc) * taps * g.ow).max(1)).clamp(1, g.oh);
+    let image = g.ih * g.iw * g.ic;
+    for batch in 0..g.batch {
+        let task = Task { ctx, shape: &shape, tail: &tail, matrix: &matrix, row0: batch * pixels, taps };
+        match (input, output) {
+            (None, _) => {
+                let src = &floats(x)[batch * image..(batch + 1) * image];
+                let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
+                    task.float(&mut slots.slot(worker), row, col, tile, src);
+                });
+            }
+            (Some(quant), output) => {
+                let codes = &bytemuck::cast_slice(x)[batch * image..(batch + 1) * image];
+                let src = I8Image { codes, zero_point: quant.zero_point };
+                match output {
+                    None => {
+                        let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                        ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
+                            task.integer(&mut slots.slot(worker), row, col, Output::F32(tile), src, quant.scale);
+                        });
+                    }
+                    Some(to) => {
+                        let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+                        let mat = MatMut::new(&mut out[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                        let inv_scale = 1.0 / to.scale;
+                        ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, out| {
+                            let out = Output::I8 { out, inv_scale, zero_point: to.zero_point };
+                            task.integer(&mut slots.slot(worker), row, col, out, src, quant.scale);
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the tiles of one image share.
+struct Task<'a> {
+    ctx: &'a Context<'a>,
+    shape: &'a DepthwiseShape,
+    tail: &'a Tail<'a>,
+    matrix: &'a MatrixView<'a>,
+    /// Row of the whole result where this image starts.
+    row0: usize,
+    taps: usize,
+}
+
+impl Task<'_> {
+    fn part(&self, row: usize, col: usize, rows: usize, cols: usize) -> Part {
+        Part { rows: row / self.shape.ow..(row + rows) / self.shape.ow, channels: col..col + cols }
+    }
+
+    fn float(&self, slot: &mut [u8], row: usize, col: usize, tile: MatMut<'_, f32>, src: &[f32]) {
+        let (rows, cols) = (tile.rows(), tile.cols());
+        let panels = col / PANEL..(col + cols).div_ceil(PANEL);
+        let each = self.taps * PANEL;
+        let weights: &[f32] = match self.matrix {
+            MatrixView::Panels(all) => &all[panels.start * each..panels.end * each],
+            MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
+                Some(stored) => stored,
+                None => {
+                    let area = &mut floats_mut(slot)[..panels.len() * each];
+                    w.fill_f32(panels, area);
+                    area
+                }
+            },
+        };
+        let epilogue = self.tail.part(self.row0 + row, col, rows, cols);
+        let part = self.part(row, col, rows, cols);
+        self.ctx.kernels.depthwise_f32.run(tile, self.shape, &part, src, weights, &epilogue);
+    }
+
+    fn integer(&self, slot: &mut [u8], row: usize, col: usize, out: Output<'_>, src: I8Image<'_>, input_scale: f32) {
+        let (rows, cols) = (out.rows(), out.cols());
+        let panels = col / PANEL..(col + cols).div_ceil(PANEL);
+        let MatrixView::Weights(w) = self.matrix else { return };
+        let (codes, scales) = slot.split_at_mut((CHANNELS * self.taps * 2).next_multiple_of(64));
+        let codes: &mut [i16] = &mut bytemuck::cast_slice_mut(codes)[..panels.len() * self.taps * PANEL];
+        let scales = &mut floats_mut(scales)[..panels.len() * PANEL];
+        w.fill_codes_i16(panels, codes, scales);
+        let mut epilogue = self.tail.part(self.row0 + row, col, rows, cols);
+        // The step's own scale already holds the activations' (see the planner); one product a channel here.
+        match epilogue.scale {
+            Scale::PerColumn(own) => scales.iter_mut().zip(own).for_each(|(s, o)| *s *= o),
+            _ => scales.iter_mut().for_each(|s| *s *= input_scale),
+        }
+        epilogue.scale = Scale::PerColumn(&scales[..cols]);
+        let part = self.part(row, col, rows, cols);
+        self.ctx.kernels.depthwise_i8.run(out, self.shape, &part, src, codes, &epilogue);
+    }
+}

@@ -1,0 +1,109 @@
+//! Transposed convolution: a product, and a sum of what reaches each output pixel.
+
+use super::memory::Views;
+use super::product::{activation, panel_layout};
+use super::{Context, MatrixView, floats, floats_mut, matrix};
+use crate::device::Scratch;
+use crate::plan::{ConvGeometry, Finish, Step};
+use crate::weights::{PANEL, Weights};
+use edge_kernels::MatMut;
+use edge_kernels::cpu::gemm_f32::{Epilogue, Rows};
+use edge_kernels::cpu::im2col::deconv::DeconvShape;
+
+/// Output rows of a task, in strides: input rows that two neighbours both need are computed twice.
+const STRIDES: usize = 2;
+
+fn shape(g: &ConvGeometry) -> DeconvShape {
+    DeconvShape {
+        ih: g.ih,
+        iw: g.iw,
+        kh: g.kernel[0],
+        kw: g.kernel[1],
+        oc: g.oc,
+        stride_h: g.stride[0],
+        stride_w: g.stride[1],
+        dil_h: g.dilation[0],
+        dil_w: g.dilation[1],
+        pad_top: g.pad_top,
+        pad_left: g.pad_left,
+        oh: g.oh,
+        ow: g.ow,
+    }
+}
+
+fn block(g: &ConvGeometry) -> usize {
+    (STRIDES * g.stride[0]).clamp(1, g.oh.max(1))
+}
+
+/// Bytes of the product that one task needs.
+fn product_bytes(g: &ConvGeometry) -> usize {
+    let (shape, rows) = (shape(g), block(g));
+    let starts = (0..g.oh).step_by(rows);
+    let most = starts.map(|r| shape.input_rows(r..(r + rows).min(g.oh)).len()).max().unwrap_or(0);
+    (most * g.iw * shape.n() * 4).next_multiple_of(64)
+}
+
+/// Scratch bytes of one worker beside the decoded panels.
+pub(crate) fn scratch(g: &ConvGeometry) -> usize {
+    product_bytes(g)
+}
+
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    g: &ConvGeometry,
+    finish: Finish,
+) -> Result<(), String> {
+    let matrix = matrix(ctx, step, &views, 0)?;
+    let x = floats(views.inputs[0].unwrap_or_default());
+    let bias = views.inputs[1].map(floats);
+    let slots = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let out = floats_mut(out);
+    let shape = shape(g);
+    let (rows, k, n) = (block(g), g.ic, shape.n());
+    let image_out = g.oh * g.ow * g.oc;
+    if image_out == 0 {
+        return Ok(());
+    }
+    let layout = panel_layout(n, k, None);
+    let decoded = if matches!(matrix, MatrixView::Weights(_)) { layout.bytes } else { 0 };
+    let none = Epilogue::default();
+    for batch in 0..g.batch {
+        let image = &x[batch * g.ih * g.iw * k..][..g.ih * g.iw * k];
+        let out = &mut out[batch * image_out..(batch + 1) * image_out];
+        ctx.pool.chunks_mut(out, rows * g.ow * g.oc, |worker, i, out| {
+            let mut slot = slots.slot(worker);
+            let (panel_area, product) = slot.split_at_mut(decoded);
+            let out_rows = i * rows..(i * rows + rows).min(g.oh);
+            let inputs = shape.input_rows(out_rows.clone());
+            let m = inputs.len() * g.iw;
+            let product = &mut floats_mut(product)[..m * n];
+            let a = Rows::new(&image[inputs.start * g.iw * k..][..m * k], m, k, k);
+            let mut whole = MatMut::new(product, m, n, n);
+            for first in (0..n.div_ceil(PANEL)).step_by(layout.panels) {
+                let panels = first..(first + layout.panels).min(n.div_ceil(PANEL));
+                let each = k * PANEL;
+                let weights: &[f32] = match &matrix {
+                    MatrixView::Panels(all) => &all[panels.start * each..panels.end * each],
+                    MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
+                        Some(stored) => stored,
+                        None => {
+                            let area = &mut floats_mut(panel_area)[..panels.len() * each];
+                            w.fill_f32(panels.clone(), area);
+                            area
+                        }
+                    },
+                };
+                let cols = panels.start * PANEL..(panels.end * PANEL).min(n);
+                ctx.kernels.gemm_f32.run(whole.part(0..m, cols), a, weights, &none);
+            }
+            let epilogue = Epilogue { bias, act: activation(finish.act), ..Epilogue::default() };
+            let pixels = out_rows.len() * g.ow;
+            let out = MatMut::new(out, pixels, g.oc, g.oc);
+            ctx.kernels.deconv.run(out, &shape, out_rows, Rows::new(product, m, n, n), &epilogue);
+        });
+    }
+    Ok(())
+}
