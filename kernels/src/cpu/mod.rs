@@ -2,11 +2,14 @@
 
 pub mod activation;
 pub mod elementwise;
+pub mod gather;
 pub mod isa;
 pub mod loops;
 pub mod math;
 pub mod movement;
 pub mod norm;
+pub mod pool;
+pub mod quantize;
 pub mod reduce;
 pub mod shape;
 pub mod softmax;
