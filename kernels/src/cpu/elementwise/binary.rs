@@ -333,7 +333,8 @@ fn check(shape: &Broadcast<2>, n: usize, len: usize) {
     assert_eq!(len, shape.operand_len(n), "length of operand {n} is not its shape's");
 }
 
-fn zip_apart<T: Copy, U: Copy>(
+/// `out[i] = f(a[i], b[i])`, the driver for functions of other modules too.
+pub(in crate::cpu) fn zip_apart<T: Copy, U: Copy>(
     v: Variant,
     shape: &Broadcast<2>,
     (a, b): (&[T], &[T]),

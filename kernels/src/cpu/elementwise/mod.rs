@@ -13,6 +13,7 @@ mod unary;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::cpu) use binary::zip_apart;
 pub use binary::{
     BinaryOp, BitwiseOp, CompareOp, LogicalOp, Number, Side, binary, binary_in_place, bitwise, compare,
     logical,
