@@ -333,7 +333,7 @@ pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
                     None => InOut::InPlace(out),
                     Some(x) => InOut::Apart(&bytemuck::cast_slice(x)[i * CHUNK..][..out.len()], out),
                 };
-                quantize::apply_table(table, io);
+                quantize::look_up(table, io);
             });
         }
         _ => {}

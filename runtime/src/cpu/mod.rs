@@ -138,7 +138,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         }
         StepOp::Cast => elementwise::cast(step, x, views.outputs)?,
         StepOp::Pool { kind, geometry } => pool::run(ctx, step, views, *kind, geometry)?,
-        StepOp::ResizeAxis { shape, table } => resize::run(ctx, step, views, *shape, table)?,
+        StepOp::ResizeAxis { shape, spec } => resize::run(ctx, step, views, *shape, spec)?,
         StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, *shape)?,
         StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
         StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),

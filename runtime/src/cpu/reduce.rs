@@ -4,7 +4,7 @@ use super::memory::Views;
 use super::{Context, floats, floats_mut};
 use crate::graph::{DType, ReduceOp};
 use crate::plan::{AxisShape, Step};
-use edge_kernels::cpu::gather::{ArgReduce, arg_reduce};
+use edge_kernels::cpu::gather::{Extreme, Ties, arg_extreme};
 use edge_kernels::cpu::reduce::{self as kernels, IntReduceOp, Reduction};
 
 pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, kind: ReduceOp, shape: &Reduction) -> Result<(), String> {
@@ -48,6 +48,7 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, kind: Reduce
 pub(super) fn arg(views: Views<'_>, max: bool, last: bool, shape: AxisShape) {
     let x = floats(views.inputs[0].unwrap_or_default());
     let [out, ..] = views.outputs;
-    let kind = if max { ArgReduce::Max } else { ArgReduce::Min };
-    arg_reduce(kind, last, [shape.outer, shape.n, shape.inner], x, bytemuck::cast_slice_mut(out));
+    let extreme = if max { Extreme::Largest } else { Extreme::Smallest };
+    let ties = if last { Ties::Last } else { Ties::First };
+    arg_extreme(extreme, ties, [shape.outer, shape.n, shape.inner], x, bytemuck::cast_slice_mut(out));
 }

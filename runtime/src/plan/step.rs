@@ -7,7 +7,7 @@ use crate::graph::{
 use edge_kernels::cpu::elementwise::Broadcast;
 use edge_kernels::cpu::movement::{self, CopyPlan, PadPlan};
 use edge_kernels::cpu::reduce::Reduction;
-use edge_kernels::cpu::resize::AxisTable;
+use edge_kernels::cpu::resize::AxisSpec;
 
 /// One kernel call.
 #[derive(Clone, Debug)]
@@ -129,8 +129,8 @@ pub enum StepOp {
     MatMul(MatMulShape),
     /// x
     Pool { kind: PoolKind, geometry: ConvGeometry },
-    /// x
-    ResizeAxis { shape: AxisShape, table: AxisTable },
+    /// x, indices, weights
+    ResizeAxis { shape: AxisShape, spec: AxisSpec },
     /// x
     Unary(UnaryOp),
     /// a, b

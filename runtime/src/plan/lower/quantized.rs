@@ -16,8 +16,9 @@ pub(super) fn by_table(op: UnaryOp) -> bool {
 fn table(from: Quant, to: Quant, f: impl Fn(f32) -> f32) -> Box<[i8; 256]> {
     let inverse = 1.0 / to.scale;
     let mut table = Box::new([0i8; 256]);
-    for (entry, q) in table.iter_mut().zip(-128i32..128) {
-        let real = (q - from.zero_point) as f32 * from.scale;
+    // Indexed by the code's bits: 0 to 127, then -128 to -1.
+    for (bits, entry) in table.iter_mut().enumerate() {
+        let real = (i32::from(bits as u8 as i8) - from.zero_point) as f32 * from.scale;
         let code = (f(real) * inverse).round_ties_even() + to.zero_point as f32;
         *entry = code.clamp(-128.0, 127.0) as i8;
     }

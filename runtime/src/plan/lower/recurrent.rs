@@ -64,6 +64,9 @@ fn layer(
             return Err("sequence_lens that cut a sequence are not supported".into());
         }
     }
+    if let Some(a) = activations.iter().find(|a| crate::cpu::recurrent::gate(**a).is_none()) {
+        return Err(format!("a gate with function {a:?} is not supported"));
+    }
     let shape = RnnShape {
         steps,
         batch,
@@ -96,7 +99,7 @@ pub(super) fn lstm(
     let y = b.result(DType::F32, &[steps, dirs, batch, hidden])?;
     let yh = b.result(DType::F32, &[dirs, batch, hidden])?;
     let yc = b.result(DType::F32, &[dirs, batch, hidden])?;
-    let bytes = crate::cpu::recurrent::scratch(b.model, b.rung, &l.shape, &l.matrices, 4);
+    let bytes = crate::cpu::recurrent::scratch(&l.shape, 4).div_ceil(b.workers);
     let inputs = [Some(&l.x), bias.as_ref(), h0.as_ref(), c0.as_ref(), peephole.as_ref()];
     b.emit_full(StepOp::Lstm(l.shape), &inputs, &[&y, &yh, &yc], l.matrices, bytes)?;
     Ok(vec![Some(y), Some(yh), Some(yc)])
@@ -118,7 +121,7 @@ pub(super) fn gru(
     let h0 = shaped(b, call, 7, &[dirs, batch, hidden], "initial_h")?;
     let y = b.result(DType::F32, &[steps, dirs, batch, hidden])?;
     let yh = b.result(DType::F32, &[dirs, batch, hidden])?;
-    let bytes = crate::cpu::recurrent::scratch(b.model, b.rung, &l.shape, &l.matrices, 3);
+    let bytes = crate::cpu::recurrent::scratch(&l.shape, 3).div_ceil(b.workers);
     let inputs = [Some(&l.x), bias.as_ref(), h0.as_ref()];
     b.emit_full(StepOp::Gru(l.shape), &inputs, &[&y, &yh], l.matrices, bytes)?;
     Ok(vec![Some(y), Some(yh)])
