@@ -1,7 +1,9 @@
 //! The header's content: everything about a pack but the bytes of its blobs. Stored as JSON.
 
+use super::BlobSource;
 use crate::graph::{DType, Graph};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Index into [`Header::blobs`].
@@ -108,10 +110,34 @@ pub struct Constant {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConstantData {
-    /// In the header, as hexadecimal digits of the little-endian bytes (shapes, scalars).
+    /// In the header, as lower-case hexadecimal digits of the little-endian bytes (shapes, scalars).
     Hex(String),
     /// In a blob.
     Blob(BlobId),
+}
+
+impl ConstantData {
+    /// Data that stands in the header.
+    pub fn hex(bytes: &[u8]) -> ConstantData {
+        ConstantData::Hex(bytes.iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+impl Constant {
+    /// The elements as little-endian bytes, row-major; in general not aligned to the element type. `None` when
+    /// `source` does not hold the blob, or the digits are none.
+    pub fn bytes<'a>(&self, source: &'a dyn BlobSource) -> Option<Cow<'a, [u8]>> {
+        match &self.data {
+            ConstantData::Blob(id) => source.blob(*id).map(Cow::Borrowed),
+            ConstantData::Hex(digits) => {
+                let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+                let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+                let bytes: Option<Vec<u8>> =
+                    pairs.iter().map(|&[hi, lo]| Some(digit(hi)? << 4 | digit(lo)?)).collect();
+                bytes.filter(|_| rest.is_empty()).map(Cow::Owned)
+            }
+        }
+    }
 }
 
 /// A matrix operand `[n, k]`: alternative expressions of one matrix.
@@ -156,7 +182,7 @@ pub enum Arg {
 /// Bytes in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// First byte, from the start of the file; a multiple of 64.
+    /// First byte, from the start of the file; a multiple of 64. 0 when the blob has no bytes.
     pub offset: u64,
     /// Number of bytes.
     pub len: u64,
@@ -205,9 +231,9 @@ pub struct Rung {
     pub acts: Acts,
     /// One entry a tensor; `None` where the rung's graph does not use it.
     pub takes: Vec<Option<Take>>,
-    /// Position just past the last byte that the rung needs.
+    /// Position just past the last byte that the rung needs: where a blob ends, or the header when it needs none.
     pub end: u64,
-    /// Bytes of weights and constants that the rung reads.
+    /// Bytes of weights and constants that the rung reads: the lengths of its blobs.
     pub bytes: u64,
     /// Measured quality, comparable between the rungs of one pack.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,11 +1,34 @@
 //! The file: layout, reading, checking, writing. `runtime/PACK.md` is the specification.
 
+mod check;
+mod error;
+mod file;
 mod header;
+mod layout;
+mod loaded;
+mod map;
+mod owner;
+mod preamble;
+mod scan;
+mod source;
+mod temporary;
+mod verify;
+mod writer;
 
+pub use error::{PackError, PackTrouble};
+pub use file::{FEATURES, PackFile, RungState};
 pub use header::{
     Acts, Arg, Blob, BlobId, Card, Colour, Constant, ConstantData, Expr, Golden, GoldenSource, GoldenValue,
     Header, ImageLayout, Preprocess, Quality, Rung, Section, Take, Tensor,
 };
+pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
+pub use loaded::Loaded;
+pub use map::Mapped;
+pub use preamble::{FORMAT, MAGIC, PREAMBLE, RUNTIME_VERSION};
+pub use scan::{MAX_BRACKETS, MAX_DECODED};
+pub use source::{BlobSource, MemorySource};
+pub use verify::Verified;
+pub use writer::{Contents, Written, write};
 
 /// A 128-bit hash as 32 hexadecimal digits.
 mod hex128 {
@@ -17,6 +40,9 @@ mod hex128 {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u128, D::Error> {
         let text = String::deserialize(d)?;
-        u128::from_str_radix(&text, 16).map_err(|_| D::Error::custom("a hash is 32 hexadecimal digits"))
+        // `from_str_radix` alone would also take a sign, capitals and any number of digits.
+        let digits = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hash = if digits { u128::from_str_radix(&text, 16).ok() } else { None };
+        hash.ok_or_else(|| D::Error::custom("a hash is 32 lower-case hexadecimal digits"))
     }
 }

@@ -1,0 +1,184 @@
+//! A graph: ids in range, operands computed before they are used, every value computed once, in one branch.
+#![forbid(unsafe_code)]
+
+use super::{MAX_MANY, MAX_RANK, at_most, equal, finite, in_range, shape_elements};
+use crate::graph::{Block, Dim, Graph, Node, Op, Port, Source, ValueId};
+use crate::pack::{Header, PackError};
+use std::collections::BTreeSet;
+
+/// How deep branches may nest.
+const MAX_BRANCHES: usize = 16;
+
+/// Checks graph `index`; gives the tensors that its operations and outputs use.
+pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, PackError> {
+    let graph = &header.graphs[index];
+    let place = || format!("graph {index}");
+    at_most(|| format!("graph {index}: values"), graph.values.len(), MAX_MANY)?;
+    for value in &graph.values {
+        let place = || format!("graph {index}, value `{}`", value.name);
+        match value.source {
+            Source::Computed => {}
+            Source::Constant(id) => in_range(place, "constant", id, header.constants.len())?,
+            Source::Weight(id) => in_range(place, "tensor", id, header.tensors.len())?,
+        }
+        if let Some((least, greatest)) = value.range {
+            finite(place, "the least element", least)?;
+            finite(place, "the greatest element", greatest)?;
+            if least > greatest {
+                return Err(PackError::Number {
+                    place: place(),
+                    what: "the least element",
+                    value: least.to_string(),
+                    need: "must not be above the greatest",
+                });
+            }
+        }
+    }
+    let mut walk = Walk {
+        graph,
+        index,
+        seen: vec![Seen::Not; graph.values.len()],
+        visible: Vec::new(),
+        tensors: BTreeSet::new(),
+        nodes: 0,
+    };
+    for (i, input) in graph.inputs.iter().enumerate() {
+        let place = || format!("graph {index}, input {i}");
+        check_dims(input, place)?;
+        walk.compute(input.value, &place)?;
+    }
+    walk.block(&graph.body, 0)?;
+    for (i, output) in graph.outputs.iter().enumerate() {
+        let place = || format!("graph {index}, output {i}");
+        check_dims(output, place)?;
+        walk.operand(output.value, &place)?;
+    }
+    let (mut inputs, mut outputs) = (BTreeSet::new(), BTreeSet::new());
+    for state in &graph.states {
+        for (what, port, ports, taken) in [
+            ("state input", state.input, &graph.inputs, &mut inputs),
+            ("state output", state.output, &graph.outputs, &mut outputs),
+        ] {
+            if port >= ports.len() {
+                let (id, count) = (port as u64, ports.len() as u64);
+                return Err(PackError::OutOfRange { place: place(), what, id, count });
+            }
+            if !taken.insert(port) {
+                let place = format!("graph {index}, {what} {port}");
+                return Err(PackError::StateTwice { place, what });
+            }
+        }
+    }
+    Ok(walk.tensors.into_iter().collect())
+}
+
+fn check_dims(port: &Port, place: impl Fn() -> String) -> Result<(), PackError> {
+    let Some(dims) = &port.dims else { return Ok(()) };
+    at_most(|| format!("{}: dimensions", place()), dims.len(), MAX_RANK)?;
+    let fixed: Vec<usize> = dims
+        .iter()
+        .filter_map(|d| match d {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Named(_) => None,
+        })
+        .collect();
+    shape_elements(&fixed, place).map(|_| ())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Seen {
+    Not,
+    Visible,
+    /// Computed in a branch that has ended.
+    Past,
+}
+
+struct Walk<'a> {
+    graph: &'a Graph,
+    index: usize,
+    /// One entry a value.
+    seen: Vec<Seen>,
+    /// Values computed in the open blocks, in order: a branch forgets its own when it ends.
+    visible: Vec<ValueId>,
+    tensors: BTreeSet<u32>,
+    nodes: usize,
+}
+
+impl Walk<'_> {
+    fn block(&mut self, block: &Block, depth: usize) -> Result<(), PackError> {
+        if depth > MAX_BRANCHES {
+            let place = format!("graph {}", self.index);
+            return Err(PackError::Nesting { place, what: "branches", depth, cap: MAX_BRANCHES });
+        }
+        self.nodes += block.nodes.len();
+        at_most(|| format!("graph {}: nodes", self.index), self.nodes, MAX_MANY)?;
+        for node in &block.nodes {
+            self.node(node, depth)?;
+        }
+        let index = self.index;
+        for (i, &value) in block.outputs.iter().enumerate() {
+            self.operand(value, &|| format!("graph {index}, result {i} of a block"))?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &Node, depth: usize) -> Result<(), PackError> {
+        let index = self.index;
+        let place = || format!("graph {index}, node `{}`", node.name);
+        for value in node.inputs.iter().flatten() {
+            self.operand(*value, &place)?;
+        }
+        if let Op::If { then_branch, else_branch } = &node.op {
+            let results = node.outputs.len() as u64;
+            for branch in [then_branch, else_branch] {
+                equal(place, "number of results of a branch", results, branch.outputs.len() as u64)?;
+                let outer = self.visible.len();
+                self.block(branch, depth + 1)?;
+                for value in self.visible.drain(outer..) {
+                    self.seen[value as usize] = Seen::Past;
+                }
+            }
+        }
+        for value in node.outputs.iter().flatten() {
+            self.compute(*value, &place)?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, value: ValueId) -> String {
+        self.graph.name(value).to_owned()
+    }
+
+    /// A use: the value is stored, or computed and in sight.
+    fn operand(&mut self, value: ValueId, place: &dyn Fn() -> String) -> Result<(), PackError> {
+        in_range(place, "value", value, self.graph.values.len())?;
+        match self.graph.values[value as usize].source {
+            Source::Constant(_) => {}
+            Source::Weight(id) => {
+                self.tensors.insert(id);
+            }
+            Source::Computed => {
+                if self.seen[value as usize] != Seen::Visible {
+                    let name = self.name(value);
+                    return Err(PackError::NotYetComputed { place: place(), value, name });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The place where the value comes to be.
+    fn compute(&mut self, value: ValueId, place: &dyn Fn() -> String) -> Result<(), PackError> {
+        in_range(place, "value", value, self.graph.values.len())?;
+        let name = self.name(value);
+        if self.graph.values[value as usize].source != Source::Computed {
+            return Err(PackError::StoredAndComputed { place: place(), value, name });
+        }
+        if self.seen[value as usize] != Seen::Not {
+            return Err(PackError::ComputedTwice { place: place(), value, name });
+        }
+        self.seen[value as usize] = Seen::Visible;
+        self.visible.push(value);
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! The one place where the file becomes memory without being read.
+//!
+//! A mapping shows the file as it is, now and later. Rust calls it undefined when bytes behind a `&[u8]` change,
+//! and the kernel raises SIGBUS when a page past the end of a file that was cut is touched. So a pack must not be
+//! changed in place while it is mapped. The writer never does: it writes a new file and renames it over the old
+//! one, whose bytes stay until the last mapping of them is gone. Where others may write to the file, read it into
+//! memory ([`PackFile::load`], `--no-mmap`), which also checks its hashes.
+
+use super::{Blob, BlobId, BlobSource, PackError, PackFile, file::io_error};
+use memmap2::{Mmap, MmapOptions};
+use std::sync::Arc;
+
+/// The first bytes of a pack, mapped read-only.
+#[derive(Debug)]
+pub struct Mapped {
+    map: Mmap,
+    places: Arc<[Blob]>,
+}
+
+impl PackFile {
+    /// Maps bytes `[0, end)`; `end` is a rung's. Nothing past it can become resident: the kernel reads ahead and
+    /// maps around a fault, but only inside the mapping.
+    pub fn map(&self, end: u64) -> Result<Mapped, PackError> {
+        let file_len = self.file_len();
+        let len = usize::try_from(end).ok().filter(|_| (1..=file_len).contains(&end));
+        let len = len.ok_or(PackError::MapEnd { end, file_len })?;
+        self.check_len()?;
+        // SAFETY: the file is a regular file, opened for reading, and on the line above it had at least `len`
+        // bytes, so every page of the mapping is backed. That nobody changes the file in place while it is mapped is
+        // the promise asked for in this module's description; it cannot be checked.
+        let map = unsafe { MmapOptions::new().len(len).map(&self.file) };
+        Ok(Mapped { map: map.map_err(io_error("map", self.path()))?, places: Arc::clone(&self.places) })
+    }
+}
+
+impl Mapped {
+    /// All mapped bytes, from the start of the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+impl BlobSource for Mapped {
+    fn blob(&self, id: BlobId) -> Option<&[u8]> {
+        let blob = self.places.get(id as usize)?;
+        // Offsets and lengths were checked when the pack was opened; a blob past the mapped end gives `None`.
+        self.map.get(blob.offset as usize..)?.get(..usize::try_from(blob.len).ok()?)
+    }
+}
