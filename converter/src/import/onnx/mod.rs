@@ -1,0 +1,101 @@
+//! ONNX.
+//!
+//! A file's way: [`read`] decodes it, [`walk`] takes its nodes in order, [`guard`] refuses what is not implemented, and one
+//! function of [`ops`] lowers each node into the runtime's operations. [`ranks`] follows types and shapes along.
+//!
+//! - Spatial operations get a transposition to channels-last before and back after; a later pass cancels them.
+//! - Stored weights of convolutions and matrix products become `f32` in the runtime's `[N, K]` layout, whatever float type they
+//!   come in. All other stored arrays keep their type.
+//! - Functions are expanded, and an `If` whose condition is known takes its branch.
+
+mod ctx;
+mod guard;
+mod node;
+mod ops;
+mod order;
+mod ports;
+mod proto;
+mod ranks;
+mod read;
+mod tensors;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use super::{ImportError, plan_time};
+use crate::model::Model;
+use ctx::{Ctx, Frame};
+use ports::Names;
+use prost::bytes::Bytes;
+use proto::{ModelProto, NodeProto};
+use std::path::Path;
+
+/// The newest version of ONNX's own operators that the importer knows.
+pub const NEWEST_OPSET: i64 = 27;
+
+/// Reads an ONNX file. External data must lie in its folder.
+///
+/// # Errors
+/// [`ImportError::Unsupported`] with everything that is not implemented; other variants for files that cannot be read or
+/// contradict themselves.
+pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
+    let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+    let base = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut model = import(bytes.into(), Some(base), &path.display().to_string())?;
+    if model.name.is_empty() {
+        model.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+    Ok(model)
+}
+
+/// Reads an ONNX model from memory. `base_dir` is the folder of its external data; without one they are refused.
+///
+/// # Errors
+/// As [`import_onnx`].
+pub fn import_onnx_bytes(bytes: &[u8], base_dir: Option<&Path>) -> Result<Model, ImportError> {
+    import(Bytes::copy_from_slice(bytes), base_dir, "model")
+}
+
+fn import(bytes: Bytes, base: Option<&Path>, file: &str) -> Result<Model, ImportError> {
+    lower(&read::model(bytes, file)?, base)
+}
+
+/// Lowers a decoded model.
+fn lower(proto: &ModelProto, base: Option<&Path>) -> Result<Model, ImportError> {
+    let frame = Frame { opsets: read::opsets(&proto.opset_import)?, ..Frame::default() };
+    let mut ctx = Ctx::new(base, frame);
+    for function in &proto.functions {
+        let key = (node::domain(&function.domain), function.name.as_str(), function.overload.as_str());
+        ctx.functions.insert(key, function);
+    }
+    // A default graph is an empty one; `read` has seen to it that there is one.
+    let empty = proto::GraphProto::default();
+    let graph = proto.graph.as_ref().unwrap_or(&empty);
+    let copy = NodeProto::default();
+    let mut names = Names::of(graph);
+    ctx.open(true);
+    ctx.graph_tensors(graph)?;
+    ctx.graph_inputs(graph, &mut names)?;
+    ctx.nodes(&graph.node)?;
+    ctx.graph_outputs(graph, &mut names, &copy)?;
+    if !ctx.refused.is_empty() {
+        return Err(ImportError::Unsupported(ctx.refused));
+    }
+    let mut model = ctx.model;
+    model.graph.body = ctx.blocks.pop().unwrap_or_default();
+    model.name = graph.name.clone();
+    model.metadata = proto.metadata_props.iter().map(|p| (p.key.clone(), p.value.clone())).collect();
+    for (key, value) in
+        [("producer_name", &proto.producer_name), ("producer_version", &proto.producer_version)]
+    {
+        if !value.is_empty() {
+            model.metadata.entry(key.to_owned()).or_insert_with(|| value.clone());
+        }
+    }
+    plan_time::mark(&mut model.graph);
+    Ok(model)
+}

@@ -1,0 +1,66 @@
+//! Conversions, and operators that change nothing.
+
+use super::{NOW, Operator, Types, op};
+use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::tensors::dtype;
+use edge_runtime::graph::{DType, Op};
+
+/// The table.
+pub const OPERATORS: &[Operator] = &[
+    // Opset 1 to 5 name the type by a string, which no exporter of the last years writes.
+    op("Cast", (6, NOW), (1, 1), Types::Any, &["to", "saturate", "round_mode"], cast),
+    op("CastLike", (15, NOW), (2, 2), Types::Any, &["saturate", "round_mode"], cast_like),
+    op("Identity", (1, NOW), (1, 1), Types::Any, &[], |c, n| c.alias(n)),
+    op("Dropout", (1, 6), (1, 1), Types::Float, &["consumed_inputs", "is_test", "ratio"], dropout_old),
+    op("Dropout", (7, 11), (1, 1), Types::Float, &["ratio"], dropout),
+    op("Dropout", (12, NOW), (1, 3), Types::Float, &["seed"], dropout),
+];
+
+/// `saturate` and `round_mode` are about 8-bit floats, which are refused.
+fn cast<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let Some(to) = node.int_if("to")? else { return malformed("attribute `to` is missing") };
+    match dtype(i32::try_from(to).unwrap_or(0)) {
+        Ok(to) => cast_to(ctx, node, to),
+        Err(name) => unsupported(format!("attribute to={to} ({name}) is not implemented")),
+    }
+}
+
+fn cast_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    match ctx.operand_dtype(node, 1) {
+        Some(to) => cast_to(ctx, node, to),
+        None => unknown("the element type of operand 1"),
+    }
+}
+
+fn cast_to<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType) -> Result<(), OpError> {
+    if ctx.operand_dtype(node, 0) == Some(to) {
+        return ctx.alias(node);
+    }
+    ctx.map(node, Op::Cast { to })
+}
+
+fn dropout_old<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    // Training is the default here; every exporter for inference sets it.
+    if !node.flag("is_test", false)? {
+        return unsupported("attribute is_test=0 (training) is not implemented");
+    }
+    dropout(ctx, node)
+}
+
+/// At inference the operand itself, and a mask that drops nothing.
+fn dropout<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    if node.input(2).is_some() && ctx.known(node, 2)?.is_none_or(|v| v != [0]) {
+        return unsupported("operand training_mode other than false is not implemented");
+    }
+    if node.output(1).is_some() {
+        if node.opset < 10 {
+            return unsupported("result 1 (mask) is not implemented");
+        }
+        let x = ctx.operand(node, 0)?;
+        let shape = ctx.emit(node, Op::Shape { start: 0, end: None }, &[Some(x)]);
+        let mask = ctx.emit(node, Op::ConstantOfShape { dtype: DType::Bool, value: vec![1] }, &[Some(shape)]);
+        ctx.set(node, 1, mask)?;
+    }
+    ctx.alias(node)
+}

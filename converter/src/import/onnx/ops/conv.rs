@@ -1,0 +1,220 @@
+//! Convolutions.
+
+use super::window::{side, window};
+use super::{NOW, Operator, Types, op};
+use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::Dims;
+use crate::import::onnx::tensors::floats;
+use crate::model::Array;
+use edge_runtime::graph::{Act, Op, Pads, ValueId, Window};
+
+const WINDOW: &[&str] = &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
+
+/// The table.
+pub const OPERATORS: &[Operator] = &[
+    op("Conv", (1, NOW), (2, 3), Types::Float, WINDOW, conv),
+    op(
+        "ConvTranspose",
+        (1, NOW),
+        (2, 3),
+        Types::Float,
+        &[
+            "auto_pad",
+            "dilations",
+            "group",
+            "kernel_shape",
+            "output_padding",
+            "output_shape",
+            "pads",
+            "strides",
+        ],
+        conv_transpose,
+    ),
+];
+
+/// Rows of one group start at a multiple of this.
+const ROWS: usize = 16;
+
+/// The weight's shape, whether it is stored or computed.
+fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) -> Result<Vec<usize>, OpError> {
+    let dims: Dims = match ctx.stored_dims(node, 1)? {
+        Some(dims) => dims.into_iter().map(Some).collect(),
+        None => {
+            let w = ctx.operand(node, 1)?;
+            match &ctx.fact(w).dims {
+                Some(dims) => dims.clone(),
+                None => return unknown(format!("the shape of weight `{}`", node.input(1).unwrap_or(""))),
+            }
+        }
+    };
+    if dims.len() != rank {
+        return malformed(format!("a weight of rank {} for an operand of rank {rank}", dims.len()));
+    }
+    match dims.iter().copied().collect::<Option<Vec<usize>>>() {
+        Some(dims) if dims.iter().all(|d| *d > 0) => Ok(dims),
+        Some(dims) => malformed(format!("a weight of shape {dims:?}")),
+        None => unknown(format!("the shape of weight `{}`", node.input(1).unwrap_or(""))),
+    }
+}
+
+/// The bias, as `f32` when it is stored.
+fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
+    if let Some(dims) = ctx.stored_dims(node, 2)?
+        && dims != [channels]
+    {
+        return malformed(format!("a bias of shape {dims:?} for {channels} channels"));
+    }
+    let stored = ctx.relaid(node, 2, "f32".into(), |array| match floats(array) {
+        Some(values) => Ok(Array::f32(&array.dims, &values)),
+        None => malformed("a bias that holds no floats"),
+    })?;
+    match stored {
+        Some(id) => Ok(Some(id)),
+        None => ctx.optional(node, 2),
+    }
+}
+
+fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (x, rank) = ctx.spatial(node)?;
+    let dims = weight_shape(ctx, node, rank)?;
+    let (out, per_group) = (dims[0], dims[1]);
+    let groups = match node.int("group", 1)? {
+        g if g >= 1 && out.is_multiple_of(g as usize) => g as usize,
+        g => return malformed(format!("{out} output channels in {g} groups")),
+    };
+    let channels = per_group.checked_mul(groups);
+    if let Some(found) = ctx.fact(x).size(1).filter(|c| Some(*c) != channels) {
+        return malformed(format!("{found} channels; weight {dims:?} in {groups} groups takes {channels:?}"));
+    }
+    let window = window(node, rank, Some(&dims[2..]))?;
+    let depthwise = groups == out && per_group == 1;
+    let padded = if groups == 1 || depthwise { out } else { (out / groups).next_multiple_of(ROWS) * groups };
+    let stored = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))?;
+    let w = match stored {
+        Some(w) => w,
+        None if padded != out => {
+            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
+        }
+        None => {
+            let w = ctx.operand(node, 1)?;
+            let w = ctx.channels_last(node, w, rank);
+            ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)])
+        }
+    };
+    let bias = bias(ctx, node, out)?;
+    let x = ctx.channels_last(node, x, rank);
+    let op = Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
+    let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
+    let y = ctx.channels_first(node, y, rank);
+    ctx.set(node, 0, y)
+}
+
+/// `[out, in / groups, ..kernel]` to `[rows, kernel * in / groups]`, each group's rows filled with zeros to `padded / groups`.
+fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
+    let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
+    let (out, channels) = (w.dims[0], w.dims[1]);
+    let taps: usize = w.dims[2..].iter().product();
+    let k = taps * channels;
+    let Some(size) = padded.checked_mul(k).filter(|s| *s <= isize::MAX as usize / 8) else {
+        return malformed(format!("a weight of shape {:?} in {groups} groups", w.dims));
+    };
+    let (per_group, padded_group) = (out / groups, padded / groups);
+    let mut rows = vec![0f32; size];
+    for (o, source) in values.chunks_exact(k).enumerate() {
+        let row = o / per_group * padded_group + o % per_group;
+        let target = &mut rows[row * k..][..k];
+        for (c, plane) in source.chunks_exact(taps).enumerate() {
+            for (tap, value) in plane.iter().enumerate() {
+                target[tap * channels + c] = *value;
+            }
+        }
+    }
+    Ok(Array::f32(&[padded, k], &rows))
+}
+
+fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (x, rank) = ctx.spatial(node)?;
+    node.only_int("group", 1)?;
+    let dims = weight_shape(ctx, node, rank)?;
+    let (channels, out) = (dims[0], dims[1]);
+    if let Some(found) = ctx.fact(x).size(1).filter(|c| *c != channels) {
+        return malformed(format!("{found} channels; the weight takes {channels}"));
+    }
+    let mut window = window(node, rank, Some(&dims[2..]))?;
+    let sizes: Vec<Option<usize>> = (2..rank).map(|axis| ctx.fact(x).size(axis)).collect();
+    let output_pads = explicit(node, &mut window, &sizes)?;
+    let stored = ctx.relaid(node, 1, "conv_transpose".into(), transposed_rows)?;
+    let w = match stored {
+        Some(w) => w,
+        None => {
+            // [in, out, ..kernel] to [..kernel, out, in].
+            let w = ctx.operand(node, 1)?;
+            let perm: Vec<usize> = (2..rank).chain([1, 0]).collect();
+            let w = ctx.transpose(node, w, &perm);
+            ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)])
+        }
+    };
+    let bias = bias(ctx, node, out)?;
+    let x = ctx.channels_last(node, x, rank);
+    let op = Op::ConvTranspose { window, output_pads, out_channels: out, act: Act::None };
+    let y = ctx.emit(node, op, &[Some(x), Some(w), bias]);
+    let y = ctx.channels_first(node, y, rank);
+    ctx.set(node, 0, y)
+}
+
+/// Turns `auto_pad` and `output_shape` into explicit pads, and gives the output's pads.
+///
+/// ONNX: `out = stride * (in - 1) + output_padding + reach - pads`, with `reach = (kernel - 1) * dilation + 1`.
+fn explicit(node: &NodeView, window: &mut Window, sizes: &[Option<usize>]) -> Result<[usize; 2], OpError> {
+    let spatial = sizes.len();
+    let list = |name: &str| match node.sizes(name, 0)? {
+        Some(list) if list.len() < spatial => malformed(format!("{name} {list:?}")),
+        // Some exporters give the whole shape, batch and channels first.
+        Some(list) => Ok(Some(list[list.len() - spatial..].to_vec())),
+        None => Ok(None),
+    };
+    let added = list("output_padding")?.unwrap_or_else(|| vec![0; spatial]);
+    let mut output_pads = side(&added, 0);
+    let target = list("output_shape")?;
+    if target.is_none() && matches!(window.pads, Pads::Explicit(_)) {
+        return Ok(output_pads);
+    }
+    let mut pads = [0; 4];
+    for i in 0..spatial {
+        let at = i + 2 - spatial;
+        let stride = window.stride[at];
+        let reach = (window.kernel[at] - 1) * window.dilation[at] + 1;
+        // What the formula gives without pads, less what is wanted.
+        let excess = match (&target, sizes[i]) {
+            // SAME: out = in * stride, whatever `in` is.
+            (None, _) => (output_pads[at] + reach) as i64 - stride as i64,
+            (Some(target), Some(size)) => {
+                let full =
+                    size.saturating_sub(1).saturating_mul(stride).saturating_add(output_pads[at] + reach);
+                full as i64 - target[i] as i64
+            }
+            (Some(_), None) => return unknown("the input's size (for output_shape)"),
+        };
+        let pad = excess.max(0) as usize;
+        output_pads[at] += (-excess).max(0) as usize;
+        let small = pad / 2;
+        let upper = matches!(window.pads, Pads::SameUpper);
+        (pads[at], pads[at + 2]) = if upper { (small, pad - small) } else { (pad - small, small) };
+    }
+    window.pads = Pads::Explicit(pads);
+    Ok(output_pads)
+}
+
+/// `[in, out, ..kernel]` to `[kernel * out, in]`.
+fn transposed_rows(w: &Array) -> Result<Array, OpError> {
+    let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
+    let (channels, out) = (w.dims[0], w.dims[1]);
+    let taps: usize = w.dims[2..].iter().product();
+    let mut rows = vec![0f32; values.len()];
+    for (i, value) in values.iter().enumerate() {
+        let (c, o, tap) = (i / (out * taps), i / taps % out, i % taps);
+        rows[(tap * out + o) * channels + c] = *value;
+    }
+    Ok(Array::f32(&[taps * out, channels], &rows))
+}

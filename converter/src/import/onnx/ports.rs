@@ -1,0 +1,156 @@
+//! Inputs and outputs of the graph: declared types, and names for sizes that have none.
+
+use super::ctx::{Binding, Ctx, Frame};
+use super::node::NodeView;
+use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
+use super::ranks::Fact;
+use super::tensors;
+use crate::import::ImportError;
+use edge_runtime::graph::{DType, Dim, Op, Port, Source, ValueId};
+use std::collections::HashSet;
+
+/// Names for dimensions, none given twice.
+pub struct Names {
+    taken: HashSet<String>,
+    next: usize,
+}
+
+impl Names {
+    /// Knows every name that the graph's inputs and outputs use.
+    pub fn of(graph: &GraphProto) -> Names {
+        let declared = graph.input.iter().chain(&graph.output).filter_map(declared);
+        let dims = declared.filter_map(|t| t.shape.as_ref()).flat_map(|s| &s.dim);
+        Names { taken: dims.filter_map(|d| d.dim_param.clone()).collect(), next: 0 }
+    }
+
+    /// A dimension that is equal to no other.
+    fn fresh(&mut self) -> Dim {
+        loop {
+            let name = format!("?{}", self.next);
+            self.next += 1;
+            if self.taken.insert(name.clone()) {
+                return Dim::Named(name);
+            }
+        }
+    }
+}
+
+fn declared(info: &ValueInfoProto) -> Option<&TensorTypeProto> {
+    info.r#type.as_ref()?.tensor_type.as_ref()
+}
+
+/// The declared shape. A size of 0 or less means "any": exporters write it so, and nobody computes with empty inputs.
+fn dims(ty: &TensorTypeProto, names: &mut Names) -> Option<Vec<Dim>> {
+    let shape = ty.shape.as_ref()?;
+    let one = |dim: &super::proto::DimensionProto| match (dim.dim_value, dim.dim_param.as_deref()) {
+        (Some(size), _) if size > 0 => usize::try_from(size).map_or_else(|_| names.fresh(), Dim::Fixed),
+        // Names that say only that the size is not known.
+        (_, None | Some("" | "?" | "-1" | "None" | "unk")) => names.fresh(),
+        (_, Some(name)) => Dim::Named(name.to_owned()),
+    };
+    Some(shape.dim.iter().map(one).collect())
+}
+
+impl<'m> Ctx<'m> {
+    /// Binds the graph's inputs. One that is stored as well is a constant (the rule before IR 4, and its use after).
+    pub fn graph_inputs(&mut self, graph: &'m GraphProto, names: &mut Names) -> Result<(), ImportError> {
+        for info in &graph.input {
+            if self.find(&info.name).is_some() && graph.initializer.iter().any(|t| t.name == info.name) {
+                continue;
+            }
+            let bad = |reason: String| ImportError::Port { kind: "input", name: info.name.clone(), reason };
+            let ty = declared(info)
+                .ok_or_else(|| bad("no tensor: sequences, maps and optionals are not implemented".into()))?;
+            let dtype = tensors::dtype(ty.elem_type)
+                .map_err(|name| bad(format!("element type {name} is not implemented")))?;
+            let dims = dims(ty, names);
+            // The product must fit too: plans multiply it.
+            let fixed =
+                dims.iter().flatten().filter_map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None });
+            if fixed
+                .into_iter()
+                .try_fold(1usize, usize::checked_mul)
+                .is_none_or(|p| p > isize::MAX as usize / 8)
+            {
+                return Err(bad("its shape is beyond the address space".into()));
+            }
+            let known = dims.as_ref().map(|dims| {
+                let size = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n) } else { None };
+                dims.iter().map(size).collect()
+            });
+            let value = self.value(&info.name, Fact::new(Some(dtype), known));
+            self.bind(&info.name, Binding::Value(value), "graph inputs")?;
+            self.model.graph.inputs.push(Port { value, dtype, dims, plan_time: false });
+        }
+        Ok(())
+    }
+
+    /// Fills the graph's outputs. Each is computed by a node and bears the output's name.
+    pub fn graph_outputs(
+        &mut self,
+        graph: &'m GraphProto,
+        names: &mut Names,
+        copy: &'m NodeProto,
+    ) -> Result<(), ImportError> {
+        let computed: HashSet<ValueId> =
+            self.blocks.iter().flat_map(|b| &b.nodes).flat_map(|n| &n.outputs).flatten().copied().collect();
+        let mut seen = HashSet::new();
+        for info in &graph.output {
+            let missing =
+                || ImportError::MissingValue { node: "graph outputs".into(), value: info.name.clone() };
+            let binding = self.find(&info.name).ok_or_else(missing)?;
+            let mut value = self.value_of(binding)?.ok_or_else(missing)?;
+            if !computed.contains(&value) || !seen.insert(value) {
+                let frame = Frame::default();
+                let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
+                node.name = info.name.clone();
+                value = self.emit(&node, Op::Identity, &[Some(value)]);
+            }
+            self.rename(value, &info.name);
+            let ty = declared(info);
+            let fact = self.fact(value).clone();
+            let told = ty.and_then(|t| tensors::dtype(t.elem_type).ok());
+            let bad = |reason: &str| ImportError::Port {
+                kind: "output",
+                name: info.name.clone(),
+                reason: reason.into(),
+            };
+            let dtype = match fact.dtype.or(told) {
+                Some(dtype) => dtype,
+                None if fact.tainted => DType::F32,
+                None => return Err(bad("its element type is neither declared nor inferred")),
+            };
+            let told = ty.and_then(|t| dims(t, names));
+            let dims = merge(&fact, told, names);
+            self.model.graph.outputs.push(Port { value, dtype, dims, plan_time: false });
+        }
+        Ok(())
+    }
+
+    /// Gives a value its public name; whatever bears it already gets another.
+    fn rename(&mut self, value: ValueId, name: &str) {
+        let holder = self.model.graph.values.iter().position(|v| v.name == name);
+        if let Some(holder) = holder.filter(|h| *h != value as usize) {
+            // An input keeps its name too: inputs and outputs are looked up apart.
+            if !self.model.graph.inputs.iter().any(|p| p.value as usize == holder) {
+                let other = std::mem::take(&mut self.model.graph.values[value as usize].name);
+                self.model.graph.values[holder].name = other;
+            }
+        }
+        debug_assert!(matches!(self.model.graph.values[value as usize].source, Source::Computed));
+        self.model.graph.values[value as usize].name = name.to_owned();
+    }
+}
+
+/// Inferred sizes, with declared names where nothing is inferred.
+fn merge(fact: &Fact, told: Option<Vec<Dim>>, names: &mut Names) -> Option<Vec<Dim>> {
+    let Some(known) = &fact.dims else { return told };
+    let told = told.filter(|t| t.len() == known.len());
+    let one = |(i, size): (usize, &Option<usize>)| match (size, told.as_ref().map(|t| &t[i])) {
+        (Some(size), _) => Dim::Fixed(*size),
+        (None, Some(Dim::Named(name))) => Dim::Named(name.clone()),
+        // A declared number that inference cannot confirm is a hint and may be wrong.
+        (None, _) => names.fresh(),
+    };
+    Some(known.iter().enumerate().map(one).collect())
+}

@@ -1,0 +1,202 @@
+//! Stored arrays: `TensorProto` to [`Array`], every size checked before anything is allocated.
+
+use super::proto::TensorProto;
+use crate::import::ImportError;
+use crate::model::Array;
+use edge_runtime::graph::DType;
+use half::{bf16, f16};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path};
+
+/// The element type behind ONNX's number, or its name when the importer has no such type.
+pub fn dtype(number: i32) -> Result<DType, String> {
+    Ok(match number {
+        1 => DType::F32,
+        2 => DType::U8,
+        3 => DType::I8,
+        4 => DType::U16,
+        5 => DType::I16,
+        6 => DType::I32,
+        7 => DType::I64,
+        9 => DType::Bool,
+        10 => DType::F16,
+        11 => DType::F64,
+        12 => DType::U32,
+        13 => DType::U64,
+        16 => DType::Bf16,
+        0 => return Err("undefined".into()),
+        8 => return Err("string".into()),
+        14 => return Err("complex64".into()),
+        15 => return Err("complex128".into()),
+        17 => return Err("float8e4m3fn".into()),
+        18 => return Err("float8e4m3fnuz".into()),
+        19 => return Err("float8e5m2".into()),
+        20 => return Err("float8e5m2fnuz".into()),
+        21 => return Err("uint4".into()),
+        22 => return Err("int4".into()),
+        23 => return Err("float4e2m1".into()),
+        other => return Err(format!("number {other}")),
+    })
+}
+
+/// The shape, with every dimension and the product checked to fit the address space.
+///
+/// # Errors
+/// [`ImportError::Tensor`] for negative or overflowing dimensions.
+pub fn dims(tensor: &TensorProto) -> Result<Vec<usize>, ImportError> {
+    let mut product = 1usize;
+    let mut dims = Vec::with_capacity(tensor.dims.len());
+    for &dim in &tensor.dims {
+        let size = usize::try_from(dim).map_err(|_| bad(tensor, format!("dimension {dim}")))?;
+        // A zero must not hide an overflow of the others.
+        product = product
+            .checked_mul(size.max(1))
+            .filter(|p| *p <= isize::MAX as usize / 8)
+            .ok_or_else(|| bad(tensor, format!("shape {:?} is beyond the address space", tensor.dims)))?;
+        dims.push(size);
+    }
+    Ok(dims)
+}
+
+/// Reads a stored array.
+///
+/// `base` is the folder of the model, in which external data must lie; `None` refuses external data.
+///
+/// # Errors
+/// [`ImportError::Tensor`] when the data do not fit the shape, the element type is not known, or the data cannot be read.
+pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportError> {
+    let dims = dims(tensor)?;
+    let dtype = dtype(tensor.data_type)
+        .map_err(|name| bad(tensor, format!("element type {name} is not implemented")))?;
+    if tensor.segment.is_some() {
+        return Err(bad(tensor, "stored in segments, which is not implemented".into()));
+    }
+    let elements: usize = dims.iter().product();
+    let bytes = elements * dtype.bytes();
+    let fits = |found: usize| {
+        if found == bytes {
+            return Ok(());
+        }
+        Err(bad(tensor, format!("{dtype}{dims:?} takes {bytes} bytes, {found} are stored")))
+    };
+    // 1: the enum's EXTERNAL.
+    let data = if tensor.data_location == 1 {
+        external(tensor, base, bytes)?
+    } else if let Some(raw) = &tensor.raw_data {
+        fits(raw.len())?;
+        raw.to_vec()
+    } else {
+        let data = typed(tensor, dtype);
+        fits(data.len())?;
+        data
+    };
+    Ok(Array { dtype, dims, data: data.into() })
+}
+
+/// The bytes of whichever typed field holds elements of `dtype`.
+fn typed(tensor: &TensorProto, dtype: DType) -> Vec<u8> {
+    let ints = &tensor.int32_data;
+    match dtype {
+        DType::F32 => tensor.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::F64 => tensor.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::I64 => tensor.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::U64 => tensor.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DType::U32 => tensor.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect(),
+        DType::I32 => ints.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        // Two-byte types, floats included, are stored as their bits.
+        DType::I16 | DType::U16 | DType::F16 | DType::Bf16 => {
+            ints.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect()
+        }
+        DType::I8 | DType::U8 => ints.iter().map(|v| *v as u8).collect(),
+        DType::Bool => ints.iter().map(|v| u8::from(*v != 0)).collect(),
+    }
+}
+
+/// Reads `bytes` bytes of a file beside the model.
+fn external(tensor: &TensorProto, base: Option<&Path>, bytes: usize) -> Result<Vec<u8>, ImportError> {
+    let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let number = |key: &str| match entry(key) {
+        None => Ok(None),
+        Some(text) => {
+            text.parse::<u64>().map(Some).map_err(|_| bad(tensor, format!("external {key} {text:?}")))
+        }
+    };
+    let location = entry("location").ok_or_else(|| bad(tensor, "external data without a location".into()))?;
+    let base = base.ok_or_else(|| bad(tensor, "external data, but the model's folder is unknown".into()))?;
+    let offset = number("offset")?.unwrap_or(0);
+    if let Some(length) = number("length")?.filter(|l| *l != bytes as u64) {
+        return Err(bad(tensor, format!("needs {bytes} bytes, its external data have {length}")));
+    }
+    let relative = Path::new(location);
+    let inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || !inside {
+        return Err(bad(tensor, format!("external data at {location:?}: not inside the model's folder")));
+    }
+    let at = |e: std::io::Error| bad(tensor, format!("external data at {location:?}: {e}"));
+    // A symbolic link may lead out of the folder as well as `..` does.
+    let root = base.canonicalize().map_err(at)?;
+    let path = root.join(relative).canonicalize().map_err(at)?;
+    if !path.starts_with(&root) {
+        return Err(bad(tensor, format!("external data at {location:?}: not inside the model's folder")));
+    }
+    let mut file = File::open(&path).map_err(at)?;
+    let meta = file.metadata().map_err(at)?;
+    let end = offset.checked_add(bytes as u64).filter(|end| *end <= meta.len());
+    if !meta.is_file() || end.is_none() {
+        let len = meta.len();
+        return Err(bad(tensor, format!("needs {bytes} bytes at {offset} of {location:?}, which has {len}")));
+    }
+    let mut data = vec![0; bytes];
+    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut data)).map_err(at)?;
+    Ok(data)
+}
+
+fn bad(tensor: &TensorProto, reason: String) -> ImportError {
+    ImportError::Tensor { tensor: tensor.name.clone(), reason }
+}
+
+/// The elements of a float array of any width as `f32`; `None` for other types.
+pub fn floats(array: &Array) -> Option<Vec<f32>> {
+    let data = &array.data;
+    Some(match array.dtype {
+        DType::F32 => return array.as_f32(),
+        DType::F64 => data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        DType::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        DType::Bf16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// The elements of an integer or boolean array as `i64`; `None` for floats.
+pub fn integers(array: &Array) -> Option<Vec<i64>> {
+    let data = &array.data;
+    Some(match array.dtype {
+        DType::I64 | DType::I32 => return array.as_i64(),
+        DType::U64 => data.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b) as i64).collect(),
+        DType::U32 => data.as_chunks::<4>().0.iter().map(|b| i64::from(u32::from_le_bytes(*b))).collect(),
+        DType::I16 => data.as_chunks::<2>().0.iter().map(|b| i64::from(i16::from_le_bytes(*b))).collect(),
+        DType::U16 => data.as_chunks::<2>().0.iter().map(|b| i64::from(u16::from_le_bytes(*b))).collect(),
+        DType::I8 => data.iter().map(|b| i64::from(*b as i8)).collect(),
+        DType::U8 | DType::Bool => data.iter().map(|b| i64::from(*b)).collect(),
+        _ => return None,
+    })
+}
+
+/// An array of one element type from `f64` values; integers are truncated.
+pub fn from_f64(dtype: DType, dims: &[usize], values: &[f64]) -> Array {
+    let mut data = Vec::with_capacity(values.len() * dtype.bytes());
+    for &v in values {
+        match dtype {
+            DType::F32 => data.extend((v as f32).to_le_bytes()),
+            DType::F64 => data.extend(v.to_le_bytes()),
+            DType::F16 => data.extend(f16::from_f64(v).to_le_bytes()),
+            DType::Bf16 => data.extend(bf16::from_f64(v).to_le_bytes()),
+            DType::I64 | DType::U64 => data.extend((v as i64).to_le_bytes()),
+            DType::I32 | DType::U32 => data.extend((v as i64 as i32).to_le_bytes()),
+            DType::I16 | DType::U16 => data.extend((v as i64 as i16).to_le_bytes()),
+            DType::I8 | DType::U8 | DType::Bool => data.push(v as i64 as u8),
+        }
+    }
+    Array { dtype, dims: dims.to_vec(), data: data.into() }
+}

@@ -1,0 +1,3 @@
+//! Small models built in code.
+
+mod real;
