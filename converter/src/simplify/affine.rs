@@ -1,6 +1,6 @@
 //! Per-channel factors and offsets after a matrix operation go into its weights and bias: batch normalisation above all.
 
-use super::common::with_constant;
+use super::common::{with_constant, with_scalar};
 use super::sweep::Scope;
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, Node, Op, ValueId};
@@ -9,7 +9,21 @@ use edge_runtime::graph::{Act, BinaryOp, Node, Op, ValueId};
 const GROUP_ROWS: usize = 16;
 
 pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    after(scope, node).or_else(|| before_linear(scope, node))
+    after(scope, node).or_else(|| before_linear(scope, node)).or_else(|| scaled_product(scope, node))
+}
+
+/// A number that multiplies or divides a product of two computed matrices is its `alpha`.
+fn scaled_product(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (op, x, c, right) = with_scalar(scope, node)?;
+    let mut product = (*scope.sole(x)?).clone();
+    let Op::MatMul { alpha, .. } = &mut product.op else { return None };
+    *alpha = match op {
+        BinaryOp::Mul => *alpha * c,
+        BinaryOp::Div if right && c != 0.0 => (f64::from(*alpha) / f64::from(c)) as f32,
+        _ => return None,
+    };
+    product.outputs.clone_from(&node.outputs);
+    Some(vec![product])
 }
 
 /// Operands that every matrix operation has, whatever their positions.

@@ -3,6 +3,7 @@
 
 use super::common::{keeps_shape, one_to_one, replaced, with_constant, with_scalar};
 use super::eval;
+use super::sizes::axes;
 use super::sweep::Scope;
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, DType, Node, Op, UnaryOp};
@@ -17,7 +18,7 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
             .or_else(|| as_add_or_mul(scope, node)),
         Op::Unary(UnaryOp::Act(act)) => clip(scope, node, *act),
         Op::MatMul { .. } => linear(scope, node),
-        Op::Reshape { .. } | Op::Squeeze { .. } => reshaped_twice(scope, node),
+        Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => reshaped_twice(scope, node),
         _ => None,
     }
 }
@@ -164,12 +165,13 @@ fn reshaped_twice(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let before = scope.def(x)?;
     let source = before.inputs.first().copied().flatten()?;
     match (&node.op, &before.op) {
-        (Op::Squeeze { axes }, Op::Unsqueeze { axes: inserted }) => {
+        (Op::Squeeze { axes: list }, Op::Unsqueeze { axes: other }) => {
             let rank = scope.rank(x)?;
-            let (mut a, mut b) = (super::sizes::axes(axes, rank)?, super::sizes::axes(inserted, rank)?);
-            a.sort_unstable();
-            b.sort_unstable();
-            if a == b { replaced(node, Op::Identity, &[source]) } else { None }
+            if same_axes(list, other, rank)? { replaced(node, Op::Identity, &[source]) } else { None }
+        }
+        (Op::Unsqueeze { axes: list }, Op::Squeeze { axes: other }) => {
+            let rank = scope.rank(source)?;
+            if same_axes(list, other, rank)? { replaced(node, Op::Identity, &[source]) } else { None }
         }
         (
             Op::Reshape { allow_zero },
@@ -181,4 +183,11 @@ fn reshaped_twice(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         }
         _ => None,
     }
+}
+
+fn same_axes(a: &[i32], b: &[i32], rank: usize) -> Option<bool> {
+    let (mut a, mut b) = (axes(a, rank)?, axes(b, rank)?);
+    a.sort_unstable();
+    b.sort_unstable();
+    Some(a == b)
 }

@@ -94,7 +94,12 @@ impl Infer<'_> {
             Op::Split { axis } => self.split(*axis),
             Op::Lstm { .. } | Op::Gru { .. } | Op::If { .. } => vec![Fact::default(); count],
             Op::TopK { axis, .. } => self.top_k(*axis),
-            _ => vec![Fact { dtype: None, dims: self.shape(), elements: self.elements() }],
+            _ => {
+                let dims = self.shape();
+                // Only vectors and scalars are followed: elements say nothing of how a matrix is indexed.
+                let elements = dims.as_ref().filter(|d| d.len() <= 1).and_then(|_| self.elements());
+                vec![Fact { dtype: None, dims, elements }]
+            }
         };
         facts.resize(count, Fact::default());
         if !matches!(self.node.op, Op::If { .. } | Op::TopK { .. }) {

@@ -253,11 +253,31 @@ pub(super) fn compact(model: &mut Model) {
     }
     model.graph.values = values;
     model.constants = arrays;
+    let ports = model.graph.inputs.iter().chain(&model.graph.outputs).map(|p| renamed[&p.value]).collect();
+    separate_names(&mut model.graph.values, &ports);
     let rename = |port: &mut edge_runtime::graph::Port| port.value = renamed[&port.value];
     model.graph.inputs.iter_mut().for_each(rename);
     model.graph.outputs.iter_mut().for_each(rename);
     rename_uses(&mut model.graph.body, &renamed);
     rename_definitions(&mut model.graph.body, &renamed);
+}
+
+/// Gives each value a name of its own: a value that passes derived bears its origin's name until here. Inputs and
+/// outputs keep theirs.
+fn separate_names(values: &mut [Value], ports: &HashSet<ValueId>) {
+    let mut taken: HashSet<String> = ports.iter().map(|v| values[*v as usize].name.clone()).collect();
+    for (id, value) in values.iter_mut().enumerate() {
+        if ports.contains(&(id as ValueId)) {
+            continue;
+        }
+        let mut count = 1;
+        let mut name = value.name.clone();
+        while !taken.insert(name.clone()) {
+            count += 1;
+            name = format!("{}#{count}", value.name);
+        }
+        value.name = name;
+    }
 }
 
 fn rename_definitions(block: &mut Block, renamed: &HashMap<ValueId, ValueId>) {

@@ -217,3 +217,16 @@ fn pooling_windows_and_outputs_in_the_middle() {
     net.output(y);
     assert_eq!(ops(&net.check()), ["Transpose", "Conv", "Transpose", "Pool", "Conv", "Transpose"]);
 }
+
+#[test]
+fn names_stay_apart() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 3, 0, 0]);
+    let a = net.conv(x, [3, 4], 3, 1);
+    let y = net.unary(UnaryOp::Exp, a);
+    net.output(y);
+    let simple = net.check();
+    let names: std::collections::BTreeSet<&str> =
+        simple.graph.values.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(names.len(), simple.graph.values.len());
+}
