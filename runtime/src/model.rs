@@ -52,12 +52,13 @@ impl Model {
     /// When the tensor's expression is not sound.
     pub fn weights(&self, rung: &Rung, tensor: TensorId) -> Result<Arc<dyn Weights>, WeightError> {
         let take = rung.takes.get(tensor as usize).copied().flatten();
-        let take = take.ok_or_else(|| WeightError::unused(&self.header, tensor, &rung.id))?;
+        let take = take.ok_or_else(|| WeightError::Unused { tensor, rung: rung.id.clone() })?;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(weights) = bound.get(&(tensor, take)) {
             return Ok(weights.clone());
         }
-        let weights = weights::bind(&self.registry, &self.header, tensor, take, &self.source)?;
+        let weights = weights::bind(&self.registry, &self.header, tensor as usize, take, &self.source)?;
+        let weights: Arc<dyn Weights> = weights.into();
         bound.insert((tensor, take), weights.clone());
         Ok(weights)
     }

@@ -17,3 +17,6 @@ pub mod quantize;
 pub mod reduce;
 pub mod shape;
 pub mod softmax;
+pub mod resize;
+pub mod recurrent;
+pub mod planes;

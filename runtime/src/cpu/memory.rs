@@ -169,7 +169,7 @@ impl Memory {
                 *slot = Some(read(operand));
             }
         }
-        let mut write = |range: &Range<usize>| -> &'a mut [u8] {
+        let write = |range: &Range<usize>| -> &'a mut [u8] {
             // SAFETY: inside the arena and apart from every other range that is read or written (both above).
             unsafe { std::slice::from_raw_parts_mut(base.add(range.start), range.len()) }
         };

@@ -15,8 +15,7 @@ pub(crate) mod transposed;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};
-use crate::model::Model;
-use crate::plan::{Buffer, Matrix, Step, StepOp};
+use crate::plan::{Matrix, Step, StepOp};
 use crate::weights::Weights;
 use edge_kernels::Isa;
 use edge_kernels::cpu::norm::Lrn;
@@ -139,7 +138,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Cast => elementwise::cast(step, x, views.outputs)?,
         StepOp::Pool { kind, geometry } => pool::run(ctx, step, views, *kind, geometry)?,
         StepOp::ResizeAxis { shape, spec } => resize::run(ctx, step, views, *shape, spec)?,
-        StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, *shape)?,
+        StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, shape)?,
         StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
         StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),
         StepOp::LayerNorm { epsilon, cols } => normalize::layer_norm(ctx, views, *epsilon, *cols),

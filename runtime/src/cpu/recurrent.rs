@@ -5,7 +5,7 @@ use super::product::panel_layout;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::graph::{Direction, RnnActivation};
 use crate::plan::{RnnShape, Step};
-use crate::weights::{PANEL, Weights};
+use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, ResidualOrder, Rows};

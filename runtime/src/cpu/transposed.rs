@@ -5,7 +5,7 @@ use super::product::{activation, panel_layout};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
-use crate::weights::{PANEL, Weights};
+use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::{Epilogue, Rows};
 use edge_kernels::cpu::im2col::deconv::DeconvShape;

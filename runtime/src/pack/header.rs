@@ -212,7 +212,7 @@ pub enum Acts {
 }
 
 /// Which expression of a tensor a rung uses, and how many of its terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Take(
     /// Index into [`Tensor::roots`].
     pub u32,

@@ -55,7 +55,7 @@ impl Operand {
 
 /// Where a value's elements are.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Known when the plan is made, held by the planner; becomes a plan constant if a step needs it.
     Known(Arc<[u8]>),
     /// Known when the plan is made, in the pack's constants.
@@ -68,7 +68,7 @@ pub(super) enum Place {
 
 /// Type, shape and place of a value.
 #[derive(Clone, Debug)]
-pub(super) struct Fact {
+pub(crate) struct Fact {
     pub dtype: DType,
     pub dims: Vec<usize>,
     pub quant: Option<Quant>,

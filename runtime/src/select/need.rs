@@ -103,7 +103,7 @@ fn step_blobs(model: &Model, rung: &Rung, step: &Step, blobs: &mut Vec<BlobId>) 
         if let Matrix::Tensor(tensor) = matrix
             && let Some(take) = rung.takes.get(*tensor as usize).copied().flatten()
         {
-            blobs.extend(weights::needed_blobs(model.registry(), model.header(), *tensor, take)?);
+            blobs.extend(weights::needed_blobs(model.registry(), model.header(), *tensor as usize, take)?);
         }
     }
     Ok(())

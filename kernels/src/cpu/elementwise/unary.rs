@@ -58,6 +58,13 @@ pub enum UnaryOp {
     Softplus,
     /// `x / (1 + |x|)`
     Softsign,
+    /// `x + bias` below `-lambd`, `x - bias` above `lambd`, 0 between.
+    Shrink {
+        /// Half the width of the gap.
+        lambd: f32,
+        /// Moves what is outside towards 0.
+        bias: f32,
+    },
     /// `x` if `x > 0`, else `alpha * (exp(x) - 1)`
     Elu {
         /// Negative limit of the result, sign changed.
@@ -129,6 +136,15 @@ pub fn unary(v: Variant, op: UnaryOp, io: InOut<'_, f32>) {
         UnaryOp::Reciprocal => each(v, io, |x| 1.0 / x),
         UnaryOp::Softplus => each(v, io, softplus),
         UnaryOp::Softsign => each(v, io, |x| x / (1.0 + x.abs())),
+        UnaryOp::Shrink { lambd, bias } => each(
+            v,
+            io,
+            #[inline(always)]
+            move |x| {
+                let below = if x < -lambd { x + bias } else { 0.0 };
+                if x > lambd { x - bias } else { below }
+            },
+        ),
         UnaryOp::Elu { alpha } => each(
             v,
             io,

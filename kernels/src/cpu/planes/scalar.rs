@@ -1,0 +1,58 @@
+//! The definition.
+
+use super::{BLOCK, Isa, PANEL, Plane, Scales, UNIT, Variant, total_bits};
+
+pub(super) const VARIANT: Variant =
+    Variant { name: "planes__scalar", isa: Isa::Scalar, join_i8, join_f32, sums };
+
+/// Joins unit `unit` of `codes.len()` codes (any number that is a multiple of 8) to unsigned codes.
+///
+/// # Panics
+/// When a plane ends before the unit does.
+pub fn join(planes: &[Plane<'_>], unit: usize, codes: &mut [u16]) {
+    codes.fill(0);
+    for plane in planes {
+        let (w, len) = (plane.bits as usize, codes.len() * plane.bits as usize / 8);
+        let bytes = &plane.bytes[unit * len..][..len];
+        let mask = (1u16 << w) - 1;
+        for (i, codes) in codes.chunks_exact_mut(len).enumerate() {
+            for (code, byte) in codes.iter_mut().zip(bytes) {
+                *code = (*code << w) | ((u16::from(*byte) >> (i * w)) & mask);
+            }
+        }
+    }
+}
+
+fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
+    let half = 1i32 << (total_bits(planes) - 1);
+    let mut codes = [0; UNIT];
+    for (unit, out) in out.chunks_exact_mut(UNIT).enumerate() {
+        join(planes, unit, &mut codes);
+        for (out, code) in out.iter_mut().zip(codes) {
+            *out = (i32::from(code) - half) as i8;
+        }
+    }
+}
+
+fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
+    let limit = 1i32 << total_bits(planes);
+    let mut codes = [0; UNIT];
+    for (unit, out) in out.chunks_exact_mut(UNIT).enumerate() {
+        join(planes, unit, &mut codes);
+        let scales = &scales.scales[unit / scales.units];
+        for (i, out) in out.iter_mut().enumerate() {
+            let (k, lane) = (i / PANEL, i % PANEL);
+            *out = (2 * i32::from(codes[lane * BLOCK + k]) + 1 - limit) as f32 * scales[lane];
+        }
+    }
+}
+
+fn sums(codes: &[i8]) -> [i32; PANEL] {
+    let mut sums = [0; PANEL];
+    for unit in codes.chunks_exact(UNIT) {
+        for (sum, codes) in sums.iter_mut().zip(unit.chunks_exact(BLOCK)) {
+            *sum += codes.iter().map(|&q| i32::from(q)).sum::<i32>();
+        }
+    }
+    sums
+}

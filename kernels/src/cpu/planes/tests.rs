@@ -1,0 +1,122 @@
+//! Every variant against the scalar definition, and the definition against codes joined one by one.
+
+use super::{BLOCK, PANEL, Plane, UNIT, VARIANTS, join, scalar, total_bits};
+
+/// Splits in use and odd ones.
+const SPLITS: &[&[u32]] = &[
+    &[1],
+    &[2],
+    &[4],
+    &[8],
+    &[2, 2],
+    &[1, 1, 1],
+    &[2, 1],
+    &[4, 4],
+    &[2, 2, 4],
+    &[1, 2, 4, 1],
+    &[8, 8],
+    &[2, 2, 4, 8],
+    &[4, 8, 4],
+    &[8, 1],
+    &[1, 8, 2, 4, 1],
+    &[1; 16],
+];
+
+/// Bytes of a fixed seed.
+fn noise(len: usize, mut seed: u64) -> Vec<u8> {
+    let step = |_| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 56) as u8
+    };
+    (0..len).map(step).collect()
+}
+
+/// Random planes of `units` units of `codes` codes; bytes start at odd addresses.
+fn random(split: &[u32], units: usize, codes: usize) -> Vec<Vec<u8>> {
+    let len = |bits: u32| 1 + units * codes * bits as usize / 8;
+    split.iter().enumerate().map(|(i, &bits)| noise(len(bits), 77 + i as u64)).collect()
+}
+
+fn views<'a>(split: &[u32], bytes: &'a [Vec<u8>]) -> Vec<Plane<'a>> {
+    split.iter().zip(bytes).map(|(&bits, bytes)| Plane { bits, bytes: &bytes[1..] }).collect()
+}
+
+#[test]
+fn scalar_join_reads_the_bits_of_the_layout() {
+    for unit_codes in [16, 32, 128] {
+        for split in SPLITS {
+            let bytes = random(split, 3, unit_codes);
+            let planes = views(split, &bytes);
+            let mut codes = vec![0; unit_codes];
+            for unit in 0..3 {
+                join(&planes, unit, &mut codes);
+                for (at, &code) in codes.iter().enumerate() {
+                    let mut want = 0u32;
+                    for plane in &planes {
+                        let (w, len) = (plane.bits as usize, unit_codes * plane.bits as usize / 8);
+                        let byte = u32::from(plane.bytes[unit * len + at % len]);
+                        want = (want << w) | ((byte >> (at / len * w)) & ((1 << w) - 1));
+                    }
+                    assert_eq!(u32::from(code), want, "{split:?}, unit {unit}, code {at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn variants_agree_with_scalar() {
+    for variant in VARIANTS.iter().filter(|variant| variant.isa.supported()) {
+        for split in SPLITS {
+            let shapes: [(usize, usize); 9] =
+                [(1, 1), (7, 7), (8, 8), (9, 8), (40, 16), (67, 32), (64, 64), (90, 90), (24, 800)];
+            for (k, group) in shapes {
+                let (units, groups) = (k.div_ceil(BLOCK), k.div_ceil(group));
+                let bytes = random(split, units, UNIT);
+                let planes = views(split, &bytes);
+                let scales: Vec<f32> =
+                    noise(groups * PANEL, 5).iter().map(|&b| f32::from(b) * 1.7e-3).collect();
+                let (mut got, mut want) = (vec![0.0; k * PANEL], vec![1.0; k * PANEL]);
+                variant.join_f32(&planes, &scales, group, &mut got);
+                scalar::VARIANT.join_f32(&planes, &scales, group, &mut want);
+                assert_eq!(got, want, "{} {split:?} k = {k}, group {group}", variant.name);
+                if total_bits(&planes) > 8 {
+                    continue;
+                }
+                let (mut got, mut want) = (vec![0; units * UNIT], vec![1; units * UNIT]);
+                variant.join_i8(&planes, &mut got);
+                scalar::VARIANT.join_i8(&planes, &mut want);
+                assert_eq!(got, want, "{} {split:?} k = {k}", variant.name);
+                for half_offset in [false, true] {
+                    let (mut sums, mut right) = (vec![0; groups * PANEL], vec![1; groups * PANEL]);
+                    variant.group_sums(&got, k, group, half_offset, &mut sums);
+                    scalar::VARIANT.group_sums(&got, k, group, half_offset, &mut right);
+                    assert_eq!(sums, right, "{} k = {k}, group {group}", variant.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_count_valid_k_only() {
+    // Two channels: q = 3 and q = -2 over k = 9 in groups of 8; padding is 0.
+    let mut codes = vec![0; 2 * UNIT];
+    for k in 0..9 {
+        codes[k / BLOCK * UNIT + k % BLOCK] = 3;
+        codes[k / BLOCK * UNIT + BLOCK + k % BLOCK] = -2;
+    }
+    for variant in VARIANTS.iter().filter(|variant| variant.isa.supported()) {
+        let mut sums = [0; 2 * PANEL];
+        variant.group_sums(&codes, 9, 8, true, &mut sums);
+        assert_eq!((sums[0], sums[1], sums[PANEL], sums[PANEL + 1]), (56, -24, 7, -3), "{}", variant.name);
+        variant.group_sums(&codes, 9, 8, false, &mut sums);
+        assert_eq!((sums[0], sums[1], sums[PANEL], sums[PANEL + 1]), (24, -16, 3, -2), "{}", variant.name);
+    }
+}
+
+#[test]
+#[should_panic(expected = "bytes for 2 units")]
+fn a_short_plane_is_refused() {
+    VARIANTS[0].join_i8(&[Plane { bits: 4, bytes: &[0; 127] }], &mut [0; 2 * UNIT]);
+}

@@ -1,0 +1,69 @@
+//! Panels of integer codes from rectangles of them.
+
+use super::{BLOCK, CHUNK, CodesOut, PANEL, Part, Weights};
+use edge_kernels::cpu::planes::{UNIT, Variant};
+use std::ops::Range;
+
+/// [`Weights::fill_codes`] by [`Weights::codes_part`] and [`Weights::scales_at`].
+pub(super) fn fill<W: Weights + ?Sized>(
+    weights: &W,
+    variant: &Variant,
+    panels: Range<usize>,
+    out: CodesOut<'_>,
+) {
+    let (n, k) = (weights.n(), weights.k());
+    let form = weights.code_form().expect("fill_codes is called on weights with a code form");
+    let (units, groups) = (k.div_ceil(BLOCK) * UNIT, k.div_ceil(form.group) * PANEL);
+    assert_eq!(out.codes.len(), panels.len() * units, "codes of {} panels of K = {k}", panels.len());
+    assert_eq!(out.scales.len(), panels.len() * groups, "scales of {} panels", panels.len());
+    assert_eq!(out.sums.len(), panels.len() * groups, "sums of {} panels", panels.len());
+    let codes = out.codes.chunks_exact_mut(units);
+    let tables = out.scales.chunks_exact_mut(groups).zip(out.sums.chunks_exact_mut(groups));
+    for ((panel, codes), (scales, sums)) in panels.zip(codes).zip(tables) {
+        let part = Part::panel(panel, n, k);
+        if part.rows.len() < PANEL || !k.is_multiple_of(BLOCK) {
+            codes.fill(0);
+        }
+        weights.codes_part(&part, 0, codes);
+        for (g, scales) in scales.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            let (valid, past) = scales.split_at_mut(part.rows.len());
+            weights.scales_at(part.rows.clone(), g * form.group, valid);
+            past.fill(0.0);
+        }
+        variant.group_sums(codes, k, form.group, form.half_offset, sums);
+    }
+}
+
+/// [`Weights::fill_codes_i16`] by [`Weights::codes_part`] and [`Weights::scales_at`].
+pub(super) fn fill_i16<W: Weights + ?Sized>(
+    weights: &W,
+    panels: Range<usize>,
+    codes: &mut [i16],
+    scales: &mut [f32],
+) {
+    let (n, k) = (weights.n(), weights.k());
+    let form = weights.code_form().expect("fill_codes_i16 is called on weights with a code form");
+    assert_eq!(form.group, k, "fill_codes_i16 takes one group of K");
+    assert_eq!(codes.len(), panels.len() * k * PANEL, "codes of {} panels of K = {k}", panels.len());
+    assert_eq!(scales.len(), panels.len() * PANEL, "scales of {} panels", panels.len());
+    let mut bytes = [0i8; CHUNK * PANEL];
+    for ((panel, codes), scales) in
+        panels.zip(codes.chunks_exact_mut(k * PANEL)).zip(scales.chunks_exact_mut(PANEL))
+    {
+        let mut part = Part::panel(panel, n, k);
+        let rows = part.rows.len();
+        scales.fill(0.0);
+        weights.scales_at(part.rows.clone(), 0, &mut scales[..rows]);
+        for (i, codes) in codes.chunks_mut(CHUNK * PANEL).enumerate() {
+            part.cols = i * CHUNK..i * CHUNK + codes.len() / PANEL;
+            weights.codes_part(&part, 0, &mut bytes);
+            for (c, column) in codes.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                column.fill(0);
+                for (lane, code) in column[..rows].iter_mut().enumerate() {
+                    let q = i16::from(bytes[c / BLOCK * UNIT + lane * BLOCK + c % BLOCK]);
+                    *code = if form.half_offset { 2 * q + 1 } else { q };
+                }
+            }
+        }
+    }
+}
