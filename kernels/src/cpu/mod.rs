@@ -10,6 +10,8 @@ pub mod movement;
 pub mod norm;
 pub mod pool;
 pub mod quantize;
+pub mod recurrent;
 pub mod reduce;
+pub mod resize;
 pub mod shape;
 pub mod softmax;
