@@ -67,7 +67,7 @@ fn sigmoid_exact(x: f64) -> f64 {
 type Case = (&'static str, f64, fn(f32) -> bool, fn(f32) -> f32, fn(f64) -> f64);
 
 const CASES: &[Case] = &[
-    ("exp", 1.0, |_| true, exp, f64::exp),
+    ("exp", 1.5, |_| true, exp, f64::exp),
     ("expm1", 2.0, |_| true, expm1, f64::exp_m1),
     ("sigmoid", 3.0, |_| true, sigmoid, sigmoid_exact),
     ("tanh", 3.0, |_| true, tanh, f64::tanh),
@@ -93,7 +93,7 @@ fn errors_stay_within_the_stated_ulps_on_a_dense_sample() {
 }
 
 #[test]
-#[ignore = "all 2^32 inputs of nine functions: minutes"]
+#[ignore = "all 2^32 inputs of ten functions: an hour"]
 fn errors_stay_within_the_stated_ulps_on_every_input() {
     check(1);
 }
