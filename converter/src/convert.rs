@@ -54,17 +54,21 @@ const GOLDEN_BYTES: usize = 256 << 10;
 /// # Errors
 /// When the model is not supported, samples do not suit it, or the pack cannot be written.
 pub fn convert(
-    source: &Path,
+    sources: &[PathBuf],
     output: &Path,
     options: &Options,
     watch: &mut dyn Watch,
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
+    let [source] = sources else {
+        let why = "several models are not yet joined into one pack".to_string();
+        return Err(ConvertError::Option { option: "models", why });
+    };
     watch.stage("import", 1);
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
-    let (model, passes) = simplify::simplify(model, &simplify::Options::default());
+    let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let evaluator = Evaluator::new()?;
 
     let samples = match &options.calib {
@@ -124,12 +128,12 @@ pub fn convert(
 
     watch.stage("write", 1);
     let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
-    let written = draft.write(output, &sections, &needs, stop)?;
+    let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(Report {
         source: source.display().to_string(),
         output: output.display().to_string(),
-        bytes: written.bytes,
+        bytes: written.file_len,
         padding: written.padding,
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),

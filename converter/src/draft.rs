@@ -3,11 +3,13 @@
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Graph};
 use edge_runtime::pack::{
-    Acts, Blob, BlobId, Card, Constant, ConstantData, Header, MemorySource, Rung, Tensor,
+    self, Acts, Blob, BlobId, Card, Constant, ConstantData, Contents, Header, MemorySource, PackError, Rung, Tensor, Written,
 };
 use edge_runtime::weights::Registry;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Constants up to this size stand in the header itself: shapes and scalars, which the planner reads.
 const INLINE: usize = 64;
@@ -18,7 +20,7 @@ pub struct Draft {
     /// Everything but the blobs' places.
     pub header: Header,
     /// By [`BlobId`].
-    pub blobs: Vec<Arc<[u8]>>,
+    pub blobs: Vec<Vec<u8>>,
     /// Blobs by content: equal ones are stored once.
     known: HashMap<[u8; 32], BlobId>,
 }
@@ -31,8 +33,7 @@ impl Draft {
     }
 
     /// Stores bytes, or finds them.
-    pub fn blob(&mut self, bytes: impl Into<Arc<[u8]>>) -> BlobId {
-        let bytes = bytes.into();
+    pub fn blob(&mut self, bytes: Vec<u8>) -> BlobId {
         let hash = *blake3::hash(&bytes).as_bytes();
         if let Some(id) = self.known.get(&hash) {
             return *id;
@@ -47,9 +48,9 @@ impl Draft {
     /// Stores a constant.
     pub fn constant(&mut self, array: &Array) -> u32 {
         let data = if array.data.len() <= INLINE {
-            ConstantData::Hex(array.data.iter().map(|b| format!("{b:02x}")).collect())
+            ConstantData::hex(&array.data)
         } else {
-            ConstantData::Blob(self.blob(array.data.clone()))
+            ConstantData::Blob(self.blob(array.data.to_vec()))
         };
         self.header.constants.push(Constant { dtype: array.dtype, dims: array.dims.clone(), data });
         (self.header.constants.len() - 1) as u32
@@ -67,9 +68,27 @@ impl Draft {
         (self.header.graphs.len() - 1) as u32
     }
 
+    /// Writes the pack: sections in file order, and for each rung the blobs that it reads.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or `stop` is set.
+    pub fn write(
+        &mut self,
+        path: &Path,
+        sections: Vec<Vec<BlobId>>,
+        needs: Vec<Vec<BlobId>>,
+        stop: &AtomicBool,
+    ) -> Result<Written, PackError> {
+        let contents = Contents { header: self.header.clone(), sections, needs, min_runtime: 0 };
+        let source = MemorySource::from(std::mem::take(&mut self.blobs));
+        let written = pack::write(path, contents, &source, stop)?;
+        self.header = written.header.clone();
+        Ok(written)
+    }
+
     /// The draft as the runtime sees a pack.
     pub fn open(&self) -> Arc<edge_runtime::Model> {
-        let source = Arc::new(MemorySource::new(self.blobs.clone()));
+        let source = Arc::new(MemorySource::from(self.blobs.clone()));
         let registry = Arc::new(Registry::standard());
         Arc::new(edge_runtime::Model::new(Arc::new(self.header.clone()), source, registry))
     }

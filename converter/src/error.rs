@@ -2,7 +2,7 @@
 
 use crate::import::ImportError;
 use edge_runtime::inputs::InputError;
-use edge_runtime::pack::PackError;
+use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::{RunError, SessionError};
 use std::path::PathBuf;
@@ -36,4 +36,26 @@ pub enum ConvertError {
     Option { option: &'static str, why: String },
     #[error("interrupted")]
     Interrupted,
+}
+
+impl ConvertError {
+    /// The process's exit code, as the README lists them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ConvertError::Import(ImportError::Unsupported(_)) => 3,
+            ConvertError::Import(_) | ConvertError::Weight { .. } => 4,
+            ConvertError::Io { .. } | ConvertError::Device(_) => 6,
+            ConvertError::Pack(e) => match e.trouble() {
+                PackTrouble::Io => 6,
+                PackTrouble::Cancelled => 130,
+                PackTrouble::BadFile => 4,
+                _ => 1,
+            },
+            ConvertError::Input(_) => 4,
+            ConvertError::Samples { .. } | ConvertError::Option { .. } => 2,
+            ConvertError::Plan(_) | ConvertError::Session(_) => 3,
+            ConvertError::Interrupted => 130,
+            ConvertError::Run(_) => 1,
+        }
+    }
 }

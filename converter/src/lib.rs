@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod calibrate;
+mod card;
 pub mod compress;
 mod convert;
 pub mod draft;
@@ -15,6 +16,7 @@ mod report;
 pub mod samples;
 pub mod simplify;
 
+pub use card::read_card;
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use report::{Report, RungReport};

@@ -1,7 +1,7 @@
 //! A pack's header with the bytes behind it.
 
-use crate::graph::{Graph, TensorId};
-use crate::pack::{BlobSource, ConstantData, Header, Rung, Take};
+use crate::graph::{Graph, Source, TensorId};
+use crate::pack::{BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::PlanError;
 use crate::weights::{self, CodeForm, Registry, WeightError, Weights};
 use std::borrow::Cow;
@@ -61,6 +61,41 @@ impl Model {
         let weights: Arc<dyn Weights> = weights.into();
         bound.insert((tensor, take), weights.clone());
         Ok(weights)
+    }
+
+    /// The blobs that a rung reads of a tensor.
+    pub(crate) fn tensor_blobs(&self, rung: &Rung, tensor: TensorId) -> Result<Vec<BlobId>, WeightError> {
+        match rung.takes.get(tensor as usize).copied().flatten() {
+            Some(take) => weights::needed_blobs(&self.registry, &self.header, tensor as usize, take),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Every blob that a rung reads: its weights', and the constants' of its graph.
+    ///
+    /// # Errors
+    /// When a tensor's expression is not sound.
+    pub fn blobs_of(&self, rung: &Rung) -> Result<Vec<BlobId>, WeightError> {
+        let mut blobs = Vec::new();
+        for value in &self.graph(rung).values {
+            match value.source {
+                Source::Constant(id) => {
+                    if let ConstantData::Blob(blob) = self.header.constants[id as usize].data {
+                        blobs.push(blob);
+                    }
+                }
+                Source::Weight(tensor) => blobs.extend(self.tensor_blobs(rung, tensor)?),
+                Source::Computed => {}
+            }
+        }
+        blobs.sort_unstable();
+        blobs.dedup();
+        Ok(blobs)
+    }
+
+    /// Lets the memory behind a blob go, when the source can bring it back.
+    pub(crate) fn release(&self, blob: BlobId) {
+        self.source.release(blob);
     }
 
     /// The form of a weight's integer codes in a rung, when it has them.

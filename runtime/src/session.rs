@@ -3,10 +3,10 @@
 use crate::cpu::memory::Memory;
 use crate::cpu::{self, Context, Kernels, RunError};
 use crate::device::{BudgetError, Device, Reservation};
-use crate::graph::{DType, ValueId};
+use crate::graph::{DType, Graph, ValueId};
 use crate::model::Model;
-use crate::pack::{Acts, Rung};
-use crate::plan::{InputSpec, Operand, Plan, PlanError, PlanOptions};
+use crate::pack::{Acts, BlobId, Rung};
+use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError, PlanOptions};
 use crate::weights::Weights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,12 +29,14 @@ pub enum SessionError {
 pub struct Session {
     model: Arc<Model>,
     device: Arc<Device>,
-    integer: bool,
+    rung: Rung,
     plan: Plan,
     memory: Memory,
     kernels: Kernels,
     /// By tensor; `None` for those of other rungs' graphs.
     weights: Vec<Option<Arc<dyn Weights>>>,
+    /// By step, the blobs to let go after it; empty unless weights are streamed.
+    released: Vec<Vec<BlobId>>,
     cancelled: Arc<AtomicBool>,
     _reservation: Reservation,
 }
@@ -78,11 +80,12 @@ impl Session {
         Ok(Session {
             model: model.clone(),
             device: device.clone(),
-            integer: rung.acts == Acts::I8,
+            rung: rung.clone(),
             memory: Memory::new(&plan),
             plan,
             kernels: Kernels::select(device.isa()),
             weights,
+            released: Vec::new(),
             cancelled: Arc::new(AtomicBool::new(false)),
             _reservation: reservation,
         })
@@ -91,6 +94,30 @@ impl Session {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The graph that runs.
+    pub fn graph(&self) -> &Graph {
+        self.model.graph(&self.rung)
+    }
+
+    /// Lets the memory of each step's weights go after the step: the slowest way to run, with the least memory. Takes
+    /// effect on a mapped pack.
+    ///
+    /// # Errors
+    /// When a weight's expression is not sound.
+    pub fn stream_weights(&mut self) -> Result<(), PlanError> {
+        self.released = Vec::with_capacity(self.plan.steps.len());
+        for step in &self.plan.steps {
+            let mut blobs = Vec::new();
+            for matrix in &step.weights {
+                if let Matrix::Tensor(tensor) = matrix {
+                    blobs.extend(self.model.tensor_blobs(&self.rung, *tensor)?);
+                }
+            }
+            self.released.push(blobs);
+        }
+        Ok(())
     }
 
     /// Names of the kernel variants in force.
@@ -115,11 +142,11 @@ impl Session {
         if bytes.len() != operand.bytes() {
             return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
         }
-        if self.integer && operand.dtype == DType::F32 {
+        if self.rung.acts == Acts::I8 && operand.dtype == DType::F32 {
             let wrong = |b: &[u8; 4]| !f32::from_le_bytes(*b).is_finite();
             let elements = bytes.as_chunks::<4>().0;
             if let Some(at) = elements.iter().position(wrong) {
-                let graph = &self.model.header().graphs[0];
+                let graph = self.graph();
                 let name = graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string();
                 return Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) });
             }
@@ -154,6 +181,9 @@ impl Session {
                 op: step.op.name(),
                 why,
             })?;
+            for blob in self.released.get(i).into_iter().flatten() {
+                self.model.release(*blob);
+            }
             after(i, step.op.name());
         }
         for (from, to) in &self.plan.states {

@@ -3,18 +3,17 @@
 use super::{Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use edge_runtime::graph::DType;
-use edge_runtime::weights::dense;
+use edge_runtime::weights::Float;
+use edge_runtime::weights::dense::{self, Layout};
 
 /// Stores a matrix exactly.
 ///
 /// # Errors
 /// When the matrix is not one.
 pub fn exact(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
-    let rows = matrix.used == Use::Rows;
-    let encoded = dense::encode(&matrix.values, matrix.n, matrix.k, DType::F32, rows)
+    let layout = if matrix.used == Use::Rows { Layout::Rows } else { Layout::Panel };
+    let encoded = dense::encode(&matrix.values, matrix.n, matrix.k, Float::F32, layout)
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
-    let blobs: Vec<_> = encoded.blobs.into_iter().map(|b| draft.blob(b)).collect();
-    let expr = edge_runtime::pack::Expr { kind: "dense".into(), params: encoded.params, args: Vec::new(), blobs: blobs.clone() };
-    Ok(Root { expr, takes: vec![(32, blobs)] })
+    let blob = draft.blob(encoded.blob.clone());
+    Ok(Root { expr: encoded.expr(blob), takes: vec![(32, vec![blob])] })
 }

@@ -3,7 +3,7 @@
 use super::{Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use edge_runtime::weights::planes::{self, Layout, Params};
+use edge_runtime::weights::planes::{self, Layout, Spec};
 
 /// Bits of the planes, most significant first.
 pub const PLANE_BITS: [u32; 4] = [2, 2, 4, 8];
@@ -19,10 +19,10 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         Use::Depthwise => (Layout::Panel1, 0),
         Use::Rows => (Layout::Rows, 32),
     };
-    let params = Params { group, bits: PLANE_BITS.to_vec(), layout, ..Params::default() };
-    let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &params)
+    let spec = Spec { group, bits: PLANE_BITS.to_vec(), layout, ..Spec::default() };
+    let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
-    let blobs: Vec<_> = encoded.blobs.into_iter().map(|b| draft.blob(b)).collect();
+    let blobs: Vec<_> = encoded.blobs.iter().map(|b| draft.blob(b.clone())).collect();
     let mut takes = Vec::with_capacity(PLANE_BITS.len());
     let mut bits = 0;
     for (i, plane) in PLANE_BITS.iter().enumerate() {
@@ -31,7 +31,5 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         let added = if i == 0 { blobs[..2].to_vec() } else { vec![blobs[i + 1]] };
         takes.push((bits, added));
     }
-    let expr =
-        edge_runtime::pack::Expr { kind: "planes".into(), params: encoded.params, args: Vec::new(), blobs };
-    Ok(Root { expr, takes })
+    Ok(Root { expr: encoded.expr(blobs), takes })
 }

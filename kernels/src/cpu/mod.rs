@@ -2,16 +2,17 @@
 
 pub mod activation;
 pub mod depthwise;
+pub mod elementwise;
+pub mod gather;
 pub mod gemm_f32;
 pub mod gemm_i8;
 pub mod im2col;
-pub mod elementwise;
-pub mod gather;
 pub mod isa;
 pub mod loops;
 pub mod math;
 pub mod movement;
 pub mod norm;
+pub mod planes;
 pub mod pool;
 pub mod quantize;
 pub mod recurrent;
@@ -19,6 +20,3 @@ pub mod reduce;
 pub mod resize;
 pub mod shape;
 pub mod softmax;
-pub mod resize;
-pub mod recurrent;
-pub mod planes;

@@ -57,3 +57,16 @@ pub enum DeviceError {
         source: std::io::Error,
     },
 }
+
+impl DeviceError {
+    /// Whether the caller asked for something that cannot be, rather than the system refusing it.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            DeviceError::ThreadsVariable { .. }
+                | DeviceError::Threads { .. }
+                | DeviceError::IsaVariable { .. }
+                | DeviceError::IsaUnsupported { .. }
+        )
+    }
+}

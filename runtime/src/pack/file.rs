@@ -37,7 +37,7 @@ pub struct PackFile {
     pub(super) file: File,
     path: PathBuf,
     pub(super) preamble: Preamble,
-    header: Header,
+    header: Arc<Header>,
     /// A copy of the header's table, which the views of the file share.
     pub(super) places: Arc<[Blob]>,
     states: Vec<RungState>,
@@ -79,7 +79,7 @@ impl PackFile {
             path: path.to_owned(),
             preamble,
             places: header.blobs.as_slice().into(),
-            header,
+            header: Arc::new(header),
             states,
             available,
             full_len,
@@ -90,6 +90,11 @@ impl PackFile {
     /// What the pack holds.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The header, to be held beyond the file's life.
+    pub fn shared_header(&self) -> Arc<Header> {
+        self.header.clone()
     }
 
     /// Where it was opened.

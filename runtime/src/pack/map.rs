@@ -46,4 +46,16 @@ impl BlobSource for Mapped {
         // Offsets and lengths were checked when the pack was opened; a blob past the mapped end gives `None`.
         self.map.get(blob.offset as usize..)?.get(..usize::try_from(blob.len).ok()?)
     }
+
+    #[cfg(unix)]
+    fn release(&self, id: BlobId) {
+        let Some(blob) = self.places.get(id as usize) else { return };
+        let (Ok(start), Ok(len)) = (usize::try_from(blob.offset), usize::try_from(blob.len)) else { return };
+        if start.checked_add(len).is_some_and(|end| end <= self.map.len()) && len > 0 {
+            // Advice that is not taken costs memory, not correctness.
+            // SAFETY: the range lies in the mapping, which is a read-only view of a file: pages that are let go come
+            // back from the file with the same bytes.
+            let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+        }
+    }
 }

@@ -9,6 +9,10 @@ pub trait BlobSource: Send + Sync {
     /// The blob's bytes; `None` when this source does not hold the blob (another id, or past the mapped end).
     /// From a pack the slice starts at a multiple of 64 bytes; from [`MemorySource`] anywhere.
     fn blob(&self, id: BlobId) -> Option<&[u8]>;
+
+    /// Lets the memory behind a blob go, if it can come back by itself: the next use of a mapped blob reads it from
+    /// the file again.
+    fn release(&self, _id: BlobId) {}
 }
 
 /// Blobs in memory, before there is a file.

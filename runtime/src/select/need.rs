@@ -4,7 +4,6 @@ use crate::device;
 use crate::model::Model;
 use crate::pack::{BlobId, ConstantData, Rung};
 use crate::plan::{BufferKind, BufferPlace, Matrix, Plan, PlanError, Step};
-use crate::weights;
 
 /// The kernel maps up to this much of a cached file around a fault.
 const FAULT_AROUND: u64 = 64 << 10;
@@ -100,10 +99,8 @@ fn constants(model: &Model, plan: &Plan) -> Vec<BlobId> {
 
 fn step_blobs(model: &Model, rung: &Rung, step: &Step, blobs: &mut Vec<BlobId>) -> Result<(), PlanError> {
     for matrix in &step.weights {
-        if let Matrix::Tensor(tensor) = matrix
-            && let Some(take) = rung.takes.get(*tensor as usize).copied().flatten()
-        {
-            blobs.extend(weights::needed_blobs(model.registry(), model.header(), *tensor as usize, take)?);
+        if let Matrix::Tensor(tensor) = matrix {
+            blobs.extend(model.tensor_blobs(rung, *tensor)?);
         }
     }
     Ok(())

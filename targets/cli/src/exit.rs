@@ -2,7 +2,7 @@
 
 use edge_runtime::device::DeviceError;
 use edge_runtime::inputs::InputError;
-use edge_runtime::pack::PackError;
+use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::select::SelectError;
 use edge_runtime::{RunError, SessionError};
@@ -29,6 +29,8 @@ pub enum Failure {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Usage(String),
+    #[error("{0}; fetch the rest, or leave --strict out")]
+    Cut(String),
     #[error("{0}")]
     Golden(String),
     #[error("stdout: {0}")]
@@ -48,8 +50,8 @@ impl Failure {
     /// The process's exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Failure::Pack(e) if e.is_io() => DEVICE,
-            Failure::Pack(_) => BAD_FILE,
+            Failure::Pack(e) if e.trouble() == PackTrouble::Io => DEVICE,
+            Failure::Pack(_) | Failure::Cut(_) => BAD_FILE,
             Failure::Select(e) => match e {
                 SelectError::DoesNotFit { .. } | SelectError::RungDoesNotFit { .. } => DOES_NOT_FIT,
                 SelectError::NoSuchRung { .. } => USAGE,

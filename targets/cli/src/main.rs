@@ -4,8 +4,8 @@
 mod args;
 mod bench;
 mod exit;
-mod inspect;
 mod inputs;
+mod inspect;
 mod load;
 mod logging;
 mod plan;

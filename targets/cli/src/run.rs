@@ -11,7 +11,7 @@ use edge_runtime::{Model, Session};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
@@ -33,7 +33,9 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let need = selection.need;
     let _held = opened.device.ledger().reserve("process, weights, inputs", need.process + need.weights + need.extra);
     let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
-    session.stream_weights(streamed);
+    if streamed {
+        session.stream_weights()?;
+    }
     let flag = session.cancel_flag();
     if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
         log::warn!("an interrupt will not stop the run cleanly: {e}");
@@ -45,7 +47,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let start = Instant::now();
     session.run()?;
     let seconds = start.elapsed().as_secs_f64();
-    let outputs = outputs(&model, &session);
+    let outputs = outputs(&session);
     if let Some(path) = &args.output {
         write_npz(path, &outputs)?;
     }
@@ -99,7 +101,7 @@ fn bind(
 ) -> Result<Model, Failure> {
     let pack = &opened.pack;
     if args.verify && !args.no_mmap {
-        pack.verify_before(rung.end)?;
+        pack.verify(&AtomicBool::new(false), |_, _| ())?;
     }
     if args.no_mmap && !streamed {
         let blobs = opened.model.blobs_of(rung).map_err(edge_runtime::plan::PlanError::from)?;
@@ -108,8 +110,8 @@ fn bind(
     Ok(opened.model.with_source(Arc::new(pack.map(rung.end)?)))
 }
 
-fn outputs(model: &Model, session: &Session) -> Vec<NamedArray> {
-    let graph = model.graph_of_session(session);
+fn outputs(session: &Session) -> Vec<NamedArray> {
+    let graph = session.graph();
     graph
         .outputs
         .iter()

@@ -1,0 +1,142 @@
+//! `edge-convert`: trained models in, one model.pack out.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use edge_converter::{ConvertError, Options, Watch, convert};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const EXAMPLES: &str = "\
+Examples:
+  edge-convert model.onnx -o model.pack
+  edge-convert model.onnx -o model.pack --calib samples/ --keep-float
+  edge-convert vad.onnx -o vad.pack --state stateN=state
+  edge-convert small.onnx medium.onnx large.onnx -o family.pack
+
+Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
+
+Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O, 130 interrupted.";
+
+/// Turns a trained ONNX model into one model.pack with a ladder of rungs.
+#[derive(Debug, Parser)]
+#[command(name = "edge-convert", version, after_help = EXAMPLES)]
+struct Args {
+    /// The model, or the subnets of one family.
+    #[arg(required = true)]
+    models: Vec<PathBuf>,
+    /// The pack to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Samples for calibration and for measuring quality.
+    #[arg(long, value_name = "DIR|FILE")]
+    calib: Option<PathBuf>,
+    /// Model card: pre-processing and labels, TOML or JSON.
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
+    /// Store the weights exactly as well, as the last rung.
+    #[arg(long)]
+    keep_float: bool,
+    /// An output that is the next run's input.
+    #[arg(long, value_name = "OUT=IN")]
+    state: Vec<String>,
+    /// Shape of an input whose dimensions are free, for noise and golden data: NAME=1,3,640,640.
+    #[arg(long, value_name = "NAME=DIMS")]
+    shape: Vec<String>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            let code = if e.use_stderr() { 2 } else { 0 };
+            // A closed pipe while printing help is nobody's error.
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) = (args.json, &e) {
+                // The list goes where the report would have gone.
+                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
+            }
+            eprintln!("edge-convert: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), ConvertError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
+        eprintln!("edge-convert: an interrupt will not clean up: {e}");
+    }
+    let options = Options {
+        calib: args.calib.clone(),
+        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        keep_float: args.keep_float,
+        states: args.state.iter().map(|s| pair(s, "--state", "OUT=IN")).collect::<Result<_, _>>()?,
+        card: match &args.card {
+            Some(path) => edge_converter::read_card(path)?,
+            None => Default::default(),
+        },
+    };
+    let report = convert(&args.models, &args.output, &options, &mut Bars::default(), &stop)?;
+    let mut out = std::io::stdout().lock();
+    let printed = if args.json { writeln!(out, "{:#}", serde_json::json!(report)) } else { write!(out, "{report}") };
+    match printed {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(ConvertError::Io { path: "stdout".into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pair(text: &str, option: &'static str, form: &str) -> Result<(String, String), ConvertError> {
+    let pair = text.split_once('=').map(|(a, b)| (a.to_string(), b.to_string()));
+    pair.ok_or_else(|| ConvertError::Option { option, why: format!("`{text}`, expected {form}") })
+}
+
+fn shape(text: &str) -> Result<(String, Vec<usize>), ConvertError> {
+    let (name, dims) = pair(text, "--shape", "NAME=1,3,640,640")?;
+    let dims: Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse()).collect();
+    let dims = dims.map_err(|_| ConvertError::Option {
+        option: "--shape",
+        why: format!("`{text}`, expected numbers as in NAME=1,3,640,640"),
+    })?;
+    Ok((name, dims))
+}
+
+/// A progress bar a stage, on a terminal only.
+#[derive(Default)]
+struct Bars {
+    bar: Option<ProgressBar>,
+}
+
+impl Watch for Bars {
+    fn stage(&mut self, name: &str, total: usize) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        let bar = ProgressBar::new(total as u64).with_message(name.to_string());
+        if let Ok(style) = ProgressStyle::with_template("{msg:<18} {bar:40} {pos}/{len} {eta} left") {
+            bar.set_style(style);
+        }
+        self.bar = Some(bar);
+    }
+
+    fn progress(&mut self, done: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done as u64);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `edge-run bench`: how long a run takes.
+
+use crate::args::{BenchArgs, BenchFormat};
+use crate::exit::Failure;
+use crate::{inputs, load};
+use edge_runtime::Session;
+use edge_runtime::device::{ByteSize, peak_rss};
+use serde_json::json;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub fn command(args: &BenchArgs) -> Result<(), Failure> {
+    let target = &args.target;
+    let opened = load::open(target)?;
+    let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
+    let selection = opened.select(target, &inputs::specs(&arrays), 0)?;
+    let rung = opened.model.header().rungs[selection.rung].clone();
+    let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
+    let need = selection.need;
+    let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
+    for (i, array) in arrays.iter().enumerate() {
+        session.set_input(i, &array.data)?;
+    }
+    for _ in 0..args.warmup {
+        session.run()?;
+    }
+    let mut samples = Vec::with_capacity(args.repeat);
+    let mut steps = vec![0.0f64; session.plan().steps.len()];
+    for _ in 0..args.repeat.max(1) {
+        let start = Instant::now();
+        if args.profile {
+            let mut last = start;
+            session.run_observed(|i, _| {
+                let now = Instant::now();
+                steps[i] += (now - last).as_secs_f64();
+                last = now;
+            })?;
+        } else {
+            session.run()?;
+        }
+        samples.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let mut sorted = samples.clone();
+    sorted.sort_by(f64::total_cmp);
+    let at = |p: f64| sorted[((sorted.len() - 1) as f64 * p).round() as usize];
+    let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+    let deviation = (samples.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
+    let peak = peak_rss().unwrap_or(0);
+    let threads = opened.device.pool().threads();
+    let mut out = std::io::stdout().lock();
+    match if target.json { BenchFormat::Json } else { args.format } {
+        BenchFormat::Json => {
+            let value = json!({
+                "rung": rung.id, "threads": threads, "isa": opened.device.isa().name(),
+                "kernels": session.kernels(), "ms": {"p50": at(0.5), "p95": at(0.95), "min": sorted[0], "mean": mean, "stddev": deviation},
+                "samples_ms": samples, "planned": need.total(), "peak_rss": peak, "arena": need.arena,
+            });
+            writeln!(out, "{value:#}")?;
+        }
+        BenchFormat::Csv => {
+            writeln!(out, "rung,threads,isa,p50_ms,p95_ms,mean_ms,stddev_ms,peak_rss,planned")?;
+            let isa = opened.device.isa().name();
+            let total = need.total();
+            writeln!(
+                out,
+                "{},{threads},{isa},{:.3},{:.3},{mean:.3},{deviation:.3},{peak},{total}",
+                rung.id,
+                at(0.5),
+                at(0.95)
+            )?;
+        }
+        BenchFormat::Md => {
+            writeln!(out, "| rung | threads | p50 ms | p95 ms | mean ± sd ms | peak | planned |")?;
+            writeln!(out, "|---|---|---|---|---|---|---|")?;
+            writeln!(
+                out,
+                "| {} | {threads} | {:.2} | {:.2} | {mean:.2} ± {deviation:.2} | {} | {} |",
+                rung.id,
+                at(0.5),
+                at(0.95),
+                ByteSize(peak),
+                ByteSize(need.total())
+            )?;
+            if target.verbose > 0 {
+                writeln!(out, "kernels: {}", session.kernels().join(", "))?;
+            }
+        }
+    }
+    if args.profile {
+        let plan = session.plan();
+        let mut order: Vec<usize> = (0..steps.len()).collect();
+        order.sort_by(|a, b| steps[*b].total_cmp(&steps[*a]));
+        let total: f64 = steps.iter().sum();
+        writeln!(out, "{:>9} {:>6}  {:<16} result", "us/run", "share", "step")?;
+        for i in order.into_iter().take(25) {
+            let step = &plan.steps[i];
+            let result = &step.outputs[0];
+            let name = plan.names.get(step.name as usize).map(String::as_str).unwrap_or_default();
+            writeln!(
+                out,
+                "{:>9.1} {:>5.1}%  {:<16} {} {:?} {name}",
+                steps[i] * 1e6 / args.repeat.max(1) as f64,
+                100.0 * steps[i] / total,
+                step.op.name(),
+                result.dtype,
+                result.dims
+            )?;
+        }
+    }
+    Ok(())
+}
