@@ -37,7 +37,7 @@ pub struct PackFile {
     pub(super) file: File,
     path: PathBuf,
     pub(super) preamble: Preamble,
-    header: Header,
+    header: Arc<Header>,
     /// A copy of the header's table, which the views of the file share.
     pub(super) places: Arc<[Blob]>,
     states: Vec<RungState>,
@@ -79,7 +79,7 @@ impl PackFile {
             path: path.to_owned(),
             preamble,
             places: header.blobs.as_slice().into(),
-            header,
+            header: Arc::new(header),
             states,
             available,
             full_len,
@@ -90,6 +90,11 @@ impl PackFile {
     /// What the pack holds.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The header, for those that outlive the file.
+    pub fn shared_header(&self) -> Arc<Header> {
+        Arc::clone(&self.header)
     }
 
     /// Where it was opened.
@@ -110,6 +115,11 @@ impl PackFile {
     /// Bytes of the pack that the file lacks; 0 when it is whole.
     pub fn missing_bytes(&self) -> u64 {
         self.full_len - self.file_len
+    }
+
+    /// The error of a caller who wants all of the file or nothing (`--strict`), when bytes are missing.
+    pub fn cut_error(&self) -> PackError {
+        PackError::Cut { end: self.full_len, file_len: self.file_len }
     }
 
     /// The length that the file has when it is whole.

@@ -369,6 +369,8 @@ fn the_file_against_its_header() {
     let end = header.rungs[0].end;
     let cut = open(&bytes[..end as usize - 1]);
     refused!(cut, PackError::NoWholeRung { section: 0, .. }, "smallest rung `w2`", "section 0", "fetch");
+    let pack = open(&bytes[..end as usize]).unwrap();
+    refused!(Err::<(), _>(pack.cut_error()), PackError::Cut { .. }, &format!("the file has {end}"), "fetch");
     let mut longer = bytes.clone();
     longer.push(0);
     refused!(open(&longer), PackError::TrailingBytes { .. }, &format!("the file has {}", longer.len()));

@@ -17,6 +17,7 @@ fn header_and_blobs_come_back_by_every_way_of_reading() {
 
     let pack = PackFile::open(&path).unwrap();
     assert_eq!(*pack.header(), written.header);
+    assert!(std::ptr::eq(pack.header(), &*pack.shared_header()));
     assert_eq!(pack.available(), [0, 1, 2]);
     assert_eq!(pack.missing_bytes(), 0);
     assert_eq!(pack.file_len(), written.file_len);
