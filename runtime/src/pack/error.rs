@@ -122,6 +122,8 @@ pub enum PackError {
     NoWholeRung { rung: String, section: usize, end: u64, file_len: u64 },
     #[error("no rung that this runtime can run is in the file: {reason}")]
     NoRunnableRung { reason: String },
+    #[error("the pack ends at byte {end} but the file has {file_len}; fetch the rest")]
+    Cut { end: u64, file_len: u64 },
     #[error("the pack ends at byte {end} but the file has {file_len}")]
     TrailingBytes { end: u64, file_len: u64 },
 

@@ -92,9 +92,9 @@ impl PackFile {
         &self.header
     }
 
-    /// The header, to be held beyond the file's life.
+    /// The header, for those that outlive the file.
     pub fn shared_header(&self) -> Arc<Header> {
-        self.header.clone()
+        Arc::clone(&self.header)
     }
 
     /// Where it was opened.
@@ -115,6 +115,11 @@ impl PackFile {
     /// Bytes of the pack that the file lacks; 0 when it is whole.
     pub fn missing_bytes(&self) -> u64 {
         self.full_len - self.file_len
+    }
+
+    /// The error of a caller who wants all of the file or nothing (`--strict`), when bytes are missing.
+    pub fn cut_error(&self) -> PackError {
+        PackError::Cut { end: self.full_len, file_len: self.file_len }
     }
 
     /// The length that the file has when it is whole.

@@ -170,11 +170,12 @@ impl Walk<'_> {
     /// The place where the value comes to be.
     fn compute(&mut self, value: ValueId, place: &dyn Fn() -> String) -> Result<(), PackError> {
         in_range(place, "value", value, self.graph.values.len())?;
-        let name = self.name(value);
         if self.graph.values[value as usize].source != Source::Computed {
+            let name = self.name(value);
             return Err(PackError::StoredAndComputed { place: place(), value, name });
         }
         if self.seen[value as usize] != Seen::Not {
+            let name = self.name(value);
             return Err(PackError::ComputedTwice { place: place(), value, name });
         }
         self.seen[value as usize] = Seen::Visible;
