@@ -27,6 +27,7 @@ import zipfile
 import builders
 
 CATALOG = pathlib.Path(__file__).resolve().parent / "catalog.json"
+CLIENT_TIMEOUT_S = 1800
 RETRY_AFTER_S = 5  # a mirror that answers 5xx once is the usual failure; longer outages should fail the job
 
 
@@ -93,9 +94,11 @@ def download(package, into):
         for cmd in commands:
             try:
                 done = subprocess.run(cmd, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      text=True, errors="replace")
+                                      text=True, errors="replace", timeout=CLIENT_TIMEOUT_S)
             except FileNotFoundError:
                 raise FetchError(f"{package}: {cmd[0]} is not installed") from None
+            except subprocess.TimeoutExpired:
+                raise FetchError(f"{package}: {cmd[0]} took more than {CLIENT_TIMEOUT_S} s") from None
             got = [p for p in into.iterdir() if p.is_file()]
             if done.returncode == 0 and len(got) == 1:
                 return got[0]

@@ -57,12 +57,12 @@ class Case:
 
 def cases(model, args, reference):
     """Heldout samples, then drawn shapes, each with the reference's outputs."""
-    heldout = make_inputs.make(model, args.out / "inputs")["heldout"]
+    heldout = make_inputs.make(model, args.inputs)["heldout"]
     for path in sorted(heldout.glob("*.npz"))[:args.heldout]:
         feeds = load_npz(path)
         yield Case("heldout", path, feeds, reference.run(model.path(), feeds))
     for shape, feeds in shapes.draw(model, args.seed, args.shapes):
-        path = args.out / "inputs" / model.name / f"shapes-{args.seed}" / f"{shapes.label(shape)}.npz"
+        path = args.inputs / model.name / f"shapes-{args.seed}" / f"{shapes.label(shape)}.npz"
         save_npz(path, feeds)
         yield Case("shapes", path, feeds, reference.run(model.path(), feeds))
 
@@ -165,7 +165,7 @@ def rung_row(name, rung, result):
 
 def compare_model(args, model, bounds, reference):
     """{rungs: [...], broken: [...]} of one model."""
-    calib = make_inputs.make(model, args.out / "inputs")["calib"]
+    calib = make_inputs.make(model, args.inputs)["calib"]
     pack = args.out / "packs" / f"{model.name}.pack"
     pack.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -204,7 +204,8 @@ def main():
     ap.add_argument("--convert", required=True, help="the edge-convert binary")
     ap.add_argument("--run", required=True, help="the edge-run binary")
     ap.add_argument("--out", type=pathlib.Path, default=HERE.parent.parent / "target" / "compare",
-                    help="folder for inputs, packs and outputs")
+                    help="folder for packs and outputs")
+    ap.add_argument("--inputs", type=pathlib.Path, default=make_inputs.default_folder(), help="folder for inputs")
     ap.add_argument("--heldout", type=int, help="at most this many heldout samples a model")
     ap.add_argument("--shapes", type=int, default=5, help="how many further shapes")
     ap.add_argument("--seed", type=int, default=1, help="of the further shapes")

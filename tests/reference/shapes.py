@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws further valid input shapes for a model, with real content: a plan must hold for shapes nobody tuned for.
 
-    shapes.py MODEL --seed N --out DIR [--count 5]
+    shapes.py MODEL --seed N [--out DIR] [--count 5]
 
 Writes DIR/MODEL/shapes-N/000.npz ... and prints one line a case. Shapes are distinct, and differ from the usual ones
 where the model allows it. Content comes from the heldout split.
@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 import zoo
-from make_inputs import generator
+from make_inputs import default_folder, generator
 from reference import save_npz
 
 
@@ -37,7 +37,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("model", choices=zoo.MODELS)
     ap.add_argument("--seed", type=int, required=True)
-    ap.add_argument("--out", type=pathlib.Path, required=True)
+    ap.add_argument("--out", type=pathlib.Path, default=default_folder())
     ap.add_argument("--count", type=int, default=5)
     args = ap.parse_args()
     folder = args.out / args.model / f"shapes-{args.seed}"
