@@ -5,8 +5,8 @@
 
 For each model: inputs are made (make_inputs.py, shapes.py), `edge-convert MODEL.onnx -o X.pack --calib DIR` writes a pack,
 `edge-run inspect X.pack --json` lists its rungs, and `edge-run X.pack --rung ID --input IN.npz --output OUT.npz` runs
-each on the heldout samples and on drawn shapes. Printed for each rung: bytes; the largest error as a share of the
-reference's range; SQNR in dB of the worst output; agreement of the task decision (metrics.py), on heldout samples and on
+each on the heldout samples and on drawn shapes. Printed for each rung: bytes; the largest error as a share of that output's
+range over all cases; SQNR in dB of the worst output; agreement of the task decision (metrics.py), on heldout samples and on
 drawn shapes. The top rung of each kind of activations (f32, i8) is held to bounds.json; lower rungs are reported.
 
 Exit: 0 when every bound holds, 1 when one is broken or a command fails, 2 for wrong arguments.
@@ -76,7 +76,10 @@ def fit_names(got, want):
 class Tally:
     """What a rung did over all cases."""
 
-    def __init__(self, task):
+    def __init__(self, task, todo):
+        # Over all cases: a single probability of 1e-4 has no range of its own to be measured against.
+        wanted = [metrics.parts(task, c.want) for c in todo]
+        self.spread = {k: metrics.spread([w[k] for w in wanted]) for k in wanted[0]} if wanted else {}
         self.task, self.error, self.energy, self.agreement = task, 0.0, {}, {"heldout": [], "shapes": []}
         self.wrong_shape = []
 
@@ -93,7 +96,7 @@ class Tally:
             return
         got_parts, want_parts = metrics.parts(self.task, got), metrics.parts(self.task, case.want)
         for name, want in want_parts.items():
-            self.error = max(self.error, metrics.range_error(got_parts[name], want))
+            self.error = max(self.error, metrics.range_error(got_parts[name], want, self.spread[name]))
             signal, noise = metrics.signal_and_noise(got_parts[name], want)
             old = self.energy.get(name, (0.0, 0.0))
             self.energy[name] = (old[0] + signal, old[1] + noise)
@@ -110,7 +113,7 @@ class Tally:
 
 def run_rung(args, model, pack, rung, todo):
     """Runs one rung on all cases; the result of its Tally, or {"failed": reason}."""
-    tally = Tally(model.task)
+    tally = Tally(model.task, todo)
     out = args.out / "outputs" / model.name / f"{rung['id']}.npz"
     out.parent.mkdir(parents=True, exist_ok=True)
     for case in todo:

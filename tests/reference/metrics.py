@@ -12,22 +12,26 @@ CTC_BLANK = 0
 
 
 # ---- numbers --------------------------------------------------------------------------------------------
-def range_error(got, want):
-    """max |got - want| / (max want - min want). A constant reference is measured against its magnitude, or 1 when it
-    is zero. NaN or infinity on one side only, or another shape, is infinitely far."""
+def spread(arrays):
+    """max - min over all finite values of the arrays; of a constant its magnitude, of zero (or nothing) 1."""
+    finite = [np.ravel(a)[np.isfinite(np.ravel(a))].astype(np.float64) for a in arrays]
+    finite = [a for a in finite if a.size]
+    if not finite:
+        return 1.0
+    low, high = min(a.min() for a in finite), max(a.max() for a in finite)
+    return float(high - low or abs(high) or 1.0)
+
+
+def range_error(got, want, over):
+    """max |got - want| / over, where `over` is the spread of the reference's values. NaN or infinity on one side
+    only, or another shape, is infinitely far."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     if got.shape != want.shape:
         return np.inf
-    if want.size == 0:
-        return 0.0
     finite = np.isfinite(want)
     if not np.array_equal(got[~finite], want[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
         return np.inf
-    if not finite.any():
-        return 0.0
-    w = want[finite]
-    spread = w.max() - w.min() or np.abs(w).max() or 1.0
-    return float(np.abs(got[finite] - w).max() / spread)
+    return float(np.abs(got[finite] - want[finite]).max(initial=0.0) / over)
 
 
 def signal_and_noise(got, want):

@@ -23,22 +23,24 @@ def yolo(*boxes, classes=3):
 
 
 class Numbers(unittest.TestCase):
+    def test_spread(self):
+        self.assertEqual(metrics.spread([[1.0, 3.0], [[-2.0]]]), 5)
+        self.assertEqual(metrics.spread([[5.0, 5.0]]), 5)
+        self.assertEqual(metrics.spread([[0.0]]), 1)
+        self.assertEqual(metrics.spread([[np.nan, INF], []]), 1)
+
     def test_range_error(self):
         want = np.array([-1.0, 3.0])
-        self.assertEqual(metrics.range_error(want, want), 0)
-        self.assertAlmostEqual(metrics.range_error(want + [0, 0.4], want), 0.1)
-        self.assertEqual(metrics.range_error([np.nan, 3.0], want), INF)
-        self.assertEqual(metrics.range_error([INF, 3.0], want), INF)
-        self.assertEqual(metrics.range_error([1.0], want), INF)
-
-    def test_range_error_of_constants(self):
-        self.assertAlmostEqual(metrics.range_error([5.5, 5.0], [5.0, 5.0]), 0.1)
-        self.assertAlmostEqual(metrics.range_error([0.25, 0.0], [0.0, 0.0]), 0.25)
-        self.assertEqual(metrics.range_error([], []), 0)
+        self.assertEqual(metrics.range_error(want, want, 4), 0)
+        self.assertAlmostEqual(metrics.range_error(want + [0, 0.4], want, 4), 0.1)
+        self.assertEqual(metrics.range_error([np.nan, 3.0], want, 4), INF)
+        self.assertEqual(metrics.range_error([INF, 3.0], want, 4), INF)
+        self.assertEqual(metrics.range_error([1.0], want, 4), INF)
+        self.assertEqual(metrics.range_error([], [], 1), 0)
 
     def test_expected_nan_must_be_nan(self):
-        self.assertEqual(metrics.range_error([np.nan, 1.0], [np.nan, 1.0]), 0)
-        self.assertEqual(metrics.range_error([0.0, 1.0], [np.nan, 1.0]), INF)
+        self.assertEqual(metrics.range_error([np.nan, 1.0], [np.nan, 1.0], 1), 0)
+        self.assertEqual(metrics.range_error([0.0, 1.0], [np.nan, 1.0], 1), INF)
 
     def test_sqnr(self):
         self.assertAlmostEqual(metrics.sqnr_db(*metrics.signal_and_noise([1.1, 0], [1.0, 0])), 20, places=5)
@@ -129,7 +131,7 @@ class Bounds(unittest.TestCase):
         want = {"y": np.ones((2, 3), np.float32)}
         case = compare.Case("heldout", pathlib.Path("000.npz"), {"x": np.zeros((2, 1))}, want)
         for got in ({"y": np.ones((2, 4))}, {}):
-            tally = compare.Tally("classify")
+            tally = compare.Tally("classify", [case])
             tally.add(case, got)
             result = tally.result()
             self.assertEqual((result["error"], result["agreement"]["heldout"]), (INF, 0.0))
