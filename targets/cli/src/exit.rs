@@ -29,8 +29,6 @@ pub enum Failure {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Usage(String),
-    #[error("{0}; fetch the rest, or leave --strict out")]
-    Cut(String),
     #[error("{0}")]
     Golden(String),
     #[error("stdout: {0}")]
@@ -51,7 +49,7 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Pack(e) if e.trouble() == PackTrouble::Io => DEVICE,
-            Failure::Pack(_) | Failure::Cut(_) => BAD_FILE,
+            Failure::Pack(_) => BAD_FILE,
             Failure::Select(e) => match e {
                 SelectError::DoesNotFit { .. } | SelectError::RungDoesNotFit { .. } => DOES_NOT_FIT,
                 SelectError::NoSuchRung { .. } => USAGE,

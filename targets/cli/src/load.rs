@@ -31,7 +31,7 @@ pub fn open(target: &Target) -> Result<Opened, Failure> {
         let missing = ByteSize(pack.missing_bytes());
         let (whole, all) = (pack.available().len(), pack.header().rungs.len());
         if target.strict {
-            return Err(Failure::Cut(format!("{}: {missing} are missing at the end", target.pack.display())));
+            return Err(Failure::Pack(pack.cut_error()));
         }
         eprintln!("edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole", target.pack.display());
     }
