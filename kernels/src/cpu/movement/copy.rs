@@ -219,12 +219,28 @@ fn at(base: usize, i: usize, stride: isize) -> usize {
 /// `dim.len` elements of `SIZE` bytes, strided on both sides.
 #[inline(always)]
 fn strided<const SIZE: usize>(src: &[u8], s: usize, dst: &mut [u8], d: usize, dim: Dim) {
-    if dim.src == 0 && dim.dst == SIZE as isize {
-        return super::fill(&mut dst[d..d + dim.len * SIZE], &src[s..s + SIZE]);
-    }
-    for i in 0..dim.len {
-        let (s, d) = (at(s, i, dim.src), at(d, i, dim.dst));
-        dst[d..d + SIZE].copy_from_slice(&src[s..s + SIZE]);
+    let dense = SIZE as isize;
+    match (dim.src, dim.dst) {
+        (0, step) if step == dense => super::fill(&mut dst[d..d + dim.len * SIZE], &src[s..s + SIZE]),
+        // Dense on one side and forward on the other: cutting both into steps spares a check an element.
+        (step, to) if to == dense && step >= dense => {
+            let dst = dst[d..d + dim.len * SIZE].chunks_exact_mut(SIZE);
+            for (dst, src) in dst.zip(src[s..].chunks(step as usize)) {
+                dst.copy_from_slice(&src[..SIZE]);
+            }
+        }
+        (from, step) if from == dense && step >= dense => {
+            let src = src[s..s + dim.len * SIZE].chunks_exact(SIZE);
+            for (src, dst) in src.zip(dst[d..].chunks_mut(step as usize)) {
+                dst[..SIZE].copy_from_slice(src);
+            }
+        }
+        _ => {
+            for i in 0..dim.len {
+                let (s, d) = (at(s, i, dim.src), at(d, i, dim.dst));
+                dst[d..d + SIZE].copy_from_slice(&src[s..s + SIZE]);
+            }
+        }
     }
 }
 
@@ -239,6 +255,19 @@ fn transpose<const SIZE: usize, const TILE: usize>(
     rows: Dim,
     cols: Dim,
 ) {
+    // Too narrow for tiles, like an image's three channels: one long line after the other.
+    if cols.len < TILE {
+        for c in 0..cols.len {
+            strided::<SIZE>(src, at(s, c, cols.src), dst, d + c * SIZE, rows);
+        }
+        return;
+    }
+    if rows.len < TILE {
+        for r in 0..rows.len {
+            strided::<SIZE>(src, s + r * SIZE, dst, at(d, r, rows.dst), cols);
+        }
+        return;
+    }
     for r in (0..rows.len).step_by(TILE) {
         for c in (0..cols.len).step_by(TILE) {
             let (height, width) = (TILE.min(rows.len - r), TILE.min(cols.len - c));
