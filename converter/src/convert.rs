@@ -5,10 +5,10 @@ use crate::compress::{self, Root};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::import;
-use crate::ladder::{self, Choices, Step};
+use crate::ladder::{self, Choices, Sensitivity, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
 use crate::model::Model;
-use crate::report::{Report, RungReport};
+use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Samples, default_dims};
 use crate::simplify;
 use edge_runtime::graph::{DType, Source};
@@ -138,6 +138,7 @@ pub fn convert(
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
         samples: samples.origin,
+        tensors: tensors(&draft, &sensitivity),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })
 }
@@ -174,6 +175,18 @@ fn lower(draft: &mut Draft, model: &Model, keep_float: bool) -> Result<(u32, Cho
     }
     let graph = draft.graph(graph);
     Ok((graph, Choices { nested }, keep_float.then_some(exact)))
+}
+
+fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
+    let report = |(i, t): (usize, &Tensor)| {
+        let costs = sensitivity.costs(i);
+        TensorReport {
+            name: t.name.clone(),
+            dims: [t.n, t.k],
+            sqnr_db: costs[..costs.len() - 1].iter().map(|d| sqnr_db(*d)).collect(),
+        }
+    };
+    draft.header.tensors.iter().enumerate().map(report).collect()
 }
 
 fn describe(draft: &mut Draft, source: &Path, options: &Options) {

@@ -19,4 +19,4 @@ pub mod simplify;
 pub use card::read_card;
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
-pub use report::{Report, RungReport};
+pub use report::{Report, RungReport, TensorReport};

@@ -15,6 +15,11 @@ pub struct Sensitivity {
 }
 
 impl Sensitivity {
+    /// Distortions of a tensor, by number of planes less one.
+    pub fn costs(&self, tensor: usize) -> &[f64] {
+        &self.by_tensor[tensor]
+    }
+
     /// Distortion when `tensor` has `take` planes.
     pub fn of(&self, tensor: usize, take: usize) -> f64 {
         self.by_tensor[tensor].get(take - 1).copied().unwrap_or(0.0)

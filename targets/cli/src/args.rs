@@ -25,7 +25,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
-    pub run: Option<RunArgs>,
+    pub run: RunArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,8 +43,6 @@ pub enum Command {
 /// What every command that makes a plan takes.
 #[derive(Debug, Args)]
 pub struct Target {
-    /// The pack.
-    pub pack: PathBuf,
     /// Memory for the whole process, such as 512MB (10^6) or 512MiB (2^20) [default: what the system allows].
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<ByteSize>,
@@ -70,6 +68,8 @@ pub struct Target {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
+    /// The pack.
+    pub pack: Option<PathBuf>,
     #[command(flatten)]
     pub target: Target,
     /// An input: x.npy, inputs.npz, picture.png or .jpg, sound.wav; NAME= where the model has several.
@@ -94,6 +94,8 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
+    /// The pack.
+    pub pack: PathBuf,
     #[command(flatten)]
     pub target: Target,
 }
@@ -110,6 +112,8 @@ pub enum BenchFormat {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    /// The pack.
+    pub pack: PathBuf,
     #[command(flatten)]
     pub target: Target,
     /// Timed runs.
@@ -128,6 +132,8 @@ pub struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// The pack.
+    pub pack: PathBuf,
     #[command(flatten)]
     pub target: Target,
 }

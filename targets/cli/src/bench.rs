@@ -12,7 +12,7 @@ use std::time::Instant;
 
 pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let opened = load::open(target)?;
+    let opened = load::open(&args.pack, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
     let selection = opened.select(target, &inputs::specs(&arrays), 0)?;
     let rung = opened.model.header().rungs[selection.rung].clone();

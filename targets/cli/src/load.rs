@@ -8,6 +8,7 @@ use edge_runtime::pack::PackFile;
 use edge_runtime::plan::InputSpec;
 use edge_runtime::select::{Request, Selection, select};
 use edge_runtime::weights::Registry;
+use std::path::Path;
 use std::sync::Arc;
 
 /// An opened pack and the device it is to run on.
@@ -19,21 +20,21 @@ pub struct Opened {
 }
 
 /// Opens the pack and probes the device.
-pub fn open(target: &Target) -> Result<Opened, Failure> {
+pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
     crate::logging::start(target.verbose);
     let budget = target.mem.map(|ByteSize(bytes)| bytes);
     if let Some(bytes) = budget {
         log::info!("budget {}", ByteSize(bytes));
     }
     let device = Device::builder().threads(target.threads).budget(budget).build()?;
-    let pack = PackFile::open_within(&target.pack, device.ledger().budget())?;
+    let pack = PackFile::open_within(path, device.ledger().budget())?;
     if pack.missing_bytes() > 0 {
         let missing = ByteSize(pack.missing_bytes());
         let (whole, all) = (pack.available().len(), pack.header().rungs.len());
         if target.strict {
             return Err(Failure::Pack(pack.cut_error()));
         }
-        eprintln!("edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole", target.pack.display());
+        eprintln!("edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole", path.display());
     }
     let model = Model::new(pack.shared_header(), Arc::new(pack.map(pack.file_len())?), Arc::new(Registry::standard()));
     Ok(Opened { device, pack: Arc::new(pack), model })

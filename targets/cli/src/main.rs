@@ -40,12 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn command(cli: Cli) -> Result<(), Failure> {
-    match (cli.command, cli.run) {
-        (Some(Command::Plan(a)), _) => plan::command(&a),
-        (Some(Command::Bench(a)), _) => bench::command(&a),
-        (Some(Command::Verify(a)), _) => verify::command(&a),
-        (Some(Command::Inspect(a)), _) => inspect::command(&a),
-        (None, Some(a)) => run::command(&a),
-        (None, None) => Err(Failure::Usage("no pack given; see edge-run --help".into())),
+    match cli.command {
+        Some(Command::Plan(a)) => plan::command(&a),
+        Some(Command::Bench(a)) => bench::command(&a),
+        Some(Command::Verify(a)) => verify::command(&a),
+        Some(Command::Inspect(a)) => inspect::command(&a),
+        None => run::command(&cli.run),
     }
 }

@@ -6,7 +6,7 @@ use crate::{inputs, load, print};
 use std::io::Write;
 
 pub fn command(args: &PlanArgs) -> Result<(), Failure> {
-    let opened = load::open(&args.target)?;
+    let opened = load::open(&args.pack, &args.target)?;
     let graph = &opened.model.header().graphs[0];
     let arrays = inputs::noise(graph, &args.target.shape)?;
     let selection = opened.select(&args.target, &inputs::specs(&arrays), 0)?;

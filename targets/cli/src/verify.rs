@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 const SLACK_DB: f32 = 12.0;
 
 pub fn command(args: &VerifyArgs) -> Result<(), Failure> {
-    let opened = load::open(&args.target)?;
+    let opened = load::open(&args.pack, &args.target)?;
     let verified = opened.pack.verify(&AtomicBool::new(false), |_, _| ())?;
     let header = opened.model.header();
     let mut checks = Vec::new();
