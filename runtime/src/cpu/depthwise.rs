@@ -67,7 +67,7 @@ pub(super) fn run(
                 });
             }
             (Some(quant), output) => {
-                let codes = &bytemuck::cast_slice(x)[batch * image..(batch + 1) * image];
+                let codes = &super::elements(x)[batch * image..(batch + 1) * image];
                 let src = I8Image { codes, zero_point: quant.zero_point };
                 match output {
                     None => {
@@ -77,7 +77,7 @@ pub(super) fn run(
                         });
                     }
                     Some(to) => {
-                        let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+                        let out: &mut [i8] = super::elements_mut(out);
                         let mat = MatMut::new(&mut out[batch * pixels * g.oc..], pixels, g.oc, g.oc);
                         let inv_scale = 1.0 / to.scale;
                         ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, out| {
@@ -133,7 +133,7 @@ impl Task<'_> {
         let panels = col / PANEL..(col + cols).div_ceil(PANEL);
         let MatrixView::Weights(w) = self.matrix else { return };
         let (codes, scales) = slot.split_at_mut((CHANNELS * self.taps * 2).next_multiple_of(64));
-        let codes: &mut [i16] = &mut bytemuck::cast_slice_mut(codes)[..panels.len() * self.taps * PANEL];
+        let codes: &mut [i16] = &mut super::elements_mut(codes)[..panels.len() * self.taps * PANEL];
         let scales = &mut floats_mut(scales)[..panels.len() * PANEL];
         w.fill_codes_i16(panels, codes, scales);
         let mut epilogue = self.tail.part(self.row0 + row, col, rows, cols);

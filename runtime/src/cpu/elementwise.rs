@@ -79,8 +79,8 @@ pub(super) fn unary(ctx: &Context<'_>, step: &Step, views: Views<'_>, op: UnaryO
     }
     fn io<'a, T: bytemuck::Pod>(x: Option<&'a [u8]>, y: &'a mut [u8]) -> InOut<'a, T> {
         match x {
-            None => InOut::InPlace(bytemuck::cast_slice_mut(y)),
-            Some(x) => InOut::Apart(bytemuck::cast_slice(x), bytemuck::cast_slice_mut(y)),
+            None => InOut::InPlace(super::elements_mut(y)),
+            Some(x) => InOut::Apart(super::elements(x), super::elements_mut(y)),
         }
     }
     let integer = match op {
@@ -201,8 +201,8 @@ fn arithmetic<T: ew::Number + bytemuck::Pod + Send + Sync>(
     out: &mut [u8],
     in_place: bool,
 ) {
-    let out: &mut [T] = bytemuck::cast_slice_mut(out);
-    let (a, b): (&[T], &[T]) = (bytemuck::cast_slice(a), bytemuck::cast_slice(b));
+    let out: &mut [T] = super::elements_mut(out);
+    let (a, b): (&[T], &[T]) = (super::elements(a), super::elements(b));
     let loops = ctx.kernels.loops;
     let outer = shape.outer();
     let inner = out.len().checked_div(outer).unwrap_or(0);
@@ -234,7 +234,7 @@ fn compare<T: Copy + PartialOrd + bytemuck::Pod>(
     b: &[u8],
     out: &mut [u8],
 ) {
-    ew::compare::<T>(ctx.kernels.loops, op, shape, bytemuck::cast_slice(a), bytemuck::cast_slice(b), out);
+    ew::compare::<T>(ctx.kernels.loops, op, shape, super::elements(a), super::elements(b), out);
 }
 
 fn bitwise<T: ew::Int + bytemuck::Pod>(
@@ -245,8 +245,8 @@ fn bitwise<T: ew::Int + bytemuck::Pod>(
     b: &[u8],
     out: &mut [u8],
 ) {
-    let (a, b) = (bytemuck::cast_slice(a), bytemuck::cast_slice(b));
-    ew::bitwise::<T>(ctx.kernels.loops, op, shape, a, b, bytemuck::cast_slice_mut(out));
+    let (a, b) = (super::elements(a), super::elements(b));
+    ew::bitwise::<T>(ctx.kernels.loops, op, shape, a, b, super::elements_mut(out));
 }
 
 pub(super) fn select(
@@ -259,8 +259,8 @@ pub(super) fn select(
 ) {
     let [out, ..] = outputs;
     fn typed<T: bytemuck::Pod>(shape: &Broadcast<3>, c: &[u8], a: &[u8], b: &[u8], out: &mut [u8]) {
-        let (a, b) = (bytemuck::cast_slice::<u8, T>(a), bytemuck::cast_slice(b));
-        ew::select(shape, c, a, b, bytemuck::cast_slice_mut(out));
+        let (a, b) = (super::elements::<T>(a), super::elements(b));
+        ew::select(shape, c, a, b, super::elements_mut(out));
     }
     match dtype.bytes() {
         1 => typed::<u8>(shape, condition, a, b, out),
@@ -275,30 +275,30 @@ pub(super) fn cast(step: &Step, x: &[u8], outputs: [&mut [u8]; OUTPUTS]) -> Resu
     let from = step.inputs[0].as_ref().map_or(DType::F32, |o| o.dtype);
     let x = match from {
         DType::F32 => Elements::F32(floats(x)),
-        DType::F64 => Elements::F64(bytemuck::cast_slice(x)),
-        DType::F16 => Elements::F16(bytemuck::cast_slice(x)),
-        DType::Bf16 => Elements::Bf16(bytemuck::cast_slice(x)),
-        DType::I64 => Elements::I64(bytemuck::cast_slice(x)),
-        DType::I32 => Elements::I32(bytemuck::cast_slice(x)),
-        DType::I16 => Elements::I16(bytemuck::cast_slice(x)),
-        DType::I8 => Elements::I8(bytemuck::cast_slice(x)),
-        DType::U32 => Elements::U32(bytemuck::cast_slice(x)),
-        DType::U16 => Elements::U16(bytemuck::cast_slice(x)),
+        DType::F64 => Elements::F64(super::elements(x)),
+        DType::F16 => Elements::F16(super::elements(x)),
+        DType::Bf16 => Elements::Bf16(super::elements(x)),
+        DType::I64 => Elements::I64(super::elements(x)),
+        DType::I32 => Elements::I32(super::elements(x)),
+        DType::I16 => Elements::I16(super::elements(x)),
+        DType::I8 => Elements::I8(super::elements(x)),
+        DType::U32 => Elements::U32(super::elements(x)),
+        DType::U16 => Elements::U16(super::elements(x)),
         DType::U8 => Elements::U8(x),
         DType::Bool => Elements::Bool(x),
         DType::U64 => return Err("a cast from u64".into()),
     };
     let y = match step.outputs[0].dtype {
         DType::F32 => ElementsMut::F32(floats_mut(out)),
-        DType::F64 => ElementsMut::F64(bytemuck::cast_slice_mut(out)),
-        DType::F16 => ElementsMut::F16(bytemuck::cast_slice_mut(out)),
-        DType::Bf16 => ElementsMut::Bf16(bytemuck::cast_slice_mut(out)),
-        DType::I64 => ElementsMut::I64(bytemuck::cast_slice_mut(out)),
-        DType::I32 => ElementsMut::I32(bytemuck::cast_slice_mut(out)),
-        DType::I16 => ElementsMut::I16(bytemuck::cast_slice_mut(out)),
-        DType::I8 => ElementsMut::I8(bytemuck::cast_slice_mut(out)),
-        DType::U32 => ElementsMut::U32(bytemuck::cast_slice_mut(out)),
-        DType::U16 => ElementsMut::U16(bytemuck::cast_slice_mut(out)),
+        DType::F64 => ElementsMut::F64(super::elements_mut(out)),
+        DType::F16 => ElementsMut::F16(super::elements_mut(out)),
+        DType::Bf16 => ElementsMut::Bf16(super::elements_mut(out)),
+        DType::I64 => ElementsMut::I64(super::elements_mut(out)),
+        DType::I32 => ElementsMut::I32(super::elements_mut(out)),
+        DType::I16 => ElementsMut::I16(super::elements_mut(out)),
+        DType::I8 => ElementsMut::I8(super::elements_mut(out)),
+        DType::U32 => ElementsMut::U32(super::elements_mut(out)),
+        DType::U16 => ElementsMut::U16(super::elements_mut(out)),
         DType::U8 => ElementsMut::U8(out),
         DType::Bool => ElementsMut::Bool(out),
         DType::U64 => return Err("a cast to u64".into()),
@@ -316,22 +316,22 @@ pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
     match &step.op {
         StepOp::Quantize(Quant { scale, zero_point }) => {
             let scaling = quantize::Scaling::Multiply(1.0 / scale);
-            ctx.pool.chunks_mut(bytemuck::cast_slice_mut::<u8, i8>(out), CHUNK, |_, i, out| {
+            ctx.pool.chunks_mut(super::elements_mut::<i8>(out), CHUNK, |_, i, out| {
                 quantize::quantize(loops, scaling, *zero_point, &floats(x)[i * CHUNK..][..out.len()], out);
             });
         }
         StepOp::Dequantize(Quant { scale, zero_point }) => {
-            let x: &[i8] = bytemuck::cast_slice(x);
+            let x: &[i8] = super::elements(x);
             ctx.pool.chunks_mut(floats_mut(out), CHUNK, |_, i, out| {
                 quantize::dequantize(loops, *scale, *zero_point, &x[i * CHUNK..][..out.len()], out);
             });
         }
         StepOp::Table(table) => {
-            let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+            let out: &mut [i8] = super::elements_mut(out);
             ctx.pool.chunks_mut(out, CHUNK, |_, i, out| {
                 let io = match input {
                     None => InOut::InPlace(out),
-                    Some(x) => InOut::Apart(&bytemuck::cast_slice(x)[i * CHUNK..][..out.len()], out),
+                    Some(x) => InOut::Apart(&super::elements(x)[i * CHUNK..][..out.len()], out),
                 };
                 quantize::look_up(table, io);
             });
@@ -352,9 +352,9 @@ fn quantized_binary(
     let (Some(a), Some(b), Some(y)) = (quant(0), quant(1), step.outputs[0].quant) else {
         return Err("an i8 operand without a scale".into());
     };
-    let x: [&[i8]; 2] = [0, 1].map(|i| bytemuck::cast_slice(views.inputs[i].unwrap_or_default()));
+    let x: [&[i8]; 2] = [0, 1].map(|i| super::elements(views.inputs[i].unwrap_or_default()));
     let [out, ..] = views.outputs;
-    let out: &mut [i8] = bytemuck::cast_slice_mut(out);
+    let out: &mut [i8] = super::elements_mut(out);
     let (a_zero, b_zero, y_zero) = (a.zero_point, b.zero_point, y.zero_point);
     match op {
         BinaryOp::Add => {

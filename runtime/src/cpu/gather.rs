@@ -27,39 +27,39 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
     let [out, out1, ..] = views.outputs;
     match &step.op {
         StepOp::Gather { shape } => {
-            let indices = bytemuck::cast_slice::<u8, i64>(second);
+            let indices = super::elements::<i64>(second);
             by_width(step.outputs[0].dtype, Gather { shape: axes(*shape), indices, x: first, y: out })
         }
         StepOp::GatherRows { row } => rows(ctx, step, first, *row, floats_mut(out)),
         StepOp::GatherElements { axis } => {
             let shape = ElementsShape::new(dims(&step.inputs[0]), dims(&step.inputs[1]), *axis);
             let shape = shape.map_err(|e| e.to_string())?;
-            let indices = bytemuck::cast_slice::<u8, i64>(second);
+            let indices = super::elements::<i64>(second);
             by_width(step.outputs[0].dtype, GatherElements { shape, indices, x: first, y: out })
         }
         StepOp::GatherNd { batch_dims } => {
             let (data, index) = (dims(&step.inputs[0]), dims(&step.inputs[1]));
             let shape = nd_shape(data, index, *batch_dims);
-            let indices = bytemuck::cast_slice::<u8, i64>(second);
+            let indices = super::elements::<i64>(second);
             by_width(step.outputs[0].dtype, GatherNd { shape, indices, x: first, y: out })
         }
         StepOp::ScatterElements { axis, reduction } => {
             let shape = ElementsShape::new(&step.outputs[0].dims, dims(&step.inputs[0]), *axis);
             let shape = shape.map_err(|e| e.to_string())?;
-            let indices = bytemuck::cast_slice::<u8, i64>(first);
+            let indices = super::elements::<i64>(first);
             let scatter = scatter(*reduction);
             by_number(step.outputs[0].dtype, ScatterElements { shape, scatter, indices, updates: second, y: out })
         }
         StepOp::ScatterNd { reduction } => {
             let shape = nd_shape(&step.outputs[0].dims, dims(&step.inputs[0]), 0);
-            let indices = bytemuck::cast_slice::<u8, i64>(first);
+            let indices = super::elements::<i64>(first);
             let scatter = scatter(*reduction);
             by_number(step.outputs[0].dtype, ScatterNd { shape, scatter, indices, updates: second, y: out })
         }
         StepOp::TopK { shape, k, largest } => {
             let extreme = if *largest { Extreme::Largest } else { Extreme::Smallest };
-            let scratch = &mut bytemuck::cast_slice_mut::<u8, u32>(scratch)[..shape.n];
-            let places = bytemuck::cast_slice_mut(out1);
+            let scratch = &mut super::elements_mut::<u32>(scratch)[..shape.n];
+            let places = super::elements_mut(out1);
             kernels::top_k(extreme, axes(*shape), *k, floats(first), floats_mut(out), places, scratch);
             Ok(())
         }
@@ -68,13 +68,13 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
             let shape = axes(*shape);
             match step.outputs[0].dtype {
                 DType::F32 => kernels::cumsum(how, shape, floats(first), floats_mut(out)),
-                DType::I32 => kernels::cumsum::<i32>(how, shape, bytemuck::cast_slice(first), bytemuck::cast_slice_mut(out)),
-                _ => kernels::cumsum::<i64>(how, shape, bytemuck::cast_slice(first), bytemuck::cast_slice_mut(out)),
+                DType::I32 => kernels::cumsum::<i32>(how, shape, super::elements(first), super::elements_mut(out)),
+                _ => kernels::cumsum::<i64>(how, shape, super::elements(first), super::elements_mut(out)),
             }
             Ok(())
         }
         StepOp::OneHot { shape } => {
-            let indices = bytemuck::cast_slice::<u8, i64>(first);
+            let indices = super::elements::<i64>(first);
             by_width(step.outputs[0].dtype, OneHot { shape: axes(*shape), indices, values: second, y: out })
         }
         StepOp::Trilu { upper, k } => {
@@ -92,7 +92,7 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
 fn rows(ctx: &Context<'_>, step: &Step, indices: &[u8], row: usize, out: &mut [f32]) -> Result<(), String> {
     let Some(Matrix::Tensor(tensor)) = step.weights.first() else { return Err("no table".into()) };
     let table = ctx.tensor(*tensor)?;
-    let indices = bytemuck::cast_slice::<u8, i64>(indices);
+    let indices = super::elements::<i64>(indices);
     let n = table.n() as i64;
     for (position, (index, out)) in indices.iter().zip(out.chunks_exact_mut(row.max(1))).enumerate() {
         let at = if *index < 0 { index + n } else { *index };
@@ -167,7 +167,7 @@ struct Gather<'a> {
 
 impl ByWidth for Gather<'_> {
     fn run<T: bytemuck::Pod + Default>(self) -> Result<(), String> {
-        let (x, y) = (bytemuck::cast_slice::<u8, T>(self.x), bytemuck::cast_slice_mut(self.y));
+        let (x, y) = (super::elements::<T>(self.x), super::elements_mut(self.y));
         kernels::gather(self.shape, x, self.indices, y).map_err(|e| e.to_string())
     }
 }
@@ -181,7 +181,7 @@ struct GatherElements<'a> {
 
 impl ByWidth for GatherElements<'_> {
     fn run<T: bytemuck::Pod + Default>(self) -> Result<(), String> {
-        let (x, y) = (bytemuck::cast_slice::<u8, T>(self.x), bytemuck::cast_slice_mut(self.y));
+        let (x, y) = (super::elements::<T>(self.x), super::elements_mut(self.y));
         kernels::gather_elements(&self.shape, x, self.indices, y).map_err(|e| e.to_string())
     }
 }
@@ -195,7 +195,7 @@ struct GatherNd<'a> {
 
 impl ByWidth for GatherNd<'_> {
     fn run<T: bytemuck::Pod + Default>(self) -> Result<(), String> {
-        let (x, y) = (bytemuck::cast_slice::<u8, T>(self.x), bytemuck::cast_slice_mut(self.y));
+        let (x, y) = (super::elements::<T>(self.x), super::elements_mut(self.y));
         kernels::gather_nd(&self.shape, x, self.indices, y).map_err(|e| e.to_string())
     }
 }
@@ -210,7 +210,7 @@ struct ScatterElements<'a> {
 
 impl ByNumber for ScatterElements<'_> {
     fn run<T: bytemuck::Pod + Number>(self) -> Result<(), String> {
-        let (updates, y) = (bytemuck::cast_slice::<u8, T>(self.updates), bytemuck::cast_slice_mut(self.y));
+        let (updates, y) = (super::elements::<T>(self.updates), super::elements_mut(self.y));
         kernels::scatter_elements(&self.shape, self.scatter, y, self.indices, updates).map_err(|e| e.to_string())
     }
 }
@@ -225,7 +225,7 @@ struct ScatterNd<'a> {
 
 impl ByNumber for ScatterNd<'_> {
     fn run<T: bytemuck::Pod + Number>(self) -> Result<(), String> {
-        let (updates, y) = (bytemuck::cast_slice::<u8, T>(self.updates), bytemuck::cast_slice_mut(self.y));
+        let (updates, y) = (super::elements::<T>(self.updates), super::elements_mut(self.y));
         kernels::scatter_nd(&self.shape, self.scatter, y, self.indices, updates).map_err(|e| e.to_string())
     }
 }
@@ -239,8 +239,8 @@ struct OneHot<'a> {
 
 impl ByWidth for OneHot<'_> {
     fn run<T: bytemuck::Pod + Default>(self) -> Result<(), String> {
-        let [off, on] = *bytemuck::cast_slice::<u8, T>(self.values) else { return Err("two values expected".into()) };
-        kernels::one_hot(self.shape, self.indices, [off, on], bytemuck::cast_slice_mut(self.y));
+        let [off, on] = *super::elements::<T>(self.values) else { return Err("two values expected".into()) };
+        kernels::one_hot(self.shape, self.indices, [off, on], super::elements_mut(self.y));
         Ok(())
     }
 }
@@ -254,7 +254,7 @@ struct Trilu<'a> {
 
 impl ByWidth for Trilu<'_> {
     fn run<T: bytemuck::Pod + Default>(self) -> Result<(), String> {
-        kernels::trilu(self.triangle, self.k, self.matrix, bytemuck::cast_slice_mut::<u8, T>(self.y));
+        kernels::trilu(self.triangle, self.k, self.matrix, super::elements_mut::<T>(self.y));
         Ok(())
     }
 }

@@ -109,12 +109,22 @@ fn matrix<'a>(ctx: &'a Context<'_>, step: &Step, views: &Views<'a>, i: usize) ->
     }
 }
 
+/// The bytes as elements. An operand that is not there is an empty slice, which has no alignment.
+pub(crate) fn elements<T: bytemuck::Pod>(bytes: &[u8]) -> &[T] {
+    if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
+}
+
+/// As [`elements`], to be written.
+pub(crate) fn elements_mut<T: bytemuck::Pod>(bytes: &mut [u8]) -> &mut [T] {
+    if bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(bytes) }
+}
+
 pub(crate) fn floats(bytes: &[u8]) -> &[f32] {
-    bytemuck::cast_slice(bytes)
+    elements(bytes)
 }
 
 pub(crate) fn floats_mut(bytes: &mut [u8]) -> &mut [f32] {
-    bytemuck::cast_slice_mut(bytes)
+    elements_mut(bytes)
 }
 
 /// Runs one step.

@@ -37,7 +37,7 @@ pub(super) fn run(
     let count = |include_pad| if include_pad { PoolCount::Padded } else { PoolCount::Inside };
     match (input, step.outputs[0].quant) {
         (Some(from), Some(to)) => {
-            let (x, out): (&[i8], &mut [i8]) = (bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+            let (x, out): (&[i8], &mut [i8]) = (super::elements(x), super::elements_mut(out));
             let rescale =
                 AverageRescale { multiplier: from.scale / to.scale, x_zero: from.zero_point, y_zero: to.zero_point };
             ctx.pool.chunks_mut(out, result, |_, batch, out| {

@@ -124,7 +124,7 @@ impl<'a> Tail<'a> {
             let addend = match quant {
                 None => Addend::F32(Rows::new(&floats(bytes)[row * self.n + col..], rows, cols, self.n)),
                 Some(q) => Addend::I8 {
-                    rows: Rows::new(&bytemuck::cast_slice(bytes)[row * self.n + col..], rows, cols, self.n),
+                    rows: Rows::new(&super::elements(bytes)[row * self.n + col..], rows, cols, self.n),
                     scale: q.scale,
                     zero_point: q.zero_point,
                 },
@@ -262,7 +262,7 @@ impl Product<'_> {
                 });
             }
             Some(q) => {
-                let mat = MatMut::new(bytemuck::cast_slice_mut(out), m, n, stride);
+                let mat = MatMut::new(super::elements_mut(out), m, n, stride);
                 let inv_scale = 1.0 / q.scale;
                 ctx.pool.tiles(mat, rows, cols, |worker, r, c, out| {
                     let out = Output::I8 { out, inv_scale, zero_point: q.zero_point };
@@ -298,9 +298,9 @@ impl Product<'_> {
                 let count = panels.len();
                 let (codes, rest) = panel_area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
                 let (scales, sums) = rest.split_at_mut(layout.panels * layout.groups * PANEL * 4);
-                let codes: &mut [i8] = &mut bytemuck::cast_slice_mut(codes)[..count * layout.codes];
+                let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
                 let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
-                let sums = &mut bytemuck::cast_slice_mut::<u8, i32>(sums)[..count * layout.groups * PANEL];
+                let sums = &mut super::elements_mut::<i32>(sums)[..count * layout.groups * PANEL];
                 w.fill_codes(panels, CodesOut { codes, scales, sums });
                 let weights = I8Panels {
                     codes,
@@ -312,8 +312,8 @@ impl Product<'_> {
                     code_bits: form.bits,
                 };
                 let (gathered, sums) = self.rows_area(row_area, 1);
-                let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, bytemuck::cast_slice_mut(gathered));
-                let sums = &mut bytemuck::cast_slice_mut::<u8, i32>(sums)[..rows * layout.groups];
+                let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
+                let sums = &mut super::elements_mut::<i32>(sums)[..rows * layout.groups];
                 ctx.kernels.gemm_i8.row_sums(a, form.group, sums);
                 let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
                 ctx.kernels.gemm_i8.run(out, x, &weights, &epilogue);
@@ -351,12 +351,12 @@ impl Product<'_> {
     fn rows<'s, T: bytemuck::Pod>(&'s self, row: usize, rows: usize, pad: T, gathered: &'s mut [T]) -> Rows<'s, T> {
         match &self.source {
             Source::Rows(bytes) => {
-                let all: &[T] = bytemuck::cast_slice(bytes);
+                let all: &[T] = super::elements(bytes);
                 Rows::new(&all[row * self.k..(row + rows) * self.k], rows, self.k, self.k)
             }
             Source::Windows(shape, image) => {
                 let out = &mut gathered[..rows * self.k];
-                im2col_rows(shape, bytemuck::cast_slice(image), row, rows, pad, out, self.k);
+                im2col_rows(shape, super::elements(image), row, rows, pad, out, self.k);
                 Rows::new(out, rows, self.k, self.k)
             }
         }

@@ -38,9 +38,9 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, kind: Reduce
     };
     match step.outputs[0].dtype {
         DType::I32 => {
-            kernels::reduce_int::<i32>(loops, integer, shape, bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out));
+            kernels::reduce_int::<i32>(loops, integer, shape, super::elements(x), super::elements_mut(out));
         }
-        _ => kernels::reduce_int::<i64>(loops, integer, shape, bytemuck::cast_slice(x), bytemuck::cast_slice_mut(out)),
+        _ => kernels::reduce_int::<i64>(loops, integer, shape, super::elements(x), super::elements_mut(out)),
     }
     Ok(())
 }
@@ -50,5 +50,5 @@ pub(super) fn arg(views: Views<'_>, max: bool, last: bool, shape: AxisShape) {
     let [out, ..] = views.outputs;
     let extreme = if max { Extreme::Largest } else { Extreme::Smallest };
     let ties = if last { Ties::Last } else { Ties::First };
-    arg_extreme(extreme, ties, [shape.outer, shape.n, shape.inner], x, bytemuck::cast_slice_mut(out));
+    arg_extreme(extreme, ties, [shape.outer, shape.n, shape.inner], x, super::elements_mut(out));
 }

@@ -7,7 +7,7 @@ use edge_kernels::cpu::resize::{AxisSpec, AxisTable, resize_axis};
 
 pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, shape: AxisShape, spec: &AxisSpec) -> Result<(), String> {
     let x = views.inputs[0].unwrap_or_default();
-    let indices: &[u32] = bytemuck::cast_slice(views.inputs[1].unwrap_or_default());
+    let indices: &[u32] = super::elements(views.inputs[1].unwrap_or_default());
     let weights = floats(views.inputs[2].unwrap_or_default());
     let [out, ..] = views.outputs;
     let table = AxisTable::new(spec, indices, weights);
@@ -18,8 +18,8 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, shape: AxisS
     // One task for each position of the outer dimensions: rows of a picture, or pictures.
     let (read, written) = (spec.input * inner, spec.output * inner);
     if step.outputs[0].quant.is_some() {
-        let x: &[i8] = bytemuck::cast_slice(x);
-        ctx.pool.chunks_mut(bytemuck::cast_slice_mut::<u8, i8>(out), written, |_, i, out| {
+        let x: &[i8] = super::elements(x);
+        ctx.pool.chunks_mut(super::elements_mut::<i8>(out), written, |_, i, out| {
             resize_axis(loops, &table, 1, inner, &x[i * read..(i + 1) * read], out);
         });
     } else {

@@ -111,6 +111,14 @@ pub enum BinaryOp {
     ShiftRight,
 }
 
+impl BinaryOp {
+    /// Whether operands and result have one element type: neither a comparison nor a logical or bitwise operation.
+    pub fn is_arithmetic(self) -> bool {
+        use BinaryOp::{Add, Div, Fmod, Max, Min, Mod, Mul, PRelu, Pow, Sub};
+        matches!(self, Add | Sub | Mul | Div | Pow | Max | Min | Mod | Fmod | PRelu)
+    }
+}
+
 /// Reductions over axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -87,7 +87,7 @@ fn reuse_in_place(plan: &mut Plan) {
     let mut last: Vec<usize> = spans.iter().map(|s| s.map_or(0, |(_, last)| last)).collect();
     for i in 0..plan.steps.len() {
         let step = &plan.steps[i];
-        let Some(operand) = candidate(&step.op).and_then(|at| step.inputs.get(at)?.as_ref()) else { continue };
+        let Some(operand) = candidate(step).and_then(|at| step.inputs.get(at)?.as_ref()) else { continue };
         let [result] = &step.outputs[..] else { continue };
         let from = renamed[operand.buffer as usize];
         let arena = |b: BufferId| matches!(plan.buffers[b as usize].kind, BufferKind::Arena);
@@ -125,10 +125,10 @@ fn reuse_in_place(plan: &mut Plan) {
 }
 
 /// The operand that a step may write over: its kernel reads each element before it writes it.
-fn candidate(op: &StepOp) -> Option<usize> {
-    match op {
+fn candidate(step: &Step) -> Option<usize> {
+    match step.op {
         StepOp::Unary(_) | StepOp::Table(_) => Some(0),
-        StepOp::Binary { .. } => Some(0),
+        StepOp::Binary { op, .. } if op.is_arithmetic() && step.outputs[0].quant.is_none() => Some(0),
         _ => None,
     }
 }
