@@ -244,11 +244,6 @@ impl<'m> Ctx<'m> {
         Ok(self.optional(node, i)?.and_then(|id| self.fact(id).known()))
     }
 
-    /// What the elements of operand `i` are known to be.
-    pub fn elements(&mut self, node: &NodeView<'m>, i: usize) -> Result<Option<Vec<Element>>, OpError> {
-        Ok(self.optional(node, i)?.and_then(|id| self.fact(id).elements.clone()))
-    }
-
     /// Operand `i`, a vector of sizes or positions, as `i64`.
     pub fn indices(&mut self, node: &NodeView<'m>, i: usize) -> Result<ValueId, OpError> {
         let id = self.operand(node, i)?;
@@ -282,11 +277,6 @@ impl<'m> Ctx<'m> {
     /// What is known of a value.
     pub fn fact(&self, id: ValueId) -> &Fact {
         &self.facts[id as usize]
-    }
-
-    /// Replaces what is known of a value.
-    pub fn learn(&mut self, id: ValueId, fact: Fact) {
-        self.facts[id as usize] = fact;
     }
 
     /// The rank, which the operator cannot do without.
@@ -473,9 +463,13 @@ impl<'m> Ctx<'m> {
         self.transpose(node, x, &perm)
     }
 
-    /// Operand 0 of a spatial operator with its rank, 3 or 4.
-    pub fn spatial(&mut self, node: &NodeView<'m>) -> Result<(ValueId, usize), OpError> {
+    /// Operand 0 of a spatial operator with its rank, 3 or 4. Where the rank could not be inferred it is `told`: what another operand
+    /// or an attribute says it must be.
+    pub fn spatial(&mut self, node: &NodeView<'m>, told: Option<usize>) -> Result<(ValueId, usize), OpError> {
         let x = self.operand(node, 0)?;
+        if let (None, Some(rank)) = (self.fact(x).rank(), told) {
+            self.facts[x as usize].dims = Some(vec![None; rank]);
+        }
         match self.rank(x)? {
             rank @ (3 | 4) => Ok((x, rank)),
             rank if rank > 4 => {

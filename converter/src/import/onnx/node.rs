@@ -119,11 +119,6 @@ impl<'m> NodeView<'m> {
         }
     }
 
-    /// Whether the attribute is given.
-    pub fn has(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
     /// An integer attribute.
     pub fn int_if(&self, name: &str) -> Result<Option<i64>, OpError> {
         Ok(self.typed(name, attribute_type::INT, "an integer")?.map(|a| a.i.unwrap_or(0)))
@@ -196,11 +191,6 @@ impl<'m> NodeView<'m> {
             return malformed(format!("attribute `{name}` = {values:?}: each must be at least {least}"));
         }
         Ok(Some(values.iter().map(|v| *v as usize).collect()))
-    }
-
-    /// An axis, not yet checked against a rank.
-    pub fn axis(&self, name: &str, default: i64) -> Result<i32, OpError> {
-        axis(self.int(name, default)?)
     }
 
     /// Refuses an attribute that has another value than the only one implemented.

@@ -37,7 +37,7 @@ pub const OPERATORS: &[Operator] = &[
 const ROWS: usize = 16;
 
 /// The weight's shape, whether it is stored or computed.
-fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) -> Result<Vec<usize>, OpError> {
+fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
     let dims: Dims = match ctx.stored_dims(node, 1)? {
         Some(dims) => dims.into_iter().map(Some).collect(),
         None => {
@@ -48,14 +48,18 @@ fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) -> Resu
             }
         }
     };
-    if dims.len() != rank {
-        return malformed(format!("a weight of rank {} for an operand of rank {rank}", dims.len()));
-    }
     match dims.iter().copied().collect::<Option<Vec<usize>>>() {
-        Some(dims) if dims.iter().all(|d| *d > 0) => Ok(dims),
+        Some(dims) if dims.len() >= 3 && dims.iter().all(|d| *d > 0) => Ok(dims),
         Some(dims) => malformed(format!("a weight of shape {dims:?}")),
         None => unknown(format!("the shape of weight `{}`", node.input(1).unwrap_or(""))),
     }
+}
+
+fn same_rank(rank: usize, weight: &[usize]) -> Result<(), OpError> {
+    if weight.len() == rank {
+        return Ok(());
+    }
+    malformed(format!("a weight of rank {} for an operand of rank {rank}", weight.len()))
 }
 
 /// The bias, as `f32` when it is stored.
@@ -76,8 +80,9 @@ fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<O
 }
 
 fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
-    let dims = weight_shape(ctx, node, rank)?;
+    let dims = weight_shape(ctx, node)?;
+    let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
+    same_rank(rank, &dims)?;
     let (out, per_group) = (dims[0], dims[1]);
     let groups = match node.int("group", 1)? {
         g if g >= 1 && out.is_multiple_of(g as usize) => g as usize,
@@ -134,9 +139,10 @@ fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
 }
 
 fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
     node.only_int("group", 1)?;
-    let dims = weight_shape(ctx, node, rank)?;
+    let dims = weight_shape(ctx, node)?;
+    let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
+    same_rank(rank, &dims)?;
     let (channels, out) = (dims[0], dims[1]);
     if let Some(found) = ctx.fact(x).size(1).filter(|c| *c != channels) {
         return malformed(format!("{found} channels; the weight takes {channels}"));

@@ -3,11 +3,18 @@
 mod activation;
 mod binary;
 mod cast;
+mod control;
 mod conv;
+mod gather;
+mod generate;
 mod matmul;
 mod norm;
 mod pool;
+mod reduce;
 mod reshape;
+mod resize;
+mod rnn;
+mod slice;
 mod window;
 
 use super::ctx::Ctx;
@@ -83,11 +90,18 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", activation::OPERATORS),
     ("", binary::OPERATORS),
     ("", cast::OPERATORS),
+    ("", control::OPERATORS),
     ("", conv::OPERATORS),
+    ("", gather::OPERATORS),
+    ("", generate::OPERATORS),
     ("", matmul::OPERATORS),
     ("", norm::OPERATORS),
     ("", pool::OPERATORS),
+    ("", reduce::OPERATORS),
     ("", reshape::OPERATORS),
+    ("", resize::OPERATORS),
+    ("", rnn::OPERATORS),
+    ("", slice::OPERATORS),
 ];
 
 /// Every version range of an operator.

@@ -65,7 +65,9 @@ fn batch<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
                 match wide(array) {
                     Some(values) if values.len() == arrays[0].elements() => lists.push(values),
                     _ => {
-                        return malformed("scale, bias, mean and variance differ in length or hold no floats");
+                        return malformed(
+                            "scale, bias, mean and variance differ in length or hold no floats",
+                        );
                     }
                 }
             }
@@ -130,7 +132,7 @@ fn behind<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, x: ValueId, ones: usize) -
 
 /// Each channel normalised over space: groups of one channel.
 fn instance<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
+    let (x, rank) = ctx.spatial(node, None)?;
     let scale = ctx.operand(node, 1)?;
     let bias = ctx.operand(node, 2)?;
     let Some(channels) = ctx.fact(x).size(1).or(ctx.fact(scale).size(0)) else {
@@ -155,7 +157,7 @@ fn grouped<'m>(
 }
 
 fn group<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
+    let (x, rank) = ctx.spatial(node, None)?;
     let groups = match node.int("num_groups", 0)? {
         g @ 1..=0x7fff_ffff => g as usize,
         g => return malformed(format!("num_groups {g}")),
@@ -242,7 +244,7 @@ fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 }
 
 fn lrn<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
+    let (x, rank) = ctx.spatial(node, None)?;
     let size = match node.int("size", 0)? {
         size @ 1..=0x7fff_ffff => size as usize,
         size => return malformed(format!("size {size}")),

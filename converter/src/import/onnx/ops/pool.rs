@@ -31,7 +31,8 @@ fn average_pool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErro
 }
 
 fn pool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, kind: PoolKind) -> Result<(), OpError> {
-    let (x, rank) = ctx.spatial(node)?;
+    let told = node.ints("kernel_shape")?.map(|k| k.len() + 2);
+    let (x, rank) = ctx.spatial(node, told)?;
     let window = window(node, rank, None)?;
     let ceil_mode = node.flag("ceil_mode", false)?;
     let x = ctx.channels_last(node, x, rank);

@@ -2,7 +2,7 @@
 
 use super::{MANY, NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
-use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unsupported};
+use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown};
 use edge_runtime::graph::{Op, ValueId};
 
 /// The table.
@@ -71,7 +71,7 @@ fn given_axes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Option<Vec<i
     }
     match ctx.known(node, 1)? {
         Some(axes) => Ok(Some(axes)),
-        None => unsupported("axes that are computed are not implemented"),
+        None => unknown("the axes, as numbers"),
     }
 }
 

@@ -1,0 +1,223 @@
+//! Recurrent operators.
+
+use super::{NOW, Operator, Types, op};
+use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::tensors::floats;
+use crate::model::Array;
+use edge_runtime::graph::{Direction, Op, RnnActivation, ValueId};
+
+const LSTM: &[&str] = &[
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "input_forget",
+    "layout",
+    "output_sequence",
+];
+const GRU: &[&str] = &[
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "layout",
+    "linear_before_reset",
+    "output_sequence",
+];
+
+/// The table.
+pub const OPERATORS: &[Operator] = &[
+    op("LSTM", (1, NOW), (3, 8), Types::Float, LSTM, lstm),
+    op("GRU", (1, NOW), (3, 6), Types::Float, GRU, gru),
+];
+
+fn direction(node: &NodeView) -> Result<(Direction, usize), OpError> {
+    match node.string("direction", "forward")? {
+        "forward" => Ok((Direction::Forward, 1)),
+        "reverse" => Ok((Direction::Reverse, 1)),
+        "bidirectional" => Ok((Direction::Bidirectional, 2)),
+        other => malformed(format!("direction {other:?}")),
+    }
+}
+
+/// The gates' functions, all directions in a row. `alpha` and `beta` list values for those functions that have them, in order.
+fn activations(node: &NodeView, default: &[&str], dirs: usize) -> Result<Vec<RnnActivation>, OpError> {
+    let wanted = default.len() * dirs;
+    let names = match node.strings("activations")? {
+        Some(names) => names,
+        None => default.iter().cycle().take(wanted).map(|n| (*n).to_owned()).collect(),
+    };
+    if names.len() != wanted {
+        return malformed(format!("activations {names:?}: {wanted} are needed"));
+    }
+    let mut alphas = node.floats("activation_alpha")?.iter().copied();
+    let mut betas = node.floats("activation_beta")?.iter().copied();
+    let mut list = Vec::with_capacity(wanted);
+    for name in &names {
+        let mut alpha = |default: f32| alphas.next().unwrap_or(default);
+        let mut beta = |default: f32| betas.next().unwrap_or(default);
+        list.push(match name.to_ascii_lowercase().as_str() {
+            "sigmoid" => RnnActivation::Sigmoid,
+            "tanh" => RnnActivation::Tanh,
+            "relu" => RnnActivation::Relu,
+            "softsign" => RnnActivation::Softsign,
+            "softplus" => RnnActivation::Softplus,
+            "hardsigmoid" => RnnActivation::HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) },
+            "leakyrelu" => RnnActivation::LeakyRelu { alpha: alpha(0.01) },
+            "elu" => RnnActivation::Elu { alpha: alpha(1.0) },
+            "thresholdedrelu" => RnnActivation::ThresholdedRelu { alpha: alpha(1.0) },
+            "affine" => RnnActivation::Affine { alpha: alpha(1.0), beta: beta(0.0) },
+            "scaledtanh" => RnnActivation::ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
+            _ => return unsupported(format!("activation {name:?} is not implemented")),
+        });
+    }
+    Ok(list)
+}
+
+fn clip(node: &NodeView) -> Result<Option<f32>, OpError> {
+    Ok(node.float_if("clip")?.filter(|c| *c > 0.0))
+}
+
+/// Operands in the graph's order, and the number of elements of the state.
+struct Parts {
+    operands: Vec<Option<ValueId>>,
+    hidden: usize,
+    /// ONNX's `layout` = 1: batch before sequence.
+    batch_first: bool,
+}
+
+/// Reads x, w, r, b, sequence_lens and initial_h, which both operators have.
+fn parts<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, gates: usize, dirs: usize) -> Result<Parts, OpError> {
+    let batch_first = node.flag("layout", false)?;
+    let mut x = ctx.operand(node, 0)?;
+    if batch_first {
+        x = ctx.transpose(node, x, &[1, 0, 2]);
+    }
+    let rows = match ctx.stored_dims(node, 2)? {
+        Some(dims) => match dims.as_slice() {
+            [d, rows, k] if *d == dirs && rows.checked_div(gates) == Some(*k) => Some(*k),
+            _ => return malformed(format!("a recurrence weight of shape {dims:?}")),
+        },
+        None => ctx.optional(node, 2)?.and_then(|r| ctx.fact(r).size(2)),
+    };
+    let hidden = match (node.int_if("hidden_size")?, rows) {
+        (Some(size), Some(rows)) if size != rows as i64 => {
+            return malformed(format!("hidden_size {size}, but the recurrence weight has {rows}"));
+        }
+        (_, Some(rows)) => rows,
+        (Some(size @ 1..=0x7fff_ffff), None) => size as usize,
+        _ => return unknown("hidden_size"),
+    };
+    let mut operands = vec![Some(x)];
+    for dir in 0..2 {
+        for i in [1, 2] {
+            operands.push(if dir < dirs { Some(of_direction(ctx, node, i, dir, dirs)?) } else { None });
+        }
+    }
+    let bias = ctx.relaid(node, 3, "f32".into(), |array| match floats(array) {
+        Some(values) if array.dims == [dirs, 2 * gates * hidden] => Ok(Array::f32(&array.dims, &values)),
+        _ => malformed(format!("a bias of shape {:?}", array.dims)),
+    })?;
+    operands.push(match bias {
+        Some(bias) => Some(bias),
+        None => ctx.optional(node, 3)?,
+    });
+    operands.push(ctx.optional(node, 4)?);
+    operands.push(state(ctx, node, 5, batch_first)?);
+    Ok(Parts { operands, hidden, batch_first })
+}
+
+/// One direction's matrix of a weight `[dirs, rows, K]`.
+fn of_direction<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    dir: usize,
+    dirs: usize,
+) -> Result<ValueId, OpError> {
+    let stored = ctx.relaid(node, i, format!("direction {dir} of {dirs}"), |array| {
+        let (Some(values), [d, rows, k]) = (floats(array), array.dims.as_slice()) else {
+            return malformed(format!("a weight of shape {:?}", array.dims));
+        };
+        if *d != dirs {
+            return malformed(format!("a weight of shape {:?} for {dirs} directions", array.dims));
+        }
+        let size = rows * k;
+        Ok(Array::f32(&[*rows, *k], &values[dir * size..][..size]))
+    })?;
+    match stored {
+        Some(id) => Ok(id),
+        None => {
+            let w = ctx.operand(node, i)?;
+            let index = ctx.constant("direction", Array::i64(&[], &[dir as i64]));
+            Ok(ctx.emit(node, Op::Gather { axis: 0 }, &[Some(w), Some(index)]))
+        }
+    }
+}
+
+/// An initial state `[dirs, batch, H]`.
+fn state<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    batch_first: bool,
+) -> Result<Option<ValueId>, OpError> {
+    let id = ctx.optional(node, i)?;
+    Ok(match id {
+        Some(id) if batch_first => Some(ctx.transpose(node, id, &[1, 0, 2])),
+        id => id,
+    })
+}
+
+fn lstm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (direction, dirs) = direction(node)?;
+    let mut parts = parts(ctx, node, 4, dirs)?;
+    parts.operands.push(state(ctx, node, 6, parts.batch_first)?);
+    parts.operands.push(ctx.optional(node, 7)?);
+    let op = Op::Lstm {
+        direction,
+        hidden: parts.hidden,
+        activations: activations(node, &["Sigmoid", "Tanh", "Tanh"], dirs)?,
+        clip: clip(node)?,
+        input_forget: node.flag("input_forget", false)?,
+    };
+    finish(ctx, node, op, &parts, 3)
+}
+
+fn gru<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (direction, dirs) = direction(node)?;
+    let parts = parts(ctx, node, 3, dirs)?;
+    let op = Op::Gru {
+        direction,
+        hidden: parts.hidden,
+        activations: activations(node, &["Sigmoid", "Tanh"], dirs)?,
+        clip: clip(node)?,
+        linear_before_reset: node.flag("linear_before_reset", false)?,
+    };
+    finish(ctx, node, op, &parts, 2)
+}
+
+fn finish<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    op: Op,
+    parts: &Parts,
+    results: usize,
+) -> Result<(), OpError> {
+    if !parts.batch_first {
+        return ctx.emit_results(node, op, &parts.operands);
+    }
+    let raw = ctx.emit_many(node, op, &parts.operands, results);
+    for (i, id) in raw.into_iter().enumerate().filter(|(i, _)| node.output(*i).is_some()) {
+        // Y [seq, dirs, batch, H] to [batch, seq, dirs, H]; the states [dirs, batch, H] to [batch, dirs, H].
+        let perm: &[usize] = if i == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
+        let id = ctx.transpose(node, id, perm);
+        ctx.set(node, i, id)?;
+    }
+    Ok(())
+}
