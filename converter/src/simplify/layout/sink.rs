@@ -5,7 +5,7 @@ use crate::model::Array;
 use crate::simplify::eval;
 use crate::simplify::sizes::{axes, axis};
 use crate::simplify::sweep::Scope;
-use edge_runtime::graph::{Node, Op, ValueId};
+use edge_runtime::graph::{Node, Op, Pads, ValueId, Window};
 
 /// A node rewritten to read the transposes' sources.
 struct Moved {
@@ -21,7 +21,8 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let moved = match &node.op {
         Op::Binary(_) | Op::Where => elementwise(scope, node)?,
         Op::Concat { axis } => concat(scope, node, *axis)?,
-        Op::Linear { .. } => linear(scope, node)?,
+        Op::Linear { .. } => pointwise(scope, node)?,
+        Op::Conv { window, .. } if is_pointwise(window) => pointwise(scope, node)?,
         _ => one_operand(scope, node)?,
     };
     let mut nodes = moved.before;
@@ -183,12 +184,20 @@ fn aligned(
     perm: &[usize],
     before: &mut Vec<Node>,
 ) -> Option<ValueId> {
-    if let Some((source, theirs)) = transposed(scope, value)
-        && theirs == perm
-    {
-        return Some(source);
-    }
     let rank = perm.len();
+    if let Some((source, theirs)) = transposed(scope, value) {
+        if theirs == perm {
+            return Some(source);
+        }
+        // The difference may move ones alone, which is free.
+        if theirs.len() == rank {
+            let rest: Vec<usize> = inverse(perm).iter().map(|i| theirs[*i]).collect();
+            let dims = scope.dims(source)?;
+            if is_identity(&restrict(&rest, |p| !dims[p].is_one())) {
+                return Some(permuted(scope, source, &rest, before));
+            }
+        }
+    }
     if let Some(array) = scope.constant(value) {
         if array.dims.is_empty() {
             return Some(value);
@@ -250,8 +259,12 @@ fn concat(scope: &mut Scope<'_>, node: &Node, a: i32) -> Option<Moved> {
     Some(Moved { op: Op::Concat { axis: at as i32 }, inputs, perm, before })
 }
 
+fn is_pointwise(window: &Window) -> bool {
+    window.kernel == [1, 1] && window.stride == [1, 1] && window.pads == Pads::Explicit([0; 4])
+}
+
 /// A matrix product over the last dimension takes the others in any order.
-fn linear(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
+fn pointwise(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
     let (x, perm) = transposed(scope, node.inputs.first().copied().flatten()?)?;
     (perm.last() == Some(&(perm.len() - 1))).then_some(())?;
     let mut inputs = node.inputs.clone();

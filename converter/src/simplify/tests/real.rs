@@ -1,13 +1,14 @@
 //! The real models, from the cache that `shared/models/fetch.py` fills.
 
-use super::ops;
+use super::reference::{Tensor, run};
+use super::{noise, ops};
 use crate::import::import_onnx;
 use crate::model::Model;
 use crate::simplify::{Options, simplify_with_report};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Each model and the transposes that may remain: at its inputs and outputs and where its rank really changes.
+/// Each model and the transposes that may remain: at its inputs and outputs, and around the heads of attention.
 const MODELS: &[(&str, usize)] = &[
     ("efficientnet-lite0/efficientnet-lite0.onnx", 1),
     ("nudenet/320n.onnx", 9),
@@ -57,5 +58,38 @@ fn the_float_models_simplify() {
         }
         let left = after.get("Transpose").copied().unwrap_or(0);
         assert!(left <= *transposes, "{file}: {left} transposes");
+    }
+}
+
+/// The models whose operations the reference knows, and small shapes to run them on.
+const SMALL: &[(&str, &[&[usize]])] = &[
+    ("rapidocr/ch_PP-OCRv4_det_infer.onnx", &[&[1, 3, 32, 64]]),
+    ("rapidocr/ch_PP-OCRv4_rec_infer.onnx", &[&[2, 3, 48, 40]]),
+    ("rapidocr/ch_ppocr_mobile_v2.0_cls_infer.onnx", &[&[2, 3, 48, 64]]),
+    ("nudenet/320n.onnx", &[&[1, 3, 64, 96]]),
+    ("magika/model.onnx", &[&[1, 2048]]),
+    ("efficientnet-lite0/efficientnet-lite0.onnx", &[&[1, 3, 64, 64]]),
+];
+
+#[test]
+#[ignore = "needs the fetched models"]
+fn the_float_models_compute_the_same() {
+    for (file, shapes) in SMALL {
+        let model = import_onnx(&cache().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let mut seed = 1;
+        let inputs: Vec<Tensor> = shapes
+            .iter()
+            .map(|dims| Tensor { dims: dims.to_vec(), data: noise(&mut seed, dims.iter().product()) })
+            .collect();
+        let before = run(&model, &inputs);
+        let (simple, _) = simplify_with_report(model, &Options::default());
+        for (want, got) in before.iter().zip(run(&simple, &inputs)) {
+            assert_eq!(want.dims, got.dims, "{file}");
+            let largest = want.data.iter().fold(0f64, |m, v| m.max(v.abs()));
+            let worst = want.data.iter().zip(&got.data).map(|(w, g)| (w - g).abs()).fold(0f64, f64::max);
+            println!("{file}: largest {largest:.4}, worst difference {worst:.2e}");
+            // Weights are rounded to f32 once more where something was folded into them.
+            assert!(worst <= 2e-5 * largest, "{file}: {worst} of {largest}");
+        }
     }
 }

@@ -105,7 +105,27 @@ fn evaluate(node: &Node, inputs: &[Option<Tensor>]) -> Vec<Tensor> {
     let x = get(0).unwrap();
     let rank = x.dims.len();
     vec![match &node.op {
-        Op::Identity | Op::Cast { .. } => x.clone(),
+        Op::Identity => x.clone(),
+        Op::Cast { to } => {
+            if to.is_float() {
+                x.clone()
+            } else {
+                x.map(f64::trunc)
+            }
+        }
+        Op::Expand => {
+            let shape: Vec<usize> = get(1).unwrap().ints().iter().map(|n| *n as usize).collect();
+            Tensor::from_fn(&broadcast(&x.dims, &shape), |i| x.broadcast(i))
+        }
+        Op::ConstantOfShape { value, .. } => {
+            assert!(value.iter().all(|b| *b == 0));
+            Tensor::from_fn(&x.ints().iter().map(|n| *n as usize).collect::<Vec<_>>(), |_| 0.0)
+        }
+        Op::Range => {
+            let (limit, delta) = (get(1).unwrap().data[0], get(2).unwrap().data[0]);
+            let count = ((limit - x.data[0]) / delta).ceil().max(0.0) as usize;
+            Tensor::from_fn(&[count], |i| x.data[0] + i[0] as f64 * delta)
+        }
         Op::Unary(f) => x.map(|v| unary(*f, v)),
         Op::Binary(f) => {
             let y = get(1).unwrap();
@@ -378,10 +398,10 @@ fn conv(x: &Tensor, w: &Tensor, window: &Window, groups: usize, channels: usize)
             for kx in 0..window.kernel[1] {
                 let y = tap(window, 0, i[1], ky, x.dims[1]);
                 let (Some(y), Some(c)) = (y, tap(window, 1, i[2], kx, x.dims[2])) else { continue };
-                for k in 0..per_in {
-                    let column = (ky * window.kernel[1] + kx) * per_in + k;
-                    sum += x.at(&[i[0], y, c, group * per_in + k]) * w.at(&[row, column]);
-                }
+                let from = x.offset(&[i[0], y, c, group * per_in]);
+                let column = w.offset(&[row, (ky * window.kernel[1] + kx) * per_in]);
+                let products = x.data[from..][..per_in].iter().zip(&w.data[column..][..per_in]);
+                sum += products.map(|(x, w)| x * w).sum::<f64>();
             }
         }
         sum
@@ -399,18 +419,22 @@ fn conv_transpose(x: &Tensor, w: &Tensor, window: &Window, channels: usize) -> T
 }
 
 fn pool(x: &Tensor, kind: PoolKind, window: &Window) -> Tensor {
-    assert_eq!(kind, PoolKind::Max);
     Tensor::from_fn(&windowed(x, window, x.dims[3]), |i| {
-        let mut max = f64::NEG_INFINITY;
+        let (mut max, mut sum, mut count) = (f64::NEG_INFINITY, 0.0, 0.0);
         for ky in 0..window.kernel[0] {
             for kx in 0..window.kernel[1] {
                 let y = tap(window, 0, i[1], ky, x.dims[1]);
                 if let (Some(y), Some(c)) = (y, tap(window, 1, i[2], kx, x.dims[2])) {
-                    max = max.max(x.at(&[i[0], y, c, i[3]]));
+                    let v = x.at(&[i[0], y, c, i[3]]);
+                    (max, sum, count) = (f64::max(max, v), sum + v, count + 1.0);
                 }
             }
         }
-        max
+        match kind {
+            PoolKind::Max => max,
+            PoolKind::Average { include_pad: false } => sum / count,
+            PoolKind::Average { include_pad: true } => sum / (window.kernel[0] * window.kernel[1]) as f64,
+        }
     })
 }
 
@@ -454,6 +478,7 @@ fn binary(f: BinaryOp, x: f64, y: f64) -> f64 {
         BinaryOp::Pow => x.powf(y),
         BinaryOp::Max => x.max(y),
         BinaryOp::Min => x.min(y),
+        BinaryOp::Equal => f64::from(x == y),
         other => panic!("the reference does not know {other:?}"),
     }
 }
@@ -483,6 +508,7 @@ fn unary(f: UnaryOp, x: f64) -> f64 {
             }
         },
         UnaryOp::Neg => -x,
+        UnaryOp::Log => x.ln(),
         UnaryOp::Sqrt => x.sqrt(),
         UnaryOp::Exp => x.exp(),
         UnaryOp::Erf => erf(x),
