@@ -15,6 +15,7 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         .or_else(|| negated(scope, node))
         .or_else(|| before::rule(scope, node))
         .or_else(|| scaled_product(scope, node))
+        .or_else(|| scaled_operand(scope, node))
 }
 
 /// A number that multiplies or divides a product of two computed matrices is its `alpha`.
@@ -28,6 +29,19 @@ fn scaled_product(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         _ => return None,
     };
     product.outputs.clone_from(&node.outputs);
+    Some(vec![product])
+}
+
+/// A number that multiplies an operand of such a product, likewise.
+fn scaled_operand(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let &Op::MatMul { trans_a, trans_b, alpha } = &node.op else { return None };
+    let (at, x, c) = node.inputs.iter().enumerate().find_map(|(at, operand)| {
+        let (BinaryOp::Mul, x, c, _) = with_scalar(scope, &*scope.sole((*operand)?)?)? else { return None };
+        Some((at, x, c))
+    })?;
+    let mut product = node.clone();
+    product.op = Op::MatMul { trans_a, trans_b, alpha: alpha * c };
+    product.inputs[at] = Some(x);
     Some(vec![product])
 }
 

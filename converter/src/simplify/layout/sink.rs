@@ -3,7 +3,7 @@
 use super::{inverse, is_identity, restrict, transposed};
 use crate::model::Array;
 use crate::simplify::eval;
-use crate::simplify::sizes::{axes, axis};
+use crate::simplify::sizes::{Size, axes, axis};
 use crate::simplify::sweep::Scope;
 use edge_runtime::graph::{Node, Op, Pads, ValueId, Window};
 
@@ -164,16 +164,18 @@ fn unsqueeze(perm: &[usize], at: &[usize]) -> (Vec<i32>, Vec<usize>) {
     (new, inverse(&layout))
 }
 
-/// Operations that broadcast their operands.
+/// Operations that broadcast their operands. Any operand's permutation will do that the others can follow.
 fn elementwise(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
-    let (large, perm) =
-        node.inputs.iter().flatten().find_map(|v| transposed(scope, *v).map(|(_, perm)| (*v, perm)))?;
-    let mut before = Vec::new();
-    let mut inputs = Vec::new();
-    for value in &node.inputs {
-        inputs.push(Some(aligned(scope, (*value)?, large, &perm, &mut before)?));
-    }
-    Some(Moved { op: node.op.clone(), inputs, perm, before })
+    let candidates: Vec<(ValueId, Vec<usize>)> =
+        node.inputs.iter().flatten().filter_map(|v| Some((*v, transposed(scope, *v)?.1))).collect();
+    candidates.into_iter().find_map(|(large, perm)| {
+        let mut before = Vec::new();
+        let mut inputs = Vec::new();
+        for value in &node.inputs {
+            inputs.push(Some(aligned(scope, (*value)?, large, &perm, &mut before)?));
+        }
+        Some(Moved { op: node.op.clone(), inputs, perm, before })
+    })
 }
 
 /// A value whose transpose by `perm` broadcasts against `large` as `value` does.
@@ -209,18 +211,31 @@ fn aligned(
         let name = scope.name(value).to_owned();
         return Some(scope.add_constant(name, array));
     }
-    let dims = scope.dims(value)?.to_vec();
+    let mut dims = scope.dims(value)?.to_vec();
     if dims.is_empty() {
         return Some(value);
     }
-    // An operand that is broadcast is cheaper to permute than the large one. It must be smaller for sure, or the two
-    // would be permuted in turns without end.
+    // An operand that is broadcast is cheaper to permute than the large one. It must have ones where that has none and
+    // none the other way round, or the two would be permuted in turns without end.
+    let missing = rank.checked_sub(dims.len())?;
+    dims.splice(0..0, vec![Size::Known(1); missing]);
     let large = scope.dims(large)?;
     let pairs = || dims.iter().zip(large);
-    let is_small = dims.len() == rank
-        && pairs().all(|(d, l)| d == l || d.is_one())
-        && pairs().any(|(d, l)| d.is_one() && !l.is_one());
-    is_small.then(|| permuted(scope, value, &inverse(perm), before))
+    if pairs().any(|(d, l)| l.is_one() && !d.is_one()) || !pairs().any(|(d, l)| d.is_one() && !l.is_one()) {
+        return None;
+    }
+    if missing == 0 {
+        return Some(permuted(scope, value, &inverse(perm), before));
+    }
+    let name = scope.name(value).to_owned();
+    let wide = scope.add_value(name.clone());
+    before.push(Node {
+        name,
+        op: Op::Unsqueeze { axes: (0..missing as i32).collect() },
+        inputs: vec![Some(value)],
+        outputs: vec![Some(wide)],
+    });
+    Some(permuted(scope, wide, &inverse(perm), before))
 }
 
 /// A new transpose of a value.

@@ -249,9 +249,12 @@ fn permutations_that_differ_in_ones_agree() {
     let (x, z) = (net.input("x", &[0, 5, 2]), net.input("z", &[5, 1, 2]));
     let a = net.transpose(x, &[0, 2, 1]);
     let b = net.transpose(z, &[1, 2, 0]);
-    let a = net.binary(BinaryOp::Sub, a, b);
-    let y = net.transpose(a, &[0, 2, 1]);
-    net.output(y);
+    let c = net.binary(BinaryOp::Sub, a, b);
+    let d = net.binary(BinaryOp::Sub, b, a);
+    for value in [c, d] {
+        let y = net.transpose(value, &[0, 2, 1]);
+        net.output(y);
+    }
     assert_eq!(count(&net.check(), "Transpose"), 0);
 }
 
@@ -270,4 +273,15 @@ fn ones_join_the_reshape_before_them_and_leave_the_reduction() {
     net.output(y);
     let simple = net.check();
     assert_eq!(ops(&simple), ["Reshape", "Unary(Exp)", "Reduce"]);
+}
+
+#[test]
+fn an_operand_of_lower_rank_is_widened_and_permuted() {
+    let mut net = Net::default();
+    let (x, z) = (net.input("x", &[2, 0, 3]), net.input("z", &[1, 0]));
+    let a = net.transpose(x, &[0, 2, 1]);
+    let a = net.binary(BinaryOp::Mul, a, z);
+    let y = net.transpose(a, &[0, 2, 1]);
+    net.output(y);
+    assert_eq!(count(&net.check(), "Transpose"), 0);
 }

@@ -209,6 +209,7 @@ fn a_number_times_a_product_is_its_alpha() {
     let mut net = Net::default();
     let (a, b) = (net.input("a", &[0, 2, 3]), net.input("b", &[0, 3, 2]));
     let root = net.scalar(3f32.sqrt());
+    let a = net.binary(BinaryOp::Mul, a, root);
     let c = net.node(Op::MatMul { trans_a: false, trans_b: false, alpha: 2.0 }, &[a, b]);
     let y = net.binary(BinaryOp::Div, c, root);
     net.output(y);

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 /// Each model and the transposes that may remain: at its inputs and outputs, and around the heads of attention.
 const MODELS: &[(&str, usize)] = &[
     ("efficientnet-lite0/efficientnet-lite0.onnx", 1),
-    ("nudenet/320n.onnx", 9),
-    ("rapidocr/ch_PP-OCRv4_det_infer.onnx", 2),
-    ("rapidocr/ch_PP-OCRv4_rec_infer.onnx", 9),
+    ("nudenet/320n.onnx", 2),
+    ("rapidocr/ch_PP-OCRv4_det_infer.onnx", 1),
+    ("rapidocr/ch_PP-OCRv4_rec_infer.onnx", 5),
     ("rapidocr/ch_ppocr_mobile_v2.0_cls_infer.onnx", 1),
-    ("silero-vad/silero_vad.onnx", 9),
-    ("silero-vad/silero_vad_16k_op15.onnx", 9),
-    ("basic-pitch/nmp.onnx", 9),
-    ("magika/model.onnx", 9),
+    ("silero-vad/silero_vad.onnx", 4),
+    ("silero-vad/silero_vad_16k_op15.onnx", 2),
+    ("basic-pitch/nmp.onnx", 0),
+    ("magika/model.onnx", 0),
 ];
 
 fn cache() -> PathBuf {
@@ -87,7 +87,7 @@ fn the_float_models_compute_the_same() {
             assert_eq!(want.dims, got.dims, "{file}");
             let largest = want.data.iter().fold(0f64, |m, v| m.max(v.abs()));
             let worst = want.data.iter().zip(&got.data).map(|(w, g)| (w - g).abs()).fold(0f64, f64::max);
-            println!("{file}: largest {largest:.4}, worst difference {worst:.2e}");
+            println!("{file}: largest {largest:.2e}, worst difference {worst:.2e}");
             // Weights are rounded to f32 once more where something was folded into them.
             assert!(worst <= 2e-5 * largest, "{file}: {worst} of {largest}");
         }
