@@ -5,6 +5,7 @@ use super::{noise, ops};
 use crate::import::import_onnx;
 use crate::model::Model;
 use crate::simplify::{Options, simplify_with_report};
+use edge_runtime::graph::Dim;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -92,4 +93,58 @@ fn the_float_models_compute_the_same() {
             assert!(worst <= 2e-5 * largest, "{file}: {worst} of {largest}");
         }
     }
+}
+
+/// Every model of ONNX's own suite that imports: simplifying it changes neither its outputs' names nor, where the
+/// reference can run it, their values.
+#[test]
+#[ignore = "needs the fetched models"]
+fn the_suite_computes_the_same() {
+    let folder = cache().join("onnx-suite/node");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let (mut simplified, mut compared, mut wrong) = (0, 0, Vec::new());
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(model) = import_onnx(&entry.path().join("model.onnx")) else { continue };
+        let (simple, _) = simplify_with_report(model.clone(), &Options::default());
+        simplified += 1;
+        let names =
+            |m: &Model| m.graph.outputs.iter().map(|p| m.graph.name(p.value).to_owned()).collect::<Vec<_>>();
+        if names(&model) != names(&simple) {
+            wrong.push(format!("{name}: names"));
+        }
+        let Some(inputs) = inputs(&model) else { continue };
+        // The reference panics at what it does not know.
+        let Ok(before) = std::panic::catch_unwind(|| run(&model, &inputs)) else { continue };
+        compared += 1;
+        let Ok(after) = std::panic::catch_unwind(|| run(&simple, &inputs)) else {
+            wrong.push(format!("{name}: cannot run {:?}", ops(&simple)));
+            continue;
+        };
+        let near = |w: &f64, g: &f64| {
+            w == g || (w.is_nan() && g.is_nan()) || (w - g).abs() <= 1e-5 * (1.0 + w.abs())
+        };
+        for (want, got) in before.iter().zip(&after) {
+            if want.dims != got.dims || !want.data.iter().zip(&got.data).all(|(w, g)| near(w, g)) {
+                wrong.push(format!("{name}: {:?} to {:?}", ops(&model), ops(&simple)));
+            }
+        }
+    }
+    println!("simplified {simplified}, compared {compared}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Seeded inputs, free dimensions 4, integers 0 and 1.
+fn inputs(model: &Model) -> Option<Vec<Tensor>> {
+    let mut seed = 3;
+    let ports = model.graph.inputs.iter();
+    ports
+        .map(|port| {
+            let dims: Vec<usize> =
+                port.dims.as_ref()?.iter().map(|d| if let Dim::Fixed(n) = d { *n } else { 4 }).collect();
+            let noise = noise(&mut seed, dims.iter().product());
+            let round = |v: f64| if port.dtype.is_float() { v } else { f64::from(v > 0.0) };
+            Some(Tensor { dims, data: noise.into_iter().map(round).collect() })
+        })
+        .collect()
 }
