@@ -1,15 +1,21 @@
 //! Per-channel factors and offsets after a matrix operation go into its weights and bias: batch normalisation above all.
 
-use super::common::{with_constant, with_scalar};
+mod before;
+
+use super::common::{one_to_one, with_constant, with_scalar};
 use super::sweep::Scope;
 use crate::model::Array;
-use edge_runtime::graph::{Act, BinaryOp, Node, Op, ValueId};
+use edge_runtime::graph::{Act, BinaryOp, Node, Op, UnaryOp, ValueId};
 
 /// Rows of a convolution's group start at a multiple of this.
 const GROUP_ROWS: usize = 16;
 
 pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    after(scope, node).or_else(|| before_linear(scope, node)).or_else(|| scaled_product(scope, node))
+    after(scope, node)
+        .or_else(|| negated(scope, node))
+        .or_else(|| before::rule(scope, node))
+        .or_else(|| scaled_product(scope, node))
+        .or_else(|| scaled_operand(scope, node))
 }
 
 /// A number that multiplies or divides a product of two computed matrices is its `alpha`.
@@ -23,6 +29,19 @@ fn scaled_product(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         _ => return None,
     };
     product.outputs.clone_from(&node.outputs);
+    Some(vec![product])
+}
+
+/// A number that multiplies an operand of such a product, likewise.
+fn scaled_operand(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let &Op::MatMul { trans_a, trans_b, alpha } = &node.op else { return None };
+    let (at, x, c) = node.inputs.iter().enumerate().find_map(|(at, operand)| {
+        let (BinaryOp::Mul, x, c, _) = with_scalar(scope, &*scope.sole((*operand)?)?)? else { return None };
+        Some((at, x, c))
+    })?;
+    let mut product = node.clone();
+    product.op = Op::MatMul { trans_a, trans_b, alpha: alpha * c };
+    product.inputs[at] = Some(x);
     Some(vec![product])
 }
 
@@ -198,42 +217,12 @@ fn multiply(scope: &mut Scope<'_>, matrix: &mut Matrix, factors: &[f64], name: S
     Some(())
 }
 
-/// `(x * c) · wᵀ = x · (w * c)ᵀ` and `(x + c) · wᵀ = x · wᵀ + w · c`. A convolution would need the border's own sums.
-fn before_linear(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    if !matches!(node.op, Op::Linear { .. }) || scope.options.keep_affine {
-        return None;
-    }
-    let mut matrix = Matrix::of(node)?;
-    let (x, w) = (matrix.operand(0)?, matrix.operand(1)?);
-    let inner = scope.sole(x)?;
-    let (op, source, c, true) = with_constant(scope, &inner)? else { return None };
-    let array = scope.constant(w).filter(|_| scope.uses(w) == 1)?;
-    let &[rows, k] = &array.dims[..] else { return None };
-    let values = channel_constant(scope, source, c, k)?;
-    let mut weights = array.as_f32()?;
-    // The constant must not widen a source of fewer channels.
-    (scope.dims(source)?.last()?.known()? == k as i64 && rows == matrix.channels).then_some(())?;
-    match op {
-        BinaryOp::Mul => {
-            for row in weights.chunks_exact_mut(k.max(1)) {
-                row.iter_mut().zip(&values).for_each(|(w, c)| *w = (f64::from(*w) * c) as f32);
-            }
-            let folded = Array::f32(&[rows, k], &weights);
-            let name = scope.name(w).to_owned();
-            let value = scope.add_constant(name, folded);
-            matrix.set(1, value);
-        }
-        BinaryOp::Add => {
-            let scale = matrix.per_channel(scope, 2, 1.0)?;
-            let mut bias = matrix.per_channel(scope, matrix.bias, 0.0)?;
-            for ((row, s), b) in weights.chunks_exact(k.max(1)).zip(&scale).zip(&mut bias) {
-                *b += s * row.iter().zip(&values).map(|(w, c)| f64::from(*w) * c).sum::<f64>();
-            }
-            let name = scope.name(c).to_owned();
-            matrix.set_vector(scope, matrix.bias, name, &bias);
-        }
-        _ => return None,
-    }
-    matrix.node.inputs[0] = Some(source);
+/// `-(w x + b)` is `(-w) x - b`.
+fn negated(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (x, _) = one_to_one(node).filter(|_| node.op == Op::Unary(UnaryOp::Neg))?;
+    let mut matrix = Matrix::of(&*scope.sole(x)?).filter(|m| !m.is_finished())?;
+    let factors = vec![-1.0; matrix.channels];
+    multiply(scope, &mut matrix, &factors, format!("{}/sign", node.name))?;
+    matrix.node.outputs.clone_from(&node.outputs);
     Some(vec![matrix.node])
 }

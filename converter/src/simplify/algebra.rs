@@ -1,9 +1,9 @@
 //! Identities of arithmetic and of shapes: cheaper forms that compute the same numbers, and one form for each thing so
 //! that later rules have fewer to know.
 
-use super::common::{keeps_shape, one_to_one, replaced, with_constant, with_scalar};
+use super::common::{binary, keeps_shape, one_to_one, replaced, with_constant, with_scalar};
 use super::eval;
-use super::sizes::axes;
+use super::shapes;
 use super::sweep::Scope;
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, DType, Node, Op, UnaryOp};
@@ -15,10 +15,13 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
             .or_else(|| power(scope, node))
             .or_else(|| one_over(scope, node))
             .or_else(|| bounds(scope, node))
+            .or_else(|| gated_residual(scope, node))
             .or_else(|| as_add_or_mul(scope, node)),
         Op::Unary(UnaryOp::Act(act)) => clip(scope, node, *act),
         Op::MatMul { .. } => linear(scope, node),
-        Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => reshaped_twice(scope, node),
+        Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } | Op::Flatten { .. } => {
+            shapes::rule(scope, node)
+        }
         _ => None,
     }
 }
@@ -30,18 +33,21 @@ fn constant_first(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     if right || !commutes { None } else { replaced(node, node.op.clone(), &[x, c]) }
 }
 
-/// `x + 0`, `x - 0`, `x * 1`, `x / 1` and `x ^ 1` are `x` where the constant does not widen it.
+/// `x + 0`, `x - 0`, `x * 1`, `x / 1`, `x ^ 1`, `max(x, -inf)` and `min(x, inf)` are `x` where the constant does not
+/// widen it.
 fn neutral(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let (op, x, c, right) = with_constant(scope, node)?;
     let neutral = match op {
-        BinaryOp::Add | BinaryOp::Sub => 0,
-        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => 1,
+        BinaryOp::Add | BinaryOp::Sub => 0.0,
+        BinaryOp::Mul | BinaryOp::Div | BinaryOp::Pow => 1.0,
+        BinaryOp::Max => f32::NEG_INFINITY,
+        BinaryOp::Min => f32::INFINITY,
         _ => return None,
     };
     let array = scope.constant(c)?;
     let all = match array.as_f32() {
-        Some(v) => v.iter().all(|v| *v == neutral as f32),
-        None => array.as_i64()?.iter().all(|v| *v == neutral),
+        Some(v) => v.iter().all(|v| *v == neutral),
+        None => neutral.is_finite() && array.as_i64()?.iter().all(|v| *v == neutral as i64),
     };
     if right && all && keeps_shape(scope, x, c) { replaced(node, Op::Identity, &[x]) } else { None }
 }
@@ -159,35 +165,26 @@ fn linear(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     replaced(node, op, &[x, w])
 }
 
-/// A reshape of a reshape needs only the second, unless that copies sizes of its operand.
-fn reshaped_twice(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    let x = node.inputs.first().copied().flatten()?;
-    let before = scope.def(x)?;
-    let source = before.inputs.first().copied().flatten()?;
-    match (&node.op, &before.op) {
-        (Op::Squeeze { axes: list }, Op::Unsqueeze { axes: other }) => {
-            let rank = scope.rank(x)?;
-            if same_axes(list, other, rank)? { replaced(node, Op::Identity, &[source]) } else { None }
-        }
-        (Op::Unsqueeze { axes: list }, Op::Squeeze { axes: other }) => {
-            let rank = scope.rank(source)?;
-            if same_axes(list, other, rank)? { replaced(node, Op::Identity, &[source]) } else { None }
-        }
-        (
-            Op::Reshape { allow_zero },
-            Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } | Op::Flatten { .. },
-        ) => {
-            let shape = node.inputs.get(1).copied().flatten()?;
-            let copies = scope.elements(shape)?.iter().any(|e| e.known() == Some(0));
-            if copies && !allow_zero { None } else { replaced(node, node.op.clone(), &[source, shape]) }
-        }
-        _ => None,
+/// `x + x g` is `x (1 + g)` where `g` is surely smaller than `x`, as a gate for each channel is: one walk over `x`.
+fn gated_residual(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (BinaryOp::Add, a, b, y) = binary(node)? else { return None };
+    let (x, gate) = [(a, b), (b, a)].into_iter().find_map(|(x, product)| {
+        let (BinaryOp::Mul, p, q, _) = binary(&*scope.sole(product)?)? else { return None };
+        let gate = if p == x { q } else { p };
+        (p == x || q == x).then_some((x, gate))
+    })?;
+    let (dims, small) = (scope.dims(x)?, scope.dims(gate)?);
+    let smaller = dims.len() == small.len()
+        && dims.iter().zip(small).all(|(d, s)| d == s || s.is_one())
+        && dims.iter().zip(small).any(|(d, s)| s.is_one() && !d.is_one());
+    if !smaller || scope.is_stored(gate) || scope.dtype(x) != Some(DType::F32) {
+        return None;
     }
-}
-
-fn same_axes(a: &[i32], b: &[i32], rank: usize) -> Option<bool> {
-    let (mut a, mut b) = (axes(a, rank)?, axes(b, rank)?);
-    a.sort_unstable();
-    b.sort_unstable();
-    Some(a == b)
+    let name = scope.name(gate).to_owned();
+    let one = scope.add_constant(format!("{name}/one"), Array::f32(&[], &[1.0]));
+    let sum = scope.add_value(scope.name(y).to_owned());
+    let mut nodes = replaced(node, Op::Binary(BinaryOp::Add), &[gate, one])?;
+    nodes[0].outputs = vec![Some(sum)];
+    nodes.extend(replaced(node, Op::Binary(BinaryOp::Mul), &[x, sum])?);
+    Some(nodes)
 }

@@ -367,19 +367,31 @@ fn concat(parts: &[&Array], a: i32) -> Option<Array> {
 
 fn slice(x: &Array, list: &[i32], starts: &[i64], ends: &[i64], steps: Option<&[i64]>) -> Option<Array> {
     let at = axes(list, x.dims.len())?;
-    let (mut dims, mut moved, mut start) = (x.dims.clone(), strides(&x.dims), 0);
+    let mut picked: Vec<Vec<usize>> = x.dims.iter().map(|d| (0..*d).collect()).collect();
     for (i, &d) in at.iter().enumerate() {
-        let n = x.dims[d] as i64;
         let step = steps.map_or(Some(1), |s| s.get(i).copied())?;
-        (step > 0).then_some(())?;
-        let wrap = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n);
-        let (from, to) = (wrap(*starts.get(i)?), wrap(*ends.get(i)?));
-        dims[d] = ((to - from).max(0) as u64).div_ceil(step as u64) as usize;
-        start += from as usize * moved[d];
-        moved[d] *= usize::try_from(step).ok()?;
+        picked[d] = positions(x.dims[d] as i64, *starts.get(i)?, *ends.get(i)?, step)?;
     }
-    let indices = walk(&dims, &moved, start);
-    pick(x, dims, &indices)
+    let dims: Vec<usize> = picked.iter().map(Vec::len).collect();
+    let mut offsets = vec![0];
+    for (positions, stride) in picked.iter().zip(strides(&x.dims)) {
+        offsets = offsets.iter().flat_map(|o| positions.iter().map(move |p| o + p * stride)).collect();
+    }
+    pick(x, dims, &offsets)
+}
+
+/// The positions a slice takes of `n`. A negative step walks backwards, from `n - 1` at most to before 0.
+fn positions(n: i64, start: i64, end: i64, step: i64) -> Option<Vec<usize>> {
+    let wrap = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+    let backwards = step < 0;
+    let (low, high) = if backwards { (-1, n - 1) } else { (0, n) };
+    let (mut at, end) = (wrap(start).clamp(low, high), wrap(end).clamp(low, high));
+    let mut all = Vec::new();
+    while step != 0 && if backwards { at > end } else { at < end } {
+        all.push(usize::try_from(at).ok()?);
+        at = at.saturating_add(step);
+    }
+    (step != 0).then_some(all)
 }
 
 fn split(x: &Array, a: i32, sizes: Option<&[i64]>, outputs: usize) -> Option<Vec<Array>> {

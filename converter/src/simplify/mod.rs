@@ -14,6 +14,7 @@ mod fuse;
 mod infer;
 mod layout;
 mod norm;
+mod shapes;
 mod sizes;
 mod sweep;
 mod tidy;

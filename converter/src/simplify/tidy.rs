@@ -52,6 +52,7 @@ fn no_ops(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
             amounts.iter().all(|n| *n == neutral)
         }
         Op::Split { .. } => node.outputs.len() == 1,
+        Op::Slice { axes } => takes_all(scope, node, x, axes)?,
         Op::Reduce { axes, keep_dims: true, kind } => {
             use edge_runtime::graph::ReduceOp::{Max, Mean, Min, Prod, Sum};
             let dims = scope.dims(x)?;
@@ -63,6 +64,24 @@ fn no_ops(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let copy =
         Node { name: node.name.clone(), op: Op::Identity, inputs: vec![Some(x)], outputs: vec![Some(y)] };
     same.then(|| vec![copy])
+}
+
+/// Past any dimension: exporters write 10^9, 2^31 - 1 or 2^63 - 1 for "to the end".
+const TO_THE_END: i64 = 1_000_000_000;
+
+/// Whether a slice takes every element.
+fn takes_all(scope: &Scope<'_>, node: &Node, x: ValueId, axes: &[i32]) -> Option<bool> {
+    let ints = |i: usize| scope.ints(node.inputs.get(i).copied().flatten()?);
+    let (starts, ends) = (ints(1)?, ints(2)?);
+    if node.inputs.get(3).is_some_and(Option::is_some) && !ints(3)?.iter().all(|s| *s == 1) {
+        return Some(false);
+    }
+    let size = |axis: i32| scope.dims(x).and_then(|d| d.get(sizes::axis(axis, d.len())?)?.known());
+    let whole = |(i, axis): (usize, &i32)| {
+        starts.get(i) == Some(&0)
+            && ends.get(i).is_some_and(|e| *e >= TO_THE_END || size(*axis).is_some_and(|n| *e >= n))
+    };
+    Some(axes.iter().enumerate().all(whole))
 }
 
 fn no_ones(dims: &[sizes::Size]) -> bool {

@@ -6,6 +6,7 @@
 
 mod reshape;
 mod sink;
+mod view;
 
 use super::common::{one_to_one, replaced};
 use super::infer::full_perm;
@@ -19,7 +20,7 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         Op::Reshape { .. } | Op::Flatten { .. } => reshape::rule(scope, node),
         Op::Shape { .. } => shape(scope, node),
         Op::MatMul { .. } => matmul(scope, node),
-        _ => sink::rule(scope, node),
+        _ => sink::rule(scope, node).or_else(|| view::rule(scope, node)),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::{inverse, is_identity, restrict, transposed};
 use crate::model::Array;
 use crate::simplify::eval;
-use crate::simplify::sizes::{axes, axis};
+use crate::simplify::sizes::{Size, axes, axis};
 use crate::simplify::sweep::Scope;
-use edge_runtime::graph::{Node, Op, ValueId};
+use edge_runtime::graph::{Node, Op, Pads, ValueId, Window};
 
 /// A node rewritten to read the transposes' sources.
 struct Moved {
@@ -21,7 +21,8 @@ pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let moved = match &node.op {
         Op::Binary(_) | Op::Where => elementwise(scope, node)?,
         Op::Concat { axis } => concat(scope, node, *axis)?,
-        Op::Linear { .. } => linear(scope, node)?,
+        Op::Linear { .. } => pointwise(scope, node)?,
+        Op::Conv { window, .. } if is_pointwise(window) => pointwise(scope, node)?,
         _ => one_operand(scope, node)?,
     };
     let mut nodes = moved.before;
@@ -163,16 +164,18 @@ fn unsqueeze(perm: &[usize], at: &[usize]) -> (Vec<i32>, Vec<usize>) {
     (new, inverse(&layout))
 }
 
-/// Operations that broadcast their operands.
+/// Operations that broadcast their operands. Any operand's permutation will do that the others can follow.
 fn elementwise(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
-    let (large, perm) =
-        node.inputs.iter().flatten().find_map(|v| transposed(scope, *v).map(|(_, perm)| (*v, perm)))?;
-    let mut before = Vec::new();
-    let mut inputs = Vec::new();
-    for value in &node.inputs {
-        inputs.push(Some(aligned(scope, (*value)?, large, &perm, &mut before)?));
-    }
-    Some(Moved { op: node.op.clone(), inputs, perm, before })
+    let candidates: Vec<(ValueId, Vec<usize>)> =
+        node.inputs.iter().flatten().filter_map(|v| Some((*v, transposed(scope, *v)?.1))).collect();
+    candidates.into_iter().find_map(|(large, perm)| {
+        let mut before = Vec::new();
+        let mut inputs = Vec::new();
+        for value in &node.inputs {
+            inputs.push(Some(aligned(scope, (*value)?, large, &perm, &mut before)?));
+        }
+        Some(Moved { op: node.op.clone(), inputs, perm, before })
+    })
 }
 
 /// A value whose transpose by `perm` broadcasts against `large` as `value` does.
@@ -183,12 +186,20 @@ fn aligned(
     perm: &[usize],
     before: &mut Vec<Node>,
 ) -> Option<ValueId> {
-    if let Some((source, theirs)) = transposed(scope, value)
-        && theirs == perm
-    {
-        return Some(source);
-    }
     let rank = perm.len();
+    if let Some((source, theirs)) = transposed(scope, value) {
+        if theirs == perm {
+            return Some(source);
+        }
+        // The difference may move ones alone, which is free.
+        if theirs.len() == rank {
+            let rest: Vec<usize> = inverse(perm).iter().map(|i| theirs[*i]).collect();
+            let dims = scope.dims(source)?;
+            if is_identity(&restrict(&rest, |p| !dims[p].is_one())) {
+                return Some(permuted(scope, source, &rest, before));
+            }
+        }
+    }
     if let Some(array) = scope.constant(value) {
         if array.dims.is_empty() {
             return Some(value);
@@ -200,18 +211,31 @@ fn aligned(
         let name = scope.name(value).to_owned();
         return Some(scope.add_constant(name, array));
     }
-    let dims = scope.dims(value)?.to_vec();
+    let mut dims = scope.dims(value)?.to_vec();
     if dims.is_empty() {
         return Some(value);
     }
-    // An operand that is broadcast is cheaper to permute than the large one. It must be smaller for sure, or the two
-    // would be permuted in turns without end.
+    // An operand that is broadcast is cheaper to permute than the large one. It must have ones where that has none and
+    // none the other way round, or the two would be permuted in turns without end.
+    let missing = rank.checked_sub(dims.len())?;
+    dims.splice(0..0, vec![Size::Known(1); missing]);
     let large = scope.dims(large)?;
     let pairs = || dims.iter().zip(large);
-    let is_small = dims.len() == rank
-        && pairs().all(|(d, l)| d == l || d.is_one())
-        && pairs().any(|(d, l)| d.is_one() && !l.is_one());
-    is_small.then(|| permuted(scope, value, &inverse(perm), before))
+    if pairs().any(|(d, l)| l.is_one() && !d.is_one()) || !pairs().any(|(d, l)| d.is_one() && !l.is_one()) {
+        return None;
+    }
+    if missing == 0 {
+        return Some(permuted(scope, value, &inverse(perm), before));
+    }
+    let name = scope.name(value).to_owned();
+    let wide = scope.add_value(name.clone());
+    before.push(Node {
+        name,
+        op: Op::Unsqueeze { axes: (0..missing as i32).collect() },
+        inputs: vec![Some(value)],
+        outputs: vec![Some(wide)],
+    });
+    Some(permuted(scope, wide, &inverse(perm), before))
 }
 
 /// A new transpose of a value.
@@ -250,8 +274,12 @@ fn concat(scope: &mut Scope<'_>, node: &Node, a: i32) -> Option<Moved> {
     Some(Moved { op: Op::Concat { axis: at as i32 }, inputs, perm, before })
 }
 
+fn is_pointwise(window: &Window) -> bool {
+    window.kernel == [1, 1] && window.stride == [1, 1] && window.pads == Pads::Explicit([0; 4])
+}
+
 /// A matrix product over the last dimension takes the others in any order.
-fn linear(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
+fn pointwise(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
     let (x, perm) = transposed(scope, node.inputs.first().copied().flatten()?)?;
     (perm.last() == Some(&(perm.len() - 1))).then_some(())?;
     let mut inputs = node.inputs.clone();

@@ -230,3 +230,58 @@ fn names_stay_apart() {
         simple.graph.values.iter().map(|v| v.name.as_str()).collect();
     assert_eq!(names.len(), simple.graph.values.len());
 }
+
+#[test]
+fn pointwise_convolutions_let_space_be_permuted() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 0, 3, 4]);
+    let a = net.transpose(x, &[0, 2, 1, 3]);
+    let w = net.random(&[2, 4]);
+    let a = net.node(conv_op(2, 1, 1, 1), &[a, w]);
+    let y = net.transpose(a, &[0, 2, 1, 3]);
+    net.output(y);
+    assert_eq!(ops(&net.check()), ["Conv"]);
+}
+
+#[test]
+fn permutations_that_differ_in_ones_agree() {
+    let mut net = Net::default();
+    let (x, z) = (net.input("x", &[0, 5, 2]), net.input("z", &[5, 1, 2]));
+    let a = net.transpose(x, &[0, 2, 1]);
+    let b = net.transpose(z, &[1, 2, 0]);
+    let c = net.binary(BinaryOp::Sub, a, b);
+    let d = net.binary(BinaryOp::Sub, b, a);
+    for value in [c, d] {
+        let y = net.transpose(value, &[0, 2, 1]);
+        net.output(y);
+    }
+    assert_eq!(count(&net.check(), "Transpose"), 0);
+}
+
+#[test]
+fn ones_join_the_reshape_before_them_and_leave_the_reduction() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 6, 4]);
+    let shape = net.ints(&[0, 1, 6, 4]);
+    let a = net.node(Op::Reshape { allow_zero: false }, &[x, shape]);
+    let a = net.node(Op::Squeeze { axes: vec![1] }, &[a]);
+    let a = net.node(Op::Unsqueeze { axes: vec![3] }, &[a]);
+    let a = net.unary(UnaryOp::Exp, a);
+    let a = net.node(Op::Reduce { kind: ReduceOp::Mean, axes: vec![1, 2], keep_dims: true }, &[a]);
+    let shape = net.ints(&[-1, 1]);
+    let y = net.node(Op::Reshape { allow_zero: false }, &[a, shape]);
+    net.output(y);
+    let simple = net.check();
+    assert_eq!(ops(&simple), ["Reshape", "Unary(Exp)", "Reduce"]);
+}
+
+#[test]
+fn an_operand_of_lower_rank_is_widened_and_permuted() {
+    let mut net = Net::default();
+    let (x, z) = (net.input("x", &[2, 0, 3]), net.input("z", &[1, 0]));
+    let a = net.transpose(x, &[0, 2, 1]);
+    let a = net.binary(BinaryOp::Mul, a, z);
+    let y = net.transpose(a, &[0, 2, 1]);
+    net.output(y);
+    assert_eq!(count(&net.check(), "Transpose"), 0);
+}

@@ -168,3 +168,63 @@ fn a_value_read_twice_is_not_fused_away() {
     net.output(a);
     assert_eq!(ops(&net.check()), ["Linear", "Unary(Act(Relu))"]);
 }
+
+#[test]
+fn factors_and_offsets_before_a_convolution() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 0, 0, 4]);
+    let mut a = x;
+    // Pointwise: both go. Padded, depthwise and grouped: the factor goes, the offset stays.
+    for (op, rows, k) in [
+        (conv_op(4, 1, 1, 1), 4, 4),
+        (conv_op(4, 3, 1, 1), 4, 36),
+        (conv_op(4, 3, 1, 4), 4, 9),
+        (conv_op(4, 3, 1, 2), 32, 18),
+    ] {
+        let (scale, offset, w) = (net.random(&[4]), net.random(&[1, 1, 1, 4]), net.random(&[rows, k]));
+        a = net.unary(UnaryOp::Act(Act::Tanh), a);
+        a = net.binary(BinaryOp::Mul, a, scale);
+        a = net.binary(BinaryOp::Add, a, offset);
+        a = net.node(op, &[a, w]);
+    }
+    net.output(a);
+    let adds = ["Conv", "Binary(Add)", "Conv", "Binary(Add)", "Conv", "Binary(Add)", "Conv"];
+    assert_eq!(ops(&net.check())[1..], adds);
+}
+
+#[test]
+fn a_negation_turns_the_weights() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 4]);
+    let (w, bias) = (net.random(&[3, 4]), net.random(&[3]));
+    let a = net.node(linear_op(3), &[x, w]);
+    let a = net.binary(BinaryOp::Add, a, bias);
+    let y = net.unary(UnaryOp::Neg, a);
+    net.output(y);
+    assert_eq!(ops(&net.check()), ["Linear"]);
+}
+
+#[test]
+fn a_number_times_a_product_is_its_alpha() {
+    let mut net = Net::default();
+    let (a, b) = (net.input("a", &[0, 2, 3]), net.input("b", &[0, 3, 2]));
+    let root = net.scalar(3f32.sqrt());
+    let a = net.binary(BinaryOp::Mul, a, root);
+    let c = net.node(Op::MatMul { trans_a: false, trans_b: false, alpha: 2.0 }, &[a, b]);
+    let y = net.binary(BinaryOp::Div, c, root);
+    net.output(y);
+    assert_eq!(ops(&net.check()), ["MatMul"]);
+}
+
+#[test]
+fn a_squeeze_does_not_part_bias_and_activation() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 1, 0, 4]);
+    let (w, bias) = (net.random(&[3, 4]), net.random(&[1, 1, 3]));
+    let a = net.node(conv_op(3, 1, 1, 1), &[x, w]);
+    let a = net.node(Op::Squeeze { axes: vec![1] }, &[a]);
+    let a = net.binary(BinaryOp::Add, a, bias);
+    let y = net.unary(UnaryOp::Act(Act::Relu), a);
+    net.output(y);
+    assert_eq!(ops(&net.check()), ["Conv", "Squeeze"]);
+}

@@ -4,6 +4,7 @@ mod activations;
 mod layouts;
 mod matrices;
 mod norms;
+mod real;
 mod reference;
 mod tidying;
 

@@ -172,3 +172,43 @@ fn the_report_names_each_pass() {
     assert_eq!(changed("fuse"), Some(1));
     assert_eq!(changed("affine"), Some(0));
 }
+
+#[test]
+fn whole_slices_vanish_and_backward_ones_fold() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 4]);
+    let (from, to) = (net.ints(&[0, 0]), net.ints(&[i64::MAX, 4]));
+    let a = net.node(Op::Slice { axes: vec![0, 1] }, &[x, from, to]);
+    let c = net.floats(&[4], &[1.0, 2.0, 3.0, 4.0]);
+    let (from, to, step) = (net.ints(&[-1]), net.ints(&[i64::MIN + 1]), net.ints(&[-2]));
+    let c = net.node(Op::Slice { axes: vec![0] }, &[c, from, to, step]);
+    net.output(a);
+    net.output(c);
+    let simple = crate::simplify::simplify(net.model, &Options::default());
+    assert_eq!(ops(&simple), ["Identity", "Identity"]);
+    let folded = simple.constant(simple.graph.body.nodes[1].inputs[0].unwrap()).unwrap();
+    assert_eq!(folded.as_f32().unwrap(), [4.0, 2.0]);
+}
+
+#[test]
+fn a_gated_residual_is_one_product() {
+    let mut net = Net::default();
+    let (x, gate) = (net.input("x", &[0, 0, 0, 4]), net.input("gate", &[0, 1, 1, 4]));
+    let a = net.binary(BinaryOp::Mul, gate, x);
+    let y = net.binary(BinaryOp::Add, x, a);
+    net.output(y);
+    let simple = net.check();
+    assert_eq!(ops(&simple), ["Binary(Add)", "Binary(Mul)"]);
+    assert_eq!(simple.graph.body.nodes[0].inputs[0], Some(simple.graph.inputs[1].value));
+}
+
+#[test]
+fn bounds_that_bind_nothing_vanish() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 3]);
+    let low = net.scalar(f32::NEG_INFINITY);
+    let a = net.binary(BinaryOp::Max, x, low);
+    let y = net.unary(UnaryOp::Exp, a);
+    net.output(y);
+    assert_eq!(ops(&net.check()), ["Unary(Exp)"]);
+}

@@ -38,7 +38,8 @@ fn weight<'m>(
     Ok(w.map(|w| (w, n)))
 }
 
-fn linear(out_features: usize) -> Op {
+/// `x · wᵀ` with nothing fused.
+pub fn linear(out_features: usize) -> Op {
     Op::Linear { out_features, act: Act::None, act_after_residual: false }
 }
 

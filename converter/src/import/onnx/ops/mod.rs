@@ -5,6 +5,7 @@ mod binary;
 mod cast;
 mod control;
 mod conv;
+mod einsum;
 mod gather;
 mod generate;
 mod matmul;
@@ -92,6 +93,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", cast::OPERATORS),
     ("", control::OPERATORS),
     ("", conv::OPERATORS),
+    ("", einsum::OPERATORS),
     ("", gather::OPERATORS),
     ("", generate::OPERATORS),
     ("", matmul::OPERATORS),

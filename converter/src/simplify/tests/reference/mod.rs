@@ -1,10 +1,11 @@
 //! A slow interpreter in f64, to compare a graph with what it is simplified to. Integers are f64 too.
 
+mod spatial;
+
 use crate::model::{Array, Model};
 use crate::simplify::sizes::{axes, axis};
-use edge_runtime::graph::{
-    Act, BinaryOp, Block, DType, Node, Op, Pads, PoolKind, ReduceOp, UnaryOp, ValueId, Window,
-};
+use edge_runtime::graph::{Act, BinaryOp, Block, DType, Node, Op, ReduceOp, UnaryOp, ValueId};
+use spatial::{conv, conv_transpose, pool};
 use std::collections::HashMap;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +106,27 @@ fn evaluate(node: &Node, inputs: &[Option<Tensor>]) -> Vec<Tensor> {
     let x = get(0).unwrap();
     let rank = x.dims.len();
     vec![match &node.op {
-        Op::Identity | Op::Cast { .. } => x.clone(),
+        Op::Identity => x.clone(),
+        Op::Cast { to } => {
+            if to.is_float() {
+                x.clone()
+            } else {
+                x.map(f64::trunc)
+            }
+        }
+        Op::Expand => {
+            let shape: Vec<usize> = get(1).unwrap().ints().iter().map(|n| *n as usize).collect();
+            Tensor::from_fn(&broadcast(&x.dims, &shape), |i| x.broadcast(i))
+        }
+        Op::ConstantOfShape { value, .. } => {
+            assert!(value.iter().all(|b| *b == 0));
+            Tensor::from_fn(&x.ints().iter().map(|n| *n as usize).collect::<Vec<_>>(), |_| 0.0)
+        }
+        Op::Range => {
+            let (limit, delta) = (get(1).unwrap().data[0], get(2).unwrap().data[0]);
+            let count = ((limit - x.data[0]) / delta).ceil().max(0.0) as usize;
+            Tensor::from_fn(&[count], |i| x.data[0] + i[0] as f64 * delta)
+        }
         Op::Unary(f) => x.map(|v| unary(*f, v)),
         Op::Binary(f) => {
             let y = get(1).unwrap();
@@ -322,6 +343,7 @@ fn broadcast(a: &[usize], b: &[usize]) -> Vec<usize> {
 }
 
 fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
+    let perm: Vec<usize> = if perm.is_empty() { (0..x.dims.len()).rev().collect() } else { perm.to_vec() };
     let dims: Vec<usize> = perm.iter().map(|p| x.dims[*p]).collect();
     Tensor::from_fn(&dims, |i| {
         let mut index = vec![0; i.len()];
@@ -347,70 +369,6 @@ fn finish(
             r.at(i)
         });
         if after { f(v + r) } else { f(v) + r }
-    })
-}
-
-/// Input coordinate of tap `k` for output `o`, if inside.
-fn tap(window: &Window, side: usize, o: usize, k: usize, size: usize) -> Option<usize> {
-    let Pads::Explicit(pads) = window.pads else { panic!("explicit pads only") };
-    let at = (o * window.stride[side] + k * window.dilation[side]).checked_sub(pads[side])?;
-    (at < size).then_some(at)
-}
-
-fn windowed(x: &Tensor, window: &Window, channels: usize) -> Vec<usize> {
-    let Pads::Explicit(p) = window.pads else { panic!("explicit pads only") };
-    let out = |s: usize| {
-        (x.dims[1 + s] + p[s] + p[s + 2] - window.dilation[s] * (window.kernel[s] - 1) - 1) / window.stride[s]
-            + 1
-    };
-    vec![x.dims[0], out(0), out(1), channels]
-}
-
-fn conv(x: &Tensor, w: &Tensor, window: &Window, groups: usize, channels: usize) -> Tensor {
-    let (per_in, per_out) = (x.dims[3] / groups, channels / groups);
-    let depthwise = per_in == 1 && per_out == 1;
-    let stride = if groups == 1 || depthwise { per_out } else { per_out.next_multiple_of(16) };
-    Tensor::from_fn(&windowed(x, window, channels), |i| {
-        let group = i[3] / per_out;
-        let row = group * stride + i[3] % per_out;
-        let mut sum = 0.0;
-        for ky in 0..window.kernel[0] {
-            for kx in 0..window.kernel[1] {
-                let y = tap(window, 0, i[1], ky, x.dims[1]);
-                let (Some(y), Some(c)) = (y, tap(window, 1, i[2], kx, x.dims[2])) else { continue };
-                for k in 0..per_in {
-                    let column = (ky * window.kernel[1] + kx) * per_in + k;
-                    sum += x.at(&[i[0], y, c, group * per_in + k]) * w.at(&[row, column]);
-                }
-            }
-        }
-        sum
-    })
-}
-
-/// For strides equal to the kernel: windows do not overlap.
-fn conv_transpose(x: &Tensor, w: &Tensor, window: &Window, channels: usize) -> Tensor {
-    let [kh, kw] = window.kernel;
-    assert_eq!(window.stride, window.kernel);
-    Tensor::from_fn(&[x.dims[0], x.dims[1] * kh, x.dims[2] * kw, channels], |i| {
-        let row = (i[1] % kh * kw + i[2] % kw) * channels + i[3];
-        (0..x.dims[3]).map(|k| x.at(&[i[0], i[1] / kh, i[2] / kw, k]) * w.at(&[row, k])).sum()
-    })
-}
-
-fn pool(x: &Tensor, kind: PoolKind, window: &Window) -> Tensor {
-    assert_eq!(kind, PoolKind::Max);
-    Tensor::from_fn(&windowed(x, window, x.dims[3]), |i| {
-        let mut max = f64::NEG_INFINITY;
-        for ky in 0..window.kernel[0] {
-            for kx in 0..window.kernel[1] {
-                let y = tap(window, 0, i[1], ky, x.dims[1]);
-                if let (Some(y), Some(c)) = (y, tap(window, 1, i[2], kx, x.dims[2])) {
-                    max = max.max(x.at(&[i[0], y, c, i[3]]));
-                }
-            }
-        }
-        max
     })
 }
 
@@ -454,6 +412,7 @@ fn binary(f: BinaryOp, x: f64, y: f64) -> f64 {
         BinaryOp::Pow => x.powf(y),
         BinaryOp::Max => x.max(y),
         BinaryOp::Min => x.min(y),
+        BinaryOp::Equal => f64::from(x == y),
         other => panic!("the reference does not know {other:?}"),
     }
 }
@@ -483,6 +442,7 @@ fn unary(f: UnaryOp, x: f64) -> f64 {
             }
         },
         UnaryOp::Neg => -x,
+        UnaryOp::Log => x.ln(),
         UnaryOp::Sqrt => x.sqrt(),
         UnaryOp::Exp => x.exp(),
         UnaryOp::Erf => erf(x),

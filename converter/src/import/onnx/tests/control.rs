@@ -1,0 +1,114 @@
+//! Branches, functions, and the order of nodes.
+
+use super::*;
+
+fn branches(inputs: &[ValueInfoProto], stored: &[TensorProto], condition: &str) -> Model {
+    // Both branches use `inner`, and `x` of the graph around them.
+    let yes = [node("Relu", "x", "inner", &[]), node("Add", "inner x", "a", &[])];
+    let no = [node("Neg", "x", "inner", &[])];
+    let nodes = [
+        node("If", condition, "y", &[graph("then_branch", &yes, "a"), graph("else_branch", &no, "inner")]),
+        node("Sqrt", "y", "z", &[]),
+    ];
+    import(&model(13, inputs, stored, &nodes, "z"))
+}
+
+#[test]
+fn a_known_condition_takes_its_branch() {
+    let mut no = f32s("c", &[], &[]);
+    (no.data_type, no.int32_data) = (9, vec![0]);
+    let m = branches(&[port("x", FLOAT, Some(&[N(2)]))], &[no], "c");
+    assert_eq!(ops(&m), ["Unary", "Unary"]);
+}
+
+#[test]
+fn an_unknown_condition_keeps_both_branches() {
+    let m = branches(&[port("x", FLOAT, Some(&[N(2)])), port("c", 9, Some(&[]))], &[], "c");
+    assert_eq!(ops(&m), ["If", "Unary", "Binary", "Unary", "Unary"]);
+    let n = find(&m, |op| matches!(op, Op::If { .. }));
+    let Op::If { then_branch, else_branch } = &n.op else { panic!("{n:?}") };
+    assert_eq!((then_branch.nodes.len(), else_branch.nodes.len()), (2, 1));
+    assert_eq!(then_branch.nodes[1].inputs[1], Some(m.graph.inputs[0].value));
+    assert!(m.graph.inputs[1].plan_time);
+    assert!(!m.graph.inputs[0].plan_time);
+    assert!(m.to_text().contains("then:"));
+}
+
+#[test]
+fn a_condition_on_a_fixed_size_is_known() {
+    let x = [port("x", FLOAT, Some(&[S("n"), N(3)]))];
+    let nodes = [
+        node("Shape", "x", "s", &[]),
+        node("Gather", "s one", "c", &[]),
+        node("Equal", "c three", "is", &[]),
+        node(
+            "If",
+            "is",
+            "y",
+            &[
+                graph("then_branch", &[node("Relu", "x", "a", &[])], "a"),
+                graph("else_branch", &[node("NonZero", "x", "b", &[])], "b"),
+            ],
+        ),
+    ];
+    let stored = [i64s("one", &[], &[1]), i64s("three", &[], &[3])];
+    let m = import(&model(13, &x, &stored, &nodes, "y"));
+    assert!(!ops(&m).contains(&"If".to_owned()), "{}", m.to_text());
+}
+
+#[test]
+fn nodes_in_any_order_are_sorted() {
+    let nodes = [node("Neg", "b", "y", &[]), node("Relu", "a", "b", &[]), node("Sqrt", "x", "a", &[])];
+    let m = import(&model(13, &[port("x", FLOAT, Some(&[N(2)]))], &[], &nodes, "y"));
+    let names: Vec<&str> = m.graph.body.nodes.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "y"]);
+}
+
+fn with_function(function: FunctionProto, mut call: NodeProto) -> ModelProto {
+    call.domain = "own".into();
+    let mut m = model(13, &[port("x", FLOAT, Some(&[N(2)]))], &[], &[call], "y");
+    m.opset_import.push(OperatorSetIdProto { domain: "own".into(), version: 1 });
+    m.functions.push(FunctionProto {
+        domain: "own".into(),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 13 }],
+        ..function
+    });
+    m
+}
+
+#[test]
+fn functions_are_expanded_with_their_attributes() {
+    let slope = AttributeProto { ref_attr_name: "slope".into(), ..attribute("alpha", attribute_type::FLOAT) };
+    let function = FunctionProto {
+        name: "Leak".into(),
+        input: list("a"),
+        output: list("b"),
+        attribute: list("slope"),
+        // The inner name `x` is not the caller's.
+        node: vec![node("Neg", "a", "x", &[]), node("LeakyRelu", "x", "b", &[slope])],
+        ..FunctionProto::default()
+    };
+    let m = import(&with_function(function.clone(), node("Leak", "x", "y", &[float("slope", 0.25)])));
+    use edge_runtime::graph::{Act, UnaryOp};
+    find(&m, |op| *op == Op::Unary(UnaryOp::Act(Act::LeakyRelu { alpha: 0.25 })));
+    assert_eq!(m.graph.body.nodes[0].name, "y/x");
+    // Left out by the call: the operator's default.
+    let m = import(&with_function(function, node("Leak", "x", "y", &[])));
+    find(&m, |op| *op == Op::Unary(UnaryOp::Act(Act::LeakyRelu { alpha: 0.01 })));
+}
+
+#[test]
+fn a_function_that_calls_itself_is_refused() {
+    let mut inner = node("F", "a", "b", &[]);
+    inner.domain = "own".into();
+    let function = FunctionProto {
+        name: "F".into(),
+        input: list("a"),
+        output: list("b"),
+        node: vec![inner],
+        ..FunctionProto::default()
+    };
+    let mut m = with_function(function, node("F", "x", "y", &[]));
+    m.functions[0].opset_import.push(OperatorSetIdProto { domain: "own".into(), version: 1 });
+    assert!(matches!(try_import(&m), Err(ImportError::Expansion { .. })));
+}
