@@ -22,7 +22,7 @@ pub fn check<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>) -> Result<&'static Operator
             let reason = "operator not implemented".to_owned();
             return Err(Refusal { reason, hint: ops::hint(node.domain, node.op) });
         }
-        let known: Vec<String> = versions.iter().map(|o| format!("{} to {}", o.since, o.until)).collect();
+        let known: Vec<String> = versions.iter().map(|o| range(o.since, o.until)).collect();
         let reason =
             format!("opset {} of this operator is not implemented; {} are", node.opset, known.join(", "));
         return Err(Refusal { reason, hint: "export with a newer opset" });
@@ -36,13 +36,28 @@ pub fn check<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>) -> Result<&'static Operator
     let (least, most) = operator.inputs;
     let count = node.inputs();
     if count < least || count > most {
-        let reason = format!("{count} operands; {least} to {most} are implemented");
+        let reason = format!("{count} operands; {} are implemented", range(least as u64, most as u64));
         return Err(Refusal { reason, hint: "" });
     }
     if let Some(dtype) = ctx.operand_dtype(node, 0).filter(|d| !operator.types.contains(*d)) {
         return Err(Refusal { reason: format!("element type {dtype} is not implemented"), hint: "" });
     }
+    for i in 0..count {
+        if let Some(dtype) = ctx.foreign_dtype(node, i) {
+            let reason = format!("operand {i}: element type {dtype} is not implemented");
+            return Err(Refusal { reason, hint: "" });
+        }
+    }
     Ok(operator)
+}
+
+/// The versions or counts of a table's line, in words. What is beyond all files stands for "any more".
+fn range<T: PartialOrd + Into<i128> + Copy>(least: T, most: T) -> String {
+    match (least.into(), most.into()) {
+        (least, most) if least == most => least.to_string(),
+        (least, most) if most > i128::from(u32::MAX) => format!("{least} and more"),
+        (least, most) => format!("{least} to {most}"),
+    }
 }
 
 fn shown(attribute: &AttributeProto) -> String {
@@ -56,6 +71,20 @@ fn shown(attribute: &AttributeProto) -> String {
         attribute_type::FLOATS => format!("{:?}", attribute.floats),
         _ => "..".into(),
     }
+}
+
+/// Adds an input or a result of the graph to the list.
+pub fn refuse_port(ctx: &mut Ctx, kind: &str, name: &str, reason: String) {
+    ctx.refused.push(Unsupported {
+        op: kind.to_owned(),
+        domain: String::new(),
+        opset: ctx.frame.opsets.get("").copied().unwrap_or(0),
+        node: name.to_owned(),
+        reason,
+        inputs: Vec::new(),
+        count: 1,
+        hint: "only tensors of numbers and booleans are implemented".to_owned(),
+    });
 }
 
 /// Adds a refused node to the list, together with others of the same reason.

@@ -1,6 +1,7 @@
 //! Inputs and outputs of the graph: declared types, and names for sizes that have none.
 
 use super::ctx::{Binding, Ctx, Frame};
+use super::guard;
 use super::node::NodeView;
 use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
 use super::ranks::Fact;
@@ -59,10 +60,23 @@ impl<'m> Ctx<'m> {
                 continue;
             }
             let bad = |reason: String| ImportError::Port { kind: "input", name: info.name.clone(), reason };
-            let ty = declared(info)
-                .ok_or_else(|| bad("no tensor: sequences, maps and optionals are not implemented".into()))?;
-            let dtype = tensors::dtype(ty.elem_type)
-                .map_err(|name| bad(format!("element type {name} is not implemented")))?;
+            let found = match declared(info) {
+                None if info.r#type.is_none() => return Err(bad("without a type".into())),
+                None => Err("sequences, maps and optionals are not implemented".to_owned()),
+                Some(ty) => match tensors::dtype(ty.elem_type) {
+                    Ok(dtype) => Ok((ty, dtype)),
+                    Err(name) => Err(format!("element type {name} is not implemented")),
+                },
+            };
+            let (ty, dtype) = match found {
+                Ok(found) => found,
+                Err(reason) => {
+                    guard::refuse_port(self, "graph input", &info.name, reason);
+                    let value = self.value(&info.name, Fact { tainted: true, ..Fact::default() });
+                    self.bind(&info.name, Binding::Value(value), "graph inputs")?;
+                    continue;
+                }
+            };
             let dims = dims(ty, names);
             // The product must fit too: plans multiply it.
             let fixed =

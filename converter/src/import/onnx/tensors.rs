@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 /// The element type behind ONNX's number, or its name when the importer has no such type.
 pub fn dtype(number: i32) -> Result<DType, String> {
@@ -81,17 +82,17 @@ pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportEr
         Err(bad(tensor, format!("{dtype}{dims:?} takes {bytes} bytes, {found} are stored")))
     };
     // 1: the enum's EXTERNAL.
-    let data = if tensor.data_location == 1 {
-        external(tensor, base, bytes)?
+    let data: Arc<[u8]> = if tensor.data_location == 1 {
+        external(tensor, base, bytes)?.into()
     } else if let Some(raw) = &tensor.raw_data {
         fits(raw.len())?;
-        raw.to_vec()
+        Arc::from(raw.as_ref())
     } else {
         let data = typed(tensor, dtype);
         fits(data.len())?;
-        data
+        data.into()
     };
-    Ok(Array { dtype, dims, data: data.into() })
+    Ok(Array { dtype, dims, data })
 }
 
 /// The bytes of whichever typed field holds elements of `dtype`.

@@ -32,6 +32,7 @@ pub const OPERATORS: &[Operator] = &[
     op("Pow", (7, NOW), (2, 2), Types::Number, &[], pow),
     pair!(old "Pow", Number, BinaryOp::Pow),
     pair!("PRelu", Number, BinaryOp::PRelu),
+    op("PRelu", (1, 6), (2, 2), Types::Float, &["consumed_inputs"], prelu_old),
     pair!("Equal", Any, BinaryOp::Equal),
     pair!(old "Equal", Any, BinaryOp::Equal),
     pair!("Less", Number, BinaryOp::Less),
@@ -94,6 +95,17 @@ fn legacy<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, op: BinaryOp) -> Result<()
         }
     }
     finish(ctx, node, op, a, b)
+}
+
+/// Before opset 7: one slope, or one for each channel.
+fn prelu_old<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (x, mut slope) = operands(ctx, node)?;
+    let rank = ctx.rank(x)?;
+    if ctx.rank(slope)? == 1 && rank > 2 {
+        let axes = (1..rank as i32 - 1).collect();
+        slope = ctx.emit(node, Op::Unsqueeze { axes }, &[Some(slope)]);
+    }
+    finish(ctx, node, BinaryOp::PRelu, x, slope)
 }
 
 /// The exponent may be of another type than the base, whose type the result has.

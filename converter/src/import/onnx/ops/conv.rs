@@ -7,7 +7,7 @@ use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupport
 use crate::import::onnx::ranks::Dims;
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
-use edge_runtime::graph::{Act, Op, Pads, ValueId, Window};
+use edge_runtime::graph::{Act, BinaryOp, Op, Pads, ValueId, Window};
 
 const WINDOW: &[&str] = &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
 
@@ -139,34 +139,80 @@ fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
 }
 
 fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    node.only_int("group", 1)?;
     let dims = weight_shape(ctx, node)?;
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
-    let (channels, out) = (dims[0], dims[1]);
+    let channels = dims[0];
     if let Some(found) = ctx.fact(x).size(1).filter(|c| *c != channels) {
         return malformed(format!("{found} channels; the weight takes {channels}"));
+    }
+    let groups = match node.int("group", 1)? {
+        g if g >= 1 && channels.is_multiple_of(g as usize) => g as usize,
+        g => return malformed(format!("{channels} channels in {g} groups")),
+    };
+    if groups > MAX_SPLIT {
+        return unsupported(format!("attribute group={groups} is not implemented (at most {MAX_SPLIT})"));
     }
     let mut window = window(node, rank, Some(&dims[2..]))?;
     let sizes: Vec<Option<usize>> = (2..rank).map(|axis| ctx.fact(x).size(axis)).collect();
     let output_pads = explicit(node, &mut window, &sizes)?;
-    let stored = ctx.relaid(node, 1, "conv_transpose".into(), transposed_rows)?;
-    let w = match stored {
-        Some(w) => w,
-        None => {
-            // [in, out, ..kernel] to [..kernel, out, in].
-            let w = ctx.operand(node, 1)?;
-            let perm: Vec<usize> = (2..rank).chain([1, 0]).collect();
-            let w = ctx.transpose(node, w, &perm);
-            ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)])
+    let op = Op::ConvTranspose { window, output_pads, out_channels: dims[1], act: Act::None };
+    let x = ctx.channels_last(node, x, rank);
+    let y = if groups == 1 {
+        let w = transposed_weight(ctx, node, rank)?;
+        let bias = bias(ctx, node, dims[1])?;
+        ctx.emit(node, op, &[Some(x), Some(w), bias])
+    } else {
+        let y = split_transpose(ctx, node, x, &op, (groups, rank))?;
+        match bias(ctx, node, dims[1] * groups)? {
+            Some(bias) => ctx.emit(node, Op::Binary(BinaryOp::Add), &[Some(y), Some(bias)]),
+            None => y,
         }
     };
-    let bias = bias(ctx, node, out)?;
-    let x = ctx.channels_last(node, x, rank);
-    let op = Op::ConvTranspose { window, output_pads, out_channels: out, act: Act::None };
-    let y = ctx.emit(node, op, &[Some(x), Some(w), bias]);
     let y = ctx.channels_first(node, y, rank);
     ctx.set(node, 0, y)
+}
+
+/// Most groups of a transposed convolution: each becomes a node.
+const MAX_SPLIT: usize = 64;
+
+/// The groups of a transposed convolution one by one; `x` is channels-last.
+fn split_transpose<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    op: &Op,
+    (groups, rank): (usize, usize),
+) -> Result<ValueId, OpError> {
+    let axis = rank as i32 - 1;
+    let parts = ctx.emit_many(node, Op::Split { axis }, &[Some(x), None], groups);
+    let mut results = Vec::with_capacity(groups);
+    for (i, part) in parts.into_iter().enumerate() {
+        let w = ctx.relaid(node, 1, format!("conv_transpose {i} of {groups}"), |w| {
+            let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
+            let size = values.len() / groups;
+            let mut dims = w.dims.clone();
+            dims[0] /= groups;
+            transposed_rows(&Array::f32(&dims, &values[i * size..][..size]))
+        })?;
+        let Some(w) = w else {
+            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
+        };
+        results.push(Some(ctx.emit(node, op.clone(), &[Some(part), Some(w), None])));
+    }
+    Ok(ctx.emit(node, Op::Concat { axis }, &results))
+}
+
+/// The weight of an ungrouped transposed convolution as `[kernel * out, in]`.
+fn transposed_weight<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) -> Result<ValueId, OpError> {
+    if let Some(w) = ctx.relaid(node, 1, "conv_transpose".into(), transposed_rows)? {
+        return Ok(w);
+    }
+    // [in, out, ..kernel] to [..kernel, out, in].
+    let w = ctx.operand(node, 1)?;
+    let perm: Vec<usize> = (2..rank).chain([1, 0]).collect();
+    let w = ctx.transpose(node, w, &perm);
+    Ok(ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)]))
 }
 
 /// Turns `auto_pad` and `output_shape` into explicit pads, and gives the output's pads.
@@ -198,7 +244,7 @@ fn explicit(node: &NodeView, window: &mut Window, sizes: &[Option<usize>]) -> Re
             (Some(target), Some(size)) => {
                 let full =
                     size.saturating_sub(1).saturating_mul(stride).saturating_add(output_pads[at] + reach);
-                full as i64 - target[i] as i64
+                i64::try_from(full).unwrap_or(i64::MAX) - target[i] as i64
             }
             (Some(_), None) => return unknown("the input's size (for output_shape)"),
         };

@@ -96,11 +96,12 @@ fn slice(operands: &Operands) -> Option<Vec<Element>> {
     let data = vector(operands, 0)?;
     let one = |i: usize| operands.known(i).and_then(|v| v.first().copied());
     let step = if operands.fact(3).is_some() { one(3)? } else { 1 };
-    Some(range(one(1)?, one(2)?, step, data.len())?.map(|i| data[i]).collect())
+    let (start, count) = range(one(1)?, one(2)?, step, data.len())?;
+    Some((0..count as i64).map(|i| data[(start + i * step) as usize]).collect())
 }
 
-/// The indices that a slice takes of an axis of `len` elements; `None` for step 0.
-pub fn range(start: i64, end: i64, step: i64, len: usize) -> Option<impl Iterator<Item = usize>> {
+/// Where a slice of an axis of `len` elements starts, and how many it takes; `None` for step 0.
+pub fn range(start: i64, end: i64, step: i64, len: usize) -> Option<(i64, usize)> {
     let len = i64::try_from(len).ok()?;
     let from_start = |v: i64| if v < 0 { v.saturating_add(len) } else { v };
     let (start, end) = match step {
@@ -109,10 +110,8 @@ pub fn range(start: i64, end: i64, step: i64, len: usize) -> Option<impl Iterato
         _ => (from_start(start).clamp(-1, len - 1), from_start(end).clamp(-1, len - 1)),
     };
     let distance = if step > 0 { end - start } else { start - end };
-    let magnitude = step.unsigned_abs();
-    let count = if distance > 0 { (distance as u64).div_ceil(magnitude) } else { 0 };
-    // With one element `step` may be huge; the product is then by zero.
-    Some((0..count as i64).map(move |i| (start + i * step) as usize))
+    let count = if distance > 0 { (distance as u64).div_ceil(step.unsigned_abs()) } else { 0 };
+    Some((start, count as usize))
 }
 
 fn binary(kind: BinaryOp, a: &[Element], b: &[Element]) -> Option<Vec<Element>> {

@@ -73,13 +73,13 @@ fn single(op: &Op, x: Option<Dims>, operands: &Operands) -> Option<Dims> {
                 n => Some(vec![None; rank.checked_sub(n)?]),
             }
         }
-        Op::Transpose { perm } => {
-            let dims = x?;
-            if perm.is_empty() {
-                return Some(dims.into_iter().rev().collect());
-            }
-            perm.iter().map(|p| dims.get(*p).copied()).collect()
-        }
+        // A permutation tells the rank even where the operand does not.
+        Op::Transpose { perm } => match x {
+            None if perm.is_empty() => None,
+            None => Some(vec![None; perm.len()]),
+            Some(dims) if perm.is_empty() => Some(dims.into_iter().rev().collect()),
+            Some(dims) => perm.iter().map(|p| dims.get(*p).copied()).collect(),
+        },
         Op::Reshape { allow_zero } => reshape(x, operands, *allow_zero),
         Op::Unsqueeze { axes } => {
             let dims = x?;
@@ -288,7 +288,7 @@ fn slice(mut dims: Dims, axes: &[i32], operands: &Operands) -> Option<Dims> {
         let (start, end, step) = (at(&starts, i), at(&ends, i), at(&steps, i));
         dims[d] = match (dims[d], start, end, step) {
             (Some(len), Some(start), Some(end), Some(step)) => {
-                range(start, end, step, len).map(Iterator::count)
+                range(start, end, step, len).map(|(_, count)| count)
             }
             _ => None,
         };

@@ -109,6 +109,23 @@ fn a_transposed_convolution_has_rows_over_taps_then_output_channels() {
 }
 
 #[test]
+fn groups_of_a_transposed_convolution_are_taken_one_by_one() {
+    let m = import(&model(
+        13,
+        &[port("x", FLOAT, Some(&[N(1), N(2), N(4), N(4)]))],
+        &[f32s("w", &[2, 1, 1, 2], &counted(4)), f32s("b", &[2], &[1., 2.])],
+        &[node("ConvTranspose", "x w b", "y", &[int("group", 2)])],
+        "y",
+    ));
+    assert_eq!(
+        ops(&m),
+        ["Transpose", "Split", "ConvTranspose", "ConvTranspose", "Concat", "Binary", "Transpose"]
+    );
+    let n = find(&m, |op| matches!(op, Op::ConvTranspose { out_channels: 1, .. }));
+    assert_eq!(floats(&m, operand(&n, 1)), [0., 1.]);
+}
+
+#[test]
 fn same_padding_of_a_transposed_convolution_becomes_explicit() {
     let m = import(&model(
         13,

@@ -1,0 +1,194 @@
+//! The graph under construction, as the operators see it: names to values, values to facts, nodes emitted in order.
+
+mod operands;
+mod results;
+
+use super::node::{NodeView, OpError, malformed, unknown};
+use super::proto::{AttributeProto, FunctionProto, TensorProto};
+use super::ranks::{Fact, normalize};
+use super::tensors;
+use crate::import::{ImportError, Unsupported};
+use crate::model::Model;
+use edge_runtime::graph::{Block, ValueId};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Binding {
+    /// A value of the graph.
+    Value(ValueId),
+    /// A stored array, not yet read: an index into [`Ctx::stored`]. A weight that goes into the graph in another layout is never
+    /// kept in its own.
+    Stored(usize),
+    /// An optional operand that a function call leaves out.
+    Absent,
+}
+
+/// The names of one graph, branch or function body.
+#[derive(Default)]
+pub struct Scope<'m> {
+    names: HashMap<&'m str, Binding>,
+    /// A function body sees nothing of its caller.
+    sealed: bool,
+}
+
+struct Stored<'m> {
+    tensor: &'m TensorProto,
+    value: Option<ValueId>,
+}
+
+/// The graph under construction.
+pub struct Ctx<'m> {
+    /// What is built; its own block is filled at the end.
+    pub model: Model,
+    /// The open blocks, innermost last.
+    pub blocks: Vec<Block>,
+    /// Everything refused so far.
+    pub refused: Vec<Unsupported>,
+    facts: Vec<Fact>,
+    scopes: Vec<Scope<'m>>,
+    stored: Vec<Stored<'m>>,
+    weights: HashMap<(usize, String), ValueId>,
+    /// The names of values, with how often each was asked for.
+    names: HashMap<String, usize>,
+    base: Option<&'m Path>,
+    /// What the nodes being read belong to.
+    pub frame: Frame<'m>,
+    /// The model's own functions, by domain, name and overload.
+    pub functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
+    /// Nodes read so far, functions expanded.
+    pub expanded: usize,
+}
+
+/// What nodes need to know of the graph or function body they stand in.
+#[derive(Clone, Default)]
+pub struct Frame<'m> {
+    /// Version of each imported domain.
+    pub opsets: HashMap<&'m str, i64>,
+    /// Attributes of the function call.
+    pub call: HashMap<&'m str, &'m AttributeProto>,
+    /// Names of the calls around the node, for node names.
+    pub prefix: String,
+    /// Function calls around the node.
+    pub depth: usize,
+}
+
+impl<'m> Ctx<'m> {
+    /// An empty graph; `base` is the folder for external data.
+    pub fn new(base: Option<&'m Path>, frame: Frame<'m>) -> Ctx<'m> {
+        Ctx {
+            frame,
+            functions: HashMap::new(),
+            expanded: 0,
+            model: Model::default(),
+            blocks: vec![Block::default()],
+            refused: Vec::new(),
+            facts: Vec::new(),
+            scopes: Vec::new(),
+            stored: Vec::new(),
+            weights: HashMap::new(),
+            names: HashMap::new(),
+            base,
+        }
+    }
+
+    /// Opens a scope.
+    pub fn open(&mut self, sealed: bool) {
+        self.scopes.push(Scope { names: HashMap::new(), sealed });
+    }
+
+    /// Closes the innermost scope.
+    pub fn close(&mut self) {
+        self.scopes.pop();
+    }
+
+    /// What `name` stands for here.
+    pub fn find(&self, name: &str) -> Option<Binding> {
+        for scope in self.scopes.iter().rev() {
+            if let Some(binding) = scope.names.get(name) {
+                return Some(*binding);
+            }
+            if scope.sealed {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Binds a name in the innermost scope.
+    ///
+    /// # Errors
+    /// [`ImportError::DuplicateValue`] when the scope has it already.
+    pub fn bind(&mut self, name: &'m str, binding: Binding, by: &str) -> Result<(), ImportError> {
+        let Some(scope) = self.scopes.last_mut() else { return Ok(()) };
+        if scope.names.insert(name, binding).is_some() {
+            return Err(ImportError::DuplicateValue { value: name.to_owned(), node: by.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Binds a stored array, to be read when an operator asks for it.
+    pub fn bind_stored(
+        &mut self,
+        name: &'m str,
+        tensor: &'m TensorProto,
+        by: &str,
+    ) -> Result<(), ImportError> {
+        tensors::dims(tensor)?;
+        self.stored.push(Stored { tensor, value: None });
+        self.bind(name, Binding::Stored(self.stored.len() - 1), by)
+    }
+
+    /// The value behind a binding; a stored array becomes a constant now.
+    pub fn value_of(&mut self, binding: Binding) -> Result<Option<ValueId>, ImportError> {
+        let slot = match binding {
+            Binding::Absent => return Ok(None),
+            Binding::Value(id) => return Ok(Some(id)),
+            Binding::Stored(slot) => slot,
+        };
+        if let Some(id) = self.stored[slot].value {
+            return Ok(Some(id));
+        }
+        let tensor = self.stored[slot].tensor;
+        let id = self.constant(&tensor.name, tensors::read(tensor, self.base)?);
+        self.stored[slot].value = Some(id);
+        Ok(Some(id))
+    }
+
+    fn binding(&self, node: &NodeView<'m>, i: usize) -> Option<Binding> {
+        node.input(i).and_then(|name| self.find(name)).filter(|b| !matches!(b, Binding::Absent))
+    }
+
+    /// What is known of a value.
+    pub fn fact(&self, id: ValueId) -> &Fact {
+        &self.facts[id as usize]
+    }
+
+    /// The rank, which the operator cannot do without.
+    pub fn rank(&self, id: ValueId) -> Result<usize, OpError> {
+        match self.fact(id).rank() {
+            Some(rank) => Ok(rank),
+            None => unknown(format!("the rank of `{}`", self.model.graph.name(id))),
+        }
+    }
+
+    /// The axis counted from the start where the rank is known, else as it is.
+    pub fn axis(&self, id: ValueId, axis: i64) -> Result<i32, OpError> {
+        let Some(rank) = self.fact(id).rank() else { return super::node::axis(axis) };
+        match normalize(axis, rank) {
+            Some(axis) => Ok(axis as i32),
+            None => malformed(format!("axis {axis} of {rank} dimensions")),
+        }
+    }
+
+    /// [`Ctx::axis`] of several; no two may be the same.
+    pub fn axes(&self, id: ValueId, axes: &[i64]) -> Result<Vec<i32>, OpError> {
+        let axes: Vec<i32> = axes.iter().map(|a| self.axis(id, *a)).collect::<Result<_, _>>()?;
+        let distinct: HashSet<i32> = axes.iter().copied().collect();
+        if distinct.len() != axes.len() {
+            return malformed(format!("axes {axes:?} repeat one"));
+        }
+        Ok(axes)
+    }
+}
