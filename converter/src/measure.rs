@@ -95,24 +95,27 @@ impl Evaluator {
     }
 }
 
-/// Noise power over signal power, averaged over outputs and samples; 0 is perfect, 1 is no information.
+/// Noise power over signal power of each output over all samples together, averaged over outputs; 0 is perfect, 1
+/// is no information.
 ///
-/// The signal of an output is taken about its mean, so that a large constant does not hide the error.
+/// The signal of an output is taken about its mean, so that a large constant does not hide the error; over all
+/// samples, so that an output of one element has a signal at all.
 pub fn distortion(want: &[Outputs], got: &[Outputs]) -> f64 {
+    let outputs = want.iter().map(Vec::len).max().unwrap_or(0);
     let (mut total, mut count) = (0.0, 0usize);
-    for (want, got) in want.iter().zip(got) {
-        for (w, g) in want.iter().zip(got) {
-            if w.is_empty() {
-                continue;
-            }
-            let n = w.len() as f64;
-            let mean = w.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
-            let signal: f64 = w.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
-            let noise: f64 = w.iter().zip(g).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-            let ratio = noise / signal.max(1e-12 * n);
-            total += if ratio.is_finite() { ratio } else { 1e6 };
-            count += 1;
+    for i in 0..outputs {
+        let pairs = || want.iter().zip(got).filter_map(move |(w, g)| Some((w.get(i)?, g.get(i)?)));
+        let n: usize = pairs().map(|(w, _)| w.len()).sum();
+        if n == 0 {
+            continue;
         }
+        let mean = pairs().flat_map(|(w, _)| w).map(|x| f64::from(*x)).sum::<f64>() / n as f64;
+        let signal: f64 = pairs().flat_map(|(w, _)| w).map(|x| (f64::from(*x) - mean).powi(2)).sum();
+        let errors = pairs().flat_map(|(w, g)| w.iter().zip(g));
+        let noise: f64 = errors.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        let ratio = noise / signal.max(1e-12 * n as f64);
+        total += if ratio.is_finite() { ratio } else { 1e6 };
+        count += 1;
     }
     if count == 0 { 0.0 } else { total / count as f64 }
 }
