@@ -51,7 +51,8 @@ impl Default for Labels {
 pub fn read_card(path: &Path) -> Result<Card, ConvertError> {
     let io = |source| ConvertError::Io { path: path.into(), source };
     let text = std::fs::read_to_string(path).map_err(io)?;
-    let wrong = |why: String| ConvertError::Option { option: "--card", why: format!("{}: {why}", path.display()) };
+    let wrong =
+        |why: String| ConvertError::Option { option: "--card", why: format!("{}: {why}", path.display()) };
     let file: File = if path.extension().is_some_and(|e| e == "json") {
         serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?
     } else {

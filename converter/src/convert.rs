@@ -95,16 +95,10 @@ pub fn convert(
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
-    let sensitivity = ladder::sensitivities(
-        &evaluator,
-        &draft,
-        graph,
-        &choices,
-        probes,
-        &probe_want,
-        stop,
-        |done, _| watch.progress(done),
-    )?;
+    let sensitivity =
+        ladder::sensitivities(&evaluator, &draft, graph, &choices, probes, &probe_want, stop, |done, _| {
+            watch.progress(done)
+        })?;
     let steps = ladder::climb(&draft, &choices, &sensitivity);
 
     let mut rungs = rungs(&draft, &choices, &steps, graph, &exact);
@@ -145,7 +139,11 @@ pub fn convert(
 
 /// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
 /// asked), the rest constants. Gives the graph's id, the choices of the ladder, and the exact roots.
-fn lower(draft: &mut Draft, model: &Model, keep_float: bool) -> Result<(u32, Choices, Option<Vec<Root>>), ConvertError> {
+fn lower(
+    draft: &mut Draft,
+    model: &Model,
+    keep_float: bool,
+) -> Result<(u32, Choices, Option<Vec<Root>>), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
     let (mut nested, mut exact) = (Vec::new(), Vec::new());
@@ -166,7 +164,12 @@ fn lower(draft: &mut Draft, model: &Model, keep_float: bool) -> Result<(u32, Cho
                     roots.push(root.expr.clone());
                     exact.push(root);
                 }
-                Source::Weight(draft.tensor(Tensor { name: matrix.name.clone(), n: matrix.n, k: matrix.k, roots }))
+                Source::Weight(draft.tensor(Tensor {
+                    name: matrix.name.clone(),
+                    n: matrix.n,
+                    k: matrix.k,
+                    roots,
+                }))
             }
             None => Source::Constant(draft.constant(&model.constants[id as usize])),
         };
@@ -203,7 +206,13 @@ fn describe(draft: &mut Draft, source: &Path, options: &Options) {
 
 /// The rungs of the chain: each with f32 activations, and with i8 activations where every weight has at most
 /// 8 bits; last the exact one.
-fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], graph: u32, exact: &Option<Vec<Root>>) -> Vec<Rung> {
+fn rungs(
+    draft: &Draft,
+    choices: &Choices,
+    steps: &[Step],
+    graph: u32,
+    exact: &Option<Vec<Root>>,
+) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
     let mut add = |id: String, acts: Acts, takes: Vec<Option<Take>>| {
         let mut unique = id.clone();
@@ -271,7 +280,11 @@ fn golden(
         let bytes: Vec<u8> = output.iter().flat_map(|v| v.to_le_bytes()).collect();
         let blob = draft.blob(bytes);
         blobs.push(blob);
-        values.push(GoldenValue { dtype: DType::F32, dims: vec![output.len()], source: GoldenSource::Blob(blob) });
+        values.push(GoldenValue {
+            dtype: DType::F32,
+            dims: vec![output.len()],
+            source: GoldenSource::Blob(blob),
+        });
     }
     draft.header.golden =
         Some(Golden { inputs, outputs: values, reference: "float model in this runtime".to_string() });

@@ -3,7 +3,8 @@
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Graph};
 use edge_runtime::pack::{
-    self, Acts, Blob, BlobId, Card, Constant, ConstantData, Contents, Header, MemorySource, PackError, Rung, Tensor, Written,
+    self, Acts, Blob, BlobId, Card, Constant, ConstantData, Contents, Header, MemorySource, PackError, Rung,
+    Tensor, Written,
 };
 use edge_runtime::weights::Registry;
 use std::collections::HashMap;
@@ -126,8 +127,12 @@ pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     match dtype {
         DType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         DType::F64 => bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-        DType::F16 => bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-        DType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+        DType::F16 => {
+            bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect()
+        }
+        DType::Bf16 => {
+            bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect()
+        }
         DType::I8 => bytes.iter().map(|b| f32::from(*b as i8)).collect(),
         DType::U8 | DType::Bool => bytes.iter().map(|b| f32::from(*b)).collect(),
         DType::I16 => bytes.as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b))).collect(),

@@ -31,7 +31,12 @@ impl Evaluator {
     ///
     /// # Errors
     /// When a sample does not suit the model.
-    pub fn run(&self, model: &Arc<Model>, rung: &Rung, samples: &[Sample]) -> Result<Vec<Outputs>, ConvertError> {
+    pub fn run(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        samples: &[Sample],
+    ) -> Result<Vec<Outputs>, ConvertError> {
         let mut session: Option<(Vec<Vec<usize>>, Session)> = None;
         let mut all = Vec::with_capacity(samples.len());
         for sample in samples {

@@ -80,7 +80,12 @@ impl Samples {
     /// Seeded noise of the graph's shapes: what is measured with when nothing better is given.
     pub fn noise(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Samples {
         let sample = |key: u64| Sample {
-            inputs: graph.inputs.iter().enumerate().map(|(i, p)| noise(graph, p, shapes, key + i as u64)).collect(),
+            inputs: graph
+                .inputs
+                .iter()
+                .enumerate()
+                .map(|(i, p)| noise(graph, p, shapes, key + i as u64))
+                .collect(),
         };
         Samples {
             calibration: (0..4).map(|i| sample(NOISE_KEY + 100 * i)).collect(),

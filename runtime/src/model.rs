@@ -124,7 +124,12 @@ impl Model {
             })?),
             ConstantData::Blob(blob) => {
                 let bytes = self.source.blob(*blob);
-                Cow::Borrowed(bytes.ok_or_else(|| PlanError::Constant { id, why: format!("blob {blob} is not loaded") })?)
+                Cow::Borrowed(
+                    bytes.ok_or_else(|| PlanError::Constant {
+                        id,
+                        why: format!("blob {blob} is not loaded"),
+                    })?,
+                )
             }
         };
         if bytes.len() != want {

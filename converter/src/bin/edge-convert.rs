@@ -64,7 +64,9 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) = (args.json, &e) {
+            if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) =
+                (args.json, &e)
+            {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
             }
@@ -92,7 +94,8 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     };
     let report = convert(&args.models, &args.output, &options, &mut Bars::default(), &stop)?;
     let mut out = std::io::stdout().lock();
-    let printed = if args.json { writeln!(out, "{:#}", serde_json::json!(report)) } else { write!(out, "{report}") };
+    let printed =
+        if args.json { writeln!(out, "{:#}", serde_json::json!(report)) } else { write!(out, "{report}") };
     match printed {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(ConvertError::Io { path: "stdout".into(), source: e })

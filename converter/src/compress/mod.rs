@@ -57,7 +57,9 @@ impl Root {
 /// Matrix operands of a graph: for each operation, which operands, and how they are used.
 pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
     match op {
-        Op::Conv { groups, out_channels, .. } if *groups > 1 && groups == out_channels => &[(1, Use::Depthwise)],
+        Op::Conv { groups, out_channels, .. } if *groups > 1 && groups == out_channels => {
+            &[(1, Use::Depthwise)]
+        }
         Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear { .. } => &[(1, Use::Product)],
         Op::Lstm { .. } | Op::Gru { .. } => {
             &[(1, Use::Product), (2, Use::Product), (3, Use::Product), (4, Use::Product)]
@@ -70,7 +72,10 @@ pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
 /// Constants that are used as matrices alone, by constant id.
 ///
 /// A constant that is also read as a plain value, or in two ways, stays a constant.
-pub fn matrices(graph: &Graph, constants: &[crate::model::Array]) -> Result<HashMap<u32, Matrix>, ConvertError> {
+pub fn matrices(
+    graph: &Graph,
+    constants: &[crate::model::Array],
+) -> Result<HashMap<u32, Matrix>, ConvertError> {
     let mut found: HashMap<u32, Use> = HashMap::new();
     let mut plain: Vec<u32> = Vec::new();
     let constant = |value: u32| match graph.values.get(value as usize).map(|v| v.source) {

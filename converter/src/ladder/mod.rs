@@ -18,7 +18,11 @@ pub struct Choices {
 impl Choices {
     /// Bytes of a level of every tensor: `takes[t]` planes of tensor `t`.
     pub fn bytes(&self, draft: &Draft, takes: &[usize]) -> u64 {
-        self.nested.iter().zip(takes).map(|(root, take)| (1..=*take).map(|t| root.bytes(draft, t)).sum::<u64>()).sum()
+        self.nested
+            .iter()
+            .zip(takes)
+            .map(|(root, take)| (1..=*take).map(|t| root.bytes(draft, t)).sum::<u64>())
+            .sum()
     }
 
     /// Mean bits a weight, scales apart.

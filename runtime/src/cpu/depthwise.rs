@@ -71,9 +71,17 @@ pub(super) fn run(
                 let src = I8Image { codes, zero_point: quant.zero_point };
                 match output {
                     None => {
-                        let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                        let mat =
+                            MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
                         ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
-                            task.integer(&mut slots.slot(worker), row, col, Output::F32(tile), src, quant.scale);
+                            task.integer(
+                                &mut slots.slot(worker),
+                                row,
+                                col,
+                                Output::F32(tile),
+                                src,
+                                quant.scale,
+                            );
                         });
                     }
                     Some(to) => {
@@ -128,7 +136,15 @@ impl Task<'_> {
         self.ctx.kernels.depthwise_f32.run(tile, self.shape, &part, src, weights, &epilogue);
     }
 
-    fn integer(&self, slot: &mut [u8], row: usize, col: usize, out: Output<'_>, src: I8Image<'_>, input_scale: f32) {
+    fn integer(
+        &self,
+        slot: &mut [u8],
+        row: usize,
+        col: usize,
+        out: Output<'_>,
+        src: I8Image<'_>,
+        input_scale: f32,
+    ) {
         let (rows, cols) = (out.rows(), out.cols());
         let panels = col / PANEL..(col + cols).div_ceil(PANEL);
         let MatrixView::Weights(w) = self.matrix else { return };

@@ -6,7 +6,8 @@ use super::{Context, floats, floats_mut};
 use crate::graph::{BinaryOp, DType, UnaryOp};
 use crate::plan::{Quant, Step, StepOp};
 use edge_kernels::cpu::elementwise::{
-    self as ew, BitwiseOp, Broadcast, CompareOp, Elements, ElementsMut, FloatTest, InOut, IntUnaryOp, LogicalOp, Side,
+    self as ew, BitwiseOp, Broadcast, CompareOp, Elements, ElementsMut, FloatTest, InOut, IntUnaryOp,
+    LogicalOp, Side,
 };
 use edge_kernels::cpu::quantize;
 

@@ -25,7 +25,8 @@ pub(crate) fn evaluate(
     let used = |id: usize| {
         let touches = |s: &Step| {
             let operands = s.inputs.iter().flatten().chain(&s.outputs).chain(&s.scratch);
-            operands.into_iter().any(|o| o.buffer as usize == id) || s.weights.iter().any(|m| matches!(m, Matrix::Panels(o) if o.buffer as usize == id))
+            operands.into_iter().any(|o| o.buffer as usize == id)
+                || s.weights.iter().any(|m| matches!(m, Matrix::Panels(o) if o.buffer as usize == id))
         };
         steps.iter().any(touches)
     };

@@ -5,7 +5,9 @@ use super::{Context, floats, floats_mut};
 use crate::graph::{DType, ScatterReduction};
 use crate::plan::{AxisShape, Matrix, Operand, Step, StepOp};
 use edge_kernels::cpu::elementwise::Number;
-use edge_kernels::cpu::gather::{self as kernels, CumSum, ElementsShape, Extreme, NdShape, Scatter, Triangle};
+use edge_kernels::cpu::gather::{
+    self as kernels, CumSum, ElementsShape, Extreme, NdShape, Scatter, Triangle,
+};
 
 /// Scratch bytes of a top-k over `n` elements.
 pub(crate) fn top_k_scratch(n: usize) -> usize {
@@ -48,7 +50,10 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
             let shape = shape.map_err(|e| e.to_string())?;
             let indices = super::elements::<i64>(first);
             let scatter = scatter(*reduction);
-            by_number(step.outputs[0].dtype, ScatterElements { shape, scatter, indices, updates: second, y: out })
+            by_number(
+                step.outputs[0].dtype,
+                ScatterElements { shape, scatter, indices, updates: second, y: out },
+            )
         }
         StepOp::ScatterNd { reduction } => {
             let shape = nd_shape(&step.outputs[0].dims, dims(&step.inputs[0]), 0);
@@ -68,7 +73,9 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
             let shape = axes(*shape);
             match step.outputs[0].dtype {
                 DType::F32 => kernels::cumsum(how, shape, floats(first), floats_mut(out)),
-                DType::I32 => kernels::cumsum::<i32>(how, shape, super::elements(first), super::elements_mut(out)),
+                DType::I32 => {
+                    kernels::cumsum::<i32>(how, shape, super::elements(first), super::elements_mut(out))
+                }
                 _ => kernels::cumsum::<i64>(how, shape, super::elements(first), super::elements_mut(out)),
             }
             Ok(())
@@ -211,7 +218,8 @@ struct ScatterElements<'a> {
 impl ByNumber for ScatterElements<'_> {
     fn run<T: bytemuck::Pod + Number>(self) -> Result<(), String> {
         let (updates, y) = (super::elements::<T>(self.updates), super::elements_mut(self.y));
-        kernels::scatter_elements(&self.shape, self.scatter, y, self.indices, updates).map_err(|e| e.to_string())
+        kernels::scatter_elements(&self.shape, self.scatter, y, self.indices, updates)
+            .map_err(|e| e.to_string())
     }
 }
 

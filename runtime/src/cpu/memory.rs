@@ -174,7 +174,13 @@ impl Memory {
             unsafe { std::slice::from_raw_parts_mut(base.add(range.start), range.len()) }
         };
         let [a, b, c, scratch] = &written;
-        Views { inputs, outputs: [write(a), write(b), write(c)], panels: matrices, scratch: write(scratch), in_place }
+        Views {
+            inputs,
+            outputs: [write(a), write(b), write(c)],
+            panels: matrices,
+            scratch: write(scratch),
+            in_place,
+        }
     }
 }
 

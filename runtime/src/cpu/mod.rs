@@ -18,8 +18,8 @@ use crate::graph::{DType, TensorId};
 use crate::plan::{Matrix, Step, StepOp};
 use crate::weights::Weights;
 use edge_kernels::Isa;
-use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::im2col::deconv;
+use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::{depthwise as dw, gemm_f32, gemm_i8, loops, movement};
 use memory::Views;
 use std::sync::Arc;
@@ -101,7 +101,12 @@ pub(crate) enum MatrixView<'a> {
     Panels(&'a [f32]),
 }
 
-fn matrix<'a>(ctx: &'a Context<'_>, step: &Step, views: &Views<'a>, i: usize) -> Result<MatrixView<'a>, String> {
+fn matrix<'a>(
+    ctx: &'a Context<'_>,
+    step: &Step,
+    views: &Views<'a>,
+    i: usize,
+) -> Result<MatrixView<'a>, String> {
     match step.weights.get(i) {
         Some(Matrix::Tensor(id)) => Ok(MatrixView::Weights(ctx.tensor(*id)?)),
         Some(Matrix::Panels(_)) => Ok(MatrixView::Panels(floats(views.panels[i].unwrap_or_default()))),
@@ -138,7 +143,9 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
         StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
-        StepOp::Quantize(_) | StepOp::Dequantize(_) | StepOp::Table(_) => elementwise::quantized(ctx, step, views),
+        StepOp::Quantize(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
+            elementwise::quantized(ctx, step, views)
+        }
         StepOp::Unary(op) => elementwise::unary(ctx, step, views, *op)?,
         StepOp::Binary { op, broadcast } => elementwise::binary(ctx, step, views, *op, broadcast)?,
         StepOp::Where { broadcast } => {

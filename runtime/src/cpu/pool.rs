@@ -38,8 +38,11 @@ pub(super) fn run(
     match (input, step.outputs[0].quant) {
         (Some(from), Some(to)) => {
             let (x, out): (&[i8], &mut [i8]) = (super::elements(x), super::elements_mut(out));
-            let rescale =
-                AverageRescale { multiplier: from.scale / to.scale, x_zero: from.zero_point, y_zero: to.zero_point };
+            let rescale = AverageRescale {
+                multiplier: from.scale / to.scale,
+                x_zero: from.zero_point,
+                y_zero: to.zero_point,
+            };
             ctx.pool.chunks_mut(out, result, |_, batch, out| {
                 let x = &x[batch * image..(batch + 1) * image];
                 match kind {

@@ -96,7 +96,13 @@ pub(crate) struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
-    pub fn new(step: &'a Step, views: &Views<'a>, n: usize, finish: Finish, input: Option<Quant>) -> Tail<'a> {
+    pub fn new(
+        step: &'a Step,
+        views: &Views<'a>,
+        n: usize,
+        finish: Finish,
+        input: Option<Quant>,
+    ) -> Tail<'a> {
         let residual = views.inputs[3].map(|r| (r, step.inputs[3].as_ref().and_then(|o| o.quant)));
         Tail {
             scale: views.inputs[1].map(floats),
@@ -173,7 +179,17 @@ pub(crate) fn gemm(
     let x = views.inputs[0].unwrap_or_default();
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
     let tail = Tail::new(step, &views, n, finish, input);
-    let product = Product { source: Source::Rows(x), k, panel0: 0, row0: 0, col0: 0, matrix: &matrix, input, output, tail: &tail };
+    let product = Product {
+        source: Source::Rows(x),
+        k,
+        panel0: 0,
+        row0: 0,
+        col0: 0,
+        matrix: &matrix,
+        input,
+        output,
+        tail: &tail,
+    };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     let [out, ..] = views.outputs;
     product.run_bytes(ctx, out, m, n, n, &scratch);
@@ -244,7 +260,15 @@ fn element(quant: Option<Quant>) -> usize {
 
 impl Product<'_> {
     /// Runs the product into `m` rows of `n` elements, `stride` apart.
-    fn run_bytes(&self, ctx: &Context<'_>, out: &mut [u8], m: usize, n: usize, stride: usize, scratch: &Scratch<'_, u8>) {
+    fn run_bytes(
+        &self,
+        ctx: &Context<'_>,
+        out: &mut [u8],
+        m: usize,
+        n: usize,
+        stride: usize,
+        scratch: &Scratch<'_, u8>,
+    ) {
         if m == 0 || n == 0 {
             return;
         }
@@ -296,7 +320,8 @@ impl Product<'_> {
             (Some(input), Some(form)) => {
                 let MatrixView::Weights(w) = self.matrix else { return };
                 let count = panels.len();
-                let (codes, rest) = panel_area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
+                let (codes, rest) =
+                    panel_area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
                 let (scales, sums) = rest.split_at_mut(layout.panels * layout.groups * PANEL * 4);
                 let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
                 let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
@@ -312,7 +337,8 @@ impl Product<'_> {
                     code_bits: form.bits,
                 };
                 let (gathered, sums) = self.rows_area(row_area, 1);
-                let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
+                let a: Rows<'_, i8> =
+                    self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
                 let sums = &mut super::elements_mut::<i32>(sums)[..rows * layout.groups];
                 ctx.kernels.gemm_i8.row_sums(a, form.group, sums);
                 let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
@@ -348,7 +374,13 @@ impl Product<'_> {
     }
 
     /// Rows `[row, row + rows)` of the left matrix: where they lie, or gathered into scratch.
-    fn rows<'s, T: bytemuck::Pod>(&'s self, row: usize, rows: usize, pad: T, gathered: &'s mut [T]) -> Rows<'s, T> {
+    fn rows<'s, T: bytemuck::Pod>(
+        &'s self,
+        row: usize,
+        rows: usize,
+        pad: T,
+        gathered: &'s mut [T],
+    ) -> Rows<'s, T> {
         match &self.source {
             Source::Rows(bytes) => {
                 let all: &[T] = super::elements(bytes);

@@ -80,7 +80,14 @@ fn all_panels<'a>(matrix: &'a MatrixView<'_>, n: usize, area: &'a mut [f32]) -> 
 }
 
 /// `out[m][n] = x[m][k] · w`, the panels decoded a group at a time, tiles shared among the workers.
-fn product(ctx: &Context<'_>, w: &MatrixView<'_>, x: &[f32], out: &mut [f32], [m, n, k]: [usize; 3], area: &mut [f32]) {
+fn product(
+    ctx: &Context<'_>,
+    w: &MatrixView<'_>,
+    x: &[f32],
+    out: &mut [f32],
+    [m, n, k]: [usize; 3],
+    area: &mut [f32],
+) {
     let layout = panel_layout(n, k, None);
     let epilogue = Epilogue::default();
     let mut whole = MatMut::new(out, m, n, n);
@@ -129,7 +136,12 @@ fn functions(shape: &RnnShape, pass: &Pass, count: usize) -> Result<Vec<Activati
     own.iter().map(|a| gate(*a).ok_or_else(|| format!("a gate with function {a:?}"))).collect()
 }
 
-pub(super) fn lstm(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, shape: &RnnShape) -> Result<(), String> {
+pub(super) fn lstm(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    shape: &RnnShape,
+) -> Result<(), String> {
     let RnnShape { steps, batch, input, hidden: h, .. } = *shape;
     let x = floats(views.inputs[0].unwrap_or_default());
     let [bias, h0, c0, peephole] = [1, 2, 3, 4].map(|i| views.inputs[i].map(floats));
@@ -140,7 +152,9 @@ pub(super) fn lstm(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, shape: 
     let [y, last_h, last_c] = views.outputs.map(floats_mut);
     for pass in passes(shape.direction) {
         let d = pass.direction;
-        let [gate, cell, hidden] = functions(shape, pass, 3)?[..] else { return Err("three functions expected".into()) };
+        let [gate, cell, hidden] = functions(shape, pass, 3)?[..] else {
+            return Err("three functions expected".into());
+        };
         let peephole = peephole.map(|p| &p[d * 3 * h..(d + 1) * 3 * h]);
         let lstm = Lstm { gate, cell, hidden, clip: shape.clip, peephole, input_forget: shape.flag };
         product(ctx, &matrices[2 * d], x, space.inputs, [steps * batch, 4 * h, input], space.panels);
@@ -175,9 +189,17 @@ pub(super) fn lstm(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, shape: 
 }
 
 /// `out = h · R + from_input`
-fn recur(ctx: &Context<'_>, h: &[f32], panels: &[f32], from_input: &[f32], out: &mut [f32], [m, n, k]: [usize; 3]) {
+fn recur(
+    ctx: &Context<'_>,
+    h: &[f32],
+    panels: &[f32],
+    from_input: &[f32],
+    out: &mut [f32],
+    [m, n, k]: [usize; 3],
+) {
     let residual = Addend::F32(Rows::new(from_input, m, n, n));
-    let epilogue = Epilogue { residual: Some((residual, ResidualOrder::BeforeActivation)), ..Epilogue::default() };
+    let epilogue =
+        Epilogue { residual: Some((residual, ResidualOrder::BeforeActivation)), ..Epilogue::default() };
     ctx.kernels.gemm_f32.run(MatMut::new(out, m, n, n), Rows::new(h, m, k, k), panels, &epilogue);
 }
 
@@ -189,7 +211,12 @@ fn add_bias(gates: &mut [f32], bias: &[f32]) {
     }
 }
 
-pub(super) fn gru(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, shape: &RnnShape) -> Result<(), String> {
+pub(super) fn gru(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    shape: &RnnShape,
+) -> Result<(), String> {
     let RnnShape { steps, batch, input, hidden: h, .. } = *shape;
     let x = floats(views.inputs[0].unwrap_or_default());
     let [bias, h0] = [1, 2].map(|i| views.inputs[i].map(floats));
@@ -201,7 +228,9 @@ pub(super) fn gru(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, shape: &
     let (y, last_h) = (floats_mut(y), floats_mut(last_h));
     for pass in passes(shape.direction) {
         let d = pass.direction;
-        let [gate, hidden] = functions(shape, pass, 2)?[..] else { return Err("two functions expected".into()) };
+        let [gate, hidden] = functions(shape, pass, 2)?[..] else {
+            return Err("two functions expected".into());
+        };
         let gru = Gru { gate, hidden, clip: shape.clip };
         product(ctx, &matrices[2 * d], x, space.inputs, [steps * batch, 3 * h, input], space.panels);
         let recurrent = all_panels(&matrices[2 * d + 1], 3 * h, space.recurrent);

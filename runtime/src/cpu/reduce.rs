@@ -7,7 +7,13 @@ use crate::plan::{AxisShape, Step};
 use edge_kernels::cpu::gather::{Extreme, Ties, arg_extreme};
 use edge_kernels::cpu::reduce::{self as kernels, IntReduceOp, Reduction};
 
-pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, kind: ReduceOp, shape: &Reduction) -> Result<(), String> {
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    views: Views<'_>,
+    kind: ReduceOp,
+    shape: &Reduction,
+) -> Result<(), String> {
     let x = views.inputs[0].unwrap_or_default();
     let [out, ..] = views.outputs;
     let loops = ctx.kernels.loops;

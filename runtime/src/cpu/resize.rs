@@ -5,7 +5,13 @@ use super::{Context, floats, floats_mut};
 use crate::plan::{AxisShape, Step};
 use edge_kernels::cpu::resize::{AxisSpec, AxisTable, resize_axis};
 
-pub(super) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>, shape: AxisShape, spec: &AxisSpec) -> Result<(), String> {
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    views: Views<'_>,
+    shape: AxisShape,
+    spec: &AxisSpec,
+) -> Result<(), String> {
     let x = views.inputs[0].unwrap_or_default();
     let indices: &[u32] = super::elements(views.inputs[1].unwrap_or_default());
     let weights = floats(views.inputs[2].unwrap_or_default());

@@ -74,7 +74,8 @@ fn parse(text: &str) -> io::Result<Form> {
     let value = |key: &str| -> io::Result<&str> {
         let at = text.find(&format!("'{key}'")).ok_or_else(|| wrong(format!("the header has no `{key}`")))?;
         let rest = &text[at + key.len() + 2..];
-        let rest = rest.trim_start().strip_prefix(':').ok_or_else(|| wrong(format!("`{key}` has no value")))?;
+        let rest =
+            rest.trim_start().strip_prefix(':').ok_or_else(|| wrong(format!("`{key}` has no value")))?;
         Ok(rest.trim_start())
     };
     let descr = value("descr")?;
@@ -93,7 +94,9 @@ fn parse(text: &str) -> io::Result<Form> {
         "<i8" => DType::I64,
         "<u8" => DType::U64,
         "|b1" => DType::Bool,
-        other => return Err(wrong(format!("elements of type `{other:.16}`; expected little-endian numbers"))),
+        other => {
+            return Err(wrong(format!("elements of type `{other:.16}`; expected little-endian numbers")));
+        }
     };
     let shape = value("shape")?.strip_prefix('(').and_then(|s| s.split_once(')'));
     let (shape, _) = shape.ok_or_else(|| wrong("`shape` is no tuple"))?;
@@ -124,7 +127,8 @@ pub(super) fn write(array: &NamedArray, mut target: impl Write) -> io::Result<()
         DType::Bool => "|b1",
     };
     let dims: String = array.dims.iter().map(|d| format!("{d}, ")).collect();
-    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
+    let mut header =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
     let prefix = MAGIC.len() + 4;
     while (prefix + header.len() + 1) % ALIGN != 0 {
         header.push(' ');

@@ -27,7 +27,9 @@ pub fn read_npz(path: &Path, mut limit: u64) -> Result<Vec<NamedArray>, InputErr
     let mut arrays = Vec::new();
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(wrong)?;
-        let Some(name) = entry.name().map_err(wrong)?.strip_suffix(".npy").map(str::to_string) else { continue };
+        let Some(name) = entry.name().map_err(wrong)?.strip_suffix(".npy").map(str::to_string) else {
+            continue;
+        };
         let read = array(path, name, entry, limit)?;
         limit -= read.data.len() as u64;
         arrays.push(read);
@@ -36,7 +38,12 @@ pub fn read_npz(path: &Path, mut limit: u64) -> Result<Vec<NamedArray>, InputErr
     Ok(arrays)
 }
 
-fn array(path: &Path, name: String, source: impl std::io::Read, limit: u64) -> Result<NamedArray, InputError> {
+fn array(
+    path: &Path,
+    name: String,
+    source: impl std::io::Read,
+    limit: u64,
+) -> Result<NamedArray, InputError> {
     let what = if name.is_empty() { String::new() } else { format!("array `{name}`: ") };
     match npy::read(name, source, limit) {
         Ok(Ok(array)) => Ok(array),

@@ -78,7 +78,12 @@ pub fn read_picture(
     Ok(NamedArray { name: name.to_string(), dtype: DType::F32, dims, data })
 }
 
-fn target(own: [usize; 2], fixed: [Option<usize>; 2], size: Option<[usize; 2]>, multiple: Option<usize>) -> Size {
+fn target(
+    own: [usize; 2],
+    fixed: [Option<usize>; 2],
+    size: Option<[usize; 2]>,
+    multiple: Option<usize>,
+) -> Size {
     let side = |d: usize| {
         let free = size.map_or(own[d], |s| s[d]);
         let free = multiple.filter(|m| *m > 0).map_or(free, |m| free.div_ceil(m).max(1) * m);

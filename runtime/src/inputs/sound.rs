@@ -46,7 +46,8 @@ pub fn read_sound(path: &Path, name: &str, sample_rate: u32, limit: u64) -> Resu
             }
         }
     }
-    let samples = if spec.sample_rate == sample_rate { mono } else { resample(&mono, spec.sample_rate, sample_rate) };
+    let samples =
+        if spec.sample_rate == sample_rate { mono } else { resample(&mono, spec.sample_rate, sample_rate) };
     let data = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
     Ok(NamedArray { name: name.to_string(), dtype: DType::F32, dims: vec![1, samples.len()], data })
 }

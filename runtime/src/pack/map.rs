@@ -55,7 +55,8 @@ impl BlobSource for Mapped {
             // Advice that is not taken costs memory, not correctness.
             // SAFETY: the range lies in the mapping, which is a read-only view of a file: pages that are let go come
             // back from the file with the same bytes.
-            let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
+            let _ =
+                unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, len) };
         }
     }
 }

@@ -82,7 +82,8 @@ fn spans(plan: &Plan, keep_values: bool) -> Vec<Span> {
 /// An elementwise step writes over its operand when nobody reads that afterwards.
 fn reuse_in_place(plan: &mut Plan) {
     let spans = spans(plan, false);
-    let whole = |buffers: &[Buffer], o: &Operand| o.offset == 0 && buffers[o.buffer as usize].bytes == o.bytes();
+    let whole =
+        |buffers: &[Buffer], o: &Operand| o.offset == 0 && buffers[o.buffer as usize].bytes == o.bytes();
     let mut renamed: Vec<BufferId> = (0..plan.buffers.len() as BufferId).collect();
     let mut last: Vec<usize> = spans.iter().map(|s| s.map_or(0, |(_, last)| last)).collect();
     for i in 0..plan.steps.len() {
@@ -165,10 +166,14 @@ fn most_live(plan: &Plan, spans: &[Span]) -> usize {
         }
     }
     let mut live = 0;
-    change.iter().map(|c| {
-        live += c;
-        live
-    }).max().unwrap_or(0) as usize
+    change
+        .iter()
+        .map(|c| {
+            live += c;
+            live
+        })
+        .max()
+        .unwrap_or(0) as usize
 }
 
 /// Largest buffers first, each at the lowest place where nothing that lives at the same time lies.

@@ -6,8 +6,8 @@ use super::lower;
 use super::step::{Matrix, Step, StepOp};
 use super::{Buffer, BufferKind, InputSpec, LIMIT};
 use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
-use crate::pack::{Acts, ConstantData, Rung};
 use crate::model::Model;
+use crate::pack::{Acts, ConstantData, Rung};
 use std::sync::Arc;
 
 /// Known results up to this size are computed when the plan is made; larger ones when it runs.
@@ -121,14 +121,19 @@ impl<'a> Builder<'a> {
         for node in &block.nodes {
             self.name = self.names.len() as u32;
             self.names.push(node.name.clone());
-            let fail = |op: &Op, why: Why| PlanError::Node { node: node.name.clone(), op: lower::name(op), why };
+            let fail =
+                |op: &Op, why: Why| PlanError::Node { node: node.name.clone(), op: lower::name(op), why };
             let mut inputs = Vec::with_capacity(node.inputs.len());
             for id in &node.inputs {
                 inputs.push(match id {
                     None => None,
-                    Some(id) => Some(self.facts.get(*id as usize).cloned().flatten().ok_or_else(|| {
-                        PlanError::Undefined { node: node.name.clone(), value: *id }
-                    })?),
+                    Some(id) => {
+                        Some(
+                            self.facts.get(*id as usize).cloned().flatten().ok_or_else(|| {
+                                PlanError::Undefined { node: node.name.clone(), value: *id }
+                            })?,
+                        )
+                    }
                 });
             }
             let call = Call { node, inputs };
@@ -138,8 +143,8 @@ impl<'a> Builder<'a> {
                 self.block(branch)?;
                 for (outer, inner) in node.outputs.iter().zip(&branch.outputs) {
                     let fact = self.facts.get(*inner as usize).cloned().flatten();
-                    let fact = fact
-                        .ok_or_else(|| PlanError::Undefined { node: node.name.clone(), value: *inner })?;
+                    let fact =
+                        fact.ok_or_else(|| PlanError::Undefined { node: node.name.clone(), value: *inner })?;
                     if let Some(outer) = outer {
                         self.facts[*outer as usize] = Some(fact);
                     }
@@ -217,7 +222,9 @@ impl<'a> Builder<'a> {
         let bytes = self.known(fact).ok_or("a shape operand depends on data that only a run computes")?;
         match fact.dtype {
             DType::I64 => Ok(bytes.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-            DType::I32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect()),
+            DType::I32 => {
+                Ok(bytes.as_chunks::<4>().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect())
+            }
             DType::U8 | DType::Bool => Ok(bytes.iter().map(|b| i64::from(*b)).collect()),
             DType::F32 => {
                 Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b) as i64).collect())
@@ -279,7 +286,8 @@ impl<'a> Builder<'a> {
         weights: Vec<Matrix>,
         scratch_each: usize,
     ) -> Result<(), Why> {
-        let inputs = inputs.iter().map(|f| f.map(|f| self.operand(f)).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let inputs =
+            inputs.iter().map(|f| f.map(|f| self.operand(f)).transpose()).collect::<Result<Vec<_>, _>>()?;
         let outputs = outputs.iter().map(|f| self.operand(f)).collect::<Result<Vec<_>, _>>()?;
         let scratch_each = scratch_each.next_multiple_of(64);
         let scratch = match scratch_each * self.workers {
@@ -367,9 +375,16 @@ impl<'a> Builder<'a> {
     /// Every computed value that a buffer holds.
     pub fn values(&self) -> Vec<(ValueId, Operand)> {
         let held = |(id, fact): (usize, &Option<Fact>)| {
-            let Some(Fact { dtype, dims, quant, place: Place::Buffer { buffer, offset } }) = fact else { return None };
-            let operand =
-                Operand { buffer: *buffer, offset: *offset, dtype: *dtype, dims: dims.clone(), quant: *quant };
+            let Some(Fact { dtype, dims, quant, place: Place::Buffer { buffer, offset } }) = fact else {
+                return None;
+            };
+            let operand = Operand {
+                buffer: *buffer,
+                offset: *offset,
+                dtype: *dtype,
+                dims: dims.clone(),
+                quant: *quant,
+            };
             Some((id as ValueId, operand))
         };
         self.facts.iter().enumerate().filter_map(held).collect()

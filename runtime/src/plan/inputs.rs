@@ -19,7 +19,8 @@ pub struct InputSpec {
 
 /// Brings the given inputs into the graph's order and checks each against its declaration.
 pub(super) fn bind(graph: &Graph, given: &[InputSpec]) -> Result<Vec<InputSpec>, PlanError> {
-    let names = || graph.inputs.iter().map(|p| format!("`{}`", graph.name(p.value))).collect::<Vec<_>>().join(", ");
+    let names =
+        || graph.inputs.iter().map(|p| format!("`{}`", graph.name(p.value))).collect::<Vec<_>>().join(", ");
     for spec in given {
         if !graph.inputs.iter().any(|p| graph.name(p.value) == spec.name) {
             return Err(PlanError::NoSuchInput { name: spec.name.clone(), have: names() });
@@ -63,11 +64,12 @@ pub(super) fn bind(graph: &Graph, given: &[InputSpec]) -> Result<Vec<InputSpec>,
             }
         }
         let bytes = spec.dims.iter().try_fold(spec.dtype.bytes(), |n, d| n.checked_mul(*d));
-        let bytes = bytes.filter(|bytes| *bytes as u64 <= super::LIMIT).ok_or_else(|| PlanError::TooLarge {
-            node: name.to_string(),
-            bytes: spec.dims.iter().fold(spec.dtype.bytes() as u128, |n, d| n.saturating_mul(*d as u128)),
-            limit: super::LIMIT,
-        })?;
+        let bytes =
+            bytes.filter(|bytes| *bytes as u64 <= super::LIMIT).ok_or_else(|| PlanError::TooLarge {
+                node: name.to_string(),
+                bytes: spec.dims.iter().fold(spec.dtype.bytes() as u128, |n, d| n.saturating_mul(*d as u128)),
+                limit: super::LIMIT,
+            })?;
         if port.plan_time && spec.value.as_ref().is_none_or(|v| v.len() != bytes) {
             return Err(PlanError::NeedsValue { name: name.to_string() });
         }

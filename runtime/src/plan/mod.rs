@@ -103,7 +103,12 @@ impl Plan {
     ///
     /// # Errors
     /// Inputs that the model does not take, shapes that its operations refuse, values beyond [`LIMIT`].
-    pub fn new(model: &Model, rung: &Rung, inputs: &[InputSpec], options: &PlanOptions) -> Result<Plan, PlanError> {
+    pub fn new(
+        model: &Model,
+        rung: &Rung,
+        inputs: &[InputSpec],
+        options: &PlanOptions,
+    ) -> Result<Plan, PlanError> {
         let mut b = build::Builder::new(model, rung, options.threads.max(1))?;
         let specs = inputs::bind(b.graph, inputs)?;
         for (i, spec) in specs.iter().enumerate() {
@@ -115,7 +120,8 @@ impl Plan {
         let mut outputs = Vec::with_capacity(graph.outputs.len());
         for port in &graph.outputs {
             let fact = b.facts[port.value as usize].clone();
-            let fact = fact.ok_or_else(|| PlanError::NoOutput { name: graph.name(port.value).to_string() })?;
+            let fact =
+                fact.ok_or_else(|| PlanError::NoOutput { name: graph.name(port.value).to_string() })?;
             let fail = |why| PlanError::Node { node: graph.name(port.value).to_string(), op: "output", why };
             outputs.push(b.output(port.value, &fact).map_err(fail)?);
         }
@@ -134,12 +140,14 @@ impl Plan {
         }
         let mut states = Vec::new();
         for state in &graph.states {
-            let (Some(from), Some(Some(to))) = (outputs.get(state.output), plan_inputs.get(state.input)) else {
+            let (Some(from), Some(Some(to))) = (outputs.get(state.output), plan_inputs.get(state.input))
+            else {
                 continue;
             };
             if from.dims != to.dims || from.dtype != to.dtype {
                 let node = graph.name(graph.outputs[state.output].value).to_string();
-                let why = format!("state of {:?} {} becomes {:?} {}", to.dims, to.dtype, from.dims, from.dtype);
+                let why =
+                    format!("state of {:?} {} becomes {:?} {}", to.dims, to.dtype, from.dims, from.dtype);
                 return Err(PlanError::Node { node, op: "state", why });
             }
             states.push((from.clone(), to.clone()));
@@ -168,7 +176,8 @@ impl Plan {
 
     /// Bytes of the plan's own lists, an estimate from above.
     pub fn own_bytes(&self) -> usize {
-        let steps = self.steps.len() * (std::mem::size_of::<Step>() + 6 * std::mem::size_of::<Operand>() + 256);
+        let steps =
+            self.steps.len() * (std::mem::size_of::<Step>() + 6 * std::mem::size_of::<Operand>() + 256);
         let buffers = self.buffers.len() * std::mem::size_of::<Buffer>();
         let values = self.values.len() * (std::mem::size_of::<Operand>() + 64);
         steps + buffers + values + self.names.iter().map(|n| n.len() + 40).sum::<usize>()

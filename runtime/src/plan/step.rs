@@ -2,7 +2,8 @@
 
 use super::fact::{Operand, Quant};
 use crate::graph::{
-    Act, BinaryOp, DType, Direction, PadMode, PoolKind, ReduceOp, RnnActivation, ScatterReduction, TensorId, UnaryOp,
+    Act, BinaryOp, DType, Direction, PadMode, PoolKind, ReduceOp, RnnActivation, ScatterReduction, TensorId,
+    UnaryOp,
 };
 use edge_kernels::cpu::elementwise::Broadcast;
 use edge_kernels::cpu::movement::{self, CopyPlan, PadPlan};

@@ -70,7 +70,12 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// When nothing fits, the forced rung does not exist, or the inputs do not suit the model.
-pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Request<'_>) -> Result<Selection, SelectError> {
+pub fn select(
+    device: &Device,
+    model: &Model,
+    inputs: &[InputSpec],
+    request: &Request<'_>,
+) -> Result<Selection, SelectError> {
     let header = model.header();
     let budget = device.ledger().budget();
     let available: Vec<usize> = match request.available {
@@ -81,7 +86,9 @@ pub fn select(device: &Device, model: &Model, inputs: &[InputSpec], request: &Re
         None => available,
         Some(id) => {
             let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
-            let have = || available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ");
+            let have = || {
+                available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ")
+            };
             vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?]
         }
     };

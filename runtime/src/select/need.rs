@@ -51,7 +51,13 @@ impl Need {
             Weighing::Streamed => streamed(model, rung, plan)?,
         };
         let own = (plan.known_bytes + plan.own_bytes()) as u64;
-        Ok(Need { process, weights, arena: round(plan.arena_bytes as u64, device::page_size()), plan: own, extra })
+        Ok(Need {
+            process,
+            weights,
+            arena: round(plan.arena_bytes as u64, device::page_size()),
+            plan: own,
+            extra,
+        })
     }
 
     /// The planned peak.

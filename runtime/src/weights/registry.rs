@@ -5,9 +5,9 @@
 
 use super::node::Node;
 use super::source::Absent;
-use crate::pack::BlobSource;
 use super::window::Window;
 use super::{WeightError, Weights, combine, dense, planes, tiles, view};
+use crate::pack::BlobSource;
 use crate::pack::{Arg, BlobId, Expr, Header, Take};
 use edge_kernels::Isa;
 use std::collections::{BTreeMap, BTreeSet};

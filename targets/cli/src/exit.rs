@@ -59,7 +59,9 @@ impl Failure {
             Failure::Session(SessionError::Plan(e)) | Failure::Plan(e) => plan(e),
             Failure::Session(_) => DOES_NOT_FIT,
             Failure::Run(RunError::Cancelled) => INTERRUPTED,
-            Failure::Run(RunError::NotFinite { .. } | RunError::InputBytes { .. } | RunError::Step { .. }) => USAGE,
+            Failure::Run(
+                RunError::NotFinite { .. } | RunError::InputBytes { .. } | RunError::Step { .. },
+            ) => USAGE,
             Failure::Run(_) => INTERNAL,
             Failure::Device(e) if e.is_usage() => USAGE,
             Failure::Device(_) => DEVICE,

@@ -50,17 +50,24 @@ pub fn read(graph: &Graph, card: &Card, given: &[String], limit: u64) -> Result<
         let name = graph.name(port.value);
         match arrays.iter().position(|a| a.name == name) {
             Some(at) => ordered.push(arrays.swap_remove(at)),
-            None if graph.states.iter().any(|s| s.input == i) => ordered.push(filled(graph, port, &[], false)?),
+            None if graph.states.iter().any(|s| s.input == i) => {
+                ordered.push(filled(graph, port, &[], false)?)
+            }
             None => {
                 let dims = port.dims.as_deref().map(describe).unwrap_or_default();
-                let what = format!("input `{name}` ({} {dims}) is missing; give --input {name}=FILE", port.dtype);
+                let what =
+                    format!("input `{name}` ({} {dims}) is missing; give --input {name}=FILE", port.dtype);
                 return Err(Failure::Usage(what));
             }
         }
     }
     if let Some(extra) = arrays.first() {
         let names: Vec<_> = graph.inputs.iter().map(|p| format!("`{}`", graph.name(p.value))).collect();
-        return Err(Failure::Usage(format!("the model has no input `{}`; it has {}", extra.name, names.join(", "))));
+        return Err(Failure::Usage(format!(
+            "the model has no input `{}`; it has {}",
+            extra.name,
+            names.join(", ")
+        )));
     }
     Ok(ordered)
 }
@@ -79,7 +86,10 @@ fn target(graph: &Graph, name: Option<&str>, text: &str) -> Result<String, Failu
         .collect();
     match free[..] {
         [only] => Ok(only.to_string()),
-        _ => Err(Failure::Usage(format!("--input {text}: the model has inputs {}; write NAME={text}", free.join(", ")))),
+        _ => Err(Failure::Usage(format!(
+            "--input {text}: the model has inputs {}; write NAME={text}",
+            free.join(", ")
+        ))),
     }
 }
 
@@ -113,13 +123,20 @@ pub fn noise(graph: &Graph, shapes: &[String]) -> Result<Vec<NamedArray>, Failur
             None => (target(graph, None, text)?, text.as_str()),
         };
         let dims: Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse()).collect();
-        let dims = dims.map_err(|_| Failure::Usage(format!("--shape {text}: expected numbers as in NAME=1,3,640,640")))?;
+        let dims = dims.map_err(|_| {
+            Failure::Usage(format!("--shape {text}: expected numbers as in NAME=1,3,640,640"))
+        })?;
         given.push((name, dims));
     }
     graph.inputs.iter().map(|p| filled(graph, p, &given, true)).collect()
 }
 
-fn filled(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], noise: bool) -> Result<NamedArray, Failure> {
+fn filled(
+    graph: &Graph,
+    port: &Port,
+    shapes: &[(String, Vec<usize>)],
+    noise: bool,
+) -> Result<NamedArray, Failure> {
     let name = graph.name(port.value);
     let dims = match shapes.iter().find(|(n, _)| n == name) {
         Some((_, dims)) => dims.clone(),
@@ -136,7 +153,8 @@ fn filled(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], noise: bo
         }
     };
     let n = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= 1 << 28);
-    let n = n.ok_or_else(|| Failure::Usage(format!("--shape of `{name}`: {dims:?} is beyond 2^28 elements")))?;
+    let n =
+        n.ok_or_else(|| Failure::Usage(format!("--shape of `{name}`: {dims:?} is beyond 2^28 elements")))?;
     let mut data = Vec::with_capacity(n * port.dtype.bytes());
     for i in 0..n as u64 {
         match port.dtype {

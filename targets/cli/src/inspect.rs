@@ -16,8 +16,11 @@ use std::sync::Arc;
 pub fn command(args: &InspectArgs) -> Result<(), Failure> {
     crate::logging::start(0);
     let pack = PackFile::open(&args.pack)?;
-    let model =
-        Model::new(pack.shared_header(), Arc::new(pack.map(pack.file_len())?), Arc::new(Registry::standard()));
+    let model = Model::new(
+        pack.shared_header(),
+        Arc::new(pack.map(pack.file_len())?),
+        Arc::new(Registry::standard()),
+    );
     let steps = match &args.rung {
         Some(id) => Some(steps(&model, id, &args.shape)?),
         None => None,
@@ -46,7 +49,13 @@ pub fn command(args: &InspectArgs) -> Result<(), Failure> {
         let (output, input) = (graph.outputs[state.output].value, graph.inputs[state.input].value);
         writeln!(out, "state {} becomes {}", graph.name(output), graph.name(input))?;
     }
-    writeln!(out, "{} tensors, {} graphs, {} rungs", header.tensors.len(), header.graphs.len(), header.rungs.len())?;
+    writeln!(
+        out,
+        "{} tensors, {} graphs, {} rungs",
+        header.tensors.len(),
+        header.graphs.len(),
+        header.rungs.len()
+    )?;
     writeln!(out, "{:<14} {:>4} {:>12} {:>12} {:>8}", "rung", "acts", "bytes", "arena", "quality")?;
     for r in &header.rungs {
         let quality = r.quality.as_ref().map_or(String::new(), |q| format!("{:.1} {}", q.value, q.metric));

@@ -34,9 +34,16 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
         if target.strict {
             return Err(Failure::Pack(pack.cut_error()));
         }
-        eprintln!("edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole", path.display());
+        eprintln!(
+            "edge-run: {}: {missing} are missing at the end; {whole} of {all} rungs are whole",
+            path.display()
+        );
     }
-    let model = Model::new(pack.shared_header(), Arc::new(pack.map(pack.file_len())?), Arc::new(Registry::standard()));
+    let model = Model::new(
+        pack.shared_header(),
+        Arc::new(pack.map(pack.file_len())?),
+        Arc::new(Registry::standard()),
+    );
     Ok(Opened { device, pack: Arc::new(pack), model })
 }
 

@@ -67,7 +67,8 @@ pub fn explanation(model: &Model, device: &Device, s: &Selection) -> String {
     match better.min_by_key(|c| c.need.total()) {
         Some(next) => {
             let id = &rungs[next.rung];
-            text += &format!("next     {} ({}) would need {}\n", id.id, quality(id), ByteSize(next.need.total()));
+            text +=
+                &format!("next     {} ({}) would need {}\n", id.id, quality(id), ByteSize(next.need.total()));
         }
         None => text += "next     none: this is the best rung of the pack\n",
     }

@@ -16,7 +16,8 @@ use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let pack = args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
+    let pack =
+        args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
     let opened = load::open(pack, target)?;
     let header = opened.model.header();
     let graph = &header.graphs[0];
@@ -32,7 +33,8 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let streamed = selection.weighing == Weighing::Streamed;
     let model = Arc::new(bind(&opened, &rung, args, streamed)?);
     let need = selection.need;
-    let _held = opened.device.ledger().reserve("process, weights, inputs", need.process + need.weights + need.extra);
+    let _held =
+        opened.device.ledger().reserve("process, weights, inputs", need.process + need.weights + need.extra);
     let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
     if streamed {
         session.stream_weights()?;

@@ -45,8 +45,13 @@ pub fn command(args: &VerifyArgs) -> Result<(), Failure> {
     }
     let mut out = std::io::stdout().lock();
     if args.target.json {
-        let checks: Vec<_> = checks.iter().map(|(r, db, b)| json!({"rung": r, "sqnr_db": db, "bound": b})).collect();
-        writeln!(out, "{:#}", json!({"bytes": verified.bytes, "blobs": verified.blobs, "missing_blobs": verified.missing_blobs, "golden": checks}))?;
+        let checks: Vec<_> =
+            checks.iter().map(|(r, db, b)| json!({"rung": r, "sqnr_db": db, "bound": b})).collect();
+        writeln!(
+            out,
+            "{:#}",
+            json!({"bytes": verified.bytes, "blobs": verified.blobs, "missing_blobs": verified.missing_blobs, "golden": checks})
+        )?;
         return Ok(());
     }
     writeln!(out, "{} blobs, {} bytes: every hash is right", verified.blobs, verified.bytes)?;
@@ -66,7 +71,11 @@ fn bound(rung: &Rung) -> f32 {
 }
 
 /// The golden inputs: what the planner must know, and the bytes.
-fn inputs(model: &Model, golden: &Golden, blobs: &dyn BlobSource) -> Result<Vec<(InputSpec, Vec<u8>)>, Failure> {
+fn inputs(
+    model: &Model,
+    golden: &Golden,
+    blobs: &dyn BlobSource,
+) -> Result<Vec<(InputSpec, Vec<u8>)>, Failure> {
     let graph = &model.header().graphs[0];
     graph
         .inputs

@@ -67,7 +67,14 @@ fn integer_act(b: &mut Builder, call: &Call, act: crate::graph::Act, x: &Fact) -
     one(value)
 }
 
-fn numeric(b: &mut Builder, op: BinaryOp, x: &Fact, y: &Fact, dtype: DType, _call: &Call) -> Result<Fact, Why> {
+fn numeric(
+    b: &mut Builder,
+    op: BinaryOp,
+    x: &Fact,
+    y: &Fact,
+    dtype: DType,
+    _call: &Call,
+) -> Result<Fact, Why> {
     let dims = broadcast_dims(&[&x.dims, &y.dims])?;
     let broadcast = Broadcast::new([&x.dims, &y.dims]).map_err(|e| e.to_string())?;
     let out = b.result(dtype, &dims)?;
@@ -82,7 +89,11 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Results {
     }
     let compares = matches!(
         op,
-        BinaryOp::Equal | BinaryOp::Less | BinaryOp::LessOrEqual | BinaryOp::Greater | BinaryOp::GreaterOrEqual
+        BinaryOp::Equal
+            | BinaryOp::Less
+            | BinaryOp::LessOrEqual
+            | BinaryOp::Greater
+            | BinaryOp::GreaterOrEqual
     );
     let float = |f: &Fact| f.dtype.is_float() || f.quant.is_some();
     let (x, y) = if float(&x) || float(&y) {
@@ -94,10 +105,7 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Results {
     } else {
         (x, y)
     };
-    let plain = matches!(
-        x.dtype,
-        DType::F32 | DType::I32 | DType::I64 | DType::U8 | DType::I8 | DType::Bool
-    );
+    let plain = matches!(x.dtype, DType::F32 | DType::I32 | DType::I64 | DType::U8 | DType::I8 | DType::Bool);
     if !plain {
         // Rare integer types are computed in i64.
         let (wide_x, wide_y) = (cast_to(b, &x, DType::I64)?, cast_to(b, &y, DType::I64)?);
@@ -109,7 +117,11 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Results {
     let out = numeric(b, op, &x, &y, dtype, call)?;
     // An integer base with a float exponent was computed in f32 and keeps the base's type.
     let declared = call.input(0)?;
-    if op == BinaryOp::Pow && declared.quant.is_none() && !declared.dtype.is_float() && out.dtype == DType::F32 {
+    if op == BinaryOp::Pow
+        && declared.quant.is_none()
+        && !declared.dtype.is_float()
+        && out.dtype == DType::F32
+    {
         return one(cast_to(b, &out, declared.dtype)?);
     }
     one(out)

@@ -67,7 +67,10 @@ pub(super) fn gather_nd(b: &mut Builder, call: &Call, batch_dims: usize) -> Resu
     let index = indices(b, &call.input(1)?.clone())?;
     let depth = *index.dims.last().ok_or("a scalar index")?;
     if batch_dims >= index.rank() || batch_dims + depth > data.rank() || depth == 0 {
-        return Err(format!("indices of shape {:?} into {:?} with {batch_dims} batch dimensions", index.dims, data.dims));
+        return Err(format!(
+            "indices of shape {:?} into {:?} with {batch_dims} batch dimensions",
+            index.dims, data.dims
+        ));
     }
     if index.dims[..batch_dims] != data.dims[..batch_dims] {
         return Err(format!("batch dimensions of {:?} and {:?}", index.dims, data.dims));
@@ -87,7 +90,12 @@ fn scatter_target(b: &mut Builder, data: &Fact) -> Result<Fact, Why> {
     Ok(out)
 }
 
-pub(super) fn scatter_elements(b: &mut Builder, call: &Call, axis: i32, reduction: ScatterReduction) -> Results {
+pub(super) fn scatter_elements(
+    b: &mut Builder,
+    call: &Call,
+    axis: i32,
+    reduction: ScatterReduction,
+) -> Results {
     let data = plain(b, call, 0)?;
     let index = indices(b, &call.input(1)?.clone())?;
     let updates = plain(b, call, 2)?;
@@ -111,7 +119,9 @@ pub(super) fn scatter_nd(b: &mut Builder, call: &Call, reduction: ScatterReducti
     let updates = plain(b, call, 2)?;
     let depth = *index.dims.last().ok_or("a scalar index")?;
     let mut want = index.dims[..index.rank() - 1].to_vec();
-    want.extend(data.dims.get(depth..).ok_or_else(|| format!("indices of depth {depth} into {:?}", data.dims))?);
+    want.extend(
+        data.dims.get(depth..).ok_or_else(|| format!("indices of depth {depth} into {:?}", data.dims))?,
+    );
     if updates.dims != want || updates.dtype != data.dtype {
         return Err(format!("updates of shape {:?}, expected {want:?}", updates.dims));
     }
@@ -126,7 +136,9 @@ pub(super) fn top_k(b: &mut Builder, call: &Call, axis: i32, largest: bool) -> R
     let k = b.integers(call.input(1)?)?.first().copied().ok_or("an empty k")?;
     let shape = along(&x.dims, axis);
     let k = usize::try_from(k).ok().filter(|k| *k <= shape.n);
-    let k = k.ok_or_else(|| format!("the {:?} greatest of {} elements", call.input(1).map(|f| &f.dims), shape.n))?;
+    let k = k.ok_or_else(|| {
+        format!("the {:?} greatest of {} elements", call.input(1).map(|f| &f.dims), shape.n)
+    })?;
     let mut dims = x.dims.clone();
     dims[axis] = k;
     let values = b.result(DType::F32, &dims)?;

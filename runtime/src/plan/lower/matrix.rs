@@ -31,7 +31,13 @@ struct Extras {
     residual: Option<Fact>,
 }
 
-fn extras(b: &mut Builder, call: &Call, n: usize, out: &[usize], input: Option<Quant>) -> Result<Extras, Why> {
+fn extras(
+    b: &mut Builder,
+    call: &Call,
+    n: usize,
+    out: &[usize],
+    input: Option<Quant>,
+) -> Result<Extras, Why> {
     let vector = |b: &mut Builder, i: usize, what: &str| -> Result<Option<Fact>, Why> {
         let Some(fact) = call.optional(i).cloned() else { return Ok(None) };
         if fact.elements() != n {
@@ -198,12 +204,16 @@ pub(super) fn conv_transpose(
                 // The result has size * stride elements; what is too much is cut as ONNX has it.
                 let total = full.saturating_sub(size * window.stride[d]);
                 let half = total / 2;
-                if same == crate::graph::Pads::SameUpper { (half, total - half) } else { (total - half, half) }
+                if same == crate::graph::Pads::SameUpper {
+                    (half, total - half)
+                } else {
+                    (total - half, half)
+                }
             }
         };
-        out[d] = full
-            .checked_sub(before + after)
-            .ok_or_else(|| format!("padding {before} and {after} is beyond the {full} elements of the result"))?;
+        out[d] = full.checked_sub(before + after).ok_or_else(|| {
+            format!("padding {before} and {after} is beyond the {full} elements of the result")
+        })?;
         pad[d] = before;
     }
     let k = ic;
@@ -262,7 +272,8 @@ pub(super) fn matmul(b: &mut Builder, call: &Call, trans_a: bool, trans_b: bool,
     }
     let (ra, rb) = (a.rank(), rhs.rank());
     let (m, ka) = if trans_a { (a.dims[ra - 1], a.dims[ra - 2]) } else { (a.dims[ra - 2], a.dims[ra - 1]) };
-    let (kb, n) = if trans_b { (rhs.dims[rb - 1], rhs.dims[rb - 2]) } else { (rhs.dims[rb - 2], rhs.dims[rb - 1]) };
+    let (kb, n) =
+        if trans_b { (rhs.dims[rb - 1], rhs.dims[rb - 2]) } else { (rhs.dims[rb - 2], rhs.dims[rb - 1]) };
     if ka != kb {
         return Err(format!("shapes {:?} and {:?}: {ka} columns against {kb} rows", a.dims, rhs.dims));
     }

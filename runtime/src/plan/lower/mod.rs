@@ -14,8 +14,8 @@ mod window;
 
 use super::build::{Builder, Call, Why};
 use super::fact::Fact;
-use crate::graph::{BinaryOp, DType, Op};
 use super::step::StepOp;
+use crate::graph::{BinaryOp, DType, Op};
 use edge_kernels::cpu::movement::{CopyPlan, Strides};
 
 /// The facts of a node's results.
@@ -224,4 +224,3 @@ fn broadcast_dims(shapes: &[&[usize]]) -> Result<Vec<usize>, Why> {
     }
     Ok(dims)
 }
-

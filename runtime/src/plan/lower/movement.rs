@@ -31,7 +31,8 @@ fn copy(b: &mut Builder, dims: &[usize], src: Strided<'_>, dst: Strided<'_>) -> 
     fn side<'s>(view: &'s Strided<'_>) -> Strides<'s> {
         Strides { offset: view.offset, strides: &view.strides }
     }
-    let plan = CopyPlan::new(src.fact.dtype.bytes(), dims, side(&src), side(&dst)).map_err(|e| e.to_string())?;
+    let plan =
+        CopyPlan::new(src.fact.dtype.bytes(), dims, side(&src), side(&dst)).map_err(|e| e.to_string())?;
     b.emit(StepOp::Copy { plan }, &[Some(src.fact)], &[dst.fact])
 }
 
@@ -163,7 +164,13 @@ pub(super) fn slice(b: &mut Builder, call: &Call, axes: &[i32]) -> Results {
         None => vec![1; axes.len()],
     };
     if starts.len() != axes.len() || ends.len() != axes.len() || steps.len() != axes.len() {
-        return Err(format!("{} starts, {} ends, {} steps for {} axes", starts.len(), ends.len(), steps.len(), axes.len()));
+        return Err(format!(
+            "{} starts, {} ends, {} steps for {} axes",
+            starts.len(),
+            ends.len(),
+            steps.len(),
+            axes.len()
+        ));
     }
     let mut dims = x.dims.clone();
     let s = strides(&x.dims);
@@ -263,7 +270,9 @@ pub(super) fn pad(b: &mut Builder, call: &Call, mode: PadMode, axes: &[i32]) -> 
     for i in 0..x.rank() {
         let size = (x.dims[i] as i64).checked_add(before[i]).and_then(|s| s.checked_add(after[i]));
         let size = size.and_then(|s| usize::try_from(s).ok());
-        dims.push(size.ok_or_else(|| format!("pads {} and {} of {} elements", before[i], after[i], x.dims[i]))?);
+        dims.push(
+            size.ok_or_else(|| format!("pads {} and {} of {} elements", before[i], after[i], x.dims[i]))?,
+        );
     }
     if pads.iter().all(|p| *p == 0) {
         return one(x);
@@ -314,7 +323,8 @@ pub(super) fn expand(b: &mut Builder, call: &Call) -> Results {
     }
     let own = strides(&x.dims);
     let lead = dims.len() - x.rank();
-    let view = (0..dims.len()).map(|i| if i < lead || x.dims[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
+    let view =
+        (0..dims.len()).map(|i| if i < lead || x.dims[i - lead] == 1 { 0 } else { own[i - lead] }).collect();
     let out = like(b, &x, &dims)?;
     let dst = Strided { fact: &out, offset: 0, strides: strides(&dims) };
     copy(b, &dims, Strided { fact: &x, offset: 0, strides: view }, dst)?;
@@ -348,7 +358,9 @@ fn sizes(values: &[i64]) -> Result<Vec<usize>, Why> {
 pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
     let dtype = call.input(0)?.dtype;
     if dtype == DType::F32 {
-        let at = |i: usize| -> Result<f32, Why> { b.floats(call.input(i)?)?.first().copied().ok_or("an empty bound".into()) };
+        let at = |i: usize| -> Result<f32, Why> {
+            b.floats(call.input(i)?)?.first().copied().ok_or("an empty bound".into())
+        };
         let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
         let n = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
         if !(n <= 1e8) {
@@ -357,13 +369,17 @@ pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
         let bytes = (0..n as usize).flat_map(|i| (start + i as f32 * delta).to_le_bytes()).collect();
         return one(b.known_fact(dtype, vec![n as usize], bytes));
     }
-    let at = |i: usize| -> Result<i64, Why> { b.integers(call.input(i)?)?.first().copied().ok_or("an empty bound".into()) };
+    let at = |i: usize| -> Result<i64, Why> {
+        b.integers(call.input(i)?)?.first().copied().ok_or("an empty bound".into())
+    };
     let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
     if delta == 0 {
         return Err("a range by steps of 0".into());
     }
     let span = i128::from(limit) - i128::from(start);
-    let n = (span / i128::from(delta) + i128::from(span % i128::from(delta) != 0 && (span > 0) == (delta > 0))).max(0);
+    let n = (span / i128::from(delta)
+        + i128::from(span % i128::from(delta) != 0 && (span > 0) == (delta > 0)))
+    .max(0);
     if n > 100_000_000 {
         return Err(format!("a range of {n} elements"));
     }

@@ -1,10 +1,10 @@
 //! Elementwise operations on i8 values of an integer rung.
 
+use super::broadcast_dims;
 use crate::graph::{BinaryOp, DType, UnaryOp};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Quant};
 use crate::plan::step::StepOp;
-use super::broadcast_dims;
 use edge_kernels::cpu::elementwise::Broadcast;
 
 /// Whether a unary function of i8 is a table of 256 entries (every real function is).

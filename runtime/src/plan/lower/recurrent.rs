@@ -67,16 +67,8 @@ fn layer(
     if let Some(a) = activations.iter().find(|a| crate::cpu::recurrent::gate(**a).is_none()) {
         return Err(format!("a gate with function {a:?} is not supported"));
     }
-    let shape = RnnShape {
-        steps,
-        batch,
-        input,
-        hidden,
-        direction,
-        activations: activations.to_vec(),
-        clip,
-        flag,
-    };
+    let shape =
+        RnnShape { steps, batch, input, hidden, direction, activations: activations.to_vec(), clip, flag };
     Ok(Layer { x, shape, matrices, directions })
 }
 

@@ -50,7 +50,11 @@ pub(super) fn reduce(
     let kept = |i: usize| !axes.contains(&i);
     let dims: Vec<usize> =
         (0..x.rank()).filter(|i| keep || kept(*i)).map(|i| if kept(i) { x.dims[i] } else { 1 }).collect();
-    let x = if x.dtype.is_float() || x.quant.is_some() || needs_float(kind) { b.float(call.value(0), &x)? } else { x };
+    let x = if x.dtype.is_float() || x.quant.is_some() || needs_float(kind) {
+        b.float(call.value(0), &x)?
+    } else {
+        x
+    };
     if !matches!(x.dtype, DType::F32 | DType::I32 | DType::I64) {
         return narrow(b, &x, kind, &axes, &dims);
     }

@@ -11,7 +11,10 @@ pub(super) fn reshape(b: &mut Builder, call: &Call, allow_zero: bool) -> Results
     let mut free = None;
     for (i, d) in asked.iter().enumerate() {
         dims.push(match d {
-            0 if !allow_zero => *x.dims.get(i).ok_or_else(|| format!("shape {asked:?} copies a dimension that {:?} lacks", x.dims))?,
+            0 if !allow_zero => *x
+                .dims
+                .get(i)
+                .ok_or_else(|| format!("shape {asked:?} copies a dimension that {:?} lacks", x.dims))?,
             -1 if free.is_none() => {
                 free = Some(i);
                 1
@@ -20,7 +23,8 @@ pub(super) fn reshape(b: &mut Builder, call: &Call, allow_zero: bool) -> Results
         });
     }
     let have = x.elements();
-    let given = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(|| format!("shape {asked:?}"))?;
+    let given =
+        dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or_else(|| format!("shape {asked:?}"))?;
     if let Some(i) = free {
         if given == 0 || have % given != 0 {
             return Err(format!("{:?} ({have} elements) does not fit shape {asked:?}", x.dims));
@@ -67,7 +71,10 @@ pub(super) fn flatten(call: &Call, axis: i32) -> Results {
 
 pub(super) fn shape(b: &mut Builder, call: &Call, start: i32, end: Option<i32>) -> Results {
     let dims = &call.input(0)?.dims;
-    let clamp = |i: i32| (if i < 0 { i64::from(i) + dims.len() as i64 } else { i64::from(i) }).clamp(0, dims.len() as i64) as usize;
+    let clamp = |i: i32| {
+        (if i < 0 { i64::from(i) + dims.len() as i64 } else { i64::from(i) }).clamp(0, dims.len() as i64)
+            as usize
+    };
     let (start, end) = (clamp(start), end.map_or(dims.len(), clamp));
     let picked = dims.get(start..end).unwrap_or(&[]);
     let bytes = picked.iter().flat_map(|d| (*d as i64).to_le_bytes()).collect();

@@ -18,11 +18,17 @@ fn along(size: usize, window: &Window, d: usize, ceil: bool) -> Result<Along, Wh
     if kernel == 0 || stride == 0 || dilation == 0 {
         return Err(format!("window {window:?} has a zero"));
     }
-    let span = (kernel - 1).checked_mul(dilation).and_then(|s| s.checked_add(1)).ok_or("window beyond the address space")?;
+    let span = (kernel - 1)
+        .checked_mul(dilation)
+        .and_then(|s| s.checked_add(1))
+        .ok_or("window beyond the address space")?;
     match window.pads {
         Pads::Explicit(pads) => {
             let (before, after) = (pads[d], pads[d + 2]);
-            let padded = size.checked_add(before).and_then(|s| s.checked_add(after)).ok_or("padding beyond the address space")?;
+            let padded = size
+                .checked_add(before)
+                .and_then(|s| s.checked_add(after))
+                .ok_or("padding beyond the address space")?;
             let room = padded.checked_sub(span).ok_or_else(|| {
                 format!("a window of {span} does not fit {size} elements padded by {before} and {after}")
             })?;
@@ -43,7 +49,13 @@ fn along(size: usize, window: &Window, d: usize, ceil: bool) -> Result<Along, Wh
 }
 
 /// The geometry of a window sliding over `[n, h, w, c]`.
-pub(super) fn geometry(dims: &[usize], window: &Window, oc: usize, groups: usize, ceil: bool) -> Result<ConvGeometry, Why> {
+pub(super) fn geometry(
+    dims: &[usize],
+    window: &Window,
+    oc: usize,
+    groups: usize,
+    ceil: bool,
+) -> Result<ConvGeometry, Why> {
     let [batch, ih, iw, ic] = spatial(dims)?;
     let (y, x) = (along(ih, window, 0, ceil)?, along(iw, window, 1, ceil)?);
     Ok(ConvGeometry {
