@@ -5,7 +5,7 @@ use crate::compress::{self, Root};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::import;
-use crate::ladder::{self, Choices, Sensitivity, Step};
+use crate::ladder::{self, Choices, Probes, Sensitivity, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -94,9 +94,10 @@ pub fn convert(
 
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    let probe_set = Probes { samples: probes, want: &probe_want };
     watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
     let sensitivity =
-        ladder::sensitivities(&evaluator, &draft, graph, &choices, probes, &probe_want, stop, |done, _| {
+        ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, stop, |done, _| {
             watch.progress(done)
         })?;
     let steps = ladder::climb(&draft, &choices, &sensitivity);

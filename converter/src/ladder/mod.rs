@@ -4,7 +4,7 @@ mod climb;
 mod sensitivity;
 
 pub use climb::{Step, climb};
-pub use sensitivity::{Sensitivity, sensitivities};
+pub use sensitivity::{Probes, Sensitivity, sensitivities};
 
 use crate::compress::Root;
 use crate::draft::Draft;

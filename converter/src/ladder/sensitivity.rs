@@ -26,7 +26,16 @@ impl Sensitivity {
     }
 }
 
-/// Measures every tensor at every coarser precision on `samples`, against `want`.
+/// What a candidate is judged on: each costs a run for every tensor and precision.
+#[derive(Clone, Copy)]
+pub struct Probes<'a> {
+    /// Inputs.
+    pub samples: &'a [Sample],
+    /// The float model's outputs for them.
+    pub want: &'a [Outputs],
+}
+
+/// Measures every tensor at every coarser precision.
 ///
 /// # Errors
 /// When a sample does not suit the model, or `stop` is set.
@@ -35,8 +44,7 @@ pub fn sensitivities(
     draft: &Draft,
     graph: u32,
     choices: &Choices,
-    samples: &[Sample],
-    want: &[Outputs],
+    probes: &Probes<'_>,
     stop: &AtomicBool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Sensitivity, ConvertError> {
@@ -54,7 +62,7 @@ pub fn sensitivities(
                 return Err(ConvertError::Interrupted);
             }
             rung.takes[tensor] = Some(Take(0, take as u32));
-            costs.push(distortion(want, &evaluator.run(&model, &rung, samples)?));
+            costs.push(distortion(probes.want, &evaluator.run(&model, &rung, probes.samples)?));
             done += 1;
             progress(done, total);
         }

@@ -30,12 +30,8 @@ pub(crate) fn evaluate(
         };
         steps.iter().any(touches)
     };
-    for id in 0..buffers.len() {
-        if !used(id) {
-            continue;
-        }
-        let bytes = buffers[id].bytes.next_multiple_of(64);
-        let buffer = &mut buffers[id];
+    for (_, buffer) in buffers.iter_mut().enumerate().filter(|(id, _)| used(*id)) {
+        let bytes = buffer.bytes.next_multiple_of(64);
         buffer.place = match buffer.kind {
             BufferKind::Arena | BufferKind::Input(_) => {
                 arena += bytes;

@@ -130,7 +130,7 @@ pub(super) fn write(array: &NamedArray, mut target: impl Write) -> io::Result<()
     let mut header =
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.trim_end());
     let prefix = MAGIC.len() + 4;
-    while (prefix + header.len() + 1) % ALIGN != 0 {
+    while !(prefix + header.len() + 1).is_multiple_of(ALIGN) {
         header.push(' ');
     }
     header.push('\n');

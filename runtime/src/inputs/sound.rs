@@ -28,7 +28,7 @@ pub fn read_sound(path: &Path, name: &str, sample_rate: u32, limit: u64) -> Resu
     let mut frame = 0.0f32;
     let mut push = |i: usize, sample: f32| {
         frame += sample;
-        if (i + 1) % channels == 0 {
+        if (i + 1).is_multiple_of(channels) {
             mono.push(frame / channels as f32);
             frame = 0.0;
         }

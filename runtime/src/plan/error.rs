@@ -30,5 +30,11 @@ pub enum PlanError {
     #[error("constant {id}: {why}")]
     Constant { id: u32, why: String },
     #[error(transparent)]
-    Weight(#[from] crate::weights::WeightError),
+    Weight(Box<crate::weights::WeightError>),
+}
+
+impl From<crate::weights::WeightError> for PlanError {
+    fn from(error: crate::weights::WeightError) -> PlanError {
+        PlanError::Weight(Box::new(error))
+    }
 }

@@ -71,7 +71,7 @@ fn round(bytes: u64, unit: u64) -> u64 {
 }
 
 /// Bytes of the windows of [`FAULT_AROUND`] that a set of blobs touches.
-fn windows(model: &Model, blobs: &mut Vec<BlobId>) -> u64 {
+fn windows(model: &Model, blobs: &[BlobId]) -> u64 {
     let header = model.header();
     let mut ranges: Vec<(u64, u64)> = blobs
         .iter()
@@ -117,7 +117,7 @@ fn resident(model: &Model, rung: &Rung, plan: &Plan) -> Result<u64, PlanError> {
     for step in &plan.steps {
         step_blobs(model, rung, step, &mut blobs)?;
     }
-    Ok(windows(model, &mut blobs))
+    Ok(windows(model, &blobs))
 }
 
 /// Constants stay; of the weights the largest step's count.
@@ -126,7 +126,7 @@ fn streamed(model: &Model, rung: &Rung, plan: &Plan) -> Result<u64, PlanError> {
     for step in &plan.steps {
         let mut blobs = Vec::new();
         step_blobs(model, rung, step, &mut blobs)?;
-        most = most.max(windows(model, &mut blobs));
+        most = most.max(windows(model, &blobs));
     }
-    Ok(windows(model, &mut constants(model, plan)) + most)
+    Ok(windows(model, &constants(model, plan)) + most)
 }

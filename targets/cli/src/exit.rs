@@ -6,7 +6,6 @@ use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::select::SelectError;
 use edge_runtime::{RunError, SessionError};
-use std::path::PathBuf;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +24,6 @@ pub enum Failure {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Input(#[from] InputError),
-    #[error("{}: {source}", path.display())]
-    Output { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -70,7 +67,7 @@ impl Failure {
                 InputError::Kind { .. } => USAGE,
                 _ => BAD_FILE,
             },
-            Failure::Output { .. } | Failure::Stdout(_) => DEVICE,
+            Failure::Stdout(_) => DEVICE,
             Failure::Usage(_) => USAGE,
             Failure::Golden(_) => GOLDEN,
         }

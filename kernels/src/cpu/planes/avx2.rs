@@ -72,7 +72,7 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
                 }
             }
             for (k, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                for half in 0..2 {
+                for (half, scale) in scales.iter().enumerate() {
                     // SAFETY: 8 of 128 bytes or of 128 u16, at a multiple of 8 below 128; 8 of 16 floats at offset
                     // 0 or 8.
                     unsafe {
@@ -85,7 +85,7 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
                         };
                         // Exact: every term is an integer below 2^18.
                         let odd = _mm256_fmadd_ps(_mm256_cvtepi32_ps(p), two, offset);
-                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(odd, scales[half]));
+                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(odd, *scale));
                     }
                 }
             }

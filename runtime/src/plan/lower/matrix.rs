@@ -116,7 +116,7 @@ pub(super) fn conv(
     after: bool,
 ) -> Results {
     let [batch, _, _, ic] = spatial(&call.input(0)?.dims)?;
-    if groups == 0 || ic % groups != 0 || oc % groups != 0 {
+    if groups == 0 || !ic.is_multiple_of(groups) || !oc.is_multiple_of(groups) {
         return Err(format!("{groups} groups of {ic} input and {oc} output channels"));
     }
     let geometry = geometry(&call.input(0)?.dims, &window, oc, groups, false)?;

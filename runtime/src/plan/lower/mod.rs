@@ -166,14 +166,29 @@ pub(crate) fn name(op: &Op) -> &'static str {
 
 /// Operations that compute on floats in f32 whatever the float type of their operands.
 fn computes_in_f32(op: &Op) -> bool {
-    match op {
-        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear { .. } | Op::MatMul { .. } => true,
-        Op::Pool { .. } | Op::Resize { .. } | Op::Unary(_) | Op::Binary(_) => true,
-        Op::Reduce { .. } | Op::ReduceAxes { .. } | Op::Softmax { .. } | Op::LayerNorm { .. } => true,
-        Op::RmsNorm { .. } | Op::GroupNorm { .. } | Op::Lrn { .. } | Op::Lstm { .. } | Op::Gru { .. } => true,
-        Op::CumSum { .. } | Op::TopK { .. } | Op::Range => true,
-        _ => false,
-    }
+    matches!(
+        op,
+        Op::Conv { .. }
+            | Op::ConvTranspose { .. }
+            | Op::Linear { .. }
+            | Op::MatMul { .. }
+            | Op::Pool { .. }
+            | Op::Resize { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Reduce { .. }
+            | Op::ReduceAxes { .. }
+            | Op::Softmax { .. }
+            | Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
+            | Op::GroupNorm { .. }
+            | Op::Lrn { .. }
+            | Op::Lstm { .. }
+            | Op::Gru { .. }
+            | Op::CumSum { .. }
+            | Op::TopK { .. }
+            | Op::Range
+    )
 }
 
 /// Operations that can take i8 operands in an integer rung.

@@ -3,7 +3,7 @@
 use super::{Results, axes_of, axis_of, broadcast_dims, one, quantized};
 use crate::graph::{DType, PadMode};
 use crate::plan::build::{Builder, Call, Why};
-use crate::plan::fact::{Fact, Place};
+use crate::plan::fact::{Fact, Place, Quant};
 use crate::plan::step::{StepOp, fill_value};
 use edge_kernels::cpu::movement::{CopyPlan, PadPlan, Strides};
 
@@ -15,6 +15,9 @@ fn strides(dims: &[usize]) -> Vec<isize> {
     }
     strides
 }
+
+/// Most that joining parts under one scale may coarsen any of them: two of its eight bits.
+const ALIKE: f32 = 4.0;
 
 /// A strided view of a value: where it starts and how far its elements lie apart.
 struct Strided<'a> {
@@ -94,7 +97,11 @@ pub(super) fn concat(b: &mut Builder, call: &Call, axis: i32) -> Results {
         let i = parts.iter().position(|p| p.dims[axis] > 0).unwrap_or(0);
         return one(parts.swap_remove(i));
     }
+    // One scale for parts of very different ranges would cost the small ones all their bits: such a result is float.
     let quant = parts.iter().any(|p| p.quant.is_some()).then(|| b.result_quant(call.result(0))).flatten();
+    let alike =
+        |quant: &Quant| parts.iter().filter_map(|p| p.quant).all(|own| own.scale * ALIKE >= quant.scale);
+    let quant = quant.filter(alike);
     let float = parts.iter().any(|p| p.dtype == DType::F32 || p.quant.is_some());
     let mut out = if float && first.dtype != DType::F32 && first.quant.is_none() {
         return Err("parts of different types".into());
@@ -135,7 +142,7 @@ pub(super) fn concat(b: &mut Builder, call: &Call, axis: i32) -> Results {
 }
 
 /// A constant part of an i8 result.
-fn quantize_known(b: &mut Builder, part: &Fact, quant: crate::plan::fact::Quant) -> Result<Fact, Why> {
+fn quantize_known(b: &mut Builder, part: &Fact, quant: Quant) -> Result<Fact, Why> {
     let x = b.float(None, part)?;
     let out = b.result_i8(quant, &x.dims)?;
     b.emit(StepOp::Quantize(quant), &[Some(&x)], &[&out])?;
@@ -363,7 +370,7 @@ pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
         };
         let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
         let n = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-        if !(n <= 1e8) {
+        if n.is_nan() || n > 1e8 {
             return Err(format!("a range from {start} to {limit} by {delta}"));
         }
         let bytes = (0..n as usize).flat_map(|i| (start + i as f32 * delta).to_le_bytes()).collect();

@@ -73,6 +73,11 @@ fn f64_unary(op: UnaryOp, x: f64) -> (f64, f64) {
         UnaryOp::Reciprocal => 1.0 / x,
         UnaryOp::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p() + 0.0 * x,
         UnaryOp::Softsign => x / (1.0 + x.abs()),
+        UnaryOp::Shrink { lambd, bias } => {
+            let (lambd, bias) = (f64::from(lambd), f64::from(bias));
+            let below = if x < -lambd { x + bias } else { 0.0 };
+            if x > lambd { x - bias } else { below }
+        }
         UnaryOp::Elu { alpha } => {
             if x > 0.0 {
                 x
@@ -147,6 +152,7 @@ fn unary_ops() -> Vec<UnaryOp> {
         UnaryOp::Mish,
     ];
     ops.extend([
+        UnaryOp::Shrink { lambd: 0.5, bias: 0.25 },
         UnaryOp::Elu { alpha: 1.5 },
         UnaryOp::Selu { alpha: 1.67, gamma: 1.05 },
         UnaryOp::Celu { alpha: 0.7 },
