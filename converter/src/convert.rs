@@ -4,6 +4,7 @@ use crate::calibrate;
 use crate::compress::{self, Root};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
+use crate::family;
 use crate::import;
 use crate::ladder::{self, Choices, Probes, Sensitivity, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Options {
     /// Samples: a directory or a file.
     pub calib: Option<PathBuf>,
+    /// Other samples, to measure quality with; else some of `calib` are held out.
+    pub held_out: Option<PathBuf>,
     /// Shapes of inputs whose dimensions are free, for noise and golden data.
     pub shapes: Vec<(String, Vec<usize>)>,
     /// Store the weights exactly as well, last in the ladder.
@@ -49,7 +52,7 @@ const HELD_OUT: usize = 8;
 /// Golden outputs larger than this are not stored.
 const GOLDEN_BYTES: usize = 256 << 10;
 
-/// Converts one model.
+/// Converts one model, or the subnets of one family.
 ///
 /// # Errors
 /// When the model is not supported, samples do not suit it, or the pack cannot be written.
@@ -60,10 +63,7 @@ pub fn convert(
     watch: &mut dyn Watch,
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
-    let [source] = sources else {
-        let why = "several models are not yet joined into one pack".to_string();
-        return Err(ConvertError::Option { option: "models", why });
-    };
+    let [source] = sources else { return family::convert(sources, output, options, watch, stop) };
     watch.stage("import", 1);
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
@@ -71,10 +71,7 @@ pub fn convert(
     let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let evaluator = Evaluator::new()?;
 
-    let samples = match &options.calib {
-        Some(path) => Samples::load(path, &model.graph)?,
-        None => Samples::noise(&model.graph, &options.shapes),
-    };
+    let samples = Samples::of(options, &model.graph)?;
     watch.stage("calibrate", 2);
     let float = float_draft(&model);
     let float_model = float.open();
@@ -193,7 +190,7 @@ fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
     draft.header.tensors.iter().enumerate().map(report).collect()
 }
 
-fn describe(draft: &mut Draft, source: &Path, options: &Options) {
+pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     let card = &mut draft.header.card;
     card.labels.clone_from(&options.card.labels);
     card.preprocess.clone_from(&options.card.preprocess);
@@ -242,7 +239,7 @@ fn rungs(
 }
 
 /// Golden inputs are seeded noise in the range that calibration saw; outputs are the float model's.
-fn golden(
+pub(crate) fn golden(
     draft: &mut Draft,
     model: &Model,
     evaluator: &Evaluator,

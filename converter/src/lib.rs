@@ -8,6 +8,7 @@ pub mod compress;
 mod convert;
 pub mod draft;
 mod error;
+mod family;
 pub mod import;
 pub mod ladder;
 pub mod measure;

@@ -125,6 +125,16 @@ pub fn distortion(want: &[Outputs], got: &[Outputs]) -> f64 {
     if count == 0 { 0.0 } else { total / count as f64 }
 }
 
+/// The share of samples whose greatest element of the first output is the labelled one, in percent.
+pub fn top1(got: &[Outputs], labels: &[usize]) -> f64 {
+    let right = got.iter().zip(labels).filter(|(outputs, label)| {
+        let Some(first) = outputs.first() else { return false };
+        let greatest = (0..first.len()).max_by(|a, b| first[*a].total_cmp(&first[*b]));
+        greatest == Some(**label)
+    });
+    100.0 * right.count() as f64 / labels.len().max(1) as f64
+}
+
 /// A distortion as a signal-to-quantization-noise ratio in dB, at most 200.
 pub fn sqnr_db(distortion: f64) -> f64 {
     (-10.0 * distortion.max(1e-20).log10()).min(200.0)

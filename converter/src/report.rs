@@ -76,7 +76,7 @@ impl fmt::Display for Report {
         writeln!(f, "{} -> {}: {}", self.source, self.output, ByteSize(self.bytes))?;
         writeln!(f, "operations: {} imported, {} after simplification", self.nodes[0], self.nodes[1])?;
         writeln!(f, "measured with: {}", self.samples)?;
-        writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "SQNR dB")?;
+        writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
         for r in &self.rungs {
             let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
             writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10.1}", r.id, acts, r.bytes, r.arena, r.quality)?;

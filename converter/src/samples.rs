@@ -1,5 +1,7 @@
 //! Inputs to calibrate and to measure with.
 
+use crate::convert::Options;
+use crate::draft::to_f32;
 use crate::error::ConvertError;
 use edge_runtime::graph::{DType, Dim, Graph, Port};
 use edge_runtime::inputs::{NamedArray, read_npz};
@@ -17,6 +19,8 @@ pub const NOISE_KEY: u64 = 0x5EED;
 pub struct Sample {
     /// One array an input.
     pub inputs: Vec<NamedArray>,
+    /// The right class, when the samples come with labels.
+    pub label: Option<usize>,
 }
 
 /// Samples for calibration and others for measuring.
@@ -77,6 +81,25 @@ impl Samples {
         Ok(Samples { calibration: all, held_out, origin })
     }
 
+    /// The samples that the options name, or noise.
+    ///
+    /// # Errors
+    /// As [`Samples::load`].
+    pub fn of(options: &Options, graph: &Graph) -> Result<Samples, ConvertError> {
+        let mut samples = match &options.calib {
+            Some(path) => Samples::load(path, graph)?,
+            None => Samples::noise(graph, &options.shapes),
+        };
+        if let Some(path) = &options.held_out {
+            let mut other = Samples::load(path, graph)?;
+            samples.calibration.append(&mut samples.held_out);
+            samples.held_out = other.calibration;
+            samples.held_out.append(&mut other.held_out);
+            samples.origin = path.display().to_string();
+        }
+        Ok(samples)
+    }
+
     /// Seeded noise of the graph's shapes: what is measured with when nothing better is given.
     pub fn noise(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Samples {
         let sample = |key: u64| Sample {
@@ -86,6 +109,7 @@ impl Samples {
                 .enumerate()
                 .map(|(i, p)| noise(graph, p, shapes, key + i as u64))
                 .collect(),
+            label: None,
         };
         Samples {
             calibration: (0..4).map(|i| sample(NOISE_KEY + 100 * i)).collect(),
@@ -150,12 +174,16 @@ fn ordered(path: &Path, graph: &Graph, mut arrays: Vec<NamedArray>) -> Result<Sa
         let data = vec![0; dims.iter().product::<usize>() * port.dtype.bytes()];
         inputs.push(NamedArray { name: name.to_string(), dtype: port.dtype, dims, data });
     }
-    Ok(Sample { inputs })
+    Ok(Sample { inputs, label: None })
 }
 
 /// Samples along the first axis of every array; u8 arrays of float inputs are scaled to [0, 1].
 fn stacked(path: &Path, graph: &Graph, arrays: Vec<NamedArray>) -> Result<Vec<Sample>, ConvertError> {
     let count = arrays.first().and_then(|a| a.dims.first()).copied().unwrap_or(0);
+    let labels = arrays
+        .iter()
+        .find(|a| matches!(a.name.as_str(), "label" | "labels"))
+        .map(|a| to_f32(a.dtype, &a.data).into_iter().map(|v| v as usize).collect::<Vec<_>>());
     let mut samples = Vec::with_capacity(count);
     for i in 0..count {
         let mut parts = Vec::with_capacity(arrays.len());
@@ -181,7 +209,8 @@ fn stacked(path: &Path, graph: &Graph, arrays: Vec<NamedArray>) -> Result<Vec<Sa
             };
             parts.push(NamedArray { name: a.name.clone(), dtype, dims, data });
         }
-        samples.push(ordered(path, graph, parts)?);
+        let label = labels.as_ref().and_then(|l| l.get(i).copied());
+        samples.push(Sample { label, ..ordered(path, graph, parts)? });
     }
     Ok(samples)
 }

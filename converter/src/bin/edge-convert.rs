@@ -34,6 +34,9 @@ struct Args {
     /// Samples for calibration and for measuring quality.
     #[arg(long, value_name = "DIR|FILE")]
     calib: Option<PathBuf>,
+    /// Other samples, to measure quality with [default: a quarter of --calib]. `labels` in a .npz give accuracy.
+    #[arg(long, value_name = "DIR|FILE")]
+    heldout: Option<PathBuf>,
     /// Model card: pre-processing and labels, TOML or JSON.
     #[arg(long, value_name = "FILE")]
     card: Option<PathBuf>,
@@ -84,6 +87,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     }
     let options = Options {
         calib: args.calib.clone(),
+        held_out: args.heldout.clone(),
         shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
         keep_float: args.keep_float,
         states: args.state.iter().map(|s| pair(s, "--state", "OUT=IN")).collect::<Result<_, _>>()?,

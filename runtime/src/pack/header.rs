@@ -201,7 +201,7 @@ pub struct Section {
 }
 
 /// How a rung holds activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Acts {
     /// 32-bit floats.

@@ -1,0 +1,301 @@
+//! From subnets to a pack whose rungs are subnets times precisions.
+
+use super::sharing::{self, Shared, Sharing, Version};
+use crate::calibrate;
+use crate::compress::{self, PLANE_BITS, Root};
+use crate::convert::{Options, Watch, describe, golden};
+use crate::draft::{Draft, float_draft, plain_rung};
+use crate::error::ConvertError;
+use crate::import;
+use crate::measure::{Evaluator, Outputs, distortion, sqnr_db, top1};
+use crate::model::Model;
+use crate::report::{Report, RungReport};
+use crate::samples::{Sample, Samples};
+use crate::simplify;
+use edge_runtime::graph::{Graph, Source};
+use edge_runtime::pack::{Acts, Arg, BlobId, ConstantData, Expr, Quality, Rung, Take, Tensor};
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Samples that a rung's quality is measured on: labels need many.
+const HELD_OUT: usize = 256;
+
+/// Converts the subnets of one family.
+///
+/// # Errors
+/// When a model is not supported, the models differ in inputs or outputs, samples do not suit them, or the pack cannot
+/// be written.
+pub fn convert(
+    sources: &[PathBuf],
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    watch.stage("import", sources.len());
+    let mut models = Vec::with_capacity(sources.len());
+    let (mut nodes, mut passes) = ([0, 0], Vec::new());
+    for (i, source) in sources.iter().enumerate() {
+        let mut model = import::import_onnx(source)?;
+        import::apply_states(&mut model, &options.states)?;
+        nodes[0] += model.graph.body.nodes.len();
+        // Norms stay apart from the weights, which would else differ between the subnets.
+        let (model, done) = simplify::simplify_with_report(model, &simplify::Options { keep_affine: true });
+        nodes[1] += model.graph.body.nodes.len();
+        passes.extend(done.into_iter().map(|p| (p.name.to_string(), p.changed)));
+        models.push((source, model));
+        watch.progress(i + 1);
+    }
+    let weights = |m: &Model| m.constants.iter().map(|c| c.data.len()).sum::<usize>();
+    models.sort_by_key(|(_, m)| weights(m));
+    for pair in models.windows(2) {
+        same_ports(pair[0].0, &pair[0].1.graph, pair[1].0, &pair[1].1.graph)?;
+    }
+    let source = models.last().map_or(output, |(s, _)| s.as_path()).to_path_buf();
+    let models: Vec<Model> = models.into_iter().map(|(_, m)| m).collect();
+    let Some(largest) = models.last() else {
+        return Err(ConvertError::Option { option: "models", why: "none given".into() });
+    };
+
+    let evaluator = Evaluator::new()?;
+    let samples = Samples::of(options, &largest.graph)?;
+    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let sharing = sharing::find(&models)?;
+    let mut draft = Draft::new(largest);
+    let stored = store(&mut draft, &sharing.matrices)?;
+    watch.stage("calibrate", models.len());
+    let mut reference: Vec<Outputs> = Vec::new();
+    let mut last_float = None;
+    for (i, model) in models.iter().enumerate() {
+        let float = float_draft(model);
+        let opened = float.open();
+        let rung = float.header.rungs[0].clone();
+        let ranges = calibrate::ranges(&evaluator, &opened, &rung, &model.graph, &samples.calibration)?;
+        let graph = add_graph(&mut draft, model, &sharing, i, &stored);
+        for (value, range) in draft.header.graphs[graph].values.iter_mut().zip(ranges) {
+            value.range = range;
+        }
+        if i + 1 == models.len() {
+            reference = evaluator.run(&opened, &rung, held_out)?;
+            last_float = Some((opened, rung));
+        }
+        watch.progress(i + 1);
+    }
+    describe(&mut draft, &source, options);
+
+    let candidates = candidates(&draft, models.len());
+    watch.stage("measure rungs", candidates.len());
+    let opened = draft.open();
+    let mut measured = Vec::with_capacity(candidates.len());
+    for (i, mut rung) in candidates.into_iter().enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        let got = evaluator.run(&opened, &rung, held_out)?;
+        rung.quality = Some(quality(held_out, &reference, &got, &samples.origin));
+        rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        let blobs = needed(&opened, &rung)?;
+        rung.bytes = blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum();
+        measured.push((rung, blobs));
+        watch.progress(i + 1);
+    }
+    let chain = useful(measured);
+    draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
+    let golden = match &last_float {
+        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options)?,
+        None => Vec::new(),
+    };
+    let (sections, needs) = layout(&draft, &chain, golden);
+    watch.stage("write", 1);
+    let written = draft.write(output, sections, needs, stop)?;
+    watch.progress(1);
+    Ok(Report {
+        source: sources.iter().map(|s| s.display().to_string()).collect::<Vec<_>>().join(", "),
+        output: output.display().to_string(),
+        bytes: written.file_len,
+        padding: written.padding,
+        nodes,
+        passes,
+        samples: samples.origin,
+        tensors: Vec::new(),
+        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+    })
+}
+
+/// The subnets must answer the same question.
+fn same_ports(a: &Path, ga: &Graph, b: &Path, gb: &Graph) -> Result<(), ConvertError> {
+    let ports = |g: &Graph| {
+        let all = g.inputs.iter().chain(&g.outputs);
+        all.map(|p| format!("{} {}", g.name(p.value), p.dtype)).collect::<Vec<_>>()
+    };
+    let (pa, pb) = (ports(ga), ports(gb));
+    if pa == pb {
+        return Ok(());
+    }
+    let why = format!(
+        "{} has inputs and outputs {}, {} has {}: they are no subnets of one family",
+        a.display(),
+        pa.join(", "),
+        b.display(),
+        pb.join(", ")
+    );
+    Err(ConvertError::Option { option: "models", why })
+}
+
+/// Stores the shared matrices; gives the tensor of each.
+fn store(draft: &mut Draft, matrices: &[Shared]) -> Result<Vec<u32>, ConvertError> {
+    let mut stored = Vec::with_capacity(matrices.len());
+    for shared in matrices {
+        let mut roots: Vec<Root> = Vec::new();
+        let blocks = shared.blocks();
+        for block in &blocks {
+            roots.push(compress::planes(draft, &shared.block(*block))?);
+        }
+        let m = &shared.matrix;
+        let root = match &roots[..] {
+            [whole] => whole.expr.clone(),
+            parts => {
+                let mut params = serde_json::Map::new();
+                params.insert("taps".into(), json!(shared.taps));
+                params.insert("blocks".into(), json!(blocks));
+                let args = parts.iter().map(|r| Arg::Expr(Box::new(r.expr.clone()))).collect();
+                Expr { kind: "tiles".into(), params, args, blobs: Vec::new() }
+            }
+        };
+        stored.push(draft.tensor(Tensor { name: m.name.clone(), n: m.n, k: m.k, roots: vec![root] }));
+    }
+    Ok(stored)
+}
+
+/// Adds a subnet's graph: its matrices are the shared ones, or views of their beginning.
+fn add_graph(draft: &mut Draft, model: &Model, sharing: &Sharing, index: usize, stored: &[u32]) -> usize {
+    let mut graph = model.graph.clone();
+    let mut ids: HashMap<u32, Source> = HashMap::new();
+    for value in &mut graph.values {
+        let Source::Constant(id) = value.source else { continue };
+        value.source = *ids.entry(id).or_insert_with(|| match sharing.versions[index].get(&id) {
+            Some(version) => Source::Weight(view(draft, sharing, *version, stored)),
+            None => Source::Constant(draft.constant(&model.constants[id as usize])),
+        });
+    }
+    draft.graph(graph) as usize
+}
+
+fn view(draft: &mut Draft, sharing: &Sharing, version: Version, stored: &[u32]) -> u32 {
+    let shared = &sharing.matrices[version.shared];
+    let tensor = stored[version.shared];
+    let [n, channels] = version.size;
+    if shared.sizes.last() == Some(&version.size) {
+        return tensor;
+    }
+    let mut params = serde_json::Map::new();
+    params.insert("taps".into(), json!(shared.taps));
+    params.insert("rows".into(), json!([0, n]));
+    params.insert("channels".into(), json!([0, channels]));
+    let root = Expr { kind: "view".into(), params, args: vec![Arg::Shared(tensor, 0)], blobs: Vec::new() };
+    let name = format!("{} [0..{n}, 0..{channels}]", shared.matrix.name);
+    draft.tensor(Tensor { name, n, k: shared.taps * channels, roots: vec![root] })
+}
+
+/// Every subnet at every precision, with f32 activations and, to 8 bits, with i8 ones.
+fn candidates(draft: &Draft, subnets: usize) -> Vec<Rung> {
+    let mut rungs = Vec::new();
+    for graph in 0..subnets {
+        let mut used = vec![false; draft.header.tensors.len()];
+        for value in &draft.header.graphs[graph].values {
+            if let Source::Weight(tensor) = value.source {
+                used[tensor as usize] = true;
+            }
+        }
+        let mut bits = 0;
+        for (plane, width) in PLANE_BITS.iter().enumerate() {
+            bits += width;
+            for acts in [Acts::I8, Acts::F32] {
+                if acts == Acts::I8 && bits > 8 {
+                    continue;
+                }
+                let suffix = if acts == Acts::I8 { "-a8" } else { "" };
+                let mut rung = plain_rung(&format!("s{graph}-w{bits}{suffix}"), graph as u32, acts);
+                rung.takes = used.iter().map(|u| u.then_some(Take(0, plane as u32 + 1))).collect();
+                rungs.push(rung);
+            }
+        }
+    }
+    rungs
+}
+
+/// Accuracy on labelled samples, else the distance to the largest subnet's floats.
+fn quality(samples: &[Sample], want: &[Outputs], got: &[Outputs], origin: &str) -> Quality {
+    let labels: Option<Vec<usize>> = samples.iter().map(|s| s.label).collect();
+    let samples = format!("{} held out from {origin}", samples.len());
+    match labels {
+        Some(labels) => Quality { metric: "top1_percent".into(), value: top1(got, &labels) as f32, samples },
+        None => Quality { metric: "sqnr_db".into(), value: sqnr_db(distortion(want, got)) as f32, samples },
+    }
+}
+
+fn needed(model: &Arc<edge_runtime::Model>, rung: &Rung) -> Result<Vec<BlobId>, ConvertError> {
+    Ok(model.blobs_of(rung).map_err(edge_runtime::plan::PlanError::from)?)
+}
+
+/// Rungs by size, without those that cost more bytes than another of the same activations and are no better; the last
+/// one of all stays.
+fn useful(mut measured: Vec<(Rung, Vec<BlobId>)>) -> Vec<(Rung, Vec<BlobId>)> {
+    let value = |r: &Rung| r.quality.as_ref().map_or(f32::MIN, |q| q.value);
+    measured.sort_by_key(|(r, _)| (r.bytes, r.acts == Acts::F32));
+    let last = measured.last().map(|(r, _)| r.id.clone());
+    let mut best: HashMap<Acts, f32> = HashMap::new();
+    measured.retain(|(rung, _)| {
+        let bar = best.entry(rung.acts).or_insert(f32::MIN);
+        let keep = value(rung) > *bar || Some(&rung.id) == last.as_ref();
+        *bar = bar.max(value(rung));
+        keep
+    });
+    measured
+}
+
+/// Each rung's new blobs are a section.
+fn layout(
+    draft: &Draft,
+    chain: &[(Rung, Vec<BlobId>)],
+    golden: Vec<BlobId>,
+) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
+    let mut placed = vec![false; draft.blobs.len()];
+    for id in &golden {
+        placed[*id as usize] = true;
+    }
+    let mut sections = Vec::new();
+    let mut place = |blobs: Vec<BlobId>| {
+        let new: Vec<BlobId> =
+            blobs.into_iter().filter(|id| !std::mem::replace(&mut placed[*id as usize], true)).collect();
+        if !new.is_empty() {
+            sections.push(new);
+        }
+    };
+    for (_, blobs) in chain {
+        place(blobs.clone());
+    }
+    // Constants of subnets that no rung runs, planes that no rung takes.
+    place((0..draft.blobs.len() as BlobId).collect());
+    if !golden.is_empty() {
+        sections.push(golden);
+    }
+    let constants = |rung: &Rung, blobs: &[BlobId]| {
+        let mut all = blobs.to_vec();
+        for value in &draft.header.graphs[rung.graph as usize].values {
+            if let Source::Constant(id) = value.source
+                && let ConstantData::Blob(blob) = draft.header.constants[id as usize].data
+            {
+                all.push(blob);
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let needs = chain.iter().map(|(rung, blobs)| constants(rung, blobs)).collect();
+    (sections, needs)
+}

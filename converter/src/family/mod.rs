@@ -1,0 +1,6 @@
+//! Several subnets of one supernet become one pack: what they share is stored once.
+
+mod convert;
+mod sharing;
+
+pub use convert::convert;
