@@ -61,8 +61,10 @@ pub struct Request<'a> {
     pub available: &'a [usize],
     /// The caller's choice, by id.
     pub forced: Option<&'a str>,
-    /// Bytes of the caller that live beside the run: decoded inputs, copies of outputs.
+    /// Bytes of the caller that live beside the run: decoded inputs.
     pub extra: u64,
+    /// The caller copies the outputs while the session lives.
+    pub copies_outputs: bool,
 }
 
 /// Picks the rung of the highest measured quality whose planned peak fits the device's budget; among equals the
@@ -96,7 +98,7 @@ pub fn select(
     let plans = Plans { model, inputs, threads: device.pool().threads(), baseline };
     let mut candidates = Vec::with_capacity(wanted.len());
     for rung in &wanted {
-        let need = plans.need(*rung, Weighing::Resident, request.extra)?;
+        let need = plans.need(*rung, Weighing::Resident, request)?;
         candidates.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
     }
     let best = |weighing: Weighing, candidates: &[Candidate]| {
@@ -108,7 +110,7 @@ pub fn select(
     if choice.is_none() {
         let mut streamed = Vec::with_capacity(wanted.len());
         for rung in &wanted {
-            let need = plans.need(*rung, Weighing::Streamed, request.extra)?;
+            let need = plans.need(*rung, Weighing::Streamed, request)?;
             streamed.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
         }
         choice = best(Weighing::Streamed, &streamed);
@@ -150,8 +152,10 @@ impl Plans<'_> {
         Plan::new(self.model, &self.model.header().rungs[rung], self.inputs, &options)
     }
 
-    fn need(&self, rung: usize, weighing: Weighing, extra: u64) -> Result<Need, PlanError> {
+    fn need(&self, rung: usize, weighing: Weighing, request: &Request<'_>) -> Result<Need, PlanError> {
         let plan = self.plan(rung)?;
+        let outputs = plan.outputs.iter().map(|o| o.bytes() as u64).sum::<u64>();
+        let extra = request.extra + if request.copies_outputs { outputs } else { 0 };
         Need::new(self.baseline, self.model, &self.model.header().rungs[rung], &plan, weighing, extra)
     }
 }

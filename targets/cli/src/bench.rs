@@ -14,7 +14,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let target = &args.target;
     let opened = load::open(&args.pack, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
-    let selection = opened.select(target, &inputs::specs(&arrays), 0)?;
+    let selection = opened.select(target, &inputs::specs(&arrays), 0, false)?;
     let rung = opened.model.header().rungs[selection.rung].clone();
     let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
     let need = selection.need;

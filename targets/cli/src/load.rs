@@ -49,8 +49,19 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
 
 impl Opened {
     /// Picks the rung.
-    pub fn select(&self, target: &Target, inputs: &[InputSpec], extra: u64) -> Result<Selection, Failure> {
-        let request = Request { available: self.pack.available(), forced: target.rung.as_deref(), extra };
+    pub fn select(
+        &self,
+        target: &Target,
+        inputs: &[InputSpec],
+        extra: u64,
+        copies_outputs: bool,
+    ) -> Result<Selection, Failure> {
+        let request = Request {
+            available: self.pack.available(),
+            forced: target.rung.as_deref(),
+            extra,
+            copies_outputs,
+        };
         Ok(select(&self.device, &self.model, inputs, &request)?)
     }
 }

@@ -9,7 +9,7 @@ pub fn command(args: &PlanArgs) -> Result<(), Failure> {
     let opened = load::open(&args.pack, &args.target)?;
     let graph = &opened.model.header().graphs[0];
     let arrays = inputs::noise(graph, &args.target.shape)?;
-    let selection = opened.select(&args.target, &inputs::specs(&arrays), 0)?;
+    let selection = opened.select(&args.target, &inputs::specs(&arrays), 0, true)?;
     let mut out = std::io::stdout().lock();
     if args.target.json {
         writeln!(out, "{:#}", print::selection(&opened.model, &opened.device, &selection))?;

@@ -24,7 +24,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let limit = opened.device.ledger().budget();
     let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
     let held: u64 = arrays.iter().map(|a| a.data.len() as u64).sum();
-    let selection = opened.select(target, &inputs::specs(&arrays), held)?;
+    let selection = opened.select(target, &inputs::specs(&arrays), held, true)?;
     if args.explain {
         eprint!("{}", print::explanation(&opened.model, &opened.device, &selection));
     }

@@ -25,7 +25,7 @@ pub fn command(args: &VerifyArgs) -> Result<(), Failure> {
         let blobs = opened.pack.map(opened.pack.file_len())?;
         let inputs = inputs(&opened.model, golden, &blobs)?;
         let specs: Vec<InputSpec> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let selection = opened.select(&args.target, &specs, 0)?;
+        let selection = opened.select(&args.target, &specs, 0, false)?;
         let rung = header.rungs[selection.rung].clone();
         let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
         let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
