@@ -43,10 +43,14 @@ pub trait Watch {
     fn stage(&mut self, name: &str, total: usize);
     /// `done` parts of the stage are done.
     fn progress(&mut self, done: usize);
+    /// As [`Watch::progress`], of a stage whose length was not known when it began.
+    fn progress_of(&mut self, done: usize, total: usize);
 }
 
 /// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
 const PROBES: usize = 3;
+/// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
+const INTEGER_PLANES: u32 = 3;
 /// Samples that each rung's quality is measured on.
 const HELD_OUT: usize = 8;
 /// Golden outputs larger than this are not stored.
@@ -98,6 +102,14 @@ pub fn convert(
             watch.progress(done)
         })?;
     let steps = ladder::climb(&draft, &choices, &sensitivity);
+    let mut finest = plain_rung("w8-a8", graph, Acts::I8);
+    finest.takes = choices.nested.iter().map(|_| Some(Take(0, INTEGER_PLANES))).collect();
+    // One sample: a run for every value of the graph.
+    let one = Probes { samples: &probes[..1], want: &probe_want[..1] };
+    watch.stage("measure values", 1);
+    let float_values = ladder::keep_floats(&evaluator, &mut draft, &finest, &one, stop, |done, total| {
+        watch.progress_of(done, total);
+    })?;
 
     let mut rungs = rungs(&draft, &choices, &steps, graph, &exact);
     watch.stage("measure rungs", rungs.len());
@@ -130,6 +142,7 @@ pub fn convert(
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
         samples: samples.origin,
+        float_values,
         tensors: tensors(&draft, &sensitivity),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })

@@ -22,6 +22,8 @@ pub struct Report {
     pub passes: Vec<(String, usize)>,
     /// What was measured with.
     pub samples: String,
+    /// Values that integer rungs hold as floats, because 256 levels cannot.
+    pub float_values: Vec<String>,
     /// What each tensor costs the outputs at each precision, coarsest first.
     pub tensors: Vec<TensorReport>,
     /// The ladder, smallest first.

@@ -146,4 +146,11 @@ impl Watch for Bars {
             bar.set_position(done as u64);
         }
     }
+
+    fn progress_of(&mut self, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total as u64);
+        }
+        self.progress(done);
+    }
 }

@@ -120,6 +120,7 @@ pub fn convert(
         nodes,
         passes,
         samples: samples.origin,
+        float_values: Vec::new(),
         tensors: Vec::new(),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })

@@ -1,8 +1,10 @@
 //! Measures what each tensor's precision costs, allocates bytes, orders the rungs.
 
+mod activations;
 mod climb;
 mod sensitivity;
 
+pub use activations::keep_floats;
 pub use climb::{Step, climb};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
 
