@@ -8,14 +8,15 @@ use edge_runtime::graph::{Graph, ValueId};
 use edge_runtime::pack::Rung;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Output distortion that one value's quantization may cost: 26 dB. Together they may then cost more; what this
-/// finds are values that 256 levels cannot hold, such as a power spectrum on its way to a logarithm.
-const MOST: f64 = 2.5e-3;
+/// Output distortion that one more value's quantization may cost: 30 dB. What this finds are values that 256 levels
+/// cannot hold, such as a power spectrum on its way to a logarithm.
+const MOST: f64 = 1e-3;
 /// Below this distortion of all values together, none is looked at alone: 30 dB.
 const ENOUGH: f64 = 1e-3;
 
-/// Takes away the ranges of values whose quantization to i8 alone costs the outputs too much, so that the planner
-/// holds them as floats. `rung` is the finest integer rung. Gives the names of those values.
+/// Takes away the ranges of values whose quantization to i8 costs the outputs too much, so that the planner holds them
+/// as floats. Values are added in the order of the graph, each beside those that are i8 already: an operation that
+/// turns i8 into i8 needs both. `rung` is the finest integer rung. Gives the names of those values.
 ///
 /// # Errors
 /// When a sample does not suit the model, or `stop` is set.
@@ -37,18 +38,21 @@ pub fn keep_floats(
     }
     // The weights' own share is there whatever the activations are.
     set(&mut draft.header.graphs[index], &[]);
-    let base = cost(draft)?;
+    let mut so_far = cost(draft)?;
     let mut kept = Vec::new();
     let mut good = Vec::with_capacity(all.len());
     for (done, entry) in all.iter().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
-        set(&mut draft.header.graphs[index], std::slice::from_ref(entry));
-        if cost(draft)? - base > MOST {
+        good.push(*entry);
+        set(&mut draft.header.graphs[index], &good);
+        let with = cost(draft)?;
+        if with - so_far > MOST {
+            good.pop();
             kept.push(draft.header.graphs[index].name(entry.0).to_string());
         } else {
-            good.push(*entry);
+            so_far = with;
         }
         progress(done + 1, all.len());
     }
