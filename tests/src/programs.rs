@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 fn built(name: &str) -> &'static Path {
     static PROGRAMS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
@@ -97,8 +98,7 @@ pub struct Ended {
     pub stdout: String,
     /// What it wrote to stderr.
     pub stderr: String,
-    /// The kernel's own count of its greatest resident size in bytes. Not below that of the test process when it
-    /// started the child: between fork and exec the two are one.
+    /// Its greatest resident size in bytes as seen from outside, at most 200 microseconds before its end.
     pub peak: u64,
 }
 
@@ -112,12 +112,23 @@ impl Ended {
                 bytes
             })
         });
+        // Read while it runs: the count that `wait4` gives afterwards includes this process's own size, for between
+        // fork and exec the two are one.
+        let process = child.id();
+        let peak = std::thread::spawn(move || {
+            let mut peak = 0;
+            while let Some(now) = peak_of(process) {
+                peak = now;
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            peak
+        });
         let mut stdout = Vec::new();
         if let Some(mut pipe) = child.stdout.take() {
             pipe.read_to_end(&mut stdout).unwrap();
         }
         let stderr = stderr.map(|reader| reader.join().unwrap()).unwrap_or_default();
-        let (status, peak) = wait(child);
+        let (status, peak) = (child.wait().unwrap(), peak.join().unwrap());
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ended {
             code: status.code(),
@@ -154,20 +165,9 @@ impl Ended {
     }
 }
 
-/// Waits for a child; its exit status and greatest resident size in bytes.
-fn wait(child: Child) -> (ExitStatus, u64) {
-    let mut status = 0;
-    // SAFETY: `rusage` is plain numbers, for which zeros are valid.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers are to live variables; the child has not been waited for, so its number is its own.
-        let pid = unsafe { libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage) };
-        if pid != -1 {
-            break;
-        }
-        let error = std::io::Error::last_os_error();
-        assert_eq!(error.kind(), std::io::ErrorKind::Interrupted, "wait4: {error}");
-    }
-    // The kernel counts in KiB.
-    (ExitStatus::from_raw(status), usage.ru_maxrss as u64 * 1024)
+/// The greatest resident size so far of a process, in bytes, as the kernel counts it; `None` once it has ended.
+fn peak_of(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

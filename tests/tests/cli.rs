@@ -74,9 +74,8 @@ fn budgets_that_are_none_or_too_small() {
         ended.expect(5);
         assert!(ended.stdout.is_empty(), "{ended:#?}");
     }
-    // Large enough to read the header, too small for the process itself: the least budget is named, and it does.
-    let ended = with("1MB");
-    ended.expect(5);
+    // Large enough to read the header, too small for the process itself.
+    with("1MB").expect(5);
     edge_run().arg("plan").arg(&s.pack).args("--mem 1MB").run().expect(5);
 }
 
@@ -166,10 +165,8 @@ fn pictures_are_decoded_within_the_budget() {
     let ended = run(large, "24MB");
     ended.expect(5);
     assert!(ended.stdout.is_empty(), "{ended:#?}");
-    // 36 MB of samples were never held. The test's own size counts into the measure; it has decoded nothing either, but
-    // has made the picture.
-    let own = edge_runtime::device::current_rss().unwrap_or(0);
-    assert!(ended.peak < 24_000_000.max(own + 1_000_000), "peak {} own {own}", ended.peak);
+    // 36 MB of samples were never held.
+    assert!(ended.peak <= 24_000_000, "peak {}", ended.peak);
 }
 
 #[test]

@@ -17,12 +17,15 @@ fn outputs(model: &Arc<Model>, rung: &Rung, isa: Isa, threads: usize) -> Vec<Vec
     let inputs = inputs_of(model, rung, 5, 9);
     let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
     let mut session = Session::new(&device, model, rung, &specs).unwrap();
-    for (i, (_, data)) in inputs.iter().enumerate() {
-        session.set_input(i, data).unwrap();
-    }
     let count = session.graph().outputs.len();
     let mut all = Vec::new();
-    for _ in 0..3 {
+    for run in 0..3 {
+        for (i, (_, data)) in inputs.iter().enumerate() {
+            let fed = session.graph().states.iter().any(|s| s.input == i);
+            if run == 0 || !fed {
+                session.set_input(i, data).unwrap();
+            }
+        }
         session.run().unwrap();
         all.extend((0..count).map(|i| session.output(i).1.to_vec()));
     }
