@@ -131,6 +131,7 @@ impl Session {
     }
 
     /// Writes input `index` (in the graph's order) as little-endian elements.
+    /// Good for one run, which may reuse its memory; an input that a state feeds keeps what the run left there.
     ///
     /// # Errors
     /// When the length is not the planned one, or an integer rung is given a number that is not finite.

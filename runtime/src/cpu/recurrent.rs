@@ -130,10 +130,28 @@ fn passes(direction: Direction) -> &'static [Pass] {
 }
 
 /// The three or two functions of one direction.
-fn functions(shape: &RnnShape, pass: &Pass, count: usize) -> Result<Vec<Activation>, String> {
-    let own = shape.activations.get(pass.direction * count..(pass.direction + 1) * count);
+fn functions<const C: usize>(shape: &RnnShape, pass: &Pass) -> Result<[Activation; C], String> {
+    let own = shape.activations.get(pass.direction * C..(pass.direction + 1) * C);
     let own = own.ok_or_else(|| format!("{} functions", shape.activations.len()))?;
-    own.iter().map(|a| gate(*a).ok_or_else(|| format!("a gate with function {a:?}"))).collect()
+    let mut all = [Activation::default(); C];
+    for (function, a) in all.iter_mut().zip(own) {
+        *function = gate(*a).ok_or_else(|| format!("a gate with function {a:?}"))?;
+    }
+    Ok(all)
+}
+
+/// For each direction the matrix of the input, then that of the state.
+fn matrices<'a>(
+    ctx: &'a Context<'_>,
+    step: &Step,
+    views: &Views<'a>,
+    dirs: usize,
+) -> Result<[Option<MatrixView<'a>>; 4], String> {
+    let mut all = [const { None }; 4];
+    for (i, view) in all.iter_mut().enumerate().take(2 * dirs) {
+        *view = Some(matrix(ctx, step, views, i)?);
+    }
+    Ok(all)
 }
 
 pub(super) fn lstm(
@@ -148,17 +166,18 @@ pub(super) fn lstm(
     let scratch = std::mem::take(&mut views.scratch);
     let space = Space::cut(scratch, shape, 4);
     let dirs = passes(shape.direction).len();
-    let matrices = (0..2 * dirs).map(|i| matrix(ctx, step, &views, i)).collect::<Result<Vec<_>, _>>()?;
+    let matrices = matrices(ctx, step, &views, dirs)?;
     let [y, last_h, last_c] = views.outputs.map(floats_mut);
     for pass in passes(shape.direction) {
         let d = pass.direction;
-        let [gate, cell, hidden] = functions(shape, pass, 3)?[..] else {
-            return Err("three functions expected".into());
-        };
+        let [gate, cell, hidden] = functions(shape, pass)?;
         let peephole = peephole.map(|p| &p[d * 3 * h..(d + 1) * 3 * h]);
         let lstm = Lstm { gate, cell, hidden, clip: shape.clip, peephole, input_forget: shape.flag };
-        product(ctx, &matrices[2 * d], x, space.inputs, [steps * batch, 4 * h, input], space.panels);
-        let recurrent = all_panels(&matrices[2 * d + 1], 4 * h, space.recurrent);
+        let [Some(of_input), Some(of_state)] = &matrices[2 * d..2 * d + 2] else {
+            return Err("two matrices a direction expected".into());
+        };
+        product(ctx, of_input, x, space.inputs, [steps * batch, 4 * h, input], space.panels);
+        let recurrent = all_panels(of_state, 4 * h, space.recurrent);
         let state_c = &mut last_c[d * batch * h..(d + 1) * batch * h];
         match c0 {
             Some(c0) => state_c.copy_from_slice(&c0[d * batch * h..(d + 1) * batch * h]),
@@ -223,17 +242,18 @@ pub(super) fn gru(
     let scratch = std::mem::take(&mut views.scratch);
     let space = Space::cut(scratch, shape, 3);
     let dirs = passes(shape.direction).len();
-    let matrices = (0..2 * dirs).map(|i| matrix(ctx, step, &views, i)).collect::<Result<Vec<_>, _>>()?;
+    let matrices = matrices(ctx, step, &views, dirs)?;
     let [y, last_h, _] = views.outputs;
     let (y, last_h) = (floats_mut(y), floats_mut(last_h));
     for pass in passes(shape.direction) {
         let d = pass.direction;
-        let [gate, hidden] = functions(shape, pass, 2)?[..] else {
-            return Err("two functions expected".into());
-        };
+        let [gate, hidden] = functions(shape, pass)?;
         let gru = Gru { gate, hidden, clip: shape.clip };
-        product(ctx, &matrices[2 * d], x, space.inputs, [steps * batch, 3 * h, input], space.panels);
-        let recurrent = all_panels(&matrices[2 * d + 1], 3 * h, space.recurrent);
+        let [Some(of_input), Some(of_state)] = &matrices[2 * d..2 * d + 2] else {
+            return Err("two matrices a direction expected".into());
+        };
+        product(ctx, of_input, x, space.inputs, [steps * batch, 3 * h, input], space.panels);
+        let recurrent = all_panels(of_state, 3 * h, space.recurrent);
         match h0 {
             Some(h0) => space.hidden.copy_from_slice(&h0[d * batch * h..(d + 1) * batch * h]),
             None => space.hidden.fill(0.0),

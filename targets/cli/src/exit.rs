@@ -46,6 +46,8 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Pack(e) if e.trouble() == PackTrouble::Io => DEVICE,
+            // A header that the file itself makes too large has another error.
+            Failure::Pack(PackError::HeaderMemory { .. } | PackError::Memory { .. }) => DOES_NOT_FIT,
             Failure::Pack(_) => BAD_FILE,
             Failure::Select(e) => match e {
                 SelectError::DoesNotFit { .. } | SelectError::RungDoesNotFit { .. } => DOES_NOT_FIT,

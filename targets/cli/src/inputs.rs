@@ -45,6 +45,13 @@ pub fn read(graph: &Graph, card: &Card, given: &[String], limit: u64) -> Result<
             _ => return Err(InputError::Kind { path: path.into(), extension }.into()),
         }
     }
+    // Before what is missing: a misspelt name is both, and this is the half that says so.
+    let names = |p: &Port| graph.name(p.value);
+    if let Some(extra) = arrays.iter().find(|a| !graph.inputs.iter().any(|p| names(p) == a.name)) {
+        let have: Vec<_> = graph.inputs.iter().map(|p| format!("`{}`", names(p))).collect();
+        let what = format!("the model has no input `{}`; it has {}", extra.name, have.join(", "));
+        return Err(Failure::Usage(what));
+    }
     let mut ordered = Vec::with_capacity(graph.inputs.len());
     for (i, port) in graph.inputs.iter().enumerate() {
         let name = graph.name(port.value);
@@ -61,13 +68,8 @@ pub fn read(graph: &Graph, card: &Card, given: &[String], limit: u64) -> Result<
             }
         }
     }
-    if let Some(extra) = arrays.first() {
-        let names: Vec<_> = graph.inputs.iter().map(|p| format!("`{}`", graph.name(p.value))).collect();
-        return Err(Failure::Usage(format!(
-            "the model has no input `{}`; it has {}",
-            extra.name,
-            names.join(", ")
-        )));
+    if let Some(twice) = arrays.first() {
+        return Err(Failure::Usage(format!("input `{}` is given twice", twice.name)));
     }
     Ok(ordered)
 }

@@ -1,0 +1,16 @@
+//! What the tests of the whole share: tiny ONNX models, the built programs, temporary folders, packs.
+//!
+//! Everything here panics when it fails: it is for tests only.
+#![deny(missing_docs)]
+
+mod folder;
+pub mod models;
+pub mod onnx;
+mod packs;
+mod programs;
+mod samples;
+
+pub use folder::Folder;
+pub use packs::{cached_model, convert_in_process, inputs_of, open};
+pub use programs::{Ended, Program, edge_convert, edge_run};
+pub use samples::Sample;

@@ -1,0 +1,160 @@
+//! ONNX models written by hand: protobuf's wire format with the field numbers of `onnx.proto`.
+//!
+//! Independent of the converter's own schema, so that a wrong field number there does not cancel out here.
+
+use edge_runtime::random::uniform;
+
+/// ONNX's number of `f32`.
+pub const FLOAT: i64 = 1;
+/// ONNX's number of `i64`.
+pub const INT64: i64 = 7;
+
+/// A protobuf message in the making.
+#[derive(Clone, Debug, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn int(mut self, field: u64, value: i64) -> Message {
+        self.varint(field << 3);
+        self.varint(value as u64);
+        self
+    }
+
+    fn float(mut self, field: u64, value: f32) -> Message {
+        self.varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+        self
+    }
+
+    fn bytes(mut self, field: u64, bytes: &[u8]) -> Message {
+        self.varint(field << 3 | 2);
+        self.varint(bytes.len() as u64);
+        self.0.extend(bytes);
+        self
+    }
+
+    fn message(self, field: u64, message: &Message) -> Message {
+        self.bytes(field, &message.0)
+    }
+}
+
+/// A dimension: a size, or a free one with a name.
+#[derive(Clone, Copy, Debug)]
+pub enum Dim {
+    /// Always this size.
+    N(i64),
+    /// Free.
+    Free(&'static str),
+}
+
+/// An attribute's value.
+#[derive(Clone, Copy, Debug)]
+pub enum Attr<'a> {
+    /// A number.
+    Int(i64),
+    /// A float.
+    Float(f32),
+    /// Several numbers.
+    Ints(&'a [i64]),
+}
+
+/// A model in the making. Weights are seeded noise.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    graph: Message,
+    seed: u64,
+}
+
+impl Builder {
+    /// An empty model.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    fn port(&mut self, field: u64, name: &str, elem_type: i64, dims: Option<&[Dim]>) {
+        let mut tensor = Message::default().int(1, elem_type);
+        if let Some(dims) = dims {
+            let shape = dims.iter().fold(Message::default(), |shape, dim| {
+                let dim = match dim {
+                    Dim::N(size) => Message::default().int(1, *size),
+                    Dim::Free(name) => Message::default().bytes(2, name.as_bytes()),
+                };
+                shape.message(1, &dim)
+            });
+            tensor = tensor.message(2, &shape);
+        }
+        let kind = Message::default().message(1, &tensor);
+        let port = Message::default().bytes(1, name.as_bytes()).message(2, &kind);
+        self.graph = std::mem::take(&mut self.graph).message(field, &port);
+    }
+
+    /// Adds a float input.
+    pub fn input(&mut self, name: &str, dims: &[Dim]) -> &mut Builder {
+        self.port(11, name, FLOAT, Some(dims));
+        self
+    }
+
+    /// Adds a float output; its shape is the importer's to find.
+    pub fn output(&mut self, name: &str) -> &mut Builder {
+        self.port(12, name, FLOAT, None);
+        self
+    }
+
+    /// Adds a stored array of floats in `[-scale, scale)`.
+    pub fn weight(&mut self, name: &str, dims: &[i64], scale: f32) -> &mut Builder {
+        self.seed += 1;
+        let count = dims.iter().product::<i64>() as u64;
+        let value = |i| (uniform(self.seed, i) * 2.0 - 1.0) * scale;
+        let raw: Vec<u8> = (0..count).flat_map(|i| value(i).to_le_bytes()).collect();
+        let tensor = dims.iter().fold(Message::default(), |t, d| t.int(1, *d));
+        let tensor = tensor.int(2, FLOAT).bytes(8, name.as_bytes()).bytes(9, &raw);
+        self.graph = std::mem::take(&mut self.graph).message(5, &tensor);
+        self
+    }
+
+    /// Adds a node; operands and results are names between spaces, `-` is an operand that is left out.
+    pub fn node(
+        &mut self,
+        op: &str,
+        inputs: &str,
+        outputs: &str,
+        attrs: &[(&str, Attr<'_>)],
+    ) -> &mut Builder {
+        let operand = |name: &'_ str| if name == "-" { String::new() } else { name.to_string() };
+        let mut node = Message::default();
+        for name in inputs.split_whitespace() {
+            node = node.bytes(1, operand(name).as_bytes());
+        }
+        for name in outputs.split_whitespace() {
+            node = node.bytes(2, operand(name).as_bytes());
+        }
+        let name = format!("{op}_{}", outputs.split_whitespace().next().unwrap_or(""));
+        node = node.bytes(3, name.as_bytes()).bytes(4, op.as_bytes());
+        for (name, value) in attrs {
+            let attr = Message::default().bytes(1, name.as_bytes());
+            let attr = match value {
+                Attr::Float(f) => attr.float(2, *f).int(20, 1),
+                Attr::Int(i) => attr.int(3, *i).int(20, 2),
+                Attr::Ints(ints) => ints.iter().fold(attr, |a, i| a.int(8, *i)).int(20, 7),
+            };
+            node = node.message(5, &attr);
+        }
+        self.graph = std::mem::take(&mut self.graph).message(1, &node);
+        self
+    }
+
+    /// The bytes of the file: opset 17, IR version 8.
+    pub fn finish(&self, name: &str) -> Vec<u8> {
+        let graph = self.graph.clone().bytes(2, name.as_bytes());
+        let opset = Message::default().bytes(1, b"").int(2, 17);
+        Message::default().int(1, 8).bytes(2, b"edge-tests").message(7, &graph).message(8, &opset).0
+    }
+}

@@ -1,0 +1,184 @@
+//! The programs as a user meets them: help, exit codes, inputs, budgets.
+
+use edge_runtime::graph::DType;
+use edge_runtime::inputs::{NamedArray, write_npy};
+use edge_runtime::pack::Acts;
+use edge_tests::{Ended, Folder, Sample, edge_convert, edge_run, models};
+use std::path::PathBuf;
+
+fn array(folder: &Folder, file: &str, dtype: DType, dims: &[usize], byte: u8) -> PathBuf {
+    let data = vec![byte; dims.iter().product::<usize>() * dtype.bytes()];
+    let path = folder.file(file);
+    write_npy(&path, &NamedArray { name: "x".into(), dtype, dims: dims.to_vec(), data }).unwrap();
+    path
+}
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    for program in [edge_run(), edge_convert()] {
+        let help = program.arg("--help").run();
+        help.expect(0);
+        assert!(help.stdout.contains("Examples:") && help.stdout.contains("Exit codes:"), "{}", help.stdout);
+        assert_eq!(help.stderr, "");
+    }
+    edge_run().arg("--version").run().expect(0);
+    edge_run().run().expect(2);
+    edge_convert().run().expect(2);
+    edge_run().args("--no-such-flag").run().expect(2);
+}
+
+#[test]
+fn stdout_carries_the_answer_and_nothing_else() {
+    let s = Sample::new(&models::classifier(), "");
+    let text = s.run().arg("-vv").run();
+    text.expect(0);
+    assert_eq!(text.stdout.lines().count(), 1, "{text:#?}");
+    assert!(text.stdout.starts_with("y f32 [1, 10]:"), "{text:#?}");
+    let json = s.run().args("--json --top 3").run();
+    let json = json.expect(0).json();
+    assert_eq!(json["top"].as_array().map(Vec::len), Some(3));
+    let output = s.folder.file("out.npz");
+    let written = s.run().arg("--output").arg(&output).run();
+    written.expect(0);
+    assert!(output.is_file() && written.stdout.is_empty(), "{written:#?}");
+    for command in ["plan", "inspect", "verify"] {
+        edge_run().arg(command).arg(&s.pack).arg("--json").run().expect(0).json();
+    }
+    let bench = edge_run().arg("bench").arg(&s.pack).args("--mem 256MB --repeat 2 --format json").run();
+    bench.expect(0).json();
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let s = Sample::new(&models::classifier(), "");
+    let inspect = edge_run().arg("inspect").arg(&s.pack);
+    for program in [s.run(), s.run().arg("--json"), inspect, edge_run().arg("--help")] {
+        let mut child = program.spawn();
+        drop(child.stdout.take());
+        let ended = Ended::of(child);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(!ended.stderr.contains("panicked"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn budgets_that_are_none_or_too_small() {
+    let s = Sample::new(&models::classifier(), "");
+    let with =
+        |mem: &str| edge_run().arg(&s.pack).arg("--input").arg(&s.input).arg(format!("--mem={mem}")).run();
+    for wrong in ["banana", "-5MB", "", "MB", "1.5.2MB", "10XB", "99999999999999999999GB"] {
+        with(wrong).expect_saying(2, &["--mem"]);
+    }
+    for small in ["0", "10KB"] {
+        let ended = with(small);
+        ended.expect(5);
+        assert!(ended.stdout.is_empty(), "{ended:#?}");
+    }
+    // Large enough to read the header, too small for the process itself.
+    with("1MB").expect(5);
+    edge_run().arg("plan").arg(&s.pack).args("--mem 1MB").run().expect(5);
+}
+
+#[test]
+fn wrong_flags_are_usage() {
+    let s = Sample::new(&models::classifier(), "");
+    s.run().args("--rung none-such").run().expect_saying(2, &["none-such"]);
+    s.run().env("EDGE_THREADS", "lots").run().expect(0);
+    edge_run().arg("plan").arg(&s.pack).env("EDGE_THREADS", "lots").run().expect_saying(2, &["EDGE_THREADS"]);
+    s.run().env("EDGE_ISA", "mmx").run().expect_saying(2, &["EDGE_ISA", "scalar"]);
+    edge_run().arg(&s.pack).args("--threads 0 --input").arg(&s.input).run().expect(2);
+    edge_run().arg("plan").arg(&s.pack).args("--shape x=1,a").run().expect_saying(2, &["--shape"]);
+    edge_convert().arg(s.folder.file("m.onnx")).arg("-o").arg(&s.pack).args("--state y").run().expect(2);
+}
+
+#[test]
+fn inputs_of_wrong_name_type_rank_or_shape_are_named() {
+    let s = Sample::new(&models::classifier(), "");
+    let run = |input: String| edge_run().arg(&s.pack).args("--mem 256MB --input").arg(input).run();
+    let file = |p: PathBuf| p.display().to_string();
+
+    edge_run().arg(&s.pack).args("--mem 256MB").run().expect_saying(2, &["`x`", "f32", "3, 16, 16"]);
+    run(format!("wrong={}", s.input.display())).expect_saying(2, &["wrong", "`x`"]);
+    let typed = array(&s.folder, "i64.npy", DType::I64, &[1, 3, 16, 16], 0);
+    run(file(typed)).expect_saying(2, &["`x`", "i64", "f32"]);
+    let flat = array(&s.folder, "flat.npy", DType::F32, &[768], 0);
+    run(file(flat)).expect_saying(2, &["`x`", "[768]", "[1, 3, 16, 16]"]);
+    let wide = array(&s.folder, "wide.npy", DType::F32, &[1, 3, 16, 17], 0);
+    run(file(wide)).expect_saying(2, &["`x`", "[1, 3, 16, 17]", "[1, 3, 16, 16]"]);
+
+    run(file(s.folder.file("none.npy"))).expect_saying(4, &["none.npy"]);
+    let noise = s.folder.write("noise.npy", b"no array at all");
+    run(file(noise)).expect_saying(4, &["noise.npy"]);
+    let kind = s.folder.write("x.xyz", b"?");
+    run(file(kind)).expect_saying(2, &["x.xyz"]);
+    run(file(s.folder.write("x.png", b"no picture"))).expect(2);
+}
+
+#[test]
+fn float_rungs_propagate_nan_and_integer_rungs_refuse_it() {
+    let s = Sample::new(&models::classifier(), "");
+    // Four bytes of ones are a NaN.
+    let nan = array(&s.folder, "nan.npy", DType::F32, &[1, 3, 16, 16], 0xff);
+    let run = |rung: &str| {
+        edge_run().arg(&s.pack).arg("--input").arg(&nan).args("--mem 256MB --rung").arg(rung).run()
+    };
+    let float = s.rungs(Acts::F32).pop().unwrap();
+    let ended = run(&float);
+    ended.expect(0);
+    assert!(ended.stdout.contains("NaN"), "{ended:#?}");
+    let integer = s.rungs(Acts::I8).pop().unwrap();
+    run(&integer).expect_saying(2, &["`x`"]);
+}
+
+#[test]
+fn every_unsupported_node_is_listed_at_once() {
+    let folder = Folder::new("unsupported");
+    let (source, pack) = (folder.write("m.onnx", &models::unsupported()), folder.file("m.pack"));
+    let text = edge_convert().arg(&source).arg("-o").arg(&pack).run();
+    text.expect_saying(3, &["Frobnicate", "Quuxify"]);
+    let json = edge_convert().arg(&source).arg("-o").arg(&pack).arg("--json").run();
+    let list = json.expect(3).json()["unsupported"].to_string();
+    assert!(list.contains("Frobnicate") && list.contains("Quuxify"), "{list}");
+    assert_eq!(folder.names(), ["m.onnx"]);
+}
+
+#[test]
+fn pictures_are_decoded_within_the_budget() {
+    let folder = Folder::new("picture");
+    let card =
+        br#"{"input":{"x":{"kind":"image","colour":"rgb","layout":"nchw","mean":[127.0],"std":[128.0]}}}"#;
+    let (source, card) = (folder.write("m.onnx", &models::classifier()), folder.write("card.json", card));
+    let pack = folder.file("m.pack");
+    edge_convert().arg(source).arg("-o").arg(&pack).arg("--card").arg(card).run().expect(0);
+    let run = |file: PathBuf, mem: &str| {
+        edge_run().arg(&pack).arg("--input").arg(file).args("--mem").arg(mem).run()
+    };
+
+    let small = folder.file("small.png");
+    image::RgbImage::from_pixel(64, 48, image::Rgb([200, 90, 10])).save(&small).unwrap();
+    run(small, "256MB").expect(0);
+    let wrong = folder.write("wrong.png", b"\x89PNG\r\n\x1a\nand nothing more");
+    run(wrong, "256MB").expect_saying(4, &["wrong.png"]);
+
+    let large = folder.file("large.png");
+    image::RgbImage::from_pixel(4000, 3000, image::Rgb([1, 2, 3])).save(&large).unwrap();
+    let ended = run(large, "24MB");
+    ended.expect(5);
+    assert!(ended.stdout.is_empty(), "{ended:#?}");
+    // 36 MB of samples were never held.
+    assert!(ended.peak <= 24_000_000, "peak {}", ended.peak);
+}
+
+#[test]
+fn states_and_free_dimensions_run() {
+    let s = Sample::new(&models::lstm(), "--state hn=h --state cn=c");
+    let all = s.run().run();
+    all.expect(0);
+    let s = Sample::new(&models::mlp(), "");
+    for batch in [1, 7, 33] {
+        let x = array(&s.folder, "b.npy", DType::F32, &[batch, 32], 0);
+        let ended = edge_run().arg(&s.pack).arg("--input").arg(x).args("--mem 256MB").run();
+        ended.expect(0);
+        assert!(ended.stdout.starts_with(&format!("y f32 [{batch}, 10]")), "{ended:#?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Equal bits: of integer rungs for every instruction set and number of threads, of float rungs for every number of
+//! threads.
+
+use edge_kernels::Isa;
+use edge_runtime::device::Device;
+use edge_runtime::pack::{Acts, Rung};
+use edge_runtime::weights::Registry;
+use edge_runtime::{Model, Session};
+use edge_tests::{Folder, convert_in_process, inputs_of, models, open};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Output bytes of three runs in a row, so that state takes part.
+fn outputs(model: &Arc<Model>, rung: &Rung, isa: Isa, threads: usize) -> Vec<Vec<u8>> {
+    let device =
+        Device::builder().isa(Some(isa)).threads(Some(threads)).budget(Some(1 << 30)).build().unwrap();
+    let inputs = inputs_of(model, rung, 5, 9);
+    let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
+    let mut session = Session::new(&device, model, rung, &specs).unwrap();
+    let count = session.graph().outputs.len();
+    let mut all = Vec::new();
+    for run in 0..3 {
+        for (i, (_, data)) in inputs.iter().enumerate() {
+            let fed = session.graph().states.iter().any(|s| s.input == i);
+            if run == 0 || !fed {
+                session.set_input(i, data).unwrap();
+            }
+        }
+        session.run().unwrap();
+        all.extend((0..count).map(|i| session.output(i).1.to_vec()));
+    }
+    all
+}
+
+fn levels() -> Vec<Isa> {
+    let best = Isa::detect();
+    let known = [Isa::Scalar, Isa::Avx2, Isa::Neon];
+    let device =
+        |isa: &Isa| Device::builder().isa(Some(*isa)).threads(Some(1)).budget(Some(1)).build().is_ok();
+    let mut levels: Vec<Isa> = known.into_iter().filter(device).collect();
+    if !levels.contains(&best) {
+        levels.push(best);
+    }
+    levels
+}
+
+fn same_bits(pack: &Path, name: &str) {
+    let levels = levels();
+    let model_at = |isa| open(pack, Registry::for_isa(isa));
+    let models: Vec<Arc<Model>> = levels.iter().map(|isa| model_at(*isa)).collect();
+    for rung in &models[0].header().rungs {
+        let mut first: Option<Vec<Vec<u8>>> = None;
+        for (isa, model) in levels.iter().zip(&models) {
+            for threads in 1..=4 {
+                let got = outputs(model, rung, *isa, threads);
+                let want = first.get_or_insert_with(|| got.clone());
+                assert!(*want == got, "{name} {}: {isa}, {threads} threads differ", rung.id);
+            }
+            // Floats may be summed in another order by another instruction set.
+            if rung.acts == Acts::F32 {
+                first = None;
+            }
+        }
+    }
+}
+
+fn converted(name: &str, onnx: &[u8], states: &[(&str, &str)]) {
+    let folder = Folder::new("bits");
+    let pack = folder.file("m.pack");
+    convert_in_process(&folder.write("m.onnx", onnx), &pack, states);
+    same_bits(&pack, name);
+}
+
+#[test]
+fn classifier_bits_are_equal() {
+    converted("classifier", &models::classifier(), &[]);
+}
+
+#[test]
+fn wide_layers_bits_are_equal() {
+    converted("deep", &models::deep(2, 192), &[]);
+}
+
+#[test]
+fn recurrent_bits_are_equal() {
+    converted("lstm", &models::lstm(), &[("hn", "h"), ("cn", "c")]);
+}

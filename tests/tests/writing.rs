@@ -1,0 +1,94 @@
+//! Conversions that are stopped: by a full disk, by the user, by the system.
+
+use edge_tests::{Ended, Folder, Sample, edge_convert, edge_run, models};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+fn send(child: &Child, signal: i32) {
+    // SAFETY: a call without pointers, to a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0);
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<SmallDisk> {
+        std::fs::create_dir(at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", size, "edge-test"]).arg(at).output();
+        mounted.is_ok_and(|m| m.status.success()).then(|| SmallDisk(at.into()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What stays mounted goes with the machine; the test has its result.
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let folder = Folder::new("full");
+    let source = folder.write("m.onnx", &models::deep(2, 256));
+    let Some(disk) = SmallDisk::mount(&folder.file("disk"), "size=64k") else {
+        eprintln!("skipped: mounting a file system is not permitted here");
+        return;
+    };
+    let pack = disk.0.join("m.pack");
+    edge_convert().arg(source).arg("-o").arg(&pack).run().expect(6);
+    let left: Vec<_> = std::fs::read_dir(&disk.0).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_target_that_cannot_be_written() {
+    let folder = Folder::new("target");
+    let source = folder.write("m.onnx", &models::mlp());
+    edge_convert().arg(&source).arg("-o").arg(folder.file("none/m.pack")).run().expect(6);
+    let ended = edge_convert().arg(&source).arg("-o").arg(folder.path()).run();
+    assert!(matches!(ended.code, Some(2 | 4 | 6)), "{ended:#?}");
+    assert_eq!(folder.names(), ["m.onnx"]);
+}
+
+#[test]
+fn an_interrupt_stops_and_cleans_up() {
+    let folder = Folder::new("interrupt");
+    let source = folder.write("m.onnx", &models::deep(6, 1024));
+    let child = edge_convert().arg(source).arg("-o").arg(folder.file("m.pack")).spawn();
+    // Past the installation of the handler, long before the end.
+    std::thread::sleep(Duration::from_millis(300));
+    send(&child, libc::SIGINT);
+    let start = Instant::now();
+    Ended::of(child).expect(130);
+    eprintln!("stopped {:.1} s after the interrupt", start.elapsed().as_secs_f64());
+    assert_eq!(folder.names(), ["m.onnx"]);
+}
+
+#[test]
+fn a_kill_leaves_the_old_pack_whole() {
+    let s = Sample::new(&models::mlp(), "");
+    let old = std::fs::read(&s.pack).unwrap();
+    let source = s.folder.write("large.onnx", &models::deep(4, 512));
+    let child = edge_convert().arg(&source).arg("-o").arg(&s.pack).spawn();
+    let writes = |name: &String| name.starts_with("m.pack.tmp-");
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let unchanged = || std::fs::metadata(&s.pack).is_ok_and(|m| m.len() == old.len() as u64);
+    while !s.folder.names().iter().any(writes) && unchanged() && Instant::now() < give_up {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    send(&child, libc::SIGKILL);
+    let ended = Ended::of(child);
+    // The rename may have been quicker than the signal; then the new pack is the whole one.
+    let caught = s.folder.names().iter().any(writes);
+    if caught {
+        assert_eq!(ended.signal, Some(libc::SIGKILL), "{ended:#?}");
+        assert!(std::fs::read(&s.pack).unwrap() == old, "the old pack is not what it was");
+    } else {
+        eprintln!("the conversion was too quick to be killed while it wrote");
+    }
+    edge_run().arg("verify").arg(&s.pack).args("--mem 256MB").run().expect(0);
+    edge_convert().arg(s.folder.file("m.onnx")).arg("-o").arg(&s.pack).run().expect(0);
+    assert!(!s.folder.names().iter().any(writes), "{:?}", s.folder.names());
+}
