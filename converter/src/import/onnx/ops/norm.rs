@@ -5,7 +5,7 @@ use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::{floats, from_f64};
 use crate::model::Array;
-use edge_runtime::graph::{BinaryOp, Op, UnaryOp, ValueId};
+use edge_runtime::graph::{BinaryOp, Op, ReduceOp, UnaryOp, ValueId};
 
 const BATCH_OLD: &[&str] = &["consumed_inputs", "epsilon", "is_test", "momentum", "spatial"];
 
@@ -34,6 +34,7 @@ pub const OPERATORS: &[Operator] = &[
         group,
     ),
     op("RMSNormalization", (23, NOW), (2, 2), Types::Float, &["axis", "epsilon", "stash_type"], rms),
+    op("LpNormalization", (1, NOW), (1, 1), Types::Float, &["axis", "p"], lp),
     op("LRN", (1, NOW), (1, 1), Types::Float, &["alpha", "beta", "bias", "size"], lrn),
 ];
 
@@ -240,6 +241,25 @@ fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         let y = ctx.emit(node, op, &[Some(x)]);
         ctx.emit(node, Op::Binary(BinaryOp::Mul), &[Some(y), Some(scale)])
     };
+    ctx.set(node, 0, y)
+}
+
+/// `x / ‖x‖` along an axis; a slice of zeros stays zeros.
+fn lp<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let kind = match node.int("p", 2)? {
+        1 => ReduceOp::L1,
+        2 => ReduceOp::L2,
+        p => return unsupported(format!("attribute p={p} is not implemented")),
+    };
+    let x = ctx.operand(node, 0)?;
+    let axis = ctx.axis(x, node.int("axis", -1)?)?;
+    let Some(dtype) = ctx.fact(x).dtype else { return unknown("the operand's element type") };
+    let zero = ctx.constant("zero", from_f64(dtype, &[], &[0.0]));
+    let one = ctx.constant("one", from_f64(dtype, &[], &[1.0]));
+    let norm = ctx.emit(node, Op::Reduce { kind, axes: vec![axis], keep_dims: true }, &[Some(x)]);
+    let empty = ctx.emit(node, Op::Binary(BinaryOp::Equal), &[Some(norm), Some(zero)]);
+    let divisor = ctx.emit(node, Op::Where, &[Some(empty), Some(one), Some(norm)]);
+    let y = ctx.emit(node, Op::Binary(BinaryOp::Div), &[Some(x), Some(divisor)]);
     ctx.set(node, 0, y)
 }
 
