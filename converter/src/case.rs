@@ -79,12 +79,61 @@ pub fn is_refusal(error: &ConvertError) -> bool {
     let plan = |e: &PlanError| matches!(e, PlanError::Node { .. } | PlanError::TooLarge { .. });
     match error {
         ConvertError::Import(e) => {
-            matches!(
-                e,
-                ImportError::Unsupported(_) | ImportError::Tensor { .. } | ImportError::Opset { .. }
-            )
+            matches!(e, ImportError::Unsupported(_) | ImportError::Tensor { .. } | ImportError::Opset { .. })
         }
         ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)) => plan(e),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::draft::float_draft;
+    use crate::model::{Array, Model};
+    use edge_runtime::graph::{
+        CoordinateMode, DType, Dim, Interpolation, Node, Op, Pads, PoolKind, Port, Source, Window,
+    };
+    use edge_runtime::plan::{InputSpec, Plan, PlanError, PlanOptions};
+
+    /// The plan of one operation on an input of a fixed shape; `constants` are its further operands.
+    fn plan(op: Op, dtype: DType, dims: &[usize], constants: Vec<Option<Array>>) -> Result<Plan, PlanError> {
+        let mut model = Model::default();
+        let x = model.graph.add_value("x", Source::Computed);
+        let mut inputs = vec![Some(x)];
+        inputs.extend(constants.into_iter().map(|c| c.map(|array| model.add_constant("c", array))));
+        let y = model.graph.add_value("y", Source::Computed);
+        let port = |value, dims| Port { value, dtype, dims, plan_time: false };
+        let fixed = dims.iter().map(|d| Dim::Fixed(*d)).collect();
+        model.graph.inputs.push(port(x, Some(fixed)));
+        model.graph.outputs.push(port(y, None));
+        model.graph.body.nodes.push(Node { name: "node".into(), op, inputs, outputs: vec![Some(y)] });
+        let draft = float_draft(&model);
+        let spec = InputSpec { name: "x".into(), dtype, dims: dims.to_vec(), value: None };
+        Plan::new(&draft.open(), &draft.header.rungs[0], &[spec], &PlanOptions::default())
+    }
+
+    #[test]
+    fn aligned_corners_are_refused_where_engines_differ() {
+        let resize = |scale: f32| {
+            let op = Op::Resize {
+                axes: vec![1],
+                interpolation: Interpolation::Linear { antialias: false },
+                coordinates: CoordinateMode::AlignCorners,
+            };
+            plan(op, DType::F32, &[1, 5], vec![Some(Array::f32(&[1], &[scale]))])
+        };
+        assert_eq!(resize(2.0).unwrap().outputs[0].dims, [1, 10]);
+        let Err(PlanError::Node { why, .. }) = resize(0.5) else { panic!("2.5 elements were planned") };
+        assert!(why.contains("engines differ"), "{why}");
+    }
+
+    #[test]
+    fn pooled_bytes_stay_bytes() {
+        let window =
+            Window { kernel: [2, 2], stride: [1, 1], dilation: [1, 1], pads: Pads::Explicit([0; 4]) };
+        let op = Op::Pool { kind: PoolKind::Max, window, ceil_mode: false };
+        let plan = plan(op, DType::U8, &[1, 3, 3, 1], Vec::new()).unwrap();
+        assert_eq!(plan.outputs[0].dtype, DType::U8);
+        assert_eq!(plan.outputs[0].dims, [1, 2, 2, 1]);
     }
 }
