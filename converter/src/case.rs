@@ -91,7 +91,8 @@ mod tests {
     use crate::draft::float_draft;
     use crate::model::{Array, Model};
     use edge_runtime::graph::{
-        CoordinateMode, DType, Dim, Interpolation, Node, Op, Pads, PoolKind, Port, Source, Window,
+        CoordinateMode, DType, Dim, Interpolation, Node, Op, Pads, PoolKind, Port, ScatterReduction, Source,
+        Window,
     };
     use edge_runtime::plan::{InputSpec, Plan, PlanError, PlanOptions};
 
@@ -125,6 +126,22 @@ mod tests {
         assert_eq!(resize(2.0).unwrap().outputs[0].dims, [1, 10]);
         let Err(PlanError::Node { why, .. }) = resize(0.5) else { panic!("2.5 elements were planned") };
         assert!(why.contains("engines differ"), "{why}");
+    }
+
+    #[test]
+    fn what_the_kernels_lack_is_refused_before_a_run() {
+        let cast = |from| plan(Op::Cast { to: DType::F32 }, from, &[2], Vec::new());
+        assert!(cast(DType::U32).is_ok());
+        let Err(PlanError::Node { why, .. }) = cast(DType::U64) else { panic!("u64 was planned") };
+        assert_eq!(why, "a cast from u64 to f32");
+    }
+
+    #[test]
+    fn half_floats_are_scattered() {
+        let op = Op::ScatterElements { axis: 0, reduction: ScatterReduction::Add };
+        let half = Array { dtype: DType::F16, dims: vec![1], data: vec![0, 0x3c].into() };
+        let plan = plan(op, DType::F16, &[3], vec![Some(Array::i64(&[1], &[2])), Some(half)]).unwrap();
+        assert_eq!((plan.outputs[0].dtype, &plan.outputs[0].dims[..]), (DType::F16, &[3][..]));
     }
 
     #[test]
