@@ -4,6 +4,7 @@
 
 mod calibrate;
 mod card;
+pub mod case;
 pub mod compress;
 mod convert;
 pub mod draft;

@@ -145,6 +145,13 @@ def print_table(results, list_failures):
                   + "".join(f"{counts[v]:9}" for v in judge.VERDICTS))
 
 
+def passing(before):
+    """Tests that passed, of earlier results (--json) or of a baseline (--write-baseline)."""
+    if "passing" in before:
+        return set(before["passing"])
+    return {key for key, r in before["results"].items() if r["verdict"] == "pass"}
+
+
 def failed_gates(args, results):
     """Lines that say which of the asked-for bounds is broken."""
     share = 100 * sum(r["verdict"] == "pass" for r in results.values()) / len(results)
@@ -155,9 +162,9 @@ def failed_gates(args, results):
         if named:
             yield f"{len(named)} tests {verdict}: {', '.join(sorted(named)[:5])}"
     if args.baseline:
-        before = json.loads(args.baseline.read_text())["results"]
+        before = passing(json.loads(args.baseline.read_text()))
         for key, r in sorted(results.items()):
-            if before.get(key, {}).get("verdict") == "pass" and r["verdict"] != "pass":
+            if key in before and r["verdict"] != "pass":
                 yield f"{key} passed before, now {r['verdict']}: {' '.join(r['note'].split())[:160]}"
 
 
@@ -178,6 +185,10 @@ def run(args):
     if args.json:
         args.json.write_text(json.dumps({"variant": args.variant, "scope": args.scope, "results": results}, indent=0,
                                         sort_keys=True))
+    if args.write_baseline:
+        names = sorted(k for k, r in results.items() if r["verdict"] == "pass")
+        args.write_baseline.write_text(json.dumps({"variant": args.variant, "scope": args.scope, "passing": names},
+                                                  indent=0) + "\n")
     broken = list(failed_gates(args, results))
     for line in broken:
         print("FAILED: " + line)
@@ -205,7 +216,9 @@ def main():
     r.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     r.add_argument("--timeout", type=float, default=60, help="seconds a data set")
     r.add_argument("--json", type=pathlib.Path, help="write the results here")
-    r.add_argument("--baseline", type=pathlib.Path, help="earlier results: fail when a test that passed no longer does")
+    r.add_argument("--baseline", type=pathlib.Path, help="earlier results or a baseline: fail when a test that passed "
+                   "no longer does")
+    r.add_argument("--write-baseline", type=pathlib.Path, help="write the names of the tests that pass here")
     r.add_argument("--min-pass", type=float, help="fail below this percentage")
     r.add_argument("--forbid", action="append", default=[], choices=judge.VERDICTS[1:], help="fail on any such verdict")
     r.add_argument("-q", "--quiet", action="store_true", help="do not list failing tests")

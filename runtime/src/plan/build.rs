@@ -321,6 +321,9 @@ impl<'a> Builder<'a> {
         if fact.dtype == DType::F32 {
             return Ok(fact.clone());
         }
+        if fact.dtype == DType::U64 {
+            return Err("a cast from u64 to f32".into());
+        }
         if let Some(twin) = self.twin(value, DType::F32, fact) {
             return Ok(twin);
         }

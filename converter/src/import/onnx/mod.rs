@@ -18,6 +18,7 @@ mod proto;
 mod ranks;
 mod read;
 mod tensors;
+mod values;
 mod walk;
 
 #[cfg(test)]
@@ -30,6 +31,8 @@ use ports::Names;
 use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
+
+pub use values::{encode_value, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.
 pub const NEWEST_OPSET: i64 = 27;

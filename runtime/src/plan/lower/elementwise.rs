@@ -149,6 +149,9 @@ pub(super) fn cast_to(b: &mut Builder, x: &Fact, to: DType) -> Result<Fact, Why>
     if x.dtype == to && x.quant.is_none() {
         return Ok(x.clone());
     }
+    if x.dtype == DType::U64 || to == DType::U64 {
+        return Err(format!("a cast from {} to {to}", x.dtype));
+    }
     let x = if x.quant.is_some() { b.float(None, x)? } else { x.clone() };
     let out = b.result(to, &x.dims)?;
     b.emit(StepOp::Cast, &[Some(&x)], &[&out])?;

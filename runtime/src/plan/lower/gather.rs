@@ -22,6 +22,12 @@ fn plain(b: &mut Builder, call: &Call, i: usize) -> Result<Fact, Why> {
     if x.quant.is_some() { b.float(call.value(i), &x) } else { Ok(x) }
 }
 
+/// As [`plain`], floats of any width as f32: a scatter may compute with them.
+fn number(b: &mut Builder, call: &Call, i: usize) -> Result<Fact, Why> {
+    let x = plain(b, call, i)?;
+    if x.dtype.is_float() { b.float(call.value(i), &x) } else { Ok(x) }
+}
+
 pub(super) fn gather(b: &mut Builder, call: &Call, axis: i32) -> Results {
     let data = call.input(0)?.clone();
     let index = indices(b, &call.input(1)?.clone())?;
@@ -96,9 +102,9 @@ pub(super) fn scatter_elements(
     axis: i32,
     reduction: ScatterReduction,
 ) -> Results {
-    let data = plain(b, call, 0)?;
+    let data = number(b, call, 0)?;
     let index = indices(b, &call.input(1)?.clone())?;
-    let updates = plain(b, call, 2)?;
+    let updates = number(b, call, 2)?;
     let axis = axis_of(axis, data.rank())?;
     if index.dims != updates.dims || index.rank() != data.rank() || updates.dtype != data.dtype {
         return Err(format!("indices {:?} and updates {:?} into {:?}", index.dims, updates.dims, data.dims));
@@ -114,9 +120,9 @@ pub(super) fn scatter_elements(
 }
 
 pub(super) fn scatter_nd(b: &mut Builder, call: &Call, reduction: ScatterReduction) -> Results {
-    let data = plain(b, call, 0)?;
+    let data = number(b, call, 0)?;
     let index = indices(b, &call.input(1)?.clone())?;
-    let updates = plain(b, call, 2)?;
+    let updates = number(b, call, 2)?;
     let depth = *index.dims.last().ok_or("a scalar index")?;
     let mut want = index.dims[..index.rank() - 1].to_vec();
     want.extend(

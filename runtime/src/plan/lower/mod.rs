@@ -187,6 +187,8 @@ fn computes_in_f32(op: &Op) -> bool {
             | Op::Gru { .. }
             | Op::CumSum { .. }
             | Op::TopK { .. }
+            | Op::ScatterElements { .. }
+            | Op::ScatterNd { .. }
             | Op::Range
     )
 }

@@ -60,6 +60,12 @@ pub(super) fn resize(
         if antialias && output < input {
             return Err("antialiased reduction is not supported".into());
         }
+        if coordinates == Coordinates::AlignCorners
+            && let Some(scale) = scale.filter(|s| (input as f32 * s).fract() != 0.0)
+        {
+            // ONNX's definition divides by `scale * input - 1`, engines by the whole size less 1.
+            return Err(format!("aligned corners of {input} elements scaled by {scale}: engines differ"));
+        }
         let spec = AxisSpec { input, output, scale, coordinates, interpolation };
         let mut indices = vec![0u32; spec.table_len()];
         let mut weights = vec![0f32; spec.table_len()];

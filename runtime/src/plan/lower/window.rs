@@ -95,5 +95,10 @@ pub(super) fn pool(b: &mut Builder, call: &Call, kind: PoolKind, window: Window,
         (None, _) => (b.float(call.value(0), x)?, b.result(crate::graph::DType::F32, &dims)?),
     };
     b.emit(StepOp::Pool { kind, geometry }, &[Some(&x)], &[&out])?;
+    // Plain integers were pooled in f32, which holds every one of 8 bits.
+    let declared = call.input(0)?;
+    if out.quant.is_none() && declared.quant.is_none() && !declared.dtype.is_float() {
+        return one(super::elementwise::cast_to(b, &out, declared.dtype)?);
+    }
     one(out)
 }

@@ -3,7 +3,7 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
-use crate::import::onnx::tensors::dtype;
+use crate::import::onnx::tensors::{dtype, from_f64};
 use edge_runtime::graph::{DType, Op};
 
 /// The table.
@@ -54,12 +54,13 @@ fn dropout<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         return unsupported("operand training_mode other than false is not implemented");
     }
     if node.output(1).is_some() {
-        if node.opset < 10 {
-            return unsupported("result 1 (mask) is not implemented");
-        }
         let x = ctx.operand(node, 0)?;
+        // Before opset 10 the mask had the operand's type.
+        let dtype = if node.opset < 10 { ctx.fact(x).dtype } else { Some(DType::Bool) };
+        let Some(dtype) = dtype else { return unknown("the operand's element type") };
+        let value = from_f64(dtype, &[], &[1.0]).data.to_vec();
         let shape = ctx.emit(node, Op::Shape { start: 0, end: None }, &[Some(x)]);
-        let mask = ctx.emit(node, Op::ConstantOfShape { dtype: DType::Bool, value: vec![1] }, &[Some(shape)]);
+        let mask = ctx.emit(node, Op::ConstantOfShape { dtype, value }, &[Some(shape)]);
         ctx.set(node, 1, mask)?;
     }
     ctx.alias(node)

@@ -5,7 +5,7 @@ use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::{floats, from_f64};
 use crate::model::Array;
-use edge_runtime::graph::{BinaryOp, Op, UnaryOp, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Op, ReduceOp, UnaryOp, ValueId};
 
 const BATCH_OLD: &[&str] = &["consumed_inputs", "epsilon", "is_test", "momentum", "spatial"];
 
@@ -34,6 +34,7 @@ pub const OPERATORS: &[Operator] = &[
         group,
     ),
     op("RMSNormalization", (23, NOW), (2, 2), Types::Float, &["axis", "epsilon", "stash_type"], rms),
+    op("LpNormalization", (1, NOW), (1, 1), Types::Float, &["axis", "p"], lp),
     op("LRN", (1, NOW), (1, 1), Types::Float, &["alpha", "beta", "bias", "size"], lrn),
 ];
 
@@ -93,9 +94,7 @@ fn batch<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn wide(array: &Array) -> Option<Vec<f64>> {
     match array.dtype {
-        edge_runtime::graph::DType::F64 => {
-            Some(array.data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
-        }
+        DType::F64 => Some(array.data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()),
         _ => Some(floats(array)?.into_iter().map(f64::from).collect()),
     }
 }
@@ -206,12 +205,13 @@ fn whole<'m>(
 
 fn layer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     node.only_int("stash_type", 1)?;
-    node.no_output(1, "mean")?;
-    node.no_output(2, "inverse deviation")?;
     let x = ctx.operand(node, 0)?;
-    ctx.rank(x)?;
+    let rank = ctx.rank(x)?;
     let axis = ctx.axis(x, node.int("axis", -1)?)?;
     let epsilon = node.float("epsilon", 1e-5)?;
+    if node.output(1).is_some() || node.output(2).is_some() {
+        moments(ctx, node, x, (axis..rank as i32).collect(), epsilon)?;
+    }
     let (scale, bias) = (ctx.operand(node, 1)?, ctx.optional(node, 2)?);
     let op = Op::LayerNorm { axis, epsilon };
     if whole(ctx, node, 1, x, axis)? && whole(ctx, node, 2, x, axis)? {
@@ -224,6 +224,37 @@ fn layer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         y = ctx.emit(node, Op::Binary(BinaryOp::Add), &[Some(y), bias]);
     }
     ctx.set(node, 0, y)
+}
+
+/// Results 1 and 2 of a layer normalisation, in f32: the mean, and `1 / sqrt(variance + epsilon)`.
+fn moments<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    axes: Vec<i32>,
+    epsilon: f32,
+) -> Result<(), OpError> {
+    let x = match ctx.fact(x).dtype {
+        Some(DType::F32) => x,
+        _ => ctx.emit(node, Op::Cast { to: DType::F32 }, &[Some(x)]),
+    };
+    let average = Op::Reduce { kind: ReduceOp::Mean, axes, keep_dims: true };
+    let mean = ctx.emit(node, average.clone(), &[Some(x)]);
+    if node.output(1).is_some() {
+        ctx.set(node, 1, mean)?;
+    }
+    if node.output(2).is_none() {
+        return Ok(());
+    }
+    // The spread about the mean, not the mean of squares less a square: the difference would lose small variances.
+    let centred = ctx.emit(node, Op::Binary(BinaryOp::Sub), &[Some(x), Some(mean)]);
+    let square = ctx.emit(node, Op::Binary(BinaryOp::Mul), &[Some(centred), Some(centred)]);
+    let variance = ctx.emit(node, average, &[Some(square)]);
+    let epsilon = ctx.constant("epsilon", Array::f32(&[], &[epsilon]));
+    let variance = ctx.emit(node, Op::Binary(BinaryOp::Add), &[Some(variance), Some(epsilon)]);
+    let deviation = ctx.emit(node, Op::Unary(UnaryOp::Sqrt), &[Some(variance)]);
+    let inverse = ctx.emit(node, Op::Unary(UnaryOp::Reciprocal), &[Some(deviation)]);
+    ctx.set(node, 2, inverse)
 }
 
 fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
@@ -240,6 +271,25 @@ fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         let y = ctx.emit(node, op, &[Some(x)]);
         ctx.emit(node, Op::Binary(BinaryOp::Mul), &[Some(y), Some(scale)])
     };
+    ctx.set(node, 0, y)
+}
+
+/// `x / ‖x‖` along an axis; a slice of zeros stays zeros.
+fn lp<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let kind = match node.int("p", 2)? {
+        1 => ReduceOp::L1,
+        2 => ReduceOp::L2,
+        p => return unsupported(format!("attribute p={p} is not implemented")),
+    };
+    let x = ctx.operand(node, 0)?;
+    let axis = ctx.axis(x, node.int("axis", -1)?)?;
+    let Some(dtype) = ctx.fact(x).dtype else { return unknown("the operand's element type") };
+    let zero = ctx.constant("zero", from_f64(dtype, &[], &[0.0]));
+    let one = ctx.constant("one", from_f64(dtype, &[], &[1.0]));
+    let norm = ctx.emit(node, Op::Reduce { kind, axes: vec![axis], keep_dims: true }, &[Some(x)]);
+    let empty = ctx.emit(node, Op::Binary(BinaryOp::Equal), &[Some(norm), Some(zero)]);
+    let divisor = ctx.emit(node, Op::Where, &[Some(empty), Some(one), Some(norm)]);
+    let y = ctx.emit(node, Op::Binary(BinaryOp::Div), &[Some(x), Some(divisor)]);
     ctx.set(node, 0, y)
 }
 

@@ -320,3 +320,40 @@ fn einsum_becomes_a_product_with_its_dimensions_in_order() {
     let n = find(&m, |op| matches!(op, Op::Linear { out_features: 6, .. }));
     assert_eq!(floats(&m, operand(&n, 1))[..4], [0., 6., 12., 18.]);
 }
+
+#[test]
+fn a_layer_normalisation_gives_its_mean_and_inverse_deviation() {
+    let m = import(&model(
+        17,
+        &[port("x", FLOAT, Some(&[S("n"), N(4)]))],
+        &[f32s("s", &[4], &counted(4))],
+        &[node("LayerNormalization", "x s", "y mean inv", &[])],
+        "y mean inv",
+    ));
+    assert_eq!(m.graph.outputs.len(), 3);
+    let mean = find(&m, |op| matches!(op, Op::Reduce { keep_dims: true, .. }));
+    assert_eq!(mean.outputs[0], Some(m.graph.outputs[1].value));
+    let inverse = find(&m, |op| *op == Op::Unary(UnaryOp::Reciprocal));
+    assert_eq!(inverse.outputs[0], Some(m.graph.outputs[2].value));
+}
+
+#[test]
+fn a_norm_of_zero_does_not_divide() {
+    let x = port("x", FLOAT, Some(&[S("n"), N(4)]));
+    let m = import(&model(22, &[x], &[], &[node("LpNormalization", "x", "y", &[int("p", 1)])], "y"));
+    let divide = find(&m, |op| *op == Op::Binary(BinaryOp::Div));
+    let choice = find(&m, |op| *op == Op::Where);
+    assert_eq!(divide.inputs[1], choice.outputs[0]);
+    assert_eq!(floats(&m, operand(&choice, 1)), [1.0]);
+}
+
+#[test]
+fn an_old_dropout_has_a_mask_of_the_operands_type() {
+    let x = port("x", FLOAT, Some(&[S("n"), N(4)]));
+    let m = import(&model(9, &[x], &[], &[node("Dropout", "x", "y mask", &[])], "y mask"));
+    let mask = find(&m, |op| matches!(op, Op::ConstantOfShape { .. }));
+    assert_eq!(
+        mask.op,
+        Op::ConstantOfShape { dtype: edge_runtime::graph::DType::F32, value: 1f32.to_le_bytes().to_vec() }
+    );
+}
