@@ -31,7 +31,7 @@ pub fn run_case(model: &Path, inputs_dir: &Path, out_dir: &Path) -> Result<(), C
         let name = model.graph.name(port.value).to_string();
         inputs.push(NamedArray { name, dtype, dims, data: data.to_vec() });
     }
-    let sample = Sample { inputs };
+    let sample = Sample { inputs, label: None };
 
     let path = out_dir.join("model.pack");
     let mut draft = float_draft(&model);
