@@ -16,6 +16,7 @@ struct Quiet;
 impl Watch for Quiet {
     fn stage(&mut self, _: &str, _: usize) {}
     fn progress(&mut self, _: usize) {}
+    fn progress_of(&mut self, _done: usize, _total: usize) {}
 }
 
 /// Converts an ONNX file with exact weights as the last rung.
