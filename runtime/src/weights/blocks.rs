@@ -100,20 +100,17 @@ fn code_form(k: usize, channels: usize, blocks: &[Block]) -> Option<CodeForm> {
             return None;
         }
         bits = form.bits.max(bits);
-        // 0 stands for no bound at all.
-        if form.group < block.clip.weights.k() {
+        let Window { channels: inside, .. } = &block.window;
+        let below = block.clip.weights.k();
+        // Edges that no group may straddle; 0 is none. A scale of whole rows has none but those of the block.
+        if form.group < below {
             group = gcd(group, form.group);
-        }
-        if !block.same_columns(channels) {
-            let Window { channels: inside, .. } = &block.window;
-            let below = if form.group < block.clip.weights.k() {
-                [block.clip.channel, block.clip.width]
-            } else {
-                [0; 2]
-            };
-            for edge in [channels, inside.start, inside.end].into_iter().chain(below) {
-                group = gcd(group, edge);
+            if !block.same_columns(channels) {
+                group = gcd(gcd(group, block.clip.channel), gcd(block.clip.width, channels));
             }
+        }
+        if *inside != (0..channels) {
+            group = gcd(gcd(group, inside.start), gcd(inside.end, channels));
         }
     }
     let group = if group == 0 { k } else { group };

@@ -1,6 +1,6 @@
 //! Panels of integer codes from rectangles of them.
 
-use super::{BLOCK, CHUNK, CodesOut, PANEL, Part, Weights};
+use super::{BLOCK, CHUNK, CodeForm, CodesOut, PANEL, Part, Weights};
 use edge_kernels::cpu::planes::{UNIT, Variant};
 use std::ops::Range;
 
@@ -10,6 +10,21 @@ pub(super) fn fill<W: Weights + ?Sized>(
     variant: &Variant,
     panels: Range<usize>,
     out: CodesOut<'_>,
+) {
+    fill_with(weights, variant, panels, out, |form, rows, scales| {
+        for (g, scales) in scales.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            weights.scales_at(rows.clone(), g * form.group, &mut scales[..rows.len()]);
+        }
+    });
+}
+
+/// [`Weights::fill_codes`] by [`Weights::codes_part`] and the scales `[groups][16]` of one panel's rows.
+pub(super) fn fill_with<W: Weights + ?Sized>(
+    weights: &W,
+    variant: &Variant,
+    panels: Range<usize>,
+    out: CodesOut<'_>,
+    fill_scales: impl Fn(CodeForm, Range<usize>, &mut [f32]),
 ) {
     let (n, k) = (weights.n(), weights.k());
     let form = weights.code_form().expect("fill_codes is called on weights with a code form");
@@ -25,10 +40,10 @@ pub(super) fn fill<W: Weights + ?Sized>(
             codes.fill(0);
         }
         weights.codes_part(&part, 0, codes);
-        for (g, scales) in scales.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            let (valid, past) = scales.split_at_mut(part.rows.len());
-            weights.scales_at(part.rows.clone(), g * form.group, valid);
-            past.fill(0.0);
+        let rows = part.rows.len();
+        fill_scales(form, part.rows, scales);
+        if rows < PANEL {
+            scales.chunks_exact_mut(PANEL).for_each(|scales| scales[rows..].fill(0.0));
         }
         variant.group_sums(codes, k, form.group, form.half_offset, sums);
     }

@@ -16,8 +16,8 @@ pub enum Float {
     Bf16,
 }
 
-/// Halves converted at a time: enough for the CPU's vector conversion, small enough for registers.
-const RUN: usize = 16;
+/// Halves converted at a time: many, since each call asks for the CPU's features.
+const RUN: usize = 32;
 
 impl Float {
     /// Bytes of one element.
@@ -50,8 +50,8 @@ impl Float {
                 }
             }
             Float::F16 => {
+                let mut halves = [f16::ZERO; RUN];
                 for (out, bytes) in out.chunks_mut(RUN).zip(bytes.chunks(2 * RUN)) {
-                    let mut halves = [f16::ZERO; RUN];
                     for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks().0) {
                         *half = f16::from_le_bytes(*bytes);
                     }

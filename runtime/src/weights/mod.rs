@@ -126,6 +126,7 @@ pub trait Weights: Send + Sync {
     }
 
     /// The stored bytes of `panels` when they already are `[panel][k][16]` floats: no decoding, no copy.
+    /// Columns past `n` hold what the pack stores there: 0 from our writer, anything from another.
     fn borrow_f32(&self, _panels: Range<usize>) -> Option<&[f32]> {
         None
     }

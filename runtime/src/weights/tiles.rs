@@ -62,5 +62,9 @@ pub(super) fn construct(node: &mut Node<'_, '_>, window: &Window) -> Result<Box<
         let wanted = format!("rectangles that cover rows {:?}, channels {:?}", window.rows, window.channels);
         return Err(node.param_error("blocks", wanted));
     }
-    Ok(Box::new(Blocks::new(rows, taps, channels, bound, isa)))
+    match bound.len() {
+        // The first rung's block alone: its bytes stay borrowable.
+        1 => Ok(Blocks::clipped(bound.remove(0).clip, &window, isa)),
+        _ => Ok(Box::new(Blocks::new(rows, taps, channels, bound, isa))),
+    }
 }

@@ -7,6 +7,7 @@
 //!     i8:                codes - 2^(b-1)
 //!     f32:               [16][8] bytes transposed to [8][16], widened, f32(p) * 2 + (1 - 2^b), times scale
 //! ```
+//! Planes of 2, 2, 4 and 8 bits and what they start with, and two of 4 bits, have loops compiled for them.
 
 use std::arch::x86_64::{
     __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
@@ -34,9 +35,29 @@ type Unit = [__m256i; 4];
 #[target_feature(enable = "avx2,fma")]
 fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
     let half = _mm256_set1_epi8((1u32 << (total_bits(planes) - 1)) as u8 as i8);
+    // The splits in use get a loop of their own: known shifts, codes in registers from plane to plane.
+    match *planes {
+        [Plane { bits: 8, .. }] => units(out, half, |unit| plane_unit::<8>(&planes[0], unit)),
+        [Plane { bits: 2, .. }] => units(out, half, |unit| plane_unit::<2>(&planes[0], unit)),
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            units(out, half, |unit| two::<2, 2>(planes, unit));
+        }
+        [Plane { bits: 4, .. }, Plane { bits: 4, .. }] => {
+            units(out, half, |unit| two::<4, 4>(planes, unit));
+        }
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
+            units(out, half, |unit| append::<4>(two::<2, 2>(planes, unit), &planes[2], unit));
+        }
+        _ => units(out, half, |unit| narrow(planes, unit)),
+    }
+}
+
+/// Stores `codes(unit) - half` for every unit.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn units(out: &mut [i8], half: __m256i, codes: impl Fn(usize) -> Unit) {
     for (unit, out) in out.as_chunks_mut::<UNIT>().0.iter_mut().enumerate() {
-        let codes = narrow(planes, unit);
-        for (out, code) in out.as_chunks_mut::<VEC>().0.iter_mut().zip(codes) {
+        for (out, code) in out.as_chunks_mut::<VEC>().0.iter_mut().zip(codes(unit)) {
             // SAFETY: 32 of 32 bytes.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_sub_epi8(code, half)) };
         }
@@ -46,46 +67,77 @@ fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
 /// `out`: `[units][8][16]`; `planes` and `scales` reach as far.
 #[target_feature(enable = "avx2,fma")]
 fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
-    let bits = total_bits(planes);
+    let zero = [_mm256_setzero_si256(); 4];
+    match *planes {
+        [Plane { bits: 2, .. }] => {
+            reals::<2, false>(scales, out, |unit| [zero, plane_unit::<2>(&planes[0], unit)]);
+        }
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            reals::<4, false>(scales, out, |unit| [zero, two::<2, 2>(planes, unit)]);
+        }
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
+            let codes = |unit| [zero, append::<4>(two::<2, 2>(planes, unit), &planes[2], unit)];
+            reals::<8, false>(scales, out, codes);
+        }
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }, Plane { bits: 8, .. }] => {
+            let high = |unit| append::<4>(two::<2, 2>(planes, unit), &planes[2], unit);
+            reals::<16, true>(scales, out, |unit| [high(unit), plane_unit::<8>(&planes[3], unit)]);
+        }
+        _ => {
+            let bits = total_bits(planes);
+            match bits {
+                ..=8 => any_reals::<false>(bits, scales, out, |unit| [zero, narrow(planes, unit)]),
+                _ => any_reals::<true>(bits, scales, out, |unit| wide(planes, unit)),
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn reals<const BITS: u32, const WIDE: bool>(
+    scales: &Scales<'_>,
+    out: &mut [f32],
+    codes: impl Fn(usize) -> [Unit; 2],
+) {
+    any_reals::<WIDE>(BITS, scales, out, codes);
+}
+
+/// `f32(2p + 1 - 2^bits) * scale` of the codes with high and low bytes `codes(unit)`; only low ones unless `WIDE`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn any_reals<const WIDE: bool>(
+    bits: u32,
+    scales: &Scales<'_>,
+    out: &mut [f32],
+    codes: impl Fn(usize) -> [Unit; 2],
+) {
     let (two, offset) = (_mm256_set1_ps(2.0), _mm256_set1_ps((1 - (1i32 << bits)) as f32));
+    // Through memory: a load that widens is cheaper than a lane extract and a widening shuffle.
+    let mut bytes = [0u8; 2 * UNIT];
     let runs = out.chunks_mut(scales.units.saturating_mul(UNIT)).zip(scales.scales);
     let mut unit = 0;
     for (run, scales) in runs {
         // SAFETY: 8 of 16 floats at offsets 0 and 8.
         let scales = unsafe { [_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(scales.as_ptr().add(8))] };
         for out in run.as_chunks_mut::<UNIT>().0 {
-            // Through memory: a load that widens is cheaper than a lane extract and a widening shuffle.
-            let mut bytes = [0u8; 2 * UNIT];
-            match bits {
-                ..=8 => store(&transpose(narrow(planes, unit)), &mut bytes),
-                _ => {
-                    let [high, low] = wide(planes, unit).map(|part| transpose(part));
-                    for (j, bytes) in bytes.as_chunks_mut::<{ 2 * VEC }>().0.iter_mut().enumerate() {
-                        let even = _mm256_unpacklo_epi8(low[j], high[j]);
-                        let odd = _mm256_unpackhi_epi8(low[j], high[j]);
-                        // SAFETY: 32 of 64 bytes at offsets 0 and 32.
-                        unsafe {
-                            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), even);
-                            _mm256_storeu_si256(bytes.as_mut_ptr().add(VEC).cast(), odd);
-                        }
-                    }
-                }
-            }
+            let [high, low] = codes(unit);
+            spread::<WIDE>(high, low, &mut bytes);
             for (k, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                for (half, scale) in scales.iter().enumerate() {
+                for (half, scale) in scales.into_iter().enumerate() {
                     // SAFETY: 8 of 128 bytes or of 128 u16, at a multiple of 8 below 128; 8 of 16 floats at offset
                     // 0 or 8.
                     unsafe {
-                        let p = if bits <= 8 {
-                            let at = k / 2 * VEC + half * 16 + k % 2 * 8;
-                            _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().add(at).cast()))
-                        } else {
+                        let p = if WIDE {
                             let at = k * VEC + half * 16;
                             _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().add(at).cast()))
+                        } else {
+                            let at = k / 2 * VEC + half * 16 + k % 2 * 8;
+                            _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().add(at).cast()))
                         };
                         // Exact: every term is an integer below 2^18.
                         let odd = _mm256_fmadd_ps(_mm256_cvtepi32_ps(p), two, offset);
-                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(odd, *scale));
+                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(odd, scale));
                     }
                 }
             }
@@ -94,70 +146,99 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
     }
 }
 
+/// Codes to memory, channels of one k together: bytes in the order of [`transpose`], or u16 as `[8][16]`.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn store(unit: &Unit, bytes: &mut [u8; 2 * UNIT]) {
-    for (vector, bytes) in unit.iter().zip(bytes.as_chunks_mut::<VEC>().0) {
-        // SAFETY: 32 of 32 bytes.
-        unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), *vector) };
+fn spread<const WIDE: bool>(high: Unit, low: Unit, bytes: &mut [u8; 2 * UNIT]) {
+    let low = transpose(low);
+    if !WIDE {
+        for (vector, bytes) in low.iter().zip(bytes.as_chunks_mut::<VEC>().0) {
+            // SAFETY: 32 of 32 bytes.
+            unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), *vector) };
+        }
+        return;
+    }
+    let high = transpose(high);
+    for (j, bytes) in bytes.as_chunks_mut::<{ 2 * VEC }>().0.iter_mut().enumerate() {
+        // SAFETY: 32 of 64 bytes at offsets 0 and 32.
+        unsafe {
+            let (even, odd) = (_mm256_unpacklo_epi8(low[j], high[j]), _mm256_unpackhi_epi8(low[j], high[j]));
+            _mm256_storeu_si256(bytes.as_mut_ptr().cast(), even);
+            _mm256_storeu_si256(bytes.as_mut_ptr().add(VEC).cast(), odd);
+        }
     }
 }
 
-/// Codes of at most 8 bits.
+/// Codes of two planes.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn narrow(planes: &[Plane<'_>], unit: usize) -> Unit {
-    let mut codes = [_mm256_setzero_si256(); 4];
-    for plane in planes {
-        let bits = plane_unit(plane, unit);
-        // No bit leaves its byte: the codes so far and these bits have 8 together.
-        let shift = |code: __m256i| match plane.bits {
-            1 => _mm256_slli_epi16::<1>(code),
-            2 => _mm256_slli_epi16::<2>(code),
-            4 => _mm256_slli_epi16::<4>(code),
-            _ => code,
+fn two<const A: u32, const B: u32>(planes: &[Plane<'_>], unit: usize) -> Unit {
+    append::<B>(plane_unit::<A>(&planes[0], unit), &planes[1], unit)
+}
+
+/// `codes << W | bits of the plane`, in bytes: no bit leaves its byte when codes have at most `8 - W`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn append<const W: u32>(mut codes: Unit, plane: &Plane<'_>, unit: usize) -> Unit {
+    for (code, bits) in codes.iter_mut().zip(plane_unit::<W>(plane, unit)) {
+        let up = match W {
+            1 => _mm256_slli_epi16::<1>(*code),
+            2 => _mm256_slli_epi16::<2>(*code),
+            4 => _mm256_slli_epi16::<4>(*code),
+            _ => _mm256_setzero_si256(),
         };
-        for (code, bits) in codes.iter_mut().zip(bits) {
-            *code = if plane.bits == 8 { bits } else { _mm256_or_si256(shift(*code), bits) };
-        }
+        *code = _mm256_or_si256(up, bits);
     }
     codes
 }
 
-/// High and low bytes of codes of at most 16 bits.
+/// Codes of at most 8 bits, any planes.
+#[target_feature(enable = "avx2,fma")]
+fn narrow(planes: &[Plane<'_>], unit: usize) -> Unit {
+    let zero = [_mm256_setzero_si256(); 4];
+    planes.iter().fold(zero, |codes, plane| match plane.bits {
+        1 => append::<1>(codes, plane, unit),
+        2 => append::<2>(codes, plane, unit),
+        4 => append::<4>(codes, plane, unit),
+        _ => append::<8>(codes, plane, unit),
+    })
+}
+
+/// High and low bytes of codes of at most 16 bits, any planes.
 #[target_feature(enable = "avx2,fma")]
 fn wide(planes: &[Plane<'_>], unit: usize) -> [Unit; 2] {
-    let (mut high, mut low) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_si256(); 4]);
-    for plane in planes {
-        let bits = plane_unit(plane, unit);
-        for ((high, low), bits) in high.iter_mut().zip(&mut low).zip(bits) {
-            (*high, *low) = match plane.bits {
-                1 => push::<1, 7>(*high, *low, bits),
-                2 => push::<2, 6>(*high, *low, bits),
-                4 => push::<4, 4>(*high, *low, bits),
-                _ => (*low, bits),
-            };
-        }
-    }
-    [high, low]
+    let zero = [_mm256_setzero_si256(); 4];
+    planes.iter().fold([zero, zero], |[high, low], plane| match plane.bits {
+        1 => push::<1, 7>(high, low, plane_unit::<1>(plane, unit)),
+        2 => push::<2, 6>(high, low, plane_unit::<2>(plane, unit)),
+        4 => push::<4, 4>(high, low, plane_unit::<4>(plane, unit)),
+        _ => [low, plane_unit::<8>(plane, unit)],
+    })
 }
 
 /// `(high, low) << W | bits` on bytes; `R` is `8 - W`.
 #[target_feature(enable = "avx2,fma")]
-fn push<const W: i32, const R: i32>(high: __m256i, low: __m256i, bits: __m256i) -> (__m256i, __m256i) {
+fn push<const W: i32, const R: i32>(mut high: Unit, mut low: Unit, bits: Unit) -> [Unit; 2] {
     let keep = _mm256_set1_epi8((0xffu8 << W) as i8);
     let carry = _mm256_set1_epi8(((1u8 << W) - 1) as i8);
     let up = |x: __m256i| _mm256_and_si256(_mm256_slli_epi16::<W>(x), keep);
-    let over = _mm256_and_si256(_mm256_srli_epi16::<R>(low), carry);
-    (_mm256_or_si256(up(high), over), _mm256_or_si256(up(low), bits))
+    for ((high, low), bits) in high.iter_mut().zip(&mut low).zip(bits) {
+        let over = _mm256_and_si256(_mm256_srli_epi16::<R>(*low), carry);
+        *high = _mm256_or_si256(up(*high), over);
+        *low = _mm256_or_si256(up(*low), bits);
+    }
+    [high, low]
 }
 
-/// A plane's bits of the codes of one unit, which must lie inside the plane (checked, at one compare a plane).
+/// The bits of one unit's codes in a plane of `W` bits. The unit must lie inside the plane; one compare checks it.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
-fn plane_unit(plane: &Plane<'_>, unit: usize) -> Unit {
-    let len = PANEL * plane.bits as usize;
+fn plane_unit<const W: u32>(plane: &Plane<'_>, unit: usize) -> Unit {
+    let len = PANEL * W as usize;
     let bytes = &plane.bytes[unit * len..][..len];
     // SAFETY: each load below stays inside `bytes`: 16 bytes a bit of the plane.
     let load = |at: usize| unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) };
-    match plane.bits {
+    match W {
         8 => [load(0), load(32), load(64), load(96)],
         4 => {
             let (mask, a, b) = (_mm256_set1_epi8(15), load(0), load(32));
@@ -184,6 +265,7 @@ fn plane_unit(plane: &Plane<'_>, unit: usize) -> Unit {
 }
 
 /// `[16][8]` bytes to k pairs: vector `j` holds channels 0-7 of k = 2j and of 2j + 1, then channels 8-15 of both.
+#[inline]
 #[target_feature(enable = "avx2,fma")]
 fn transpose(v: Unit) -> Unit {
     let pairs = _mm256_setr_epi8(
@@ -208,27 +290,26 @@ fn transpose(v: Unit) -> Unit {
     ]
 }
 
-/// Sums over k of `[units][16][8]` codes.
+/// Sums over k of groups of `units` units `[16][8]`; the last group may be shorter.
 #[target_feature(enable = "avx2,fma")]
-fn sums(codes: &[i8]) -> [i32; PANEL] {
+fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
     let (ones8, ones16) = (_mm256_set1_epi8(1), _mm256_set1_epi16(1));
-    let mut acc = [_mm256_setzero_si256(); 4];
-    for unit in codes.as_chunks::<UNIT>().0 {
-        for (acc, codes) in acc.iter_mut().zip(unit.as_chunks::<VEC>().0) {
-            // SAFETY: 32 of 32 bytes.
-            let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
-            let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, codes), ones16);
-            *acc = _mm256_add_epi32(*acc, quads);
+    for (codes, out) in codes.as_chunks::<UNIT>().0.chunks(units).zip(out) {
+        let mut acc = [_mm256_setzero_si256(); 4];
+        for unit in codes {
+            for (acc, codes) in acc.iter_mut().zip(unit.as_chunks::<VEC>().0) {
+                // SAFETY: 32 of 32 bytes.
+                let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+                let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(ones8, codes), ones16);
+                *acc = _mm256_add_epi32(*acc, quads);
+            }
+        }
+        for (half, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // Channels 0 1 4 5 | 2 3 6 7.
+            let pairs = _mm256_hadd_epi32(acc[2 * half], acc[2 * half + 1]);
+            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            // SAFETY: 8 of 8 integers.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) };
         }
     }
-    let mut sums = [0; PANEL];
-    for (half, sums) in sums.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        // Channels 0 1 4 5 | 2 3 6 7.
-        let pairs = _mm256_hadd_epi32(acc[2 * half], acc[2 * half + 1]);
-        // SAFETY: 8 of 8 integers.
-        unsafe {
-            _mm256_storeu_si256(sums.as_mut_ptr().cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs));
-        }
-    }
-    sums
 }

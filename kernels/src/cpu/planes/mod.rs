@@ -46,7 +46,7 @@ pub struct Variant {
     pub isa: Isa,
     join_i8: unsafe fn(&[Plane<'_>], &mut [i8]),
     join_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [f32]),
-    sums: unsafe fn(&[i8]) -> [i32; PANEL],
+    sums: unsafe fn(&[i8], usize, &mut [[i32; PANEL]]),
 }
 
 /// Scales of a run of codes, one per channel and group.
@@ -130,11 +130,11 @@ impl Variant {
         assert!(group.min(k) <= MAX_GROUP, "{}: group {group} above {MAX_GROUP}", self.name);
         let groups = k.div_ceil(group);
         assert_eq!(sums.len(), groups * PANEL, "{}: sums for {groups} groups", self.name);
-        let parts = codes.chunks(group.div_ceil(BLOCK).saturating_mul(UNIT));
-        for (g, (sums, codes)) in sums.as_chunks_mut::<PANEL>().0.iter_mut().zip(parts).enumerate() {
-            // SAFETY: the CPU has the ISA, and `codes` is whole units: both checked above.
-            *sums = unsafe { (self.sums)(codes) };
-            if half_offset {
+        let sums = sums.as_chunks_mut::<PANEL>().0;
+        // SAFETY: the CPU has the ISA, and `codes` is as many whole units as `sums` has groups for: checked above.
+        unsafe { (self.sums)(codes, group.min(k).div_ceil(BLOCK).max(1), sums) };
+        if half_offset {
+            for (g, sums) in sums.iter_mut().enumerate() {
                 let valid = (k - g * group).min(group) as i32;
                 sums.iter_mut().for_each(|sum| *sum = 2 * *sum + valid);
             }

@@ -47,12 +47,13 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
     }
 }
 
-fn sums(codes: &[i8]) -> [i32; PANEL] {
-    let mut sums = [0; PANEL];
-    for unit in codes.chunks_exact(UNIT) {
-        for (sum, codes) in sums.iter_mut().zip(unit.chunks_exact(BLOCK)) {
-            *sum += codes.iter().map(|&q| i32::from(q)).sum::<i32>();
+fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
+    for (codes, sums) in codes.chunks(units * UNIT).zip(out) {
+        *sums = [0; PANEL];
+        for unit in codes.chunks_exact(UNIT) {
+            for (sum, codes) in sums.iter_mut().zip(unit.chunks_exact(BLOCK)) {
+                *sum += codes.iter().map(|&q| i32::from(q)).sum::<i32>();
+            }
         }
     }
-    sums
 }

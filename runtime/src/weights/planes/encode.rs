@@ -1,7 +1,7 @@
 //! From floats to planes.
 
 use super::super::{BLOCK, Float, PANEL};
-use super::{DEFAULT_BITS, Layout, MAX_BITS};
+use super::{DEFAULT_BITS, Layout, MAX_BITS, step};
 use crate::pack::{BlobId, Expr};
 use half::f16;
 use serde_json::json;
@@ -145,7 +145,9 @@ pub fn encode(
             }
         }
     }
-    let gains: Vec<f32> = fit.iter().map(Fit::gain).collect();
+    // A scale times its gain stays finite.
+    let most = f32::MAX / scales.iter().fold(1.0, |most: f32, scale| most.max(*scale));
+    let gains: Vec<f32> = fit.iter().map(|fit| fit.gain().min(most)).collect();
 
     let mut squared_error = vec![0.0; gains.len()];
     for (i, (&value, &code)) in w.iter().zip(&codes).enumerate() {
@@ -223,7 +225,7 @@ impl Prefixes {
     /// What the first `bits` bits of a code stand for, as the runtime evaluates it.
     fn value(&self, code: u16, bits: u32, scale: f32) -> f32 {
         let p = i32::from(code >> (self.total - bits));
-        (2 * p + 1 - (1 << bits)) as f32 * (scale * (-(bits as f32)).exp2())
+        (2 * p + 1 - (1 << bits)) as f32 * (scale * step(bits))
     }
 
     /// The best scale of a group, as stored; the largest magnitude when no scale of that type reaches it.

@@ -26,6 +26,11 @@ pub const DEFAULT_BITS: [u32; 4] = [2, 2, 4, 8];
 /// Groups whose scales are converted at a time.
 const GROUPS: usize = 8;
 
+/// `2^-b`, exact on every machine.
+fn step(bits: u32) -> f32 {
+    1.0 / (1u32 << bits) as f32
+}
+
 struct Planes {
     n: usize,
     k: usize,
@@ -112,7 +117,7 @@ impl Planes {
 
     /// Steps from stored scales to reals: `s * gain / 2^b`, in that order.
     fn finish_scales(&self, scales: &mut [f32]) {
-        let step = (-(self.bits as f32)).exp2();
+        let step = step(self.bits);
         scales.iter_mut().for_each(|scale| *scale = *scale * self.gain * step);
     }
 
@@ -270,7 +275,15 @@ impl Weights for Planes {
     }
 
     fn fill_codes(&self, panels: Range<usize>, out: CodesOut<'_>) {
-        codes::fill(self, self.variant, panels, out);
+        match self.layout {
+            Layout::Rows => codes::fill(self, self.variant, panels, out),
+            // A panel's scales lie together.
+            Layout::Panel | Layout::Panel1 => {
+                codes::fill_with(self, self.variant, panels, out, |_, rows, scales| {
+                    self.load_scales(self.layout.scale_at(rows.start, 0, self.groups()), scales);
+                });
+            }
+        }
     }
 
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {

@@ -1,1 +1,201 @@
-//! Tests of weight expressions.
+//! Tests of weight expressions: every way to read a weight against `materialize`, and `materialize` against the
+//! source's values or the format's definition.
+
+mod hostile;
+mod leaves;
+mod nodes;
+mod own_leaf;
+mod refusals;
+
+use super::{BLOCK, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
+use crate::pack::{Arg, Blob, BlobId, BlobSource, Expr, Header, MemorySource, Take, Tensor};
+use crate::random::{philox, uniform};
+use edge_kernels::Isa;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A header under construction and its blobs.
+#[derive(Default)]
+struct Pack {
+    header: Header,
+    blobs: Vec<Vec<u8>>,
+}
+
+impl Pack {
+    fn blob(&mut self, bytes: Vec<u8>) -> BlobId {
+        let entry = Blob { offset: 0, len: bytes.len() as u64, hash: 0 };
+        self.header.blobs.push(entry);
+        self.blobs.push(bytes);
+        (self.blobs.len() - 1) as BlobId
+    }
+
+    fn tensor(&mut self, n: usize, k: usize, root: Expr) -> usize {
+        let name = format!("t{}", self.header.tensors.len());
+        self.header.tensors.push(Tensor { name, n, k, roots: vec![root] });
+        self.header.tensors.len() - 1
+    }
+
+    fn dense(&mut self, w: &[f32], n: usize, k: usize) -> Expr {
+        let encoded = dense::encode(w, n, k, super::Float::F32, dense::Layout::Panel).unwrap();
+        let blob = self.blob(encoded.blob.clone());
+        encoded.expr(blob)
+    }
+
+    fn planes(&mut self, w: &[f32], n: usize, k: usize, spec: &planes::Spec) -> Expr {
+        let encoded = planes::encode(w, n, k, spec, &[]).unwrap();
+        let blobs = encoded.blobs.iter().map(|bytes| self.blob(bytes.clone())).collect();
+        encoded.expr(blobs)
+    }
+
+    fn source(&self) -> Arc<dyn BlobSource> {
+        Arc::new(MemorySource::from(self.blobs.clone()))
+    }
+
+    fn bind(&self, tensor: usize, take: u32) -> Result<Box<dyn Weights>, WeightError> {
+        bind(&Registry::standard(), &self.header, tensor, Take(0, take), &self.source())
+    }
+
+    /// The weight as bound for each instruction set, every way to read it checked; returns its values.
+    fn checked(&self, tensor: usize, take: u32) -> Vec<f32> {
+        let mut values = Vec::new();
+        for isa in [Isa::Scalar, Isa::detect()] {
+            let registry = Registry::for_isa(isa);
+            let weights = bind(&registry, &self.header, tensor, Take(0, take), &self.source()).unwrap();
+            values = weights.materialize();
+            check(&*weights, &values);
+        }
+        values
+    }
+}
+
+/// A node.
+fn node(kind: &str, params: Value, args: Vec<Arg>) -> Expr {
+    let Value::Object(params) = params else { panic!("parameters are an object") };
+    Expr { kind: kind.into(), params, args, blobs: Vec::new() }
+}
+
+fn own(expr: Expr) -> Arg {
+    Arg::Expr(Box::new(expr))
+}
+
+/// Standard normal numbers (Box-Muller).
+fn gaussian(len: usize, seed: u64) -> Vec<f32> {
+    let at = |i: usize| f64::from(uniform(seed, i as u64));
+    let normal = |i: usize| {
+        let (u, v) = (1.0 - at(2 * i), at(2 * i + 1));
+        ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+    };
+    (0..len).map(normal).collect()
+}
+
+fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    (0..len).map(|i| philox(seed, i as u64)[0] as u8).collect()
+}
+
+/// The part of a matrix `[n, k]` of `taps` taps.
+fn cut(w: &[f32], k: usize, taps: usize, rows: [usize; 2], channels: [usize; 2]) -> Vec<f32> {
+    let width = k / taps;
+    let mut out = Vec::new();
+    for r in rows[0]..rows[1] {
+        for tap in 0..taps {
+            let first = r * k + tap * width;
+            out.extend(&w[first + channels[0]..first + channels[1]]);
+        }
+    }
+    out
+}
+
+/// Equal bits, or NaN both: which NaN a product gives is the CPU's choice.
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+/// What outputs hold before they are written.
+const JUNK: f32 = 77.25;
+
+/// Reads `w` in every way and compares with `want`, its values.
+fn check(w: &dyn Weights, want: &[f32]) {
+    let (n, k) = (w.n(), w.k());
+    assert_eq!(want.len(), n * k);
+    let panels = n.div_ceil(PANEL);
+    let mut out = vec![JUNK; panels * k * PANEL];
+    w.fill_f32(0..panels, &mut out);
+    for (i, &got) in out.iter().enumerate() {
+        let (r, c) = (i / (k * PANEL) * PANEL + i % PANEL, i / PANEL % k);
+        let want = if r < n { want[r * k + c] } else { 0.0 };
+        assert!(same(got, want), "[{n}, {k}] row {r}, column {c}: {got}, want {want}");
+    }
+    let mut last = vec![JUNK; k * PANEL];
+    w.fill_f32(panels - 1..panels, &mut last);
+    assert!(last.iter().zip(&out[(panels - 1) * k * PANEL..]).all(|(&a, &b)| same(a, b)));
+    if let Some(borrowed) = w.borrow_f32(0..panels) {
+        assert_eq!(borrowed.len(), out.len());
+        let stored = |i: usize| i / (k * PANEL) * PANEL + i % PANEL < n;
+        assert!((0..out.len()).all(|i| !stored(i) || same(borrowed[i], out[i])), "borrowed [{n}, {k}]");
+    }
+    let mut row = vec![JUNK; k];
+    for r in 0..n {
+        w.fill_row(r, &mut row);
+        assert!(row.iter().zip(&want[r * k..]).all(|(&a, &b)| same(a, b)), "row {r} of [{n}, {k}]");
+    }
+    for seed in 0..8 {
+        let part = random_part(n, k, seed);
+        let mut out = vec![JUNK; part.cols.len() * PANEL];
+        w.fill_part(&part, &mut out);
+        for (i, &got) in out.iter().enumerate() {
+            let (c, lane) = (part.cols.start + i / PANEL, i % PANEL);
+            let inside = part.lanes().contains(&lane);
+            let want = if inside { want[(part.rows.start + lane - part.lane) * k + c] } else { JUNK };
+            assert!(same(got, want), "{part:?} of [{n}, {k}], column {c}, lane {lane}: {got}, want {want}");
+        }
+    }
+    check_codes(w, want);
+}
+
+fn random_part(n: usize, k: usize, seed: u64) -> Part {
+    let [a, b, c, d] = philox(seed, (n * 1000 + k) as u64).map(|word| word as usize);
+    let (row, col) = (a % n, b % k);
+    let rows = 1 + c % (n - row).min(PANEL);
+    Part { rows: row..row + rows, cols: col..col + 1 + d % (k - col), lane: (c >> 8) % (PANEL + 1 - rows) }
+}
+
+/// The integer side of [`check`].
+fn check_codes(w: &dyn Weights, want: &[f32]) {
+    let Some(form) = w.code_form() else { return };
+    let (n, k) = (w.n(), w.k());
+    assert!(form.group.is_multiple_of(BLOCK) || form.group == k, "{form:?} of K = {k}");
+    let (panels, blocks, groups) = (n.div_ceil(PANEL), k.div_ceil(BLOCK), k.div_ceil(form.group));
+    let mut codes = vec![99; panels * blocks * PANEL * BLOCK];
+    let (mut scales, mut sums) = (vec![JUNK; panels * groups * PANEL], vec![77; panels * groups * PANEL]);
+    w.fill_codes(0..panels, CodesOut { codes: &mut codes, scales: &mut scales, sums: &mut sums });
+    let number = |q: i8| if form.half_offset { 2 * i32::from(q) + 1 } else { i32::from(q) };
+    let limit = 1i32 << (form.bits - 1);
+    let mut totals = vec![0; sums.len()];
+    for (i, &q) in codes.iter().enumerate() {
+        let unit = i / (PANEL * BLOCK);
+        let (panel, lane) = (unit / blocks, i / BLOCK % PANEL);
+        let (r, c) = (panel * PANEL + lane, unit % blocks * BLOCK + i % BLOCK);
+        assert!((-limit..limit).contains(&i32::from(q)), "{q} is no code of {form:?}");
+        assert!((r < n && c < k) || q == 0, "padding of row {r}, column {c} is {q}");
+        if c < k {
+            let at = (panel * groups + c / form.group) * PANEL + lane;
+            totals[at] += number(q);
+            let got = number(q) as f32 * scales[at];
+            let want = if r < n { want[r * k + c] } else { 0.0 };
+            assert!(same(got, want), "[{n}, {k}] {form:?} row {r}, column {c}: {got}, want {want}");
+        }
+    }
+    assert_eq!(sums, totals, "sums of [{n}, {k}] {form:?}");
+    if form.group == k {
+        let (mut wide, mut scales) = (vec![99i16; panels * k * PANEL], vec![JUNK; panels * PANEL]);
+        w.fill_codes_i16(0..panels, &mut wide, &mut scales);
+        for (i, &code) in wide.iter().enumerate() {
+            let (panel, lane) = (i / (k * PANEL), i % PANEL);
+            let (r, c) = (panel * PANEL + lane, i / PANEL % k);
+            let want = if r < n { want[r * k + c] } else { 0.0 };
+            let got = f32::from(code) * scales[panel * PANEL + lane];
+            assert!(same(got, want), "i16 [{n}, {k}] row {r}, column {c}: {got}, want {want}");
+            assert!(r < n || code == 0, "i16 padding of row {r} is {code}");
+        }
+    }
+}
