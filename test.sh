@@ -18,5 +18,12 @@ cargo build --release --locked -p edge-cli -p edge-converter
 bin=${CARGO_TARGET_DIR:-target}/release
 
 (cd tests/reference && "$python" -m unittest -q)
-"$python" tests/reference/make_inputs.py
-"$python" tests/reference/compare.py --convert "$bin/edge-convert" --run "$bin/edge-run" --rungs top --heldout 6
+"$python" tests/reference/make_inputs.py >/dev/null
+"$python" tests/reference/compare.py --convert "$bin/edge-convert" --run "$bin/edge-run" --convert-arg=--keep-float \
+    --rungs top --heldout 6
+
+# The ONNX project's own tests, through the pack path.
+(cd tests/conformance && "$python" -m unittest -q)
+"$python" tests/conformance/suite.py prepare
+"$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 75 \
+    --baseline tests/conformance/baseline.json --cmd "$bin/edge-run-case {model} {inputs_dir} {out_dir}"

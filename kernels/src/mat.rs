@@ -26,8 +26,12 @@ impl<'a, T> MatMut<'a, T> {
     /// When `cols > stride` with more than one row, or `data` is shorter than the last row's end.
     pub fn new(data: &'a mut [T], rows: usize, cols: usize, stride: usize) -> Self {
         assert!(rows <= 1 || cols <= stride, "row of {cols} elements overlaps the next at stride {stride}");
-        let need = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
-        assert!(data.len() >= need, "{rows} x {cols} at stride {stride} needs {need}, got {}", data.len());
+        let need = match rows {
+            0 => Some(0),
+            _ => (rows - 1).checked_mul(stride).and_then(|start| start.checked_add(cols)),
+        };
+        let fits = need.is_some_and(|need| need <= data.len());
+        assert!(fits, "{rows} x {cols} at stride {stride} does not fit {} elements", data.len());
         MatMut { ptr: data.as_mut_ptr(), rows, cols, stride, life: PhantomData }
     }
 
@@ -128,8 +132,14 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "needs 14, got 13")]
+    #[should_panic(expected = "does not fit 13 elements")]
     fn short_data_is_refused() {
         MatMut::new(&mut [0u8; 13], 3, 4, 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit 4 elements")]
+    fn a_stride_that_wraps_around_is_refused() {
+        MatMut::new(&mut [0u8; 4], 3, 4, usize::MAX / 2 + 1);
     }
 }
