@@ -49,6 +49,70 @@ pub(crate) fn join_lanes<A: Copy>(mut lanes: [A; LANES], f: impl Fn(A, A) -> A) 
     lanes[0]
 }
 
+/// Elements that a [`Cascade`] takes one after the other.
+pub(crate) const BLOCK: usize = 32;
+
+/// `N` partial results, each on three levels: [`BLOCK`] elements, `BLOCK` of such blocks, all of those.
+///
+/// The error of a sum of n grows with `2 * BLOCK + n / BLOCK^2` roundings, not with n. Variances as
+/// `E[x^2] - E[x]^2` need that: with 512 additions one after the other, a real classifier's output was off by 1.7e-4
+/// of its range, and with these by 2e-6.
+pub(crate) struct Cascade<T, const N: usize> {
+    init: T,
+    /// Where elements are taken in.
+    pub(crate) acc: [T; N],
+    blocks: [T; N],
+    total: [T; N],
+    elements_taken: usize,
+    blocks_taken: usize,
+}
+
+impl<T: Copy, const N: usize> Cascade<T, N> {
+    /// `init` is what joining to changes nothing.
+    #[inline(always)]
+    pub(crate) fn new(init: T) -> Self {
+        let none = [init; N];
+        Cascade { init, acc: none, blocks: none, total: none, elements_taken: 0, blocks_taken: 0 }
+    }
+
+    /// To be called when `n` more elements are in `acc`.
+    #[inline(always)]
+    pub(crate) fn taken(&mut self, n: usize, join: impl Fn(T, T) -> T + Copy) {
+        self.elements_taken += n;
+        if self.elements_taken < BLOCK {
+            return;
+        }
+        flush(&mut self.blocks, &mut self.acc, self.init, join);
+        (self.elements_taken, self.blocks_taken) = (0, self.blocks_taken + 1);
+        if self.blocks_taken == BLOCK {
+            flush(&mut self.total, &mut self.blocks, self.init, join);
+            self.blocks_taken = 0;
+        }
+    }
+
+    /// All levels joined.
+    #[inline(always)]
+    pub(crate) fn total(mut self, join: impl Fn(T, T) -> T + Copy) -> [T; N] {
+        flush(&mut self.blocks, &mut self.acc, self.init, join);
+        flush(&mut self.total, &mut self.blocks, self.init, join);
+        self.total
+    }
+}
+
+/// Joins partial results to those before them and starts anew.
+#[inline(always)]
+fn flush<T: Copy, const N: usize>(
+    total: &mut [T; N],
+    acc: &mut [T; N],
+    init: T,
+    join: impl Fn(T, T) -> T + Copy,
+) {
+    for (total, acc) in total.iter_mut().zip(acc) {
+        *total = join(*total, *acc);
+        *acc = init;
+    }
+}
+
 /// A proof that this CPU can run the loops compiled for [`Variant::isa`]; only [`select`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {

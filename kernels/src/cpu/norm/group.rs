@@ -2,7 +2,7 @@
 
 use super::Affine;
 use crate::cpu::elementwise::InOut;
-use crate::cpu::loops::{COLUMNS, LANES, Variant, fold_lanes, join_lanes};
+use crate::cpu::loops::{COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
 
 /// Shape and constant of a group normalisation over `[batch, positions, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub struct GroupNorm {
 /// `(x - mean) / sqrt(var + epsilon) * gamma + beta`, mean and variance over the positions and channels of each
 /// group; gamma and beta have one element a channel.
 ///
-/// Order of additions: each channel over its positions one after the other, then the channels of a group by the
+/// Order of additions: each channel over its positions by [`crate::cpu::loops::Cascade`], then the channels of a group by the
 /// lanes of [`crate::cpu::loops::LANES`].
 ///
 /// # Panics
@@ -100,16 +100,18 @@ fn group_sums(
     let mut lanes = [0.0; LANES];
     for c in channels.clone().step_by(COLUMNS) {
         let n = COLUMNS.min(channels.end - c);
-        let mut acc = [0.0; COLUMNS];
+        let mut partial = Cascade::<f32, COLUMNS>::new(0.0);
         let mut shift = [0.0; COLUMNS];
         for (i, shift) in shift[..n].iter_mut().enumerate() {
             *shift = mean[(c - channels.start + i) / width];
         }
         for row in image.chunks_exact(shape.channels) {
-            for ((acc, x), shift) in acc.iter_mut().zip(&row[c..c + n]).zip(&shift) {
+            for ((acc, x), shift) in partial.acc.iter_mut().zip(&row[c..c + n]).zip(&shift) {
                 *acc = step(*acc, *x, *shift);
             }
+            partial.taken(1, |a, b| a + b);
         }
+        let acc = partial.total(|a, b| a + b);
         if width > COLUMNS {
             // One group; COLUMNS is a multiple of LANES, so every block starts at lane 0.
             fold_lanes(&mut lanes, &acc[..n], |a, b| a + b);

@@ -1,7 +1,7 @@
 //! Normalisation along the last axis.
 
 use crate::cpu::elementwise::InOut;
-use crate::cpu::loops::{COLUMNS, LANES, Variant, fold_lanes, join_lanes};
+use crate::cpu::loops::{BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
 use crate::cpu::math;
 
 /// A learned scale and shift for each element along the normalised axis; `None` stands for 1 and 0.
@@ -50,9 +50,12 @@ impl Affine<'_> {
 
 #[inline(always)]
 fn sum(y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    fold_lanes(&mut lanes, y, f);
-    join_lanes(lanes, |a, b| a + b)
+    let mut sums = Cascade::<f32, LANES>::new(0.0);
+    for run in y.chunks(BLOCK * LANES) {
+        fold_lanes(&mut sums.acc, run, &f);
+        sums.taken(run.len().div_ceil(LANES), |a, b| a + b);
+    }
+    join_lanes(sums.total(|a, b| a + b), |a, b| a + b)
 }
 
 /// Layer normalisation of every row of `[rows, n]`: `(x - mean) / sqrt(var + epsilon) * gamma + beta`, the

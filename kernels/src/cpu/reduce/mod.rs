@@ -4,6 +4,8 @@
 //! every result keeps 16 partial results: element `i` of each contiguous run goes to lane `i % 16`, run after
 //! run, and the lanes are joined as `l[i] + l[i + 8]`, then `+ 4`, `+ 2`, `+ 1`. If it is kept, every result
 //! takes its elements one after the other in row-major order. So the order depends on the shape alone.
+//!
+//! Both ways add up by [`crate::cpu::loops::Cascade`].
 
 mod layout;
 
@@ -13,7 +15,7 @@ mod tests;
 pub use layout::Reduction;
 
 use super::elementwise::Int;
-use super::loops::{COLUMNS, LANES, Variant, fold_lanes, join_lanes};
+use super::loops::{BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
 use super::math;
 use super::shape::next_index;
 
@@ -167,18 +169,19 @@ fn fold<T: Copy>(
                         for c in (0..width).step_by(COLUMNS) {
                             let n = COLUMNS.min(width - c);
                             let out = &mut out[o + c..o + c + n];
-                            let mut acc = [init; COLUMNS];
+                            let mut sums = Cascade::<T, COLUMNS>::new(init);
                             shape.each_reduced_row(
                                 #[inline(always)]
                                 |offset| {
                                     let row = &x[base + offset + c..][..n];
-                                    for ((acc, x), prior) in acc.iter_mut().zip(row).zip(&*out) {
+                                    for ((acc, x), prior) in sums.acc.iter_mut().zip(row).zip(&*out) {
                                         *acc = step(*acc, *x, *prior);
                                     }
+                                    sums.taken(1, join);
                                 },
                             );
-                            for (out, acc) in out.iter_mut().zip(acc) {
-                                *out = finish(acc, *out);
+                            for (out, total) in out.iter_mut().zip(sums.total(join)) {
+                                *out = finish(total, *out);
                             }
                         }
                     },
@@ -188,20 +191,22 @@ fn fold<T: Copy>(
                     #[inline(always)]
                     |base, o| {
                         let prior = out[o];
-                        let mut lanes = [init; LANES];
+                        let mut sums = Cascade::<T, LANES>::new(init);
                         shape.each_reduced_row(
                             #[inline(always)]
                             |offset| {
-                                let run = &x[base + offset..][..shape.row_len()];
-                                fold_lanes(
-                                    &mut lanes,
-                                    run,
-                                    #[inline(always)]
-                                    |acc, x| step(acc, x, prior),
-                                );
+                                for run in x[base + offset..][..shape.row_len()].chunks(BLOCK * LANES) {
+                                    fold_lanes(
+                                        &mut sums.acc,
+                                        run,
+                                        #[inline(always)]
+                                        |acc, x| step(acc, x, prior),
+                                    );
+                                    sums.taken(run.len().div_ceil(LANES), join);
+                                }
                             },
                         );
-                        out[o] = finish(join_lanes(lanes, join), prior);
+                        out[o] = finish(join_lanes(sums.total(join), join), prior);
                     },
                 );
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cpu::loops::supported;
+use crate::cpu::loops::{BLOCK, supported};
 use crate::cpu::shape::ShapeError;
 
 fn floats(n: usize) -> Vec<f32> {
@@ -130,22 +130,60 @@ fn integers_are_exact() {
     }
 }
 
-#[test]
-fn the_order_of_additions_is_the_stated_one() {
-    let x = floats(53);
-    let mut lanes = [0f32; 16];
-    for (i, x) in x.iter().enumerate() {
-        lanes[i % 16] += x;
-    }
+/// Adds up parts as stated: blocks of elements, then blocks of blocks.
+fn by_blocks(parts: impl Iterator<Item = f32>) -> f32 {
+    let sum = |x: &[f32]| x.iter().fold(0.0, |sum, x| sum + x);
+    let parts: Vec<f32> = parts.collect();
+    let blocks: Vec<f32> = parts.chunks(BLOCK).map(sum).collect();
+    sum(&blocks.chunks(BLOCK).map(sum).collect::<Vec<f32>>())
+}
+
+/// The stated order for a run of contiguous elements.
+fn by_lanes(x: &[f32]) -> f32 {
+    let lane = |lane: usize| by_blocks(x.iter().copied().skip(lane).step_by(16));
+    let mut lanes: Vec<f32> = (0..16).map(lane).collect();
     for half in [8, 4, 2, 1] {
         for i in 0..half {
             lanes[i] += lanes[i + half];
         }
     }
+    lanes[0]
+}
+
+#[test]
+fn the_order_of_additions_is_the_stated_one() {
     for v in supported() {
-        let mut out = [0.0];
-        reduce(v, ReduceOp::Sum, &Reduction::new(&[53], &[0]).unwrap(), &x, &mut out);
-        assert_eq!(out[0].to_bits(), lanes[0].to_bits());
+        for n in [1, 53, 511, 512, 513, 2000, 20_000] {
+            let x = floats(n);
+            let mut out = [0.0];
+            reduce(v, ReduceOp::Sum, &Reduction::new(&[n], &[0]).unwrap(), &x, &mut out);
+            assert_eq!(out[0].to_bits(), by_lanes(&x).to_bits(), "{n} in a run");
+
+            let x = floats(n * 3);
+            let mut out = [0.0; 3];
+            reduce(v, ReduceOp::Sum, &Reduction::new(&[n, 3], &[0]).unwrap(), &x, &mut out);
+            for (c, out) in out.iter().enumerate() {
+                let want = by_blocks(x[c..].iter().copied().step_by(3));
+                assert_eq!(out.to_bits(), want.to_bits(), "{n} in column {c}");
+            }
+        }
+    }
+}
+
+#[test]
+fn long_sums_keep_their_low_bits() {
+    // One rounding an element would lose about 3e-4 of this one.
+    let n = 1 << 20;
+    let x: Vec<f32> = (0..n).map(|i| 1.0 + (i % 7) as f32 * 1e-3).collect();
+    let want: f64 = x.iter().map(|x| f64::from(*x)).sum();
+    for v in supported() {
+        for (dims, axes) in [(vec![n], vec![0]), (vec![n / 4, 4], vec![0])] {
+            let shape = Reduction::new(&dims, &axes).unwrap();
+            let mut out = vec![0.0; shape.len()];
+            reduce(v, ReduceOp::Sum, &shape, &x, &mut out);
+            let got: f64 = out.iter().map(|x| f64::from(*x)).sum();
+            assert!((got - want).abs() <= 2e-6 * want, "{dims:?}: {got}, want {want}");
+        }
     }
 }
 
