@@ -17,9 +17,9 @@ import onnxruntime as ort
 
 
 class Reference:
-    """onnxruntime sessions, one a model, kept as long as this object."""
+    """onnxruntime sessions, one a model, kept as long as this object. `optimised`: as users run it."""
 
-    def __init__(self):
+    def __init__(self, optimised=False):
         self.sessions = {}
         self.options = ort.SessionOptions()
         self.options.intra_op_num_threads = 1
@@ -27,7 +27,8 @@ class Reference:
         self.options.log_severity_level = 3
         # Optimised graphs may quantise activations (DequantizeLinear + MatMul) and reorder sums; the graph as
         # written is the definition.
-        self.options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not optimised:
+            self.options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def session(self, model):
         """The model's session, made on first use."""
