@@ -9,6 +9,7 @@ mod build;
 mod error;
 mod fact;
 mod inputs;
+mod join;
 mod lower;
 mod step;
 
@@ -134,6 +135,7 @@ impl Plan {
                     dtype: *dtype,
                     dims: dims.clone(),
                     quant: None,
+                    pitch: None,
                 }),
                 _ => None,
             });
