@@ -15,7 +15,9 @@ fn wait_for_handler(child: &Child) {
     let path = format!("/proc/{}/status", child.id());
     let handles = |status: &str| {
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> 1 & 1 == 1)
+        caught
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask >> 1 & 1 == 1)
     };
     let give_up = Instant::now() + Duration::from_secs(60);
     while !std::fs::read_to_string(&path).is_ok_and(|status| handles(&status)) {

@@ -16,7 +16,9 @@ mod step;
 pub use error::PlanError;
 pub use fact::{BufferId, Operand, Quant};
 pub use inputs::InputSpec;
-pub use step::{AxisShape, ConvGeometry, Finish, MatMulShape, Matrix, RnnShape, Step, StepOp};
+pub use step::{
+    AttentionShape, AxisShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step, StepOp,
+};
 
 use crate::graph::ValueId;
 use crate::model::Model;
