@@ -151,6 +151,45 @@ impl Variant {
     }
 }
 
+/// Makes weights of the 8-bit product's codes (see [`super::gemm_i8`]): `w = 2q + 1` when `half_offset`, else `q`, for
+/// k below K, 0 past it. `codes` is `[panels][ceil(k/8)][16][8]`, `weights` `[panels][ceil(k/2)][16][2]`.
+///
+/// # Panics
+/// When a length is not of whole panels, or the two differ in panels.
+pub fn pairs_of_codes(v: loops::Variant, codes: &[i8], half_offset: bool, k: usize, weights: &mut [i16]) {
+    const BLOCK: usize = super::gemm_i8::BLOCK;
+    let (code_panel, pair_panel) = (k.div_ceil(BLOCK) * PANEL * BLOCK, k.div_ceil(PAIR) * PANEL * PAIR);
+    if k == 0 {
+        return;
+    }
+    assert!(codes.len().is_multiple_of(code_panel), "{} codes in panels of {code_panel}", codes.len());
+    let panels = codes.len() / code_panel;
+    assert_eq!(weights.len(), panels * pair_panel, "weights given (left) and made (right)");
+    let (factor, offset) = if half_offset { (2, 1) } else { (1, 0) };
+    v.run(
+        #[inline(always)]
+        || {
+            for (codes, weights) in codes.chunks_exact(code_panel).zip(weights.chunks_exact_mut(pair_panel)) {
+                let blocks = codes.as_chunks::<{ PANEL * BLOCK }>().0;
+                for (codes, weights) in blocks.iter().zip(weights.chunks_mut(PANEL * BLOCK)) {
+                    for (pair, weights) in weights.chunks_exact_mut(PANEL * PAIR).enumerate() {
+                        for (lane, w) in weights.as_chunks_mut::<PAIR>().0.iter_mut().enumerate() {
+                            for (i, w) in w.iter_mut().enumerate() {
+                                *w = i16::from(codes[lane * BLOCK + pair * PAIR + i]) * factor + offset;
+                            }
+                        }
+                    }
+                }
+                // An odd K leaves half a pair, which must not see the offset.
+                if k % PAIR == 1 {
+                    let last = weights.len() - PANEL * PAIR;
+                    weights[last..].iter_mut().skip(1).step_by(PAIR).for_each(|w| *w = 0);
+                }
+            }
+        },
+    );
+}
+
 /// Widens `x` to i16 less `zero_point`: `out[m]` has `stride` elements, 0 past those of the row.
 ///
 /// # Panics
