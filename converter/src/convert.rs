@@ -12,7 +12,8 @@ use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Samples, default_dims};
 use crate::simplify;
-use edge_runtime::graph::{DType, Source};
+use crate::witness::{self, Case, Verdict, Witness};
+use edge_runtime::graph::{DType, Graph, Source};
 use edge_runtime::pack::{
     Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
 };
@@ -35,6 +36,8 @@ pub struct Options {
     pub states: Vec<(String, String)>,
     /// Labels and pre-processing for the model card.
     pub card: Card,
+    /// An independent engine that runs the same model.
+    pub witness: Option<Witness>,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -128,7 +131,12 @@ pub fn convert(
         watch.progress(i + 1);
     }
     draft.header.rungs = rungs;
-    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options)?;
+    watch.stage("witness", 1);
+    let outputs = names(&model.graph);
+    let cases: Vec<Case<'_>> =
+        probes.iter().zip(&probe_want).map(|(sample, ours)| Case { sample, ours }).collect();
+    let verdict = witness::ask(options.witness.as_ref(), source, &outputs, &cases, stop)?;
+    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options, &verdict)?;
 
     watch.stage("write", 1);
     let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
@@ -142,6 +150,7 @@ pub fn convert(
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
         samples: samples.origin,
+        witness: verdict,
         float_values,
         tensors: tensors(&draft, &sensitivity),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
@@ -251,6 +260,11 @@ fn rungs(
     rungs
 }
 
+/// Names of a graph's outputs, in order.
+pub(crate) fn names(graph: &Graph) -> Vec<String> {
+    graph.outputs.iter().map(|port| graph.name(port.value).to_string()).collect()
+}
+
 /// Golden inputs are seeded noise in the range that calibration saw; outputs are the float model's.
 pub(crate) fn golden(
     draft: &mut Draft,
@@ -259,7 +273,11 @@ pub(crate) fn golden(
     float_model: &std::sync::Arc<edge_runtime::Model>,
     float_rung: &Rung,
     options: &Options,
+    verdict: &Verdict,
 ) -> Result<Vec<BlobId>, ConvertError> {
+    if *verdict != Verdict::Absent {
+        draft.header.card.metadata.insert("witness".into(), verdict.to_string());
+    }
     let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
     let mut inputs = Vec::new();
     for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
@@ -297,8 +315,11 @@ pub(crate) fn golden(
             source: GoldenSource::Blob(blob),
         });
     }
-    draft.header.golden =
-        Some(Golden { inputs, outputs: values, reference: "float model in this runtime".to_string() });
+    let reference = match verdict {
+        Verdict::Absent => "float model in this runtime".to_string(),
+        verdict => format!("float model in this runtime; {verdict}"),
+    };
+    draft.header.golden = Some(Golden { inputs, outputs: values, reference });
     Ok(blobs)
 }
 

@@ -3,7 +3,7 @@
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, PLANE_BITS, Root};
-use crate::convert::{Options, Watch, describe, golden};
+use crate::convert::{Options, Watch, describe, golden, names};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::import;
@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::report::{Report, RungReport};
 use crate::samples::{Sample, Samples};
 use crate::simplify;
+use crate::witness::{self, Case, Verdict};
 use edge_runtime::graph::{Graph, Source};
 use edge_runtime::pack::{Acts, Arg, BlobId, ConstantData, Expr, Quality, Rung, Take, Tensor};
 use serde_json::json;
@@ -55,7 +56,7 @@ pub fn convert(
         same_ports(pair[0].0, &pair[0].1.graph, pair[1].0, &pair[1].1.graph)?;
     }
     let source = models.last().map_or(output, |(s, _)| s.as_path()).to_path_buf();
-    let models: Vec<Model> = models.into_iter().map(|(_, m)| m).collect();
+    let (files, models): (Vec<&PathBuf>, Vec<Model>) = models.into_iter().unzip();
     let Some(largest) = models.last() else {
         return Err(ConvertError::Option { option: "models", why: "none given".into() });
     };
@@ -69,6 +70,7 @@ pub fn convert(
     watch.stage("calibrate", models.len());
     let mut reference: Vec<Outputs> = Vec::new();
     let mut last_float = None;
+    let mut verdict = Verdict::Absent;
     for (i, model) in models.iter().enumerate() {
         let float = float_draft(model);
         let opened = float.open();
@@ -78,6 +80,12 @@ pub fn convert(
         for (value, range) in draft.header.graphs[graph].values.iter_mut().zip(ranges) {
             value.range = range;
         }
+        // Noise and pictures take the same way through a network: one sample a subnet.
+        let seen = &samples.calibration[..1];
+        let ours = evaluator.run(&opened, &rung, seen)?;
+        let cases = [Case { sample: &seen[0], ours: &ours[0] }];
+        let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
+        verdict = verdict.and(said);
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
             last_float = Some((opened, rung));
@@ -105,7 +113,7 @@ pub fn convert(
     let chain = useful(measured);
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let golden = match &last_float {
-        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options)?,
+        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options, &verdict)?,
         None => Vec::new(),
     };
     let (sections, needs) = layout(&draft, &chain, golden);
@@ -120,6 +128,7 @@ pub fn convert(
         nodes,
         passes,
         samples: samples.origin,
+        witness: verdict,
         float_values: Vec::new(),
         tensors: Vec::new(),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
