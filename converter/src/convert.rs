@@ -2,7 +2,7 @@
 
 use crate::calibrate;
 use crate::compress::{self, Root};
-use crate::draft::{Draft, float_draft, plain_rung};
+use crate::draft::{Draft, float_draft, plain_rung, unique};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
@@ -51,9 +51,9 @@ pub trait Watch {
 }
 
 /// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
-const PROBES: usize = 3;
+pub(crate) const PROBES: usize = 3;
 /// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
-const INTEGER_PLANES: u32 = 3;
+pub(crate) const INTEGER_PLANES: usize = 3;
 /// Samples that each rung's quality is measured on.
 const HELD_OUT: usize = 8;
 /// Golden outputs larger than this are not stored.
@@ -106,7 +106,7 @@ pub fn convert(
         })?;
     let steps = ladder::climb(&draft, &choices, &sensitivity);
     let mut finest = plain_rung("w8-a8", graph, Acts::I8);
-    finest.takes = choices.nested.iter().map(|_| Some(Take(0, INTEGER_PLANES))).collect();
+    finest.takes = choices.takes(&draft, &vec![INTEGER_PLANES; choices.nested.len()]);
     // One sample: a run for every value of the graph.
     let one = Probes { samples: &probes[..1], want: &probe_want[..1] };
     watch.stage("measure values", 1);
@@ -197,7 +197,8 @@ fn lower(
         value.source = source;
     }
     let graph = draft.graph(graph);
-    Ok((graph, Choices { nested }, keep_float.then_some(exact)))
+    let tensors = (0..nested.len() as u32).collect();
+    Ok((graph, Choices { tensors, nested }, keep_float.then_some(exact)))
 }
 
 fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
@@ -235,20 +236,14 @@ fn rungs(
 ) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
     let mut add = |id: String, acts: Acts, takes: Vec<Option<Take>>| {
-        let mut unique = id.clone();
-        let mut suffix = 'b';
-        while rungs.iter().any(|r| r.id == unique) {
-            unique = format!("{id}{suffix}");
-            suffix = (suffix as u8 + 1) as char;
-        }
-        let mut rung = plain_rung(&unique, graph, acts);
+        let mut rung = plain_rung(&unique(&rungs, id), graph, acts);
         rung.takes = takes;
         rungs.push(rung);
     };
     for step in steps {
         let bits = choices.mean_bits(draft, &step.takes);
-        let takes: Vec<_> = step.takes.iter().map(|t| Some(Take(0, *t as u32))).collect();
-        let integer = step.takes.iter().all(|t| *t <= 3) && !step.takes.is_empty();
+        let takes = choices.takes(draft, &step.takes);
+        let integer = step.takes.iter().all(|t| *t <= INTEGER_PLANES) && !step.takes.is_empty();
         if integer {
             add(format!("w{bits:.1}-a8"), Acts::I8, takes.clone());
         }
