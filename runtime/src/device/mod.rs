@@ -12,6 +12,7 @@ mod fixture;
 mod ledger;
 mod memory;
 mod pool;
+mod process;
 mod resident;
 mod scratch;
 mod size;
@@ -39,6 +40,8 @@ pub struct Device {
     limit: MemoryLimit,
     pool: Pool,
     ledger: Arc<Ledger>,
+    /// What the process has beside its sessions, once that is known.
+    process: process::Held,
 }
 
 /// What to fix instead of probing; see [`Device::builder`].
@@ -140,7 +143,7 @@ impl DeviceBuilder {
         }
         let pool = Pool::new(threads.count)?;
         let ledger = Ledger::new(limit.bytes);
-        let device = Device { cpu, isa, threads, limit, pool, ledger };
+        let device = Device { cpu, isa, threads, limit, pool, ledger, process: Default::default() };
         log::debug!("{device}");
         Ok(Arc::new(device))
     }
