@@ -71,7 +71,18 @@ impl Session {
         rung: &Rung,
         plan: Plan,
     ) -> Result<Session, SessionError> {
-        let what = format!("arena and plan of {}", model.name());
+        Session::named(model.name(), device, model, rung, plan)
+    }
+
+    /// As [`Session::with_plan`], under a name of the caller's in the device's account.
+    pub(crate) fn named(
+        name: &str,
+        device: &Arc<Device>,
+        model: &Arc<Model>,
+        rung: &Rung,
+        plan: Plan,
+    ) -> Result<Session, SessionError> {
+        let what = format!("arena and plan of {name}");
         let reservation = device.ledger().reserve(what, reserved_for(&plan))?;
         let mut weights = Vec::with_capacity(rung.takes.len());
         for (tensor, take) in rung.takes.iter().enumerate() {

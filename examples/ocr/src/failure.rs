@@ -49,7 +49,7 @@ impl Failure {
             Failure::Budget(_)
             | Failure::Share(ShareError::Budget(_) | ShareError::Session(SessionError::Budget(_)))
             | Failure::Session(SessionError::Budget(_))
-            | Failure::Together(TogetherError::DoesNotFit { .. } | TogetherError::Budget(_))
+            | Failure::Together(TogetherError::DoesNotFit { .. })
             | Failure::Input(InputError::TooLarge { .. }) => DOES_NOT_FIT,
             Failure::Together(TogetherError::Select { source: SelectError::NoSuchRung { .. }, .. }) => USAGE,
             Failure::Together(_)

@@ -19,8 +19,9 @@ use std::sync::Arc;
 pub const MULTIPLE: usize = 32;
 /// The least longer side that is tried when the memory is small: letters of 30 pixels on a page of 1000 stay legible.
 const LEAST_SIDE: usize = 320;
-/// A rung below this is tried only when nothing else fits: at 10 dB the error is a tenth of the signal's power.
-const LEAST_DB: f32 = 10.0;
+/// A rung below this runs only when nothing else fits: at 20 dB the error is a hundredth of the signal's power. A smaller
+/// picture with better rungs reads more than a larger one with worse.
+const LEAST_DB: f32 = 20.0;
 
 /// What the shapes may grow to.
 #[derive(Clone, Copy)]

@@ -72,8 +72,11 @@ fn scaled_width(region: Region, height: usize, most: usize) -> usize {
     (height * region.width).div_ceil(region.height).clamp(1, most)
 }
 
+/// Asks about the middle of a line, as much as the classifier takes in at once: squeezed letters mislead it.
 fn upside_down(trio: &mut Trio, page: &Frame, region: Region) -> Result<bool, Failure> {
     let canvas = trio.cls.canvas;
+    let width = region.width.min((region.height * canvas[1] / canvas[0]).max(1));
+    let region = Region { left: region.left + (region.width - width) / 2, width, ..region };
     let size = [canvas[0], scaled_width(region, canvas[0], canvas[1])];
     let (dims, mut values) = trio.cls.look(page, region, size, canvas)?;
     if dims.iter().product::<usize>() != 2 {

@@ -80,11 +80,12 @@ impl Share {
         pack: &PackFile,
     ) -> Result<Session, ShareError> {
         let model = self.map(device, model, pack)?;
-        let buffers =
-            device.ledger().reserve(format!("inputs and outputs of {}", self.name), self.need.extra)?;
         let rung = &model.header().rungs[self.rung];
-        let mut session = Session::with_plan(device, &model, rung, self.plan)?;
-        session.hold(buffers);
+        let mut session = Session::named(&self.name, device, &model, rung, self.plan)?;
+        if self.need.extra > 0 {
+            let what = format!("inputs and outputs of {}", self.name);
+            session.hold(device.ledger().reserve(what, self.need.extra)?);
+        }
         if self.weighing == Weighing::Streamed {
             session.stream_weights().map_err(SessionError::from)?;
         }

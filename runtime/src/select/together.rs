@@ -6,7 +6,7 @@
 
 use super::need::FIRST_RUN;
 use super::{Candidate, Need, Plans, Request, SelectError, Share, Weighing};
-use crate::device::{self, BudgetError, ByteSize, Device};
+use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::Rung;
 use crate::plan::{InputSpec, PlanError};
@@ -48,8 +48,6 @@ pub enum TogetherError {
     Select { name: String, source: SelectError },
     #[error("{name}: {source}")]
     Plan { name: String, source: PlanError },
-    #[error(transparent)]
-    Budget(#[from] BudgetError),
 }
 
 fn beside(others: &[(String, u64)]) -> String {
@@ -62,12 +60,16 @@ fn beside(others: &[(String, u64)]) -> String {
 /// The process's own bytes are taken out of the account first ([`Device::hold_process`]), unless they are already.
 ///
 /// # Errors
-/// When nothing fits, a forced rung does not exist, or the inputs do not suit a model. Nothing is held then.
+/// When nothing fits, a forced rung does not exist, or the inputs do not suit a model. Nothing but the process is held then.
 pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Share>, TogetherError> {
     let process = match device.process_held() {
         Some(_) => 0,
         // Before any planning: what that leaves on the heap is part of what a first run touches.
-        None => device::current_rss().unwrap_or(0) + FIRST_RUN,
+        None => {
+            let bytes = device::current_rss().unwrap_or(0) + FIRST_RUN;
+            // Where not even the process fits, the models cannot: the refusal below counts both.
+            device.hold_process(bytes).map_or(bytes, |_| 0)
+        }
     };
     let mut tables = Vec::with_capacity(members.len());
     for member in members {
@@ -89,7 +91,6 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
         return Err(does_not_fit(members, &tables, budget, held));
     };
     let chosen: Vec<Step> = fronts.iter().zip(&choice).map(|(front, at)| front[*at]).collect();
-    device.hold_process(process)?;
     let mut shares = Vec::with_capacity(members.len());
     for ((member, table), step) in members.iter().zip(tables).zip(chosen) {
         let plan = plans(device, member).plan(step.rung);
