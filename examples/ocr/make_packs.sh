@@ -15,7 +15,7 @@ python=$(python3 tests/reference/bootstrap.py)
 "$python" tests/reference/make_inputs.py ppocr-det ppocr-cls ppocr-rec >/dev/null
 cache=${EDGE_MODELS:-$HOME/.cache/edge-models}
 
-for model in det cls rec; do
+for model in rec cls det; do
     rm -rf "$folder/$model" && mkdir "$folder/$model"
     # Only the first few: each costs a run for every tensor and precision.
     find "$cache/inputs/ppocr-$model/calib" -name '*.npz' | sort | sed -n "1,${samples}p" |

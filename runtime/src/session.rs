@@ -106,7 +106,7 @@ impl Session {
         })
     }
 
-    /// Plans the session anew for inputs of other shapes. State goes back to zeros.
+    /// Plans the session anew for inputs of other shapes. State goes back to zeros, and every input is to be set again.
     ///
     /// What was reserved stays reserved, so a session that was made for the largest shapes never asks again; a plan
     /// that needs more takes it out of the device's account first.
@@ -128,12 +128,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives back what earlier, larger shapes have left reserved. State goes back to zeros.
+    /// Gives back what earlier, larger shapes have left reserved. State goes back to zeros, and every input is to be set
+    /// again.
     ///
     /// # Errors
     /// Never for want of room: a reservation that shrinks always can.
     pub fn shrink(&mut self) -> Result<(), SessionError> {
-        self.memory = Memory::new(&self.plan);
+        self.memory.renew(&self.plan);
         Ok(self.reservation.resize(reserved_for(&self.plan))?)
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Boxes are upright. Text that is turned by more than a few degrees would need the least rectangle around each spot.
 
+use crate::models::Values;
+
 /// What counts as text.
 const THRESHOLD: f32 = 0.3;
 /// Least mean of a box's values.
@@ -12,7 +14,9 @@ const LEAST_SIDE: usize = 3;
 /// A box grows on each side by area x this / perimeter.
 const UNCLIP: f32 = 1.6;
 /// More spots than this is no page of text, and would take memory that nobody planned.
-const MOST_SPOTS: usize = 1 << 14;
+const MOST_SPOTS: usize = 1 << 12;
+/// What so many spots and their boxes take: each is there twice while the small ones are dropped, and while they are sorted.
+pub const MOST_BYTES: u64 = (MOST_SPOTS * 2 * (size_of::<Spot>() + 2 * size_of::<TextBox>())) as u64;
 
 /// An upright box on the detector's map, and the mean of the values in it. `right` and `bottom` are beyond the box.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,21 +46,13 @@ struct Run {
 }
 
 /// The boxes of a map of `width` columns, from its values row by row. `None` when there are too many spots.
-pub fn boxes(map: impl Iterator<Item = f32> + Clone, width: usize) -> Option<Vec<TextBox>> {
-    let found = spots(map.clone(), width)?;
+pub fn boxes(map: Values<'_>, width: usize) -> Option<Vec<TextBox>> {
+    let found = spots(map.iter(), width)?;
     let tall_enough = |s: &Spot| s.right + 1 - s.left >= LEAST_SIDE && s.bottom + 1 - s.top >= LEAST_SIDE;
-    let found: Vec<Spot> = found.into_iter().filter(tall_enough).collect();
-    let mut sums = vec![0f64; found.len()];
-    for (i, value) in map.enumerate() {
-        let (y, x) = (i / width, i % width);
-        for (spot, sum) in found.iter().zip(&mut sums) {
-            if (spot.top..=spot.bottom).contains(&y) && (spot.left..=spot.right).contains(&x) {
-                *sum += f64::from(value);
-            }
-        }
-    }
-    let grown = |(spot, sum): (&Spot, f64)| {
+    let grown = |spot: &Spot| {
         let (w, h) = ((spot.right + 1 - spot.left) as f32, (spot.bottom + 1 - spot.top) as f32);
+        let row = |y: usize| map.part(y * width + spot.left..y * width + spot.right + 1).iter();
+        let sum: f64 = (spot.top..=spot.bottom).flat_map(row).map(f64::from).sum();
         let by = w * h * UNCLIP / (2.0 * (w + h));
         TextBox {
             left: spot.left as f32 - by,
@@ -66,7 +62,7 @@ pub fn boxes(map: impl Iterator<Item = f32> + Clone, width: usize) -> Option<Vec
             score: (sum / f64::from(w * h)) as f32,
         }
     };
-    let all = found.iter().zip(sums).map(grown);
+    let all = found.iter().filter(|s| tall_enough(s)).map(grown);
     Some(reading_order(all.filter(|b| b.score >= LEAST_SCORE).collect()))
 }
 
@@ -170,6 +166,10 @@ fn reading_order(mut boxes: Vec<TextBox>) -> Vec<TextBox> {
 mod tests {
     use super::*;
 
+    fn elements(values: impl IntoIterator<Item = f32>) -> Vec<[u8; 4]> {
+        values.into_iter().map(f32::to_le_bytes).collect()
+    }
+
     fn map(rows: &[&str]) -> (Vec<f32>, usize) {
         let value = |c: char| c.to_digit(10).map_or(0.0, |d| d as f32 / 10.0);
         (rows.iter().flat_map(|r| r.chars().map(value)).collect(), rows[0].len())
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn boxes_grow_and_weak_or_small_ones_go() {
         let (values, width) = map(&["..........4444", ".9999..99.4444", ".9999.....4444", ".9999........."]);
-        let boxes = boxes(values.into_iter(), width).unwrap();
+        let boxes = boxes(Values::new(&elements(values)), width).unwrap();
         let by = 12.0 * 1.6 / 14.0;
         assert_eq!(boxes.len(), 1, "{boxes:?}");
         let b = boxes[0];
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn noise_is_refused_before_it_takes_memory() {
         let width = 2 * MOST_SPOTS + 2;
-        let dots = (0..width).map(|x| if x % 2 == 0 { 1.0 } else { 0.0 });
-        assert_eq!(boxes(dots, width), None);
+        let dots = elements((0..width).map(|x| if x % 2 == 0 { 1.0 } else { 0.0 }));
+        assert_eq!(boxes(Values::new(&dots), width), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The three models: opened, given their rungs together, each with its session.
 
 use crate::args::Args;
+use crate::boxes::MOST_BYTES;
 use crate::failure::Failure;
 use edge_runtime::device::Device;
 use edge_runtime::graph::DType;
@@ -12,6 +13,7 @@ use edge_runtime::weights::Registry;
 use edge_runtime::{Model, Session};
 use serde_json::{Value, json};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -106,6 +108,27 @@ impl Packs {
     }
 }
 
+/// Little-endian floats where a session holds them.
+#[derive(Clone, Copy)]
+pub struct Values<'a>(&'a [[u8; 4]]);
+
+impl<'a> Values<'a> {
+    /// Of elements that lie one after another.
+    pub fn new(elements: &'a [[u8; 4]]) -> Values<'a> {
+        Values(elements)
+    }
+
+    /// All in order.
+    pub fn iter(self) -> impl Iterator<Item = f32> + 'a {
+        self.0.iter().map(|b| f32::from_le_bytes(*b))
+    }
+
+    /// Those of a range.
+    pub fn part(self, range: Range<usize>) -> Values<'a> {
+        Values(&self.0[range])
+    }
+}
+
 /// A session with the way from a picture to its input.
 pub struct Eye {
     session: Session,
@@ -172,11 +195,12 @@ impl Trio {
             let members: Vec<Member<'_>> = models
                 .iter()
                 .zip(&specs)
-                .map(|(m, inputs)| Member {
+                .zip([MOST_BYTES, 0, 0])
+                .map(|((m, inputs), extra)| Member {
                     name: m.name,
                     model: &m.model,
                     inputs,
-                    request: Request { available: m.pack.available(), ..Request::default() },
+                    request: Request { available: m.pack.available(), extra, ..Request::default() },
                 })
                 .collect();
             let shares = match choose_together(device, &members) {
@@ -209,7 +233,8 @@ impl Trio {
 
 fn worth_running(share: &Share, model: &Packed) -> bool {
     let quality = model.model.header().rungs[share.rung].quality.as_ref();
-    share.weighing == Weighing::Resident && quality.is_none_or(|q| q.value >= LEAST_DB)
+    let good = quality.is_none_or(|q| q.metric != "sqnr_db" || q.value >= LEAST_DB);
+    share.weighing == Weighing::Resident && good
 }
 
 /// Height and width that a detector sees of a page: the longer side at most `side`, both multiples of [`MULTIPLE`].
@@ -227,7 +252,7 @@ impl Eye {
         region: Region,
         size: [usize; 2],
         canvas: [usize; 2],
-    ) -> Result<(&[usize], impl ExactSizeIterator<Item = f32> + Clone), Failure> {
+    ) -> Result<(&[usize], Values<'_>), Failure> {
         if canvas != self.canvas {
             let dims = vec![1, 3, canvas[0], canvas[1]];
             let spec = InputSpec { name: self.input.clone(), dtype: DType::F32, dims, value: None };
@@ -240,8 +265,7 @@ impl Eye {
         written?;
         self.session.run()?;
         let (operand, bytes) = self.session.output(0);
-        let elements = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        Ok((&operand.dims, elements))
+        Ok((&operand.dims, Values::new(bytes.as_chunks::<4>().0)))
     }
 }
 

@@ -40,7 +40,7 @@ pub fn read(trio: &mut Trio, page: &Frame) -> Result<Vec<Line>, Failure> {
     }
     let found = boxes(values, map[1]);
     let found = found.ok_or_else(|| {
-        Failure::Page("more than 16,384 spots that look like text: this is no page of text".into())
+        Failure::Page("more than 4,096 spots that look like text: this is no page of text".into())
     })?;
     let mut lines = Vec::with_capacity(found.len());
     for found in found {
@@ -78,11 +78,11 @@ fn upside_down(trio: &mut Trio, page: &Frame, region: Region) -> Result<bool, Fa
     let width = region.width.min((region.height * canvas[1] / canvas[0]).max(1));
     let region = Region { left: region.left + (region.width - width) / 2, width, ..region };
     let size = [canvas[0], scaled_width(region, canvas[0], canvas[1])];
-    let (dims, mut values) = trio.cls.look(page, region, size, canvas)?;
+    let (dims, values) = trio.cls.look(page, region, size, canvas)?;
     if dims.iter().product::<usize>() != 2 {
         return Err(Failure::Model { name: "cls", why: format!("its output {dims:?} is not two classes") });
     }
-    Ok(values.nth(1).is_some_and(|turned| turned > TURNED))
+    Ok(values.iter().nth(1).is_some_and(|turned| turned > TURNED))
 }
 
 fn words(trio: &mut Trio, page: &Frame, region: Region) -> Result<(String, f32), Failure> {
@@ -95,7 +95,7 @@ fn words(trio: &mut Trio, page: &Frame, region: Region) -> Result<(String, f32),
         let why = format!("its output {dims:?} does not suit its {} characters", trio.characters.len());
         return Err(Failure::Model { name: "rec", why });
     }
-    Ok(decode(values, &trio.characters))
+    Ok(decode(values.iter(), &trio.characters))
 }
 
 #[cfg(test)]

@@ -81,17 +81,21 @@ impl Memory {
     }
 
     /// The memory of another plan in place of this one's. An arena that is large enough is kept, with whatever lies in
-    /// it; else the old one is let go before the new one is taken, so that the two never count together.
+    /// it.
     pub fn refit(&mut self, plan: &Plan) {
         if plan.arena_bytes > self.arena.lines.len() * 64 {
-            *self = Memory { arena: Aligned::new(0), known: Aligned::new(0) };
-            *self = Memory::new(plan);
-            return;
+            return self.renew(plan);
         }
         let mut arena = std::mem::replace(&mut self.arena, Aligned::new(0));
         arena.cut(plan.arena_bytes);
         // The known values are few and differ between plans.
         *self = Memory { arena, ..Memory::for_buffers(&plan.buffers, 0, plan.known_bytes) };
+    }
+
+    /// As [`Memory::new`], in place of what there is. That is let go first, so that the two never count together.
+    pub fn renew(&mut self, plan: &Plan) {
+        *self = Memory { arena: Aligned::new(0), known: Aligned::new(0) };
+        *self = Memory::new(plan);
     }
 
     /// The bytes of an operand.

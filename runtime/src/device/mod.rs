@@ -118,7 +118,7 @@ impl DeviceBuilder {
     }
 
     /// Probes what is not given and starts the worker threads. The ledger starts empty: what the process has
-    /// resident already and [`Pool::stack_bytes`] are for its users to reserve.
+    /// resident already and [`Pool::stack_bytes`] are for its users to reserve ([`Device::hold_process`]).
     ///
     /// # Errors
     /// When a number of threads or an instruction set, given here or in the environment, cannot be had; when no
