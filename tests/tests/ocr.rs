@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Few samples: the calibration is the converter's slowest part, and its quality is not at stake here.
-const SAMPLES: &str = "6";
+const SAMPLES: &str = "4";
 
 struct Trio {
     folder: Folder,
