@@ -215,6 +215,10 @@ fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
 
 pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     let card = &mut draft.header.card;
+    if !options.card.name.is_empty() {
+        card.name.clone_from(&options.card.name);
+    }
+    card.metadata.extend(options.card.metadata.clone());
     card.labels.clone_from(&options.card.labels);
     card.preprocess.clone_from(&options.card.preprocess);
     let file = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();

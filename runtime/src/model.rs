@@ -28,6 +28,14 @@ impl Model {
         Model::new(self.header.clone(), source, self.registry.clone())
     }
 
+    /// The card's name, as messages show it.
+    pub fn name(&self) -> &str {
+        match self.header.card.name.as_str() {
+            "" => "a model without a name",
+            name => name,
+        }
+    }
+
     /// The header.
     pub fn header(&self) -> &Header {
         &self.header

@@ -38,7 +38,10 @@ pub struct Session {
     /// By step, the blobs to let go after it; empty unless weights are streamed.
     released: Vec<Vec<BlobId>>,
     cancelled: Arc<AtomicBool>,
-    _reservation: Reservation,
+    /// Of the arena and the plan; grows before they do.
+    reservation: Reservation,
+    /// What others hold on the session's behalf, given back with it.
+    held: Vec<Reservation>,
 }
 
 impl Session {
@@ -68,8 +71,19 @@ impl Session {
         rung: &Rung,
         plan: Plan,
     ) -> Result<Session, SessionError> {
-        let bytes = (plan.memory() + plan.own_bytes()) as u64;
-        let reservation = device.ledger().reserve("arena and plan", bytes)?;
+        Session::named(model.name(), device, model, rung, plan)
+    }
+
+    /// As [`Session::with_plan`], under a name of the caller's in the device's account.
+    pub(crate) fn named(
+        name: &str,
+        device: &Arc<Device>,
+        model: &Arc<Model>,
+        rung: &Rung,
+        plan: Plan,
+    ) -> Result<Session, SessionError> {
+        let what = format!("arena and plan of {name}");
+        let reservation = device.ledger().reserve(what, reserved_for(&plan))?;
         let mut weights = Vec::with_capacity(rung.takes.len());
         for (tensor, take) in rung.takes.iter().enumerate() {
             weights.push(match take {
@@ -87,8 +101,51 @@ impl Session {
             weights,
             released: Vec::new(),
             cancelled: Arc::new(AtomicBool::new(false)),
-            _reservation: reservation,
+            reservation,
+            held: Vec::new(),
         })
+    }
+
+    /// Plans the session anew for inputs of other shapes. State goes back to zeros, and every input is to be set again.
+    ///
+    /// What was reserved stays reserved, so a session that was made for the largest shapes never asks again; a plan
+    /// that needs more takes it out of the device's account first.
+    ///
+    /// # Errors
+    /// When the inputs do not suit the model or the budget has no room; the session is unchanged then.
+    pub fn reshape(&mut self, inputs: &[InputSpec]) -> Result<(), SessionError> {
+        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: false };
+        let plan = Plan::new(&self.model, &self.rung, inputs, &options)?;
+        if reserved_for(&plan) > self.reservation.bytes() {
+            self.reservation.resize(reserved_for(&plan))?;
+        }
+        self.plan = plan;
+        self.memory.refit(&self.plan);
+        self.reset_state();
+        if !self.released.is_empty() {
+            self.stream_weights()?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what earlier, larger shapes have left reserved. State goes back to zeros, and every input is to be set
+    /// again.
+    ///
+    /// # Errors
+    /// Never for want of room: a reservation that shrinks always can.
+    pub fn shrink(&mut self) -> Result<(), SessionError> {
+        self.memory.renew(&self.plan);
+        Ok(self.reservation.resize(reserved_for(&self.plan))?)
+    }
+
+    /// Bytes of the device's account that the session's arena and plan hold.
+    pub fn reserved(&self) -> u64 {
+        self.reservation.bytes()
+    }
+
+    /// Holds a reservation for as long as the session lives.
+    pub(crate) fn hold(&mut self, reservation: Reservation) {
+        self.held.push(reservation);
     }
 
     /// The plan.
@@ -143,18 +200,37 @@ impl Session {
         if bytes.len() != operand.bytes() {
             return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
         }
-        if self.rung.acts == Acts::I8 && operand.dtype == DType::F32 {
-            let wrong = |b: &[u8; 4]| !f32::from_le_bytes(*b).is_finite();
-            let elements = bytes.as_chunks::<4>().0;
-            if let Some(at) = elements.iter().position(wrong) {
-                let graph = self.graph();
-                let name = graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string();
-                return Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) });
-            }
-        }
+        self.check_finite(index, operand.dtype, bytes)?;
         let operand = operand.clone();
         self.memory.write(&self.plan.buffers, &operand).copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// As [`Session::set_input`], for elements that are made in place: `write` gets the input's bytes in the arena, which
+    /// saves the caller a buffer of that size.
+    ///
+    /// # Errors
+    /// When an integer rung is given a number that is not finite; the input must then be written again.
+    pub fn write_input(&mut self, index: usize, write: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
+        let Some(Some(operand)) = self.plan.inputs.get(index) else { return Ok(()) };
+        let operand = operand.clone();
+        write(self.memory.write(&self.plan.buffers, &operand));
+        let written = self.memory.read(&self.model, &self.plan.buffers, &operand);
+        self.check_finite(index, operand.dtype, written)
+    }
+
+    /// Refuses what an integer rung cannot hold.
+    fn check_finite(&self, index: usize, dtype: DType, bytes: &[u8]) -> Result<(), RunError> {
+        if self.rung.acts != Acts::I8 || dtype != DType::F32 {
+            return Ok(());
+        }
+        let elements = bytes.as_chunks::<4>().0;
+        let Some(at) = elements.iter().position(|b| !f32::from_le_bytes(*b).is_finite()) else {
+            return Ok(());
+        };
+        let graph = self.graph();
+        let name = graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string();
+        Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) })
     }
 
     /// Runs the plan on the inputs that were set. Allocates nothing.
@@ -214,4 +290,9 @@ impl Session {
             self.memory.write(&self.plan.buffers, to).fill(0);
         }
     }
+}
+
+/// Bytes that a session with this plan takes of the device's account.
+fn reserved_for(plan: &Plan) -> u64 {
+    (plan.memory() + plan.own_bytes()) as u64
 }

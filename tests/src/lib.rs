@@ -12,5 +12,5 @@ mod samples;
 
 pub use folder::Folder;
 pub use packs::{Quiet, cached_model, convert_in_process, inputs_of, open};
-pub use programs::{Ended, Program, edge_convert, edge_run};
+pub use programs::{Ended, Program, edge_convert, edge_run, ocr, program};
 pub use samples::Sample;

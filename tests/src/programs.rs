@@ -1,6 +1,6 @@
 //! The built programs, run as processes.
 //!
-//! Cargo tells a test only the programs of its own package, so the first use builds the two with the same cargo and
+//! Cargo tells a test only the programs of its own package, so the first use builds them with the same cargo and
 //! profile as the tests; when they are built already that takes a fraction of a second.
 
 use std::collections::HashMap;
@@ -12,13 +12,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-fn built(name: &str) -> &'static Path {
+/// The path of a program of this repository: `edge-run`, `edge-convert` or an example's.
+pub fn program(name: &str) -> &'static Path {
     static PROGRAMS: OnceLock<HashMap<String, PathBuf>> = OnceLock::new();
     let programs = PROGRAMS.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
-        cargo.args(["-p", "edge-cli", "-p", "edge-converter", "--bins"]);
+        cargo.args(["-p", "edge-cli", "-p", "edge-converter", "-p", "edge-example-ocr", "--bins"]);
         if cfg!(feature = "witness") {
             cargo.args(["--features", "edge-converter/witness"]);
         }
@@ -26,14 +27,14 @@ fn built(name: &str) -> &'static Path {
             cargo.arg("--release");
         }
         let built = cargo.stderr(Stdio::inherit()).output().unwrap();
-        assert!(built.status.success(), "building edge-run and edge-convert failed");
+        assert!(built.status.success(), "building the programs failed");
         let messages = String::from_utf8(built.stdout).unwrap();
-        let program = |line: &str| {
+        let executable = |line: &str| {
             let message: serde_json::Value = serde_json::from_str(line).ok()?;
             let path = message["executable"].as_str()?;
             Some((message["target"]["name"].as_str()?.to_string(), PathBuf::from(path)))
         };
-        messages.lines().filter_map(program).collect()
+        messages.lines().filter_map(executable).collect()
     });
     programs.get(name).unwrap_or_else(|| panic!("cargo built no {name}"))
 }
@@ -51,6 +52,11 @@ pub fn edge_convert() -> Program {
     Program::new("edge-convert")
 }
 
+/// A call of the example `ocr`.
+pub fn ocr() -> Program {
+    Program::new("ocr")
+}
+
 impl Program {
     /// The program's file.
     pub fn path(&self) -> PathBuf {
@@ -58,7 +64,7 @@ impl Program {
     }
 
     fn new(name: &str) -> Program {
-        let mut command = Command::new(built(name));
+        let mut command = Command::new(program(name));
         for variable in ["EDGE_THREADS", "EDGE_ISA", "EDGE_LOG"] {
             command.env_remove(variable);
         }

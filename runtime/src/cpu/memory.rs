@@ -31,6 +31,12 @@ impl Aligned {
         Aligned { lines: bytemuck::zeroed_vec(bytes.div_ceil(64)), bytes }
     }
 
+    /// Changes the length, to at most what was allocated. What the bytes hold is left over from before.
+    fn cut(&mut self, bytes: usize) {
+        assert!(bytes <= self.lines.len() * 64, "{bytes} bytes of {} lines", self.lines.len());
+        self.bytes = bytes;
+    }
+
     pub fn as_slice(&self) -> &[u8] {
         // SAFETY: the lines are `bytes` or more initialised bytes, borrowed with self.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.bytes) }
@@ -72,6 +78,24 @@ impl Memory {
             }
         }
         memory
+    }
+
+    /// The memory of another plan in place of this one's. An arena that is large enough is kept, with whatever lies in
+    /// it.
+    pub fn refit(&mut self, plan: &Plan) {
+        if plan.arena_bytes > self.arena.lines.len() * 64 {
+            return self.renew(plan);
+        }
+        let mut arena = std::mem::replace(&mut self.arena, Aligned::new(0));
+        arena.cut(plan.arena_bytes);
+        // The known values are few and differ between plans.
+        *self = Memory { arena, ..Memory::for_buffers(&plan.buffers, 0, plan.known_bytes) };
+    }
+
+    /// As [`Memory::new`], in place of what there is. That is let go first, so that the two never count together.
+    pub fn renew(&mut self, plan: &Plan) {
+        *self = Memory { arena: Aligned::new(0), known: Aligned::new(0) };
+        *self = Memory::new(plan);
     }
 
     /// The bytes of an operand.

@@ -12,6 +12,7 @@ mod fixture;
 mod ledger;
 mod memory;
 mod pool;
+mod process;
 mod resident;
 mod scratch;
 mod size;
@@ -39,6 +40,8 @@ pub struct Device {
     limit: MemoryLimit,
     pool: Pool,
     ledger: Arc<Ledger>,
+    /// What the process has beside its sessions, once that is known.
+    process: process::Held,
 }
 
 /// What to fix instead of probing; see [`Device::builder`].
@@ -115,7 +118,7 @@ impl DeviceBuilder {
     }
 
     /// Probes what is not given and starts the worker threads. The ledger starts empty: what the process has
-    /// resident already and [`Pool::stack_bytes`] are for its users to reserve.
+    /// resident already and [`Pool::stack_bytes`] are for its users to reserve ([`Device::hold_process`]).
     ///
     /// # Errors
     /// When a number of threads or an instruction set, given here or in the environment, cannot be had; when no
@@ -140,7 +143,7 @@ impl DeviceBuilder {
         }
         let pool = Pool::new(threads.count)?;
         let ledger = Ledger::new(limit.bytes);
-        let device = Device { cpu, isa, threads, limit, pool, ledger };
+        let device = Device { cpu, isa, threads, limit, pool, ledger, process: Default::default() };
         log::debug!("{device}");
         Ok(Arc::new(device))
     }

@@ -1,12 +1,18 @@
 //! Ladder + device -> rung.
 
 mod need;
+mod share;
+mod together;
+#[cfg(test)]
+mod together_tests;
 
 pub use need::{Need, Weighing};
+pub use share::{Share, ShareError};
+pub use together::{Member, TogetherError, choose_together};
 
 use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
-use crate::pack::Rung;
+use crate::pack::{Header, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 
 /// A rung, what it would take, and whether it fits.
@@ -67,6 +73,21 @@ pub struct Request<'a> {
     pub copies_outputs: bool,
 }
 
+impl Request<'_> {
+    /// Indices of the rungs to choose among.
+    fn wanted(&self, header: &Header) -> Result<Vec<usize>, SelectError> {
+        let available: Vec<usize> = match self.available {
+            [] => (0..header.rungs.len()).collect(),
+            some => some.to_vec(),
+        };
+        let Some(id) = self.forced else { return Ok(available) };
+        let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
+        let have =
+            || available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ");
+        Ok(vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?])
+    }
+}
+
 /// Picks the rung of the highest measured quality whose planned peak fits the device's budget; among equals the
 /// one that takes less. When none fits with its weights resident, they are streamed.
 ///
@@ -80,20 +101,7 @@ pub fn select(
 ) -> Result<Selection, SelectError> {
     let header = model.header();
     let budget = device.ledger().budget();
-    let available: Vec<usize> = match request.available {
-        [] => (0..header.rungs.len()).collect(),
-        some => some.to_vec(),
-    };
-    let wanted: Vec<usize> = match request.forced {
-        None => available,
-        Some(id) => {
-            let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
-            let have = || {
-                available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ")
-            };
-            vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?]
-        }
-    };
+    let wanted = request.wanted(header)?;
     let baseline = device::current_rss().unwrap_or(0);
     let plans = Plans { model, inputs, threads: device.pool().threads(), baseline };
     let mut candidates = Vec::with_capacity(wanted.len());
@@ -153,9 +161,18 @@ impl Plans<'_> {
     }
 
     fn need(&self, rung: usize, weighing: Weighing, request: &Request<'_>) -> Result<Need, PlanError> {
-        let plan = self.plan(rung)?;
+        self.need_of(&self.plan(rung)?, rung, weighing, request)
+    }
+
+    fn need_of(
+        &self,
+        plan: &Plan,
+        rung: usize,
+        weighing: Weighing,
+        request: &Request<'_>,
+    ) -> Result<Need, PlanError> {
         let outputs = plan.outputs.iter().map(|o| o.bytes() as u64).sum::<u64>();
         let extra = request.extra + if request.copies_outputs { outputs } else { 0 };
-        Need::new(self.baseline, self.model, &self.model.header().rungs[rung], &plan, weighing, extra)
+        Need::new(self.baseline, self.model, &self.model.header().rungs[rung], plan, weighing, extra)
     }
 }

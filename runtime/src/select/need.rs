@@ -10,7 +10,7 @@ const FAULT_AROUND: u64 = 64 << 10;
 
 /// Code, stacks and heap that a first run touches beyond what the process holds when the rung is chosen.
 /// Measured: 1.2 to 1.7 MiB on x86-64 Linux (kernels' code, lazily bound libraries, thread stacks, the heap of planning).
-const FIRST_RUN: u64 = 1800 << 10;
+pub(super) const FIRST_RUN: u64 = 1800 << 10;
 
 /// How a rung's weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
