@@ -6,6 +6,7 @@ mod npy;
 mod npz;
 mod picture;
 mod sound;
+mod zip;
 
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use picture::read_picture;
