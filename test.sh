@@ -21,6 +21,7 @@ bin=${CARGO_TARGET_DIR:-target}/release
 "$python" tests/reference/make_inputs.py >/dev/null
 "$python" tests/reference/compare.py --convert "$bin/edge-convert" --run "$bin/edge-run" --convert-arg=--keep-float \
     --rungs top --heldout 6
+"$python" tests/reference/check_expected.py --packs target/compare/packs --run "$bin/edge-run"
 
 # The ONNX project's own tests, through the pack path.
 (cd tests/conformance && "$python" -m unittest -q)

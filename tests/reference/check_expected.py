@@ -3,6 +3,7 @@
 
     check_expected.py [CASE...]                                              onnxruntime: is this environment the reference?
     check_expected.py --convert edge-convert --run edge-run [CASE...]        the best rung of each pack
+    check_expected.py --packs DIR --run edge-run [CASE...]                   the same, of the packs that compare.py made
 
 Cases whose model is not in the cache are skipped and counted. Exit: 0 when every case that ran agrees.
 expected/README.md has the format.
@@ -18,6 +19,7 @@ import numpy as np
 
 import material
 from reference import Reference, load_npz, save_npz
+import zoo
 from zoo import SILERO_CHUNK
 
 EXPECTED = pathlib.Path(__file__).resolve().parent / "expected"
@@ -89,16 +91,27 @@ def largest_difference(got, stored):
     return worst
 
 
+def made_pack(packs, model):
+    """The pack that compare.py made of a model file, or None."""
+    names = [m.name for m in zoo.MODELS.values() if m.path() == model]
+    found = [packs / f"{name}.pack" for name in names if (packs / f"{name}.pack").is_file()]
+    return found[0] if found else None
+
+
 def pack_runner(args, model, folder):
     """run(feeds) through the binaries."""
     pack, source, out = folder / "model.pack", folder / "in.npz", folder / "out.npz"
-    subprocess.run([args.convert, str(model), "-o", str(pack)], check=True, stdout=subprocess.DEVNULL)
+    if args.packs:
+        pack = made_pack(args.packs, model)
+    else:
+        subprocess.run([args.convert, str(model), "-o", str(pack)], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
 
     def run(feeds):
         save_npz(source, feeds)
         out.unlink(missing_ok=True)
         subprocess.run([args.run, str(pack), "--input", str(source), "--output", str(out)], check=True,
-                       stdout=subprocess.DEVNULL)
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return load_npz(out)
     return run
 
@@ -108,16 +121,17 @@ def main():
     ap.add_argument("cases", nargs="*", metavar="CASE")
     ap.add_argument("--convert")
     ap.add_argument("--run")
+    ap.add_argument("--packs", type=pathlib.Path)
     args = ap.parse_args()
-    if bool(args.convert) != bool(args.run):
-        ap.error("--convert and --run go together")
+    if bool(args.run) != bool(args.convert or args.packs):
+        ap.error("--run goes with --convert or --packs")
     reference, failed, skipped, ran = Reference(), 0, 0, 0
     for path in sorted(EXPECTED.glob("*.json")):
         about = json.loads(path.read_text())
         model = material.fetch.cache_root() / about["model"]
         if args.cases and path.stem not in args.cases or model.suffix != ".onnx":
             continue
-        if not model.is_file():
+        if not model.is_file() or args.packs and not made_pack(args.packs, model):
             skipped += 1
             continue
         stored = load_npz(path.with_suffix(".npz"))
@@ -133,7 +147,7 @@ def main():
         good = off <= about["tolerance"]
         print(f"{path.stem:24} largest difference {off:.2e}, tolerance {about['tolerance']:g}{'' if good else '  WRONG'}")
         ran, failed = ran + 1, failed + (not good)
-    print(f"{ran} cases ran, {failed} failed, {skipped} skipped (model not in the cache)")
+    print(f"{ran} cases ran, {failed} failed, {skipped} skipped (no model in the cache, or no pack)")
     return 1 if failed or not ran else 0
 
 

@@ -5,7 +5,7 @@ inputs, and returns one agreement in [0, 1] a batch element (1: the same decisio
 """
 import numpy as np
 
-BOX_CONFIDENCE, BOX_NMS_IOU, BOX_MATCH_IOU = 0.2, 0.45, 0.5
+BOX_CONFIDENCE, BOX_NMS_IOU, BOX_MATCH_IOU = 0.2, 0.45, 0.9
 TEXT_MAP_THRESHOLD = 0.3  # DB's binarisation threshold
 SPEECH_THRESHOLD = NOTE_THRESHOLD = 0.5
 CTC_BLANK = 0

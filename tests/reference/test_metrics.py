@@ -94,11 +94,12 @@ class Decisions(unittest.TestCase):
 
     def test_boxes(self):
         want = yolo((10, 10, 8, 8, 0, 0.9), (40, 40, 8, 8, 2, 0.8))
-        near = yolo((11, 10, 8, 8, 0, 0.7), (40, 40, 8, 8, 2, 0.6))
+        near = yolo((10.3, 10, 8, 8, 0, 0.7), (40, 40, 8, 8, 2, 0.6))
+        off = yolo((11, 10, 8, 8, 0, 0.9), (40, 40, 8, 8, 2, 0.8))
         moved = yolo((10, 10, 8, 8, 0, 0.9), (60, 40, 8, 8, 2, 0.8))
         other_class = yolo((10, 10, 8, 8, 1, 0.9), (40, 40, 8, 8, 2, 0.8))
         none = yolo((10, 10, 8, 8, 0, 0.1), (40, 40, 8, 8, 2, 0.1))
-        for raw, f1 in ((want, 1), (near, 1), (moved, 0.5), (other_class, 0.5), (none, 0)):
+        for raw, f1 in ((want, 1), (near, 1), (off, 0.5), (moved, 0.5), (other_class, 0.5), (none, 0)):
             self.assertEqual(metrics.boxes({"y": raw[None]}, {"y": want[None]}, {}), [f1])
         self.assertEqual(metrics.boxes({"y": none[None]}, {"y": none[None]}, {}), [1])
 

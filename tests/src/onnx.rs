@@ -120,6 +120,15 @@ impl Builder {
         self
     }
 
+    /// Adds a stored vector of i64.
+    pub fn ints(&mut self, name: &str, values: &[i64]) -> &mut Builder {
+        let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let tensor = Message::default().int(1, values.len() as i64).int(2, INT64);
+        let tensor = tensor.bytes(8, name.as_bytes()).bytes(9, &raw);
+        self.graph = std::mem::take(&mut self.graph).message(5, &tensor);
+        self
+    }
+
     /// Adds a node; operands and results are names between spaces, `-` is an operand that is left out.
     pub fn node(
         &mut self,

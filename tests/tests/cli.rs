@@ -137,8 +137,14 @@ fn every_unsupported_node_is_listed_at_once() {
     let text = edge_convert().arg(&source).arg("-o").arg(&pack).run();
     text.expect_saying(3, &["Frobnicate", "Quuxify"]);
     let json = edge_convert().arg(&source).arg("-o").arg(&pack).arg("--json").run();
-    let list = json.expect(3).json()["unsupported"].to_string();
-    assert!(list.contains("Frobnicate") && list.contains("Quuxify"), "{list}");
+    let json = json.expect(3).json();
+    let list = json["unsupported"].as_array().unwrap();
+    let found: Vec<_> =
+        list.iter().map(|u| (u["op"].as_str().unwrap(), u["count"].as_u64().unwrap())).collect();
+    assert_eq!(found, [("Frobnicate", 2), ("Quuxify", 1)], "{json}");
+    for one in list {
+        assert!(one["node"].is_string() && one["opset"] == 17 && one["inputs"].is_array(), "{one}");
+    }
     assert_eq!(folder.names(), ["m.onnx"]);
 }
 

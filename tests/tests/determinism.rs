@@ -48,7 +48,9 @@ fn same_bits(pack: &Path, name: &str) {
     let levels = levels();
     let model_at = |isa| open(pack, Registry::for_isa(isa));
     let models: Vec<Arc<Model>> = levels.iter().map(|isa| model_at(*isa)).collect();
-    for rung in &models[0].header().rungs {
+    let rungs = &models[0].header().rungs;
+    assert!(rungs.iter().any(|r| r.acts == Acts::I8), "{name} has no integer rung");
+    for rung in rungs {
         let mut first: Option<Vec<Vec<u8>>> = None;
         for (isa, model) in levels.iter().zip(&models) {
             for threads in 1..=4 {

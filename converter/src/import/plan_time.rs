@@ -61,6 +61,7 @@ fn carries_values(op: &Op) -> bool {
             | Op::ConvTranspose { .. }
             | Op::Linear { .. }
             | Op::MatMul { .. }
+            | Op::Attention { .. }
             | Op::Pool { .. }
             | Op::Resize { .. }
             | Op::Softmax { .. }

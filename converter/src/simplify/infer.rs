@@ -167,6 +167,7 @@ impl Infer<'_> {
                 Some(dims)
             }
             Op::MatMul { trans_a, trans_b, .. } => self.matmul(trans_a, trans_b),
+            Op::Attention { .. } => self.attention(),
             Op::Reduce { axes: list, keep_dims, .. } => {
                 let dims = self.dims(0)?;
                 let reduced = axes(&list, dims.len())?;
@@ -361,6 +362,18 @@ impl Infer<'_> {
         let mut dims = self.broadcast(&a[..la], &b[..lb]);
         dims.push(a[la + usize::from(trans_a)]);
         dims.push(b[lb + usize::from(!trans_b)]);
+        Some(dims)
+    }
+
+    fn attention(&mut self) -> Dims {
+        let (q, k, v) = (self.dims(0)?, self.dims(1)?, self.dims(2)?);
+        let mask = if self.input(3).is_some() { self.dims(3)? } else { Vec::new() };
+        let batch = |dims: &[Size]| dims[..dims.len().saturating_sub(2)].to_vec();
+        let mut dims = self.broadcast(&batch(&q), &batch(&k));
+        dims = self.broadcast(&dims, &batch(&v));
+        dims = self.broadcast(&dims, &batch(&mask));
+        dims.push(*q.get(q.len().checked_sub(2)?)?);
+        dims.push(*v.last()?);
         Some(dims)
     }
 

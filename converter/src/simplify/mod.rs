@@ -7,6 +7,7 @@
 mod activation;
 mod affine;
 mod algebra;
+mod attention;
 mod common;
 mod eval;
 mod fold;
@@ -49,6 +50,7 @@ const PASSES: &[(&str, Rule)] = &[
     ("layout", layout::rule),
     ("norm", norm::rule),
     ("activation", activation::rule),
+    ("attention", attention::rule),
     ("affine", affine::rule),
     ("fuse", fuse::rule),
 ];

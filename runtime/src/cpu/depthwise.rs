@@ -1,7 +1,7 @@
 //! Depthwise convolution: each channel with its own window.
 
 use super::memory::Views;
-use super::product::Tail;
+use super::product::{Tail, pitches};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -51,6 +51,7 @@ pub(super) fn run(
         ow: g.ow,
     };
     let pixels = g.oh * g.ow;
+    let (_, pitch) = pitches(step, g.ic, g.oc);
     if pixels * g.oc == 0 {
         return Ok(());
     }
@@ -61,7 +62,7 @@ pub(super) fn run(
         match (input, output) {
             (None, _) => {
                 let src = &floats(x)[batch * image..(batch + 1) * image];
-                let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * pitch..], pixels, g.oc, pitch);
                 ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
                     task.float(&mut slots.slot(worker), row, col, tile, src);
                 });
@@ -72,7 +73,7 @@ pub(super) fn run(
                 match output {
                     None => {
                         let mat =
-                            MatMut::new(&mut floats_mut(out)[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                            MatMut::new(&mut floats_mut(out)[batch * pixels * pitch..], pixels, g.oc, pitch);
                         ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
                             task.integer(
                                 &mut slots.slot(worker),
@@ -86,7 +87,7 @@ pub(super) fn run(
                     }
                     Some(to) => {
                         let out: &mut [i8] = super::elements_mut(out);
-                        let mat = MatMut::new(&mut out[batch * pixels * g.oc..], pixels, g.oc, g.oc);
+                        let mat = MatMut::new(&mut out[batch * pixels * pitch..], pixels, g.oc, pitch);
                         let inv_scale = 1.0 / to.scale;
                         ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, out| {
                             let out = Output::I8 { out, inv_scale, zero_point: to.zero_point };

@@ -58,6 +58,7 @@ pub(crate) fn evaluate(
                 dtype: fact.dtype,
                 dims: fact.dims.clone(),
                 quant: None,
+                pitch: None,
             };
             let bytes = memory.read(model, &buffers, &operand);
             Fact { place: Place::Known(bytes.to_vec().into()), ..fact.clone() }

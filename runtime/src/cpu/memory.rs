@@ -77,7 +77,7 @@ impl Memory {
     /// The bytes of an operand.
     pub fn read<'a>(&'a self, model: &'a Model, buffers: &[Buffer], operand: &Operand) -> &'a [u8] {
         let buffer = &buffers[operand.buffer as usize];
-        let range = operand.offset..operand.offset + operand.bytes();
+        let range = operand.offset..operand.offset + operand.extent();
         match (buffer.place, &buffer.kind) {
             (BufferPlace::Arena(at), _) => &self.arena.as_slice()[at..at + buffer.bytes][range],
             (BufferPlace::Known(at), _) => &self.known.as_slice()[at..at + buffer.bytes][range],
@@ -144,7 +144,7 @@ impl Memory {
         let known = self.known.as_slice();
         let read = |operand: &Operand| -> &'a [u8] {
             let buffer = &buffers[operand.buffer as usize];
-            let range = operand.offset..operand.offset + operand.bytes();
+            let range = operand.offset..operand.offset + operand.extent();
             match (buffer.place, &buffer.kind) {
                 (BufferPlace::Arena(at), _) => {
                     assert!(range.end <= buffer.bytes, "operand beyond its buffer");
@@ -188,8 +188,8 @@ impl Memory {
 fn arena_range(buffers: &[Buffer], operand: &Operand) -> Option<Range<usize>> {
     let buffer = &buffers[operand.buffer as usize];
     match buffer.place {
-        BufferPlace::Arena(at) if operand.offset + operand.bytes() <= buffer.bytes => {
-            Some(at + operand.offset..at + operand.offset + operand.bytes())
+        BufferPlace::Arena(at) if operand.offset + operand.extent() <= buffer.bytes => {
+            Some(at + operand.offset..at + operand.offset + operand.extent())
         }
         _ => None,
     }

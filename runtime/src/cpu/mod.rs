@@ -1,5 +1,6 @@
 //! The CPU backend: runs the steps of a plan with the kernels chosen for this machine.
 
+pub(crate) mod attention;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
@@ -142,6 +143,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
+        StepOp::Attention(shape) => attention::run(ctx, views, shape),
         StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
         StepOp::Quantize(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
             elementwise::quantized(ctx, step, views)

@@ -144,8 +144,8 @@ impl<'a> Tail<'a> {
 
 /// The rows that a product reads.
 enum Source<'a> {
-    /// `[m, k]` as they lie.
-    Rows(&'a [u8]),
+    /// `[m, k]` as they lie, so many elements apart.
+    Rows(&'a [u8], usize),
     /// Windows of one image.
     Windows(ConvShape, &'a [u8]),
 }
@@ -178,9 +178,10 @@ pub(crate) fn gemm(
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
+    let (pitch_in, pitch_out) = pitches(step, k, n);
     let tail = Tail::new(step, &views, n, finish, input);
     let product = Product {
-        source: Source::Rows(x),
+        source: Source::Rows(x, pitch_in),
         k,
         panel0: 0,
         row0: 0,
@@ -192,7 +193,7 @@ pub(crate) fn gemm(
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     let [out, ..] = views.outputs;
-    product.run_bytes(ctx, out, m, n, n, &scratch);
+    product.run_bytes(ctx, out, m, n, pitch_out, &scratch);
     Ok(())
 }
 
@@ -211,14 +212,15 @@ pub(crate) fn conv(
     let [out, ..] = views.outputs;
     let (ic, oc) = (g.ic / g.groups, g.oc / g.groups);
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
-    let image = g.ih * g.iw * g.ic * element_in;
+    let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
+    let image = g.ih * g.iw * pitch_in * element_in;
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = ConvShape {
                 ih: g.ih,
                 iw: g.iw,
                 ic,
-                pixel_stride: g.ic,
+                pixel_stride: pitch_in,
                 channel_offset: group * ic,
                 kh: g.kernel[0],
                 kw: g.kernel[1],
@@ -232,7 +234,7 @@ pub(crate) fn conv(
                 ow: g.ow,
             };
             let product = Product {
-                source: Source::Windows(shape, &x[batch * image..(batch + 1) * image]),
+                source: Source::Windows(shape, &x[batch * image..x.len().min((batch + 1) * image)]),
                 k: shape.k(),
                 panel0: group * oc.div_ceil(PANEL),
                 row0: batch * pixels,
@@ -242,12 +244,18 @@ pub(crate) fn conv(
                 output,
                 tail: &tail,
             };
-            let from = (batch * pixels * g.oc + group * oc) * element_out;
-            let to = (batch + 1) * pixels * g.oc * element_out;
-            product.run_bytes(ctx, &mut out[from..to], pixels, oc, g.oc, &scratch);
+            let from = (batch * pixels * pitch_out + group * oc) * element_out;
+            let to = out.len().min((batch + 1) * pixels * pitch_out * element_out);
+            product.run_bytes(ctx, &mut out[from..to], pixels, oc, pitch_out, &scratch);
         }
     }
     Ok(())
+}
+
+/// Elements between the rows of a product's operand (`cols` wide) and of its result (`n` wide).
+pub(super) fn pitches(step: &Step, cols: usize, n: usize) -> (usize, usize) {
+    let input = step.inputs[0].as_ref().map_or(cols, |o| o.row_pitch(cols));
+    (input, step.outputs[0].row_pitch(n))
 }
 
 fn quant_of(operand: &Option<Operand>) -> Option<Quant> {
@@ -367,7 +375,7 @@ impl Product<'_> {
     /// The part of the row scratch that holds gathered windows, and what follows it.
     fn rows_area<'s>(&self, area: &'s mut [u8], element: usize) -> (&'s mut [u8], &'s mut [u8]) {
         let gathered = match self.source {
-            Source::Rows(_) => 0,
+            Source::Rows(..) => 0,
             Source::Windows(..) => (row_block(self.k, element == 1) * self.k * element).next_multiple_of(64),
         };
         area.split_at_mut(gathered)
@@ -382,9 +390,9 @@ impl Product<'_> {
         gathered: &'s mut [T],
     ) -> Rows<'s, T> {
         match &self.source {
-            Source::Rows(bytes) => {
+            Source::Rows(bytes, pitch) => {
                 let all: &[T] = super::elements(bytes);
-                Rows::new(&all[row * self.k..(row + rows) * self.k], rows, self.k, self.k)
+                Rows::new(&all[row * pitch..], rows, self.k, *pitch)
             }
             Source::Windows(shape, image) => {
                 let out = &mut gathered[..rows * self.k];

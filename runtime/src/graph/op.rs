@@ -275,6 +275,9 @@ pub enum Op {
     Linear { out_features: usize, act: Act, act_after_residual: bool },
     /// a [.., M, K], b [.., K, N], both computed; leading dimensions broadcast. `alpha * (a · b)`.
     MatMul { trans_a: bool, trans_b: bool, alpha: f32 },
+    /// q [.., m, d], k [.., n, d] ([.., d, n] when transposed), v [.., n, e], mask?: softmax(scale q k^T + mask) v.
+    /// All four broadcast.
+    Attention { k_transposed: bool, scale: f32 },
     /// x
     Pool { kind: PoolKind, window: Window, ceil_mode: bool },
     /// x, scales?, sizes?: one number for each of `axes`.

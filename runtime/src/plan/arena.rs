@@ -10,6 +10,7 @@ const ALIGN: usize = 64;
 pub(super) fn place(plan: &mut Plan, keep_values: bool) {
     if !keep_values {
         drop_unused(plan);
+        super::join::join(plan);
         reuse_in_place(plan);
     }
     let spans = spans(plan, keep_values);
@@ -154,6 +155,11 @@ fn place_known(plan: &mut Plan, spans: &[Span]) {
 
 fn in_arena(buffer: &Buffer) -> bool {
     matches!(buffer.kind, BufferKind::Arena | BufferKind::Input(_))
+}
+
+/// Most bytes of the arena in use at one step, before anything has its place.
+pub(super) fn live(plan: &Plan) -> usize {
+    most_live(plan, &spans(plan, false))
 }
 
 fn most_live(plan: &Plan, spans: &[Span]) -> usize {

@@ -255,7 +255,8 @@ impl<'a> Builder<'a> {
             Place::Constant(id) => (self.shared(BufferKind::Constant(*id), fact.bytes()), 0),
             Place::Weight(_) => return Err("a matrix operand is used as a plain value".into()),
         };
-        Ok(Operand { buffer, offset, dtype: fact.dtype, dims: fact.dims.clone(), quant: fact.quant })
+        let (dtype, dims, quant) = (fact.dtype, fact.dims.clone(), fact.quant);
+        Ok(Operand { buffer, offset, dtype, dims, quant, pitch: None })
     }
 
     /// The buffer of a constant, one for all its uses since the last evaluation point.
@@ -387,6 +388,7 @@ impl<'a> Builder<'a> {
                 dtype: *dtype,
                 dims: dims.clone(),
                 quant: *quant,
+                pitch: None,
             };
             Some((id as ValueId, operand))
         };

@@ -39,6 +39,9 @@ pub struct Operand {
     pub dims: Vec<usize>,
     /// What the integers stand for, in an integer rung.
     pub quant: Option<Quant>,
+    /// Elements from one run of the last dimension to the next, where they do not lie densely: a part of a joined
+    /// value. Only products read and write such operands.
+    pub pitch: Option<usize>,
 }
 
 impl Operand {
@@ -47,9 +50,24 @@ impl Operand {
         self.dims.iter().product()
     }
 
-    /// Number of bytes.
+    /// Number of bytes of the elements.
     pub fn bytes(&self) -> usize {
         self.elements() * self.dtype.bytes()
+    }
+
+    /// Bytes from the first element to the last: more than [`Operand::bytes`] where others lie between.
+    pub fn extent(&self) -> usize {
+        match (self.pitch, self.dims.last()) {
+            (Some(pitch), Some(last)) if *last > 0 && self.elements() > 0 => {
+                ((self.elements() / last - 1) * pitch + last) * self.dtype.bytes()
+            }
+            _ => self.bytes(),
+        }
+    }
+
+    /// Elements from one row of `cols` elements to the next.
+    pub fn row_pitch(&self, cols: usize) -> usize {
+        self.pitch.unwrap_or(cols)
     }
 }
 

@@ -9,13 +9,16 @@ mod build;
 mod error;
 mod fact;
 mod inputs;
+mod join;
 mod lower;
 mod step;
 
 pub use error::PlanError;
 pub use fact::{BufferId, Operand, Quant};
 pub use inputs::InputSpec;
-pub use step::{AxisShape, ConvGeometry, Finish, MatMulShape, Matrix, RnnShape, Step, StepOp};
+pub use step::{
+    AttentionShape, AxisShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step, StepOp,
+};
 
 use crate::graph::ValueId;
 use crate::model::Model;
@@ -134,6 +137,7 @@ impl Plan {
                     dtype: *dtype,
                     dims: dims.clone(),
                     quant: None,
+                    pitch: None,
                 }),
                 _ => None,
             });

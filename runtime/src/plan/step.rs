@@ -82,6 +82,31 @@ pub struct MatMulShape {
     pub pairs: Vec<(u32, u32)>,
 }
 
+/// Which matrices a head of attention reads: their positions among those of each operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Head {
+    pub q: u32,
+    pub k: u32,
+    pub v: u32,
+    pub mask: u32,
+}
+
+/// Attention with its sizes: q [m, d], k [n, d], v [n, e], mask [mask_rows, mask_cols], either of which may be 1.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct AttentionShape {
+    pub m: usize,
+    pub n: usize,
+    pub d: usize,
+    pub e: usize,
+    pub k_transposed: bool,
+    pub scale: f32,
+    pub mask_rows: usize,
+    pub mask_cols: usize,
+    pub heads: Vec<Head>,
+}
+
 /// The sizes of a recurrent layer.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -128,6 +153,8 @@ pub enum StepOp {
     PackPanels { n: usize, k: usize },
     /// a, b
     MatMul(MatMulShape),
+    /// q, k, v, mask?
+    Attention(AttentionShape),
     /// x
     Pool { kind: PoolKind, geometry: ConvGeometry },
     /// x, indices, weights
@@ -199,6 +226,7 @@ impl StepOp {
             StepOp::ConvTranspose { .. } => "conv_transpose",
             StepOp::PackPanels { .. } => "pack_panels",
             StepOp::MatMul(_) => "matmul",
+            StepOp::Attention(_) => "attention",
             StepOp::Pool { .. } => "pool",
             StepOp::ResizeAxis { .. } => "resize",
             StepOp::Unary(_) => "unary",

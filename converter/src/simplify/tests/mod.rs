@@ -1,6 +1,7 @@
 //! Each pass on small graphs: what is left of the graph, and that it computes the same.
 
 mod activations;
+mod attentions;
 mod layouts;
 mod matrices;
 mod norms;

@@ -75,12 +75,9 @@ pub fn im2col_rows<T: Copy>(
         s.pixel_stride
     );
     assert!(first_pixel + pixels <= grid, "pixels {first_pixel} + {pixels} of a grid of {grid}");
-    assert!(
-        src.len() >= s.ih * s.iw * s.pixel_stride,
-        "image of {:?}, got {}",
-        (s.ih, s.iw, s.pixel_stride),
-        src.len()
-    );
+    // The last pixel ends with this group's channels: in a joined value others may follow or not.
+    let need = (s.ih * s.iw).checked_sub(1).map_or(0, |last| last * s.pixel_stride + s.channel_offset + s.ic);
+    assert!(src.len() >= need, "image of {:?}, got {}", (s.ih, s.iw, s.pixel_stride), src.len());
     assert!(k <= dst_stride || pixels <= 1, "windows of {k} elements overlap at stride {dst_stride}");
     let line = s.kw * s.ic;
     for i in 0..pixels {

@@ -19,6 +19,19 @@ struct Dim {
     dst: isize,
 }
 
+/// A copy of `rows` runs of `run` bytes; run `i` goes from `src_offset + i * src_pitch` to
+/// `dst_offset + i * dst_pitch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // said above
+pub struct Runs {
+    pub rows: usize,
+    pub run: usize,
+    pub src_offset: usize,
+    pub src_pitch: usize,
+    pub dst_offset: usize,
+    pub dst_pitch: usize,
+}
+
 /// A copy of a box of elements between two strided layouts, checked and simplified.
 ///
 /// Dimensions of 1 are dropped, dimensions that both sides walk contiguously are joined, and the innermost
@@ -119,6 +132,17 @@ impl CopyPlan {
         if let Some(at) = dims[..outer].iter().rposition(|d| d.src == run) {
             dims[at..outer].rotate_left(1);
         }
+    }
+
+    /// The copy as runs of contiguous bytes at equal distances, when it is one.
+    pub fn runs(&self) -> Option<Runs> {
+        let (rows, src_pitch, dst_pitch) = match self.dims[..self.rank] {
+            [] if self.run > 0 => (1, self.run, self.run),
+            [dim] => (dim.len, usize::try_from(dim.src).ok()?, usize::try_from(dim.dst).ok()?),
+            _ => return None,
+        };
+        let (src_offset, dst_offset) = (self.src_offset, self.dst_offset);
+        Some(Runs { rows, run: self.run, src_offset, src_pitch, dst_offset, dst_pitch })
     }
 
     /// Bytes that [`CopyPlan::run`] needs in its source.

@@ -296,11 +296,17 @@ pub(super) fn matmul(b: &mut Builder, call: &Call, trans_a: bool, trans_b: bool,
 
 /// For each product of the broadcast batch, the index of its left and of its right matrix.
 fn batch_pairs(batch: &[usize], a: &[usize], b: &[usize]) -> Result<Vec<(u32, u32)>, Why> {
+    let (a, b) = (batch_indices(batch, a)?, batch_indices(batch, b)?);
+    Ok(a.into_iter().zip(b).collect())
+}
+
+/// For each matrix of the broadcast batch, the index of the one of `shape` that stands there.
+pub(super) fn batch_indices(batch: &[usize], shape: &[usize]) -> Result<Vec<u32>, Why> {
     let total = batch.iter().product::<usize>();
     if total > 1 << 20 {
         return Err(format!("{total} matrix products in one operation"));
     }
-    let index = |shape: &[usize], mut flat: usize| {
+    let index = |mut flat: usize| {
         let (mut offset, mut stride) = (0, 1);
         for (i, d) in batch.iter().enumerate().rev() {
             let at = flat % d;
@@ -312,5 +318,5 @@ fn batch_pairs(batch: &[usize], a: &[usize], b: &[usize]) -> Result<Vec<(u32, u3
         }
         offset as u32
     };
-    Ok((0..total).map(|i| (index(a, i), index(b, i))).collect())
+    Ok((0..total).map(index).collect())
 }

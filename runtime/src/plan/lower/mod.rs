@@ -1,5 +1,6 @@
 //! One function an operation: shapes of the results, and the steps that compute them.
 
+mod attention;
 mod elementwise;
 mod gather;
 mod matrix;
@@ -58,6 +59,7 @@ fn dispatch(b: &mut Builder, call: &Call) -> Results {
             matrix::linear(b, call, *out_features, *act, *act_after_residual)
         }
         Op::MatMul { trans_a, trans_b, alpha } => matrix::matmul(b, call, *trans_a, *trans_b, *alpha),
+        Op::Attention { k_transposed, scale } => attention::attention(b, call, *k_transposed, *scale),
         Op::Pool { kind, window, ceil_mode } => window::pool(b, call, *kind, *window, *ceil_mode),
         Op::Resize { axes, interpolation, coordinates } => {
             resize::resize(b, call, axes, *interpolation, *coordinates)
@@ -120,6 +122,7 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::ConvTranspose { .. } => "conv_transpose",
         Op::Linear { .. } => "linear",
         Op::MatMul { .. } => "matmul",
+        Op::Attention { .. } => "attention",
         Op::Pool { .. } => "pool",
         Op::Resize { .. } => "resize",
         Op::Unary(_) => "unary",
@@ -172,6 +175,7 @@ fn computes_in_f32(op: &Op) -> bool {
             | Op::ConvTranspose { .. }
             | Op::Linear { .. }
             | Op::MatMul { .. }
+            | Op::Attention { .. }
             | Op::Pool { .. }
             | Op::Resize { .. }
             | Op::Unary(_)

@@ -185,6 +185,19 @@ fn evaluate(node: &Node, inputs: &[Option<Tensor>]) -> Vec<Tensor> {
                     * f64::from(*alpha)
             })
         }
+        Op::Attention { k_transposed, scale } => {
+            let one = |op: Op, inputs: &[Option<&Tensor>]| {
+                let node = Node { name: String::new(), op, inputs: Vec::new(), outputs: Vec::new() };
+                evaluate(&node, &inputs.iter().map(|t| t.cloned()).collect::<Vec<_>>()).remove(0)
+            };
+            let product = |trans_b, alpha| Op::MatMul { trans_a: false, trans_b, alpha };
+            let mut scores = one(product(!k_transposed, *scale), &[Some(x), get(1)]);
+            if let Some(mask) = get(3) {
+                scores = one(Op::Binary(BinaryOp::Add), &[Some(&scores), Some(mask)]);
+            }
+            let weights = one(Op::Softmax { axis: -1, log: false }, &[Some(&scores)]);
+            one(product(false, 1.0), &[Some(&weights), get(2)])
+        }
         Op::Pool { kind, window, ceil_mode: false } => pool(x, *kind, window),
         Op::Transpose { perm } => transpose(x, perm),
         Op::Reshape { .. } => {
