@@ -20,6 +20,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    exit::panics_are_internal_errors();
     let done = match args::parse(std::env::args_os().skip(1)) {
         Ok(parsed) => command(parsed),
         Err(why) => Err(Failure::Usage(why)),

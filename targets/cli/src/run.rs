@@ -146,7 +146,7 @@ fn edge_f32(array: &NamedArray) -> Vec<f64> {
 fn top(array: &NamedArray, labels: &[String], n: usize) -> Vec<(usize, f64, String)> {
     let values = edge_f32(array);
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.sort_unstable_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
     let classes = array.dims.last().copied().unwrap_or(1).max(1);
     let label = |i: usize| labels.get(i % classes).cloned().unwrap_or_default();
     order.into_iter().take(n).map(|i| (i, values[i], label(i))).collect()
