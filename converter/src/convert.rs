@@ -2,7 +2,7 @@
 
 use crate::calibrate;
 use crate::compress::{self, Root};
-use crate::draft::{Draft, float_draft, plain_rung};
+use crate::draft::{Draft, float_draft, plain_rung, unique};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
@@ -12,7 +12,8 @@ use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Samples, default_dims};
 use crate::simplify;
-use edge_runtime::graph::{DType, Source};
+use crate::witness::{self, Case, Verdict, Witness};
+use edge_runtime::graph::{DType, Graph, Source};
 use edge_runtime::pack::{
     Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
 };
@@ -35,6 +36,8 @@ pub struct Options {
     pub states: Vec<(String, String)>,
     /// Labels and pre-processing for the model card.
     pub card: Card,
+    /// An independent engine that runs the same model.
+    pub witness: Option<Witness>,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -48,9 +51,9 @@ pub trait Watch {
 }
 
 /// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
-const PROBES: usize = 3;
+pub(crate) const PROBES: usize = 3;
 /// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
-const INTEGER_PLANES: u32 = 3;
+pub(crate) const INTEGER_PLANES: usize = 3;
 /// Samples that each rung's quality is measured on.
 const HELD_OUT: usize = 8;
 /// Golden outputs larger than this are not stored.
@@ -103,7 +106,7 @@ pub fn convert(
         })?;
     let steps = ladder::climb(&draft, &choices, &sensitivity);
     let mut finest = plain_rung("w8-a8", graph, Acts::I8);
-    finest.takes = choices.nested.iter().map(|_| Some(Take(0, INTEGER_PLANES))).collect();
+    finest.takes = choices.takes(&draft, &vec![INTEGER_PLANES; choices.nested.len()]);
     // One sample: a run for every value of the graph.
     let one = Probes { samples: &probes[..1], want: &probe_want[..1] };
     watch.stage("measure values", 1);
@@ -128,7 +131,12 @@ pub fn convert(
         watch.progress(i + 1);
     }
     draft.header.rungs = rungs;
-    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options)?;
+    watch.stage("witness", 1);
+    let outputs = names(&model.graph);
+    let cases: Vec<Case<'_>> =
+        probes.iter().zip(&probe_want).map(|(sample, ours)| Case { sample, ours }).collect();
+    let verdict = witness::ask(options.witness.as_ref(), source, &outputs, &cases, stop)?;
+    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options, &verdict)?;
 
     watch.stage("write", 1);
     let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
@@ -142,6 +150,7 @@ pub fn convert(
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
         samples: samples.origin,
+        witness: verdict,
         float_values,
         tensors: tensors(&draft, &sensitivity),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
@@ -188,7 +197,8 @@ fn lower(
         value.source = source;
     }
     let graph = draft.graph(graph);
-    Ok((graph, Choices { nested }, keep_float.then_some(exact)))
+    let tensors = (0..nested.len() as u32).collect();
+    Ok((graph, Choices { tensors, nested }, keep_float.then_some(exact)))
 }
 
 fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
@@ -226,20 +236,14 @@ fn rungs(
 ) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
     let mut add = |id: String, acts: Acts, takes: Vec<Option<Take>>| {
-        let mut unique = id.clone();
-        let mut suffix = 'b';
-        while rungs.iter().any(|r| r.id == unique) {
-            unique = format!("{id}{suffix}");
-            suffix = (suffix as u8 + 1) as char;
-        }
-        let mut rung = plain_rung(&unique, graph, acts);
+        let mut rung = plain_rung(&unique(&rungs, id), graph, acts);
         rung.takes = takes;
         rungs.push(rung);
     };
     for step in steps {
         let bits = choices.mean_bits(draft, &step.takes);
-        let takes: Vec<_> = step.takes.iter().map(|t| Some(Take(0, *t as u32))).collect();
-        let integer = step.takes.iter().all(|t| *t <= 3) && !step.takes.is_empty();
+        let takes = choices.takes(draft, &step.takes);
+        let integer = step.takes.iter().all(|t| *t <= INTEGER_PLANES) && !step.takes.is_empty();
         if integer {
             add(format!("w{bits:.1}-a8"), Acts::I8, takes.clone());
         }
@@ -251,6 +255,11 @@ fn rungs(
     rungs
 }
 
+/// Names of a graph's outputs, in order.
+pub(crate) fn names(graph: &Graph) -> Vec<String> {
+    graph.outputs.iter().map(|port| graph.name(port.value).to_string()).collect()
+}
+
 /// Golden inputs are seeded noise in the range that calibration saw; outputs are the float model's.
 pub(crate) fn golden(
     draft: &mut Draft,
@@ -259,7 +268,11 @@ pub(crate) fn golden(
     float_model: &std::sync::Arc<edge_runtime::Model>,
     float_rung: &Rung,
     options: &Options,
+    verdict: &Verdict,
 ) -> Result<Vec<BlobId>, ConvertError> {
+    if *verdict != Verdict::Absent {
+        draft.header.card.metadata.insert("witness".into(), verdict.to_string());
+    }
     let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
     let mut inputs = Vec::new();
     for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
@@ -297,8 +310,11 @@ pub(crate) fn golden(
             source: GoldenSource::Blob(blob),
         });
     }
-    draft.header.golden =
-        Some(Golden { inputs, outputs: values, reference: "float model in this runtime".to_string() });
+    let reference = match verdict {
+        Verdict::Absent => "float model in this runtime".to_string(),
+        verdict => format!("float model in this runtime; {verdict}"),
+    };
+    draft.header.golden = Some(Golden { inputs, outputs: values, reference });
     Ok(blobs)
 }
 

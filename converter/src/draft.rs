@@ -95,6 +95,16 @@ impl Draft {
     }
 }
 
+/// The name, with a letter behind it when a rung has it already.
+pub fn unique(rungs: &[Rung], id: String) -> String {
+    let taken = |id: &str| rungs.iter().any(|r| r.id == id);
+    let letters = ('b'..='z').map(|letter| format!("{id}{letter}"));
+    std::iter::once(id.clone())
+        .chain(letters)
+        .find(|id| !taken(id))
+        .unwrap_or_else(|| format!("{id}-{}", rungs.len()))
+}
+
 /// A rung that runs a graph without any tensor of the ladder.
 pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
     Rung {

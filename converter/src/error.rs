@@ -34,6 +34,8 @@ pub enum ConvertError {
     Weight { tensor: String, why: String },
     #[error("option {option}: {why}")]
     Option { option: &'static str, why: String },
+    #[error("not confirmed: {0}")]
+    Witness(String),
     #[error("interrupted")]
     Interrupted,
 }
@@ -54,6 +56,7 @@ impl ConvertError {
             ConvertError::Input(_) => 4,
             ConvertError::Samples { .. } | ConvertError::Option { .. } => 2,
             ConvertError::Plan(_) | ConvertError::Session(_) => 3,
+            ConvertError::Witness(_) => 7,
             ConvertError::Interrupted => 130,
             ConvertError::Run(_) => 1,
         }

@@ -17,6 +17,7 @@ pub mod model;
 mod report;
 pub mod samples;
 pub mod simplify;
+pub mod witness;
 
 pub use card::read_card;
 pub use convert::{Options, Watch, convert};

@@ -1,5 +1,6 @@
 //! What was done, as text and JSON.
 
+use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;
 use edge_runtime::pack::{Acts, Rung};
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub struct Report {
     pub passes: Vec<(String, usize)>,
     /// What was measured with.
     pub samples: String,
+    /// What an independent engine says of the float model.
+    pub witness: Verdict,
     /// Values that integer rungs hold as floats, because 256 levels cannot.
     pub float_values: Vec<String>,
     /// What each tensor costs the outputs at each precision, coarsest first.
@@ -78,6 +81,9 @@ impl fmt::Display for Report {
         writeln!(f, "{} -> {}: {}", self.source, self.output, ByteSize(self.bytes))?;
         writeln!(f, "operations: {} imported, {} after simplification", self.nodes[0], self.nodes[1])?;
         writeln!(f, "measured with: {}", self.samples)?;
+        if self.witness != Verdict::Absent {
+            writeln!(f, "witness: {}", self.witness)?;
+        }
         writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
         for r in &self.rungs {
             let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };

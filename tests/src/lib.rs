@@ -11,6 +11,6 @@ mod programs;
 mod samples;
 
 pub use folder::Folder;
-pub use packs::{cached_model, convert_in_process, inputs_of, open};
+pub use packs::{Quiet, cached_model, convert_in_process, inputs_of, open};
 pub use programs::{Ended, Program, edge_convert, edge_run};
 pub use samples::Sample;

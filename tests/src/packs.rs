@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-struct Quiet;
+/// Watches nothing.
+pub struct Quiet;
 
 impl Watch for Quiet {
     fn stage(&mut self, _: &str, _: usize) {}

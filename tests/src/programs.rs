@@ -19,6 +19,9 @@ fn built(name: &str) -> &'static Path {
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         cargo.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
         cargo.args(["-p", "edge-cli", "-p", "edge-converter", "--bins"]);
+        if cfg!(feature = "witness") {
+            cargo.args(["--features", "edge-converter/witness"]);
+        }
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
@@ -49,6 +52,11 @@ pub fn edge_convert() -> Program {
 }
 
 impl Program {
+    /// The program's file.
+    pub fn path(&self) -> PathBuf {
+        self.0.get_program().into()
+    }
+
     fn new(name: &str) -> Program {
         let mut command = Command::new(built(name));
         for variable in ["EDGE_THREADS", "EDGE_ISA", "EDGE_LOG"] {

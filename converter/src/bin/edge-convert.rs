@@ -1,7 +1,8 @@
 //! `edge-convert`: trained models in, one model.pack out.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use edge_converter::witness::{self, Witness};
 use edge_converter::{ConvertError, Options, Watch, convert};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::Write;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +21,8 @@ Examples:
 
 Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
 
-Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O, 130 interrupted.";
+Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O,
+7 not confirmed by the witness, 130 interrupted.";
 
 /// Turns a trained ONNX model into one model.pack with a ladder of rungs.
 #[derive(Debug, Parser)]
@@ -49,12 +52,36 @@ struct Args {
     /// Shape of an input whose dimensions are free, for noise and golden data: NAME=1,3,640,640.
     #[arg(long, value_name = "NAME=DIMS")]
     shape: Vec<String>,
+    /// What an independent engine that runs the same model decides: nothing, a warning, or whether the pack is written
+    /// [default: warn when built in]
+    #[arg(long, value_enum, value_name = "HOW")]
+    witness: Option<Ask>,
+    /// Most seconds for a run of the independent engine.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    witness_timeout: f64,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
 }
 
+/// How the witness is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ask {
+    /// Not at all.
+    Off,
+    /// What it says is reported.
+    Warn,
+    /// A pack is written only when it agrees.
+    Require,
+}
+
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    if let Some([first, rest @ ..]) = arguments.get(1..)
+        && first == witness::CHILD
+    {
+        return ExitCode::from(witness::serve(rest));
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(e) => {
@@ -95,6 +122,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
             Some(path) => edge_converter::read_card(path)?,
             None => Default::default(),
         },
+        witness: witness(args)?,
     };
     let report = convert(&args.models, &args.output, &options, &mut Bars::default(), &stop)?;
     let mut out = std::io::stdout().lock();
@@ -106,6 +134,24 @@ fn run(args: &Args) -> Result<(), ConvertError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The witness, when it is asked for: this program again.
+fn witness(args: &Args) -> Result<Option<Witness>, ConvertError> {
+    let option = |why: String| ConvertError::Option { option: "--witness", why };
+    let default = if witness::BUILT_IN { Ask::Warn } else { Ask::Off };
+    let ask = args.witness.unwrap_or(default);
+    if ask == Ask::Off {
+        return Ok(None);
+    }
+    if !witness::BUILT_IN {
+        let why = "this edge-convert is built without it; build with `--features witness`".to_string();
+        return Err(option(why));
+    }
+    let timeout = Duration::try_from_secs_f64(args.witness_timeout)
+        .map_err(|e| option(format!("--witness-timeout {}: {e}", args.witness_timeout)))?;
+    let program = std::env::current_exe().map_err(|e| option(format!("this program's own path: {e}")))?;
+    Ok(Some(Witness { program, timeout, required: ask == Ask::Require }))
 }
 
 fn pair(text: &str, option: &'static str, form: &str) -> Result<(String, String), ConvertError> {

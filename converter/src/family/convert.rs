@@ -3,17 +3,20 @@
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, PLANE_BITS, Root};
-use crate::convert::{Options, Watch, describe, golden};
-use crate::draft::{Draft, float_draft, plain_rung};
+use crate::convert::{INTEGER_PLANES, Options, PROBES, Watch, describe, golden, names};
+use crate::draft::{Draft, float_draft, plain_rung, unique};
 use crate::error::ConvertError;
 use crate::import;
+use crate::ladder::{self, Choices, Probes, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db, top1};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
 use crate::samples::{Sample, Samples};
 use crate::simplify;
+use crate::witness::{self, Case, Verdict};
 use edge_runtime::graph::{Graph, Source};
 use edge_runtime::pack::{Acts, Arg, BlobId, ConstantData, Expr, Quality, Rung, Take, Tensor};
+use edge_runtime::weights::{Registry, needed_blobs};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -55,7 +58,7 @@ pub fn convert(
         same_ports(pair[0].0, &pair[0].1.graph, pair[1].0, &pair[1].1.graph)?;
     }
     let source = models.last().map_or(output, |(s, _)| s.as_path()).to_path_buf();
-    let models: Vec<Model> = models.into_iter().map(|(_, m)| m).collect();
+    let (files, models): (Vec<&PathBuf>, Vec<Model>) = models.into_iter().unzip();
     let Some(largest) = models.last() else {
         return Err(ConvertError::Option { option: "models", why: "none given".into() });
     };
@@ -68,7 +71,10 @@ pub fn convert(
     let stored = store(&mut draft, &sharing.matrices)?;
     watch.stage("calibrate", models.len());
     let mut reference: Vec<Outputs> = Vec::new();
+    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let mut probe_wants: Vec<Vec<Outputs>> = Vec::new();
     let mut last_float = None;
+    let mut verdict = Verdict::Absent;
     for (i, model) in models.iter().enumerate() {
         let float = float_draft(model);
         let opened = float.open();
@@ -78,6 +84,12 @@ pub fn convert(
         for (value, range) in draft.header.graphs[graph].values.iter_mut().zip(ranges) {
             value.range = range;
         }
+        // Noise and pictures take the same way through a network: one sample a subnet.
+        let want = evaluator.run(&opened, &rung, probes)?;
+        let cases = [Case { sample: &probes[0], ours: &want[0] }];
+        let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
+        verdict = verdict.and(said);
+        probe_wants.push(want);
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
             last_float = Some((opened, rung));
@@ -86,7 +98,23 @@ pub fn convert(
     }
     describe(&mut draft, &source, options);
 
-    let candidates = candidates(&draft, models.len());
+    let mut candidates = Vec::new();
+    let mut float_values = Vec::new();
+    watch.stage("measure tensors", models.len());
+    for (graph, want) in probe_wants.iter().enumerate() {
+        let choices = choices(&draft, graph)?;
+        let probes = Probes { samples: probes, want };
+        let sensitivity =
+            ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, stop, |_, _| {})?;
+        let steps = ladder::climb(&draft, &choices, &sensitivity);
+        let mut finest = plain_rung("w8-a8", graph as u32, Acts::I8);
+        finest.takes = choices.takes(&draft, &vec![INTEGER_PLANES; choices.nested.len()]);
+        let one = Probes { samples: &probes.samples[..1], want: &want[..1] };
+        let kept = ladder::keep_floats(&evaluator, &mut draft, &finest, &one, stop, |_, _| {})?;
+        float_values.extend(kept.into_iter().map(|name| format!("s{graph}: {name}")));
+        candidates.extend(rungs(&draft, &choices, &steps, graph));
+        watch.progress(graph + 1);
+    }
     watch.stage("measure rungs", candidates.len());
     let opened = draft.open();
     let mut measured = Vec::with_capacity(candidates.len());
@@ -105,7 +133,7 @@ pub fn convert(
     let chain = useful(measured);
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let golden = match &last_float {
-        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options)?,
+        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options, &verdict)?,
         None => Vec::new(),
     };
     let (sections, needs) = layout(&draft, &chain, golden);
@@ -120,7 +148,8 @@ pub fn convert(
         nodes,
         passes,
         samples: samples.origin,
-        float_values: Vec::new(),
+        witness: verdict,
+        float_values,
         tensors: Vec::new(),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })
@@ -201,28 +230,52 @@ fn view(draft: &mut Draft, sharing: &Sharing, version: Version, stored: &[u32]) 
     draft.tensor(Tensor { name, n, k: shared.taps * channels, roots: vec![root] })
 }
 
-/// Every subnet at every precision, with f32 activations and, to 8 bits, with i8 ones.
-fn candidates(draft: &Draft, subnets: usize) -> Vec<Rung> {
-    let mut rungs = Vec::new();
-    for graph in 0..subnets {
-        let mut used = vec![false; draft.header.tensors.len()];
-        for value in &draft.header.graphs[graph].values {
-            if let Source::Weight(tensor) = value.source {
-                used[tensor as usize] = true;
-            }
-        }
-        let mut bits = 0;
+/// What the ladder may choose of a subnet's tensors: the planes of each, and the bytes that a plane of the part that the
+/// subnet sees adds.
+fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
+    let mut tensors: Vec<u32> = draft.header.graphs[graph]
+        .values
+        .iter()
+        .filter_map(|value| match value.source {
+            Source::Weight(tensor) => Some(tensor),
+            _ => None,
+        })
+        .collect();
+    tensors.sort_unstable();
+    tensors.dedup();
+    let registry = Registry::standard();
+    let mut nested = Vec::with_capacity(tensors.len());
+    for &tensor in &tensors {
+        let (mut bits, mut known, mut takes) = (0, Vec::new(), Vec::new());
         for (plane, width) in PLANE_BITS.iter().enumerate() {
             bits += width;
-            for acts in [Acts::I8, Acts::F32] {
-                if acts == Acts::I8 && bits > 8 {
-                    continue;
-                }
-                let suffix = if acts == Acts::I8 { "-a8" } else { "" };
-                let mut rung = plain_rung(&format!("s{graph}-w{bits}{suffix}"), graph as u32, acts);
-                rung.takes = used.iter().map(|u| u.then_some(Take(0, plane as u32 + 1))).collect();
-                rungs.push(rung);
+            let take = Take(0, plane as u32 + 1);
+            let mut blobs = needed_blobs(&registry, &draft.header, tensor as usize, take)
+                .map_err(edge_runtime::plan::PlanError::from)?;
+            blobs.retain(|blob| !known.contains(blob));
+            known.extend(&blobs);
+            takes.push((bits, blobs));
+        }
+        let expr = draft.header.tensors[tensor as usize].roots[0].clone();
+        nested.push(Root { expr, takes });
+    }
+    Ok(Choices { tensors, nested })
+}
+
+/// A subnet's rungs: its chain of precisions, with f32 activations and, to 8 bits, with i8 ones.
+fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], graph: usize) -> Vec<Rung> {
+    let mut rungs: Vec<Rung> = Vec::new();
+    for step in steps {
+        let bits = choices.mean_bits(draft, &step.takes);
+        for acts in [Acts::I8, Acts::F32] {
+            if acts == Acts::I8 && step.takes.iter().any(|take| *take > INTEGER_PLANES) {
+                continue;
             }
+            let suffix = if acts == Acts::I8 { "-a8" } else { "" };
+            let id = format!("s{graph}-w{bits:.1}{suffix}");
+            let mut rung = plain_rung(&unique(&rungs, id), graph as u32, acts);
+            rung.takes = choices.takes(draft, &step.takes);
+            rungs.push(rung);
         }
     }
     rungs

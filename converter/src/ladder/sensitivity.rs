@@ -5,7 +5,7 @@ use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs, distortion};
 use crate::samples::Sample;
-use edge_runtime::pack::{Acts, Take};
+use edge_runtime::pack::Acts;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Output distortion by tensor and number of planes, the others being at their finest.
@@ -51,7 +51,7 @@ pub fn sensitivities(
     let model = draft.open();
     let finest: Vec<usize> = choices.nested.iter().map(|r| r.takes.len()).collect();
     let mut rung = plain_rung("probe", graph, Acts::F32);
-    rung.takes = finest.iter().map(|t| Some(Take(0, *t as u32))).collect();
+    let mut takes = finest.clone();
     let total = finest.iter().map(|t| t - 1).sum();
     let mut done = 0;
     let mut by_tensor = Vec::with_capacity(finest.len());
@@ -61,12 +61,13 @@ pub fn sensitivities(
             if stop.load(Ordering::Relaxed) {
                 return Err(ConvertError::Interrupted);
             }
-            rung.takes[tensor] = Some(Take(0, take as u32));
+            takes[tensor] = take;
+            rung.takes = choices.takes(draft, &takes);
             costs.push(distortion(probes.want, &evaluator.run(&model, &rung, probes.samples)?));
             done += 1;
             progress(done, total);
         }
-        rung.takes[tensor] = Some(Take(0, *levels as u32));
+        takes[tensor] = *levels;
         costs.push(0.0);
         by_tensor.push(costs);
     }

@@ -21,7 +21,7 @@ use crate::weights::Weights;
 use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
-use edge_kernels::cpu::{depthwise as dw, gemm_f32, gemm_i8, loops, movement};
+use edge_kernels::cpu::{depthwise as dw, gemm_f32, gemm_i8, gemm_i16, loops, movement};
 use memory::Views;
 use std::sync::Arc;
 
@@ -29,12 +29,19 @@ pub(crate) use evaluate::evaluate;
 
 mod evaluate;
 
+/// Rows that pay for widening the weights (measured: the two meet at 4 to 6).
+const WIDE_ROWS: usize = 8;
+
 /// The kernels in force: one variant a family, chosen once.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
     pub loops: loops::Variant,
     pub gemm_f32: &'static gemm_f32::Variant,
     pub gemm_i8: &'static gemm_i8::Variant,
+    pub gemm_i16: &'static gemm_i16::Variant,
+    /// Rows from which on the i16 product beats the 8-bit one: AVX2 has no exact 8-bit multiply, and its weights are
+    /// widened for every block of rows.
+    pub wide_from: usize,
     pub depthwise_f32: &'static dw::F32Variant,
     pub depthwise_i8: &'static dw::I8Variant,
     pub deconv: &'static deconv::Variant,
@@ -47,6 +54,8 @@ impl Kernels {
             loops: loops::select(isa),
             gemm_f32: gemm_f32::select(isa),
             gemm_i8: gemm_i8::select(isa),
+            gemm_i16: gemm_i16::select(isa),
+            wide_from: if gemm_i16::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
             deconv: deconv::select(isa),
@@ -58,6 +67,7 @@ impl Kernels {
         vec![
             self.gemm_f32.name,
             self.gemm_i8.name,
+            self.gemm_i16.name,
             self.depthwise_f32.name,
             self.depthwise_i8.name,
             self.deconv.name,

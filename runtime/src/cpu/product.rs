@@ -14,7 +14,9 @@ use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
+use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, pairs_of_codes, widen};
 use edge_kernels::cpu::im2col::{ConvShape, im2col_rows};
+use std::ops::Range;
 
 /// Bytes of gathered rows that one worker holds: they stay in the L2 beside the panels.
 const ROWS_BYTES: usize = 64 << 10;
@@ -22,14 +24,29 @@ const ROWS_BYTES: usize = 64 << 10;
 const PANELS_BYTES: usize = 128 << 10;
 /// Most rows of a block: enough work to hide the cut.
 const MAX_ROWS: usize = 192;
+/// What a worker's scratch says of the panels in it: see [`Held`].
+const HELD_BYTES: usize = 64;
 /// A multiple of every kernel's row tile (6 and 3).
 const ROW_STEP: usize = 6;
 
-/// Rows of a block for products with `k` columns.
+/// Rows of a block for products with `k` columns: f32, or i8 with its widened form.
 pub(crate) fn row_block(k: usize, integer: bool) -> usize {
-    let bytes = k.max(1) * if integer { 1 } else { 4 };
+    let bytes = k.max(1) * if integer { 2 } else { 4 };
     let rows = (ROWS_BYTES / bytes).clamp(ROW_STEP, MAX_ROWS);
     rows / ROW_STEP * ROW_STEP
+}
+
+/// Scratch bytes of one worker for the rows of a block: gathered windows, and in integer mode (`group` k share a scale)
+/// what the kernel makes of them, sums or widened rows.
+pub(crate) fn row_scratch(k: usize, gathers: bool, group: Option<usize>) -> usize {
+    let rows = row_block(k, group.is_some());
+    let element = if group.is_some() { 1 } else { 4 };
+    let gathered = if gathers { (rows * k * element).next_multiple_of(64) } else { 0 };
+    let made = group.map_or(0, |group| {
+        let sums = rows * k.div_ceil(group.max(1)) * 4;
+        sums.max(rows * k.next_multiple_of(PAIR) * 2)
+    });
+    gathered + made.next_multiple_of(64)
 }
 
 /// How a weight's panels lie in scratch.
@@ -39,6 +56,7 @@ pub(super) struct PanelLayout {
     pub panels: usize,
     codes: usize,
     groups: usize,
+    pairs: usize,
     pub bytes: usize,
 }
 
@@ -48,22 +66,25 @@ pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelL
         None => {
             let each = k * PANEL * 4;
             let panels = (PANELS_BYTES / each.max(1)).clamp(1, all);
-            PanelLayout { panels, codes: 0, groups: 0, bytes: (panels * each).next_multiple_of(64) }
+            let bytes = (panels * each).next_multiple_of(64);
+            PanelLayout { panels, codes: 0, groups: 0, pairs: 0, bytes }
         }
         Some(form) => {
-            let codes = k.div_ceil(8) * 8 * PANEL;
+            let (codes, pairs) = (k.div_ceil(8) * 8 * PANEL, k.next_multiple_of(PAIR) * PANEL);
             let groups = k.div_ceil(form.group.max(1));
-            let each = codes + groups * PANEL * 8;
+            // What a product reads again and again.
+            let each = pairs * 2 + groups * PANEL * 4;
             let panels = (PANELS_BYTES / each.max(1)).clamp(1, all);
-            let bytes = (panels * codes).next_multiple_of(64) + panels * groups * PANEL * 8;
-            PanelLayout { panels, codes, groups, bytes: bytes.next_multiple_of(64) }
+            let tables = (panels * groups * PANEL * 8).next_multiple_of(64);
+            let bytes = (panels * codes).next_multiple_of(64) + tables + panels * pairs * 2;
+            PanelLayout { panels, codes, groups, pairs, bytes: bytes.next_multiple_of(64) }
         }
     }
 }
 
 /// Scratch bytes of one worker for decoding a weight; `form` is `Some` in integer mode.
 pub(crate) fn panel_scratch(weights: &dyn Weights, form: Option<CodeForm>) -> usize {
-    panel_layout(weights.n(), weights.k(), form).bytes
+    HELD_BYTES + panel_layout(weights.n(), weights.k(), form).bytes
 }
 
 /// The kernels' name of an activation function.
@@ -192,6 +213,7 @@ pub(crate) fn gemm(
         tail: &tail,
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
     product.run_bytes(ctx, out, m, n, pitch_out, &scratch);
     Ok(())
@@ -209,6 +231,7 @@ pub(crate) fn conv(
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
     let tail = Tail::new(step, &views, g.oc, finish, input);
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
     let (ic, oc) = (g.ic / g.groups, g.oc / g.groups);
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
@@ -320,37 +343,14 @@ impl Product<'_> {
         let panels = first..first + cols.div_ceil(PANEL);
         let epilogue = self.tail.part(self.row0 + row, self.col0 + col, rows, cols);
         let decoded = match self.matrix {
-            MatrixView::Weights(_) => layout.bytes,
+            MatrixView::Weights(_) => HELD_BYTES + layout.bytes,
             MatrixView::Panels(_) => 0,
         };
         let (panel_area, row_area) = slot.split_at_mut(decoded);
-        match (self.input, form) {
-            (Some(input), Some(form)) => {
-                let MatrixView::Weights(w) = self.matrix else { return };
-                let count = panels.len();
-                let (codes, rest) =
-                    panel_area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
-                let (scales, sums) = rest.split_at_mut(layout.panels * layout.groups * PANEL * 4);
-                let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
-                let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
-                let sums = &mut super::elements_mut::<i32>(sums)[..count * layout.groups * PANEL];
-                w.fill_codes(panels, CodesOut { codes, scales, sums });
-                let weights = I8Panels {
-                    codes,
-                    scales,
-                    colsum: sums,
-                    k: self.k,
-                    group: form.group,
-                    half_offset: form.half_offset,
-                    code_bits: form.bits,
-                };
-                let (gathered, sums) = self.rows_area(row_area, 1);
-                let a: Rows<'_, i8> =
-                    self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
-                let sums = &mut super::elements_mut::<i32>(sums)[..rows * layout.groups];
-                ctx.kernels.gemm_i8.row_sums(a, form.group, sums);
-                let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
-                ctx.kernels.gemm_i8.run(out, x, &weights, &epilogue);
+        match (self.input, form, self.matrix) {
+            (Some(input), Some(form), MatrixView::Weights(w)) => {
+                let decoded = Decoded::codes(*w, layout, panels, panel_area);
+                self.integer(ctx, input, form, decoded, row_area, row, out, &epilogue);
             }
             _ => {
                 let (gathered, _) = self.rows_area(row_area, 4);
@@ -361,8 +361,11 @@ impl Product<'_> {
                     MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
                         Some(stored) => stored,
                         None => {
-                            let area = &mut super::floats_mut(panel_area)[..panels.len() * each];
-                            w.fill_f32(panels, area);
+                            let (held, area) = panel_area.split_at_mut(HELD_BYTES);
+                            let area = &mut super::floats_mut(area)[..panels.len() * each];
+                            if Held::of(held).replace(0, panels.start) {
+                                w.fill_f32(panels, area);
+                            }
                             area
                         }
                     },
@@ -370,6 +373,48 @@ impl Product<'_> {
                 ctx.kernels.gemm_f32.run(out, a, weights, &epilogue);
             }
         }
+    }
+
+    /// One tile of integer codes: by i16 pairs where that is faster, else by the 8-bit product. Both give the same bits.
+    #[allow(clippy::too_many_arguments)] // one tile of the loop above
+    fn integer(
+        &self,
+        ctx: &Context<'_>,
+        input: Quant,
+        form: CodeForm,
+        mut decoded: Decoded<'_>,
+        row_area: &mut [u8],
+        row: usize,
+        out: Output<'_>,
+        epilogue: &Epilogue<'_>,
+    ) {
+        let (rows, k) = (out.rows(), self.k);
+        let (gathered, made) = self.rows_area(row_area, 1);
+        let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
+        if rows >= ctx.kernels.wide_from {
+            decoded.make_pairs(ctx, form, k);
+            let columns = k.next_multiple_of(PAIR);
+            let wide = &mut super::elements_mut::<i16>(made)[..rows * columns];
+            widen(ctx.kernels.loops, a, input.zero_point, wide, columns);
+            let largest = if form.half_offset { (1 << form.bits) - 1 } else { 1 << (form.bits - 1) };
+            let w =
+                I16Panels { weights: decoded.pairs, scales: decoded.scales, k, group: form.group, largest };
+            ctx.kernels.gemm_i16.run(out, Rows::new(wide, rows, columns, columns), &w, epilogue);
+            return;
+        }
+        let weights = I8Panels {
+            codes: decoded.codes,
+            scales: decoded.scales,
+            colsum: decoded.sums,
+            k,
+            group: form.group,
+            half_offset: form.half_offset,
+            code_bits: form.bits,
+        };
+        let sums = &mut super::elements_mut::<i32>(made)[..rows * k.div_ceil(form.group.max(1))];
+        ctx.kernels.gemm_i8.row_sums(a, form.group, sums);
+        let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
+        ctx.kernels.gemm_i8.run(out, x, &weights, epilogue);
     }
 
     /// The part of the row scratch that holds gathered windows, and what follows it.
@@ -399,6 +444,74 @@ impl Product<'_> {
                 im2col_rows(shape, super::elements(image), row, rows, pad, out, self.k);
                 Rows::new(out, rows, self.k, self.k)
             }
+        }
+    }
+}
+
+/// Which panels lie decoded in a worker's scratch, in each of two forms: tiles below each other read the same.
+struct Held<'a>(&'a mut [u32]);
+
+impl<'a> Held<'a> {
+    fn of(bytes: &'a mut [u8]) -> Held<'a> {
+        Held(super::elements_mut(bytes))
+    }
+
+    /// Nothing, in every worker's scratch: what lies there is of another step.
+    fn clear(scratch: &Scratch<'_, u8>, workers: usize) {
+        for worker in 0..workers {
+            let mut slot = scratch.slot(worker);
+            if let Some(bytes) = slot.get_mut(..HELD_BYTES) {
+                bytes.fill(0);
+            }
+        }
+    }
+
+    /// Notes that the panels from `first` on are there in `form` (0 or 1; form 1 is made of form 0). True when they are
+    /// yet to be decoded.
+    fn replace(&mut self, form: usize, first: usize) -> bool {
+        let is = first as u32 + 1;
+        let stale = std::mem::replace(&mut self.0[form], is) != is;
+        if stale && form == 0 {
+            self.0[1] = 0;
+        }
+        stale
+    }
+}
+
+/// Integer panels in a worker's scratch.
+struct Decoded<'a> {
+    held: Held<'a>,
+    first: usize,
+    codes: &'a [i8],
+    scales: &'a [f32],
+    sums: &'a [i32],
+    pairs: &'a mut [i16],
+}
+
+impl<'a> Decoded<'a> {
+    /// The codes of `panels`, decoded unless they are there.
+    fn codes(w: &dyn Weights, layout: PanelLayout, panels: Range<usize>, area: &'a mut [u8]) -> Decoded<'a> {
+        let (first, count) = (panels.start, panels.len());
+        let (held, area) = area.split_at_mut(HELD_BYTES);
+        let (codes, area) = area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
+        let tables = layout.panels * layout.groups * PANEL * 4;
+        let (tables, pairs) = area.split_at_mut((2 * tables).next_multiple_of(64));
+        let (scales, sums) = tables.split_at_mut(layout.panels * layout.groups * PANEL * 4);
+        let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
+        let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
+        let sums = &mut super::elements_mut::<i32>(sums)[..count * layout.groups * PANEL];
+        let pairs = &mut super::elements_mut::<i16>(pairs)[..count * layout.pairs];
+        let mut held = Held::of(held);
+        if held.replace(0, first) {
+            w.fill_codes(panels, CodesOut { codes: &mut *codes, scales: &mut *scales, sums: &mut *sums });
+        }
+        Decoded { held, first, codes, scales, sums, pairs }
+    }
+
+    /// The codes as i16 pairs, made unless they are there.
+    fn make_pairs(&mut self, ctx: &Context<'_>, form: CodeForm, k: usize) {
+        if self.held.replace(1, self.first) {
+            pairs_of_codes(ctx.kernels.loops, self.codes, form.half_offset, k, self.pairs);
         }
     }
 }

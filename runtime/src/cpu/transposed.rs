@@ -8,7 +8,7 @@ use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::{Epilogue, Rows};
-use edge_kernels::cpu::im2col::deconv::DeconvShape;
+use edge_kernels::cpu::im2col::deconv::{DeconvShape, lay_out};
 
 /// Output rows of a task, in strides: input rows that two neighbours both need are computed twice.
 const STRIDES: usize = 2;
@@ -45,7 +45,7 @@ fn product_bytes(g: &ConvGeometry) -> usize {
 
 /// Scratch bytes of one worker beside the decoded panels.
 pub(crate) fn scratch(g: &ConvGeometry) -> usize {
-    product_bytes(g)
+    product_bytes(g) + if shape(g).tiles() { (shape(g).n() * 4).next_multiple_of(64) } else { 0 }
 }
 
 pub(super) fn run(
@@ -69,13 +69,25 @@ pub(super) fn run(
     }
     let layout = panel_layout(n, k, None);
     let decoded = if matches!(matrix, MatrixView::Weights(_)) { layout.bytes } else { 0 };
-    let none = Epilogue::default();
+    // Windows side by side add nothing up: the product is finished at once, the bias once for each tap.
+    let tiles = shape.tiles();
+    let act = activation(finish.act);
     for batch in 0..g.batch {
         let image = &x[batch * g.ih * g.iw * k..][..g.ih * g.iw * k];
         let out = &mut out[batch * image_out..(batch + 1) * image_out];
         ctx.pool.chunks_mut(out, rows * g.ow * g.oc, |worker, i, out| {
             let mut slot = slots.slot(worker);
-            let (panel_area, product) = slot.split_at_mut(decoded);
+            let (panel_area, area) = slot.split_at_mut(decoded);
+            let (product, area) = area.split_at_mut(product_bytes(g));
+            let taps = &mut floats_mut(area)[..if tiles { n } else { 0 }];
+            let epilogue = match bias.filter(|_| tiles) {
+                Some(bias) => {
+                    taps.chunks_exact_mut(g.oc).for_each(|tap| tap.copy_from_slice(bias));
+                    Epilogue { bias: Some(&*taps), act, ..Epilogue::default() }
+                }
+                None if tiles => Epilogue { act, ..Epilogue::default() },
+                None => Epilogue::default(),
+            };
             let out_rows = i * rows..(i * rows + rows).min(g.oh);
             let inputs = shape.input_rows(out_rows.clone());
             let m = inputs.len() * g.iw;
@@ -97,9 +109,15 @@ pub(super) fn run(
                     },
                 };
                 let cols = panels.start * PANEL..(panels.end * PANEL).min(n);
-                ctx.kernels.gemm_f32.run(whole.part(0..m, cols), a, weights, &none);
+                let bias = epilogue.bias.map(|bias| &bias[cols.clone()]);
+                let part = Epilogue { bias, act: epilogue.act, ..Epilogue::default() };
+                ctx.kernels.gemm_f32.run(whole.part(0..m, cols), a, weights, &part);
             }
-            let epilogue = Epilogue { bias, act: activation(finish.act), ..Epilogue::default() };
+            if tiles {
+                lay_out(&shape, product, out);
+                return;
+            }
+            let epilogue = Epilogue { bias, act, ..Epilogue::default() };
             let pixels = out_rows.len() * g.ow;
             let out = MatMut::new(out, pixels, g.oc, g.oc);
             ctx.kernels.deconv.run(out, &shape, out_rows, Rows::new(product, m, n, n), &epilogue);

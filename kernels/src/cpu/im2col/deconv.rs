@@ -47,6 +47,14 @@ impl DeconvShape {
         self.kh * self.kw * self.oc
     }
 
+    /// Whether every output pixel is one tap of one input pixel: windows lie side by side.
+    pub fn tiles(&self) -> bool {
+        let side_by_side = self.kh == self.stride_h && self.kw == self.stride_w;
+        let dense = (self.kh == 1 || self.dil_h == 1) && (self.kw == 1 || self.dil_w == 1);
+        let whole = self.oh == self.ih * self.kh && self.ow == self.iw * self.kw;
+        side_by_side && dense && whole && self.pad_top == 0 && self.pad_left == 0
+    }
+
     /// Input rows that reach output rows `rows`: those whose product [`Variant::run`] needs.
     pub fn input_rows(&self, rows: Range<usize>) -> Range<usize> {
         if rows.is_empty() {
@@ -65,6 +73,36 @@ impl DeconvShape {
 fn source(o: usize, pad: usize, k: usize, dilation: usize, stride: usize, len: usize) -> Option<usize> {
     let distance = (o + pad).checked_sub(k * dilation)?;
     (distance.is_multiple_of(stride) && distance / stride < len).then_some(distance / stride)
+}
+
+/// Lays the product of windows that lie [side by side](DeconvShape::tiles) out as the image: output rows from
+/// `first * kh` on, `product` holding one row of `kh * kw * oc` a pixel of the input rows from `first` on. The product
+/// is finished already.
+///
+/// # Panics
+/// When the windows overlap or leave gaps, or `out` is not of whole window rows.
+pub fn lay_out(shape: &DeconvShape, product: &[f32], out: &mut [f32]) {
+    let s = shape;
+    assert!(s.tiles(), "windows of {s:?} do not lie side by side");
+    let (run, line) = (s.kw * s.oc, s.ow * s.oc);
+    if run == 0 || line == 0 || s.kh == 0 {
+        return;
+    }
+    assert_eq!(product.len(), out.len(), "elements of the product and of the image");
+    assert!(
+        out.len().is_multiple_of(s.kh * line),
+        "{} elements in window rows of {}",
+        out.len(),
+        s.kh * line
+    );
+    for (product, out) in product.chunks_exact(s.iw * s.n()).zip(out.chunks_exact_mut(s.kh * line)) {
+        for (ky, line) in out.chunks_exact_mut(line).enumerate() {
+            let pixels = product.chunks_exact(s.n()).zip(line.chunks_exact_mut(run));
+            for (pixel, to) in pixels {
+                to.copy_from_slice(&pixel[ky * run..][..run]);
+            }
+        }
+    }
 }
 
 /// One implementation.

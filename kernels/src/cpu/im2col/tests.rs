@@ -149,3 +149,45 @@ fn transposed_convolution_matches_its_definition_in_any_blocks() {
         }
     }
 }
+
+#[test]
+fn windows_side_by_side_are_laid_out_as_the_definition_adds_them() {
+    let mut random = Random::new(7);
+    for _ in 0..300 {
+        let (kh, kw, oc) = (1 + random.below(4), 1 + random.below(4), 1 + random.below(20));
+        let (ih, iw) = (1 + random.below(5), 1 + random.below(6));
+        let s = DeconvShape {
+            ih,
+            iw,
+            kh,
+            kw,
+            oc,
+            stride_h: kh,
+            stride_w: kw,
+            dil_h: 1,
+            dil_w: 1,
+            pad_top: 0,
+            pad_left: 0,
+            oh: ih * kh,
+            ow: iw * kw,
+        };
+        assert!(s.tiles());
+        let product = random.floats(s.ih * s.iw * s.n());
+        let want: Vec<f32> = transposed(&s, &product).iter().map(|v| *v as f32).collect();
+        let mut got = vec![9.0; want.len()];
+        // In two parts, as two tasks would.
+        let cut = random.below(ih + 1);
+        let (above, below) = got.split_at_mut(cut * kh * s.ow * oc);
+        let (first, rest) = product.split_at(cut * iw * s.n());
+        deconv::lay_out(&s, first, above);
+        deconv::lay_out(&s, rest, below);
+        assert_eq!(got, want, "{s:?} cut at {cut}");
+        for other in [
+            DeconvShape { oh: s.oh + 1, ..s },
+            DeconvShape { pad_top: 1, ..s },
+            DeconvShape { stride_w: kw + 1, ..s },
+        ] {
+            assert!(!other.tiles());
+        }
+    }
+}

@@ -95,14 +95,18 @@ fn product_result(b: &mut Builder, call: &Call, dims: &[usize], integer: bool) -
 /// Scratch of one worker for a product with `k` columns: gathered rows (unless they are used in place), their
 /// sums in integer mode, and decoded panels.
 fn scratch(b: &Builder, matrix: &Matrix, k: usize, gathers: bool, integer: bool) -> usize {
-    let rows = crate::cpu::product::row_block(k, integer);
-    let element = if integer { 1 } else { 4 };
-    let gathered = if gathers { (rows * k * element).next_multiple_of(64) } else { 0 };
+    let rows = match matrix {
+        Matrix::Tensor(tensor) => {
+            let group = b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group);
+            crate::cpu::product::row_scratch(k, gathers, integer.then_some(group))
+        }
+        Matrix::Panels(_) => crate::cpu::product::row_scratch(k, gathers, None),
+    };
     let panels = match matrix {
         Matrix::Tensor(tensor) => b.model.panel_scratch(b.rung, *tensor, integer),
         Matrix::Panels(_) => 0,
     };
-    gathered + panels
+    rows + panels
 }
 
 #[allow(clippy::too_many_arguments)] // the attributes of one graph operation
@@ -146,22 +150,11 @@ pub(super) fn conv(
     let bytes = if depthwise {
         crate::cpu::depthwise::scratch(k, integer)
     } else {
-        scratch(b, &weights, k, !pointwise, integer) + sums_scratch(b, &weights, k, integer)
+        scratch(b, &weights, k, !pointwise, integer)
     };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
     one(out)
-}
-
-/// Row sums of a block of i8 rows, one a group of the weight.
-fn sums_scratch(b: &Builder, matrix: &Matrix, k: usize, integer: bool) -> usize {
-    match matrix {
-        Matrix::Tensor(tensor) if integer => {
-            let group = b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group);
-            crate::cpu::product::row_block(k, true) * k.div_ceil(group.max(1)) * 4
-        }
-        _ => 0,
-    }
 }
 
 pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bool) -> Results {
@@ -176,7 +169,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
-    let bytes = scratch(b, &weights, k, false, integer) + sums_scratch(b, &weights, k, integer);
+    let bytes = scratch(b, &weights, k, false, integer);
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[&out], vec![weights], bytes)?;
     one(out)

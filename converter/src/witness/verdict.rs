@@ -1,0 +1,179 @@
+//! What the witness says, and how two engines' outputs are compared.
+
+use serde::Serialize;
+use std::fmt;
+
+/// The engine's name, as reports give it.
+pub const ENGINE: &str = "tract 0.23.9";
+
+/// Most that two correct engines differ by, as a share of an output's range: sums in another order scatter by 1e-6 to
+/// 1e-4 over a network, an attribute that is read in another way by far more.
+const TOLERANCE: f64 = 1e-3;
+
+/// What the witness says of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// It was not asked, or is not built in.
+    Absent,
+    /// Every output of every run is ours.
+    Agrees {
+        /// Runs compared.
+        runs: usize,
+        /// The greatest difference, as a share of its output's range.
+        error: f64,
+    },
+    /// Some element is another.
+    Disagrees {
+        /// The output.
+        output: String,
+        /// The element with the greatest difference.
+        element: usize,
+        /// Our value.
+        ours: f32,
+        /// The witness's value.
+        theirs: f32,
+        /// The difference, as a share of the output's range; infinite for another number of elements or outputs.
+        error: f64,
+    },
+    /// The witness does not run the model.
+    CannotRun {
+        /// Its own words.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// Both verdicts as one: the graver, or the agreement of both.
+    pub(crate) fn and(self, other: Verdict) -> Verdict {
+        match (self, other) {
+            (Verdict::Agrees { runs, error }, Verdict::Agrees { runs: more, error: other }) => {
+                Verdict::Agrees { runs: runs + more, error: error.max(other) }
+            }
+            (Verdict::Absent, other) | (Verdict::Agrees { .. }, other) => other,
+            (Verdict::CannotRun { .. }, other @ Verdict::Disagrees { .. }) => other,
+            (own, _) => own,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Absent => write!(f, "no witness"),
+            Verdict::Agrees { runs, error } => {
+                write!(f, "{ENGINE} agrees on {runs} runs, greatest difference {error:.1e} of the range")
+            }
+            Verdict::Disagrees { output, element, ours, theirs, error } => write!(
+                f,
+                "{ENGINE} DISAGREES: output `{output}`, element {element} is {ours} here and {theirs} there, {error:.1e} \
+                 of the range; one of the two is wrong"
+            ),
+            Verdict::CannotRun { why } => write!(f, "{ENGINE} cannot run this model: {why}"),
+        }
+    }
+}
+
+/// Compares all outputs of one run.
+pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Vec<f32>]) -> Verdict {
+    let differs = |output: usize, element: usize, error: f64| {
+        let at = |all: &[Vec<f32>]| all.get(output).and_then(|o| o.get(element)).copied().unwrap_or(f32::NAN);
+        let output_name = names.get(output).cloned().unwrap_or_else(|| format!("output {output}"));
+        Verdict::Disagrees { output: output_name, element, ours: at(ours), theirs: at(theirs), error }
+    };
+    if ours.len() != theirs.len() {
+        return differs(ours.len().min(theirs.len()), 0, f64::INFINITY);
+    }
+    let mut greatest = 0.0f64;
+    for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        if ours.len() != theirs.len() {
+            return differs(i, ours.len().min(theirs.len()), f64::INFINITY);
+        }
+        let range = spread(ours);
+        let errors = ours.iter().zip(theirs).map(|(a, b)| distance(*a, *b) / range);
+        let worst = errors.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let Some((element, error)) = worst else { continue };
+        if error > TOLERANCE {
+            return differs(i, element, error);
+        }
+        greatest = greatest.max(error);
+    }
+    Verdict::Agrees { runs: 1, error: greatest }
+}
+
+/// Greatest less least finite element; of a constant its size, of zeros 1.
+fn spread(values: &[f32]) -> f64 {
+    let finite = || values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v));
+    let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    match (high - low, high.abs()) {
+        (range, _) if range > 0.0 => range,
+        (_, size) if size.is_finite() && size > 0.0 => size,
+        _ => 1.0,
+    }
+}
+
+/// 0 for the same value, NaN and infinities included; infinite where one of them meets something else.
+fn distance(a: f32, b: f32) -> f64 {
+    if a == b || (a.is_nan() && b.is_nan()) {
+        return 0.0;
+    }
+    let distance = (f64::from(a) - f64::from(b)).abs();
+    if distance.is_finite() { distance } else { f64::INFINITY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outputs(values: &[&[f32]]) -> Vec<Vec<f32>> {
+        values.iter().map(|v| v.to_vec()).collect()
+    }
+
+    fn names() -> Vec<String> {
+        vec!["a".into(), "b".into()]
+    }
+
+    #[test]
+    fn small_differences_agree_and_are_told() {
+        let (ours, theirs) = (outputs(&[&[0.0, 10.0], &[5.0]]), outputs(&[&[0.001, 10.0], &[5.0]]));
+        let Verdict::Agrees { runs: 1, error } = compare(&names(), &ours, &theirs) else { panic!() };
+        assert!((error - 1e-4).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_wrong_element_is_named() {
+        let (ours, theirs) = (outputs(&[&[0.0, 1.0], &[5.0, 7.0]]), outputs(&[&[0.0, 1.0], &[5.0, 6.0]]));
+        let verdict = compare(&names(), &ours, &theirs);
+        let want = Verdict::Disagrees { output: "b".into(), element: 1, ours: 7.0, theirs: 6.0, error: 0.5 };
+        assert_eq!(verdict, want);
+        let text = verdict.to_string();
+        assert!(["`b`", "element 1", " 7 ", " 6 "].iter().all(|word| text.contains(word)), "{text}");
+    }
+
+    #[test]
+    fn nan_and_lengths_count() {
+        let nan = f32::NAN;
+        let same = outputs(&[&[nan, 1.0, f32::INFINITY]]);
+        assert!(matches!(compare(&names(), &same, &same), Verdict::Agrees { .. }));
+        for theirs in [&[&[nan, 1.0, 2.0][..]][..], &[&[0.0, 1.0, f32::INFINITY]], &[&[nan, 1.0]], &[]] {
+            let verdict = compare(&names(), &same, &outputs(theirs));
+            assert!(
+                matches!(verdict, Verdict::Disagrees { error, .. } if error == f64::INFINITY),
+                "{verdict}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_graver_verdict_stays() {
+        let agrees = |runs, error| Verdict::Agrees { runs, error };
+        let cannot = || Verdict::CannotRun { why: "no".into() };
+        let differs = compare(&names(), &outputs(&[&[1.0]]), &outputs(&[&[2.0]]));
+        assert_eq!(agrees(1, 1e-6).and(agrees(2, 1e-5)), agrees(3, 1e-5));
+        assert_eq!(Verdict::Absent.and(agrees(1, 0.0)), agrees(1, 0.0));
+        assert_eq!(agrees(1, 0.0).and(cannot()), cannot());
+        assert_eq!(cannot().and(agrees(1, 0.0)), cannot());
+        assert_eq!(cannot().and(differs.clone()), differs);
+        assert_eq!(differs.clone().and(cannot()), differs);
+    }
+}

@@ -1,0 +1,164 @@
+//! AVX2.
+//!
+//! ```text
+//! for each run of panels, for each MR rows, for each group:
+//!     12 accumulators of i32 = 6 rows x 16 columns (fewer rows: more panels at once)
+//!     for each pair of k: load 2 vectors of the panel, broadcast x[row][k, k+1]; multiply and add in pairs, add
+//!     to f32, scaled, added to the tile
+//! epilogue on the tile, stored once
+//! ```
+//! A pair's products are exact: `2 * 32767 * 255` is far from the end of i32.
+
+use std::arch::x86_64::{
+    __m256i, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_ps,
+};
+
+use super::super::gemm_f32::avx2::finish;
+use super::{Isa, PAIR, PANEL, Panel, Task, Variant};
+
+pub(super) const VARIANT: Variant = Variant { name: "gemm_w16_a8__avx2", isa: Isa::Avx2, run };
+
+/// Rows of a full tile: 6 x 2 accumulators, 2 panel vectors, 1 broadcast and 1 product fit 16 registers.
+const MR: usize = 6;
+
+/// Elements of a pair of k in a panel.
+const STEP: usize = PANEL * PAIR;
+
+/// Results of one tile, `[panel * rows + row][16]`.
+type Tile = [[f32; PANEL]; MR];
+
+#[target_feature(enable = "avx2,fma")]
+fn run(task: &mut Task<'_>) {
+    let m = task.out.rows();
+    let full = m - m % MR;
+    if full > 0 {
+        columns::<MR, 1>(task, 0, full);
+    }
+    match m - full {
+        0 => {}
+        1 => columns::<1, 4>(task, full, m),
+        2 => columns::<2, 3>(task, full, m),
+        3 => columns::<3, 2>(task, full, m),
+        4 => columns::<4, 1>(task, full, m),
+        _ => columns::<5, 1>(task, full, m),
+    }
+}
+
+/// Rows `[from, to)`, a multiple of `ROWS` of them, times all panels, `PANELS` at once while there are as many.
+#[target_feature(enable = "avx2,fma")]
+fn columns<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize) {
+    let panels = task.out.cols().div_ceil(PANEL);
+    let together = panels - panels % PANELS;
+    for panel in (0..together).step_by(PANELS) {
+        rows::<ROWS, PANELS>(task, from, to, panel);
+    }
+    for panel in together..panels {
+        rows::<ROWS, 1>(task, from, to, panel);
+    }
+}
+
+/// Rows `[from, to)` times `PANELS` panels.
+#[target_feature(enable = "avx2,fma")]
+fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize, first: usize) {
+    let mut panels = [Panel { weights: &[], scales: &[] }; PANELS];
+    for (p, panel) in panels.iter_mut().enumerate() {
+        *panel = task.w.panel(first + p);
+    }
+    for row in (from..to).step_by(ROWS) {
+        let mut x: [&[i16]; ROWS] = [&[]; ROWS];
+        for (r, x) in x.iter_mut().enumerate() {
+            *x = task.x.row(row + r);
+        }
+        let mut tile = [[0.0; PANEL]; MR];
+        multiply(x, panels, task.w.group, &mut tile);
+        for (p, tile) in tile.chunks_exact_mut(ROWS).take(PANELS).enumerate() {
+            finish(task.epilogue, &mut task.out, row, (first + p) * PANEL, tile);
+        }
+    }
+}
+
+/// `tile[p * ROWS + r] = x[r] · panel p`.
+#[target_feature(enable = "avx2,fma")]
+fn multiply<const ROWS: usize, const PANELS: usize>(
+    x: [&[i16]; ROWS],
+    panels: [Panel<'_>; PANELS],
+    group: usize,
+    tile: &mut Tile,
+) {
+    let pairs = x[0].len() / PAIR;
+    assert!(x.iter().all(|row| row.len() == pairs * PAIR));
+    assert!(panels.iter().all(|panel| panel.weights.len() == pairs * STEP));
+    let mut from = 0;
+    for g in 0..panels[0].scales.len() {
+        // An odd group is the only one.
+        let to = pairs.min(from + group.div_ceil(PAIR));
+        let mut acc: [[[__m256i; 2]; PANELS]; ROWS] = [[[_mm256_setzero_si256(); 2]; PANELS]; ROWS];
+        for pair in from..to {
+            // Whichever operand has fewer vectors waits in registers while the other passes by.
+            if ROWS <= 2 * PANELS {
+                // SAFETY: pair < pairs, as every row has.
+                let values = x.map(|row| unsafe { broadcast(row, pair) });
+                for (p, panel) in panels.iter().enumerate() {
+                    for half in 0..2 {
+                        // SAFETY: the panel has as many pairs, each of two vectors.
+                        let lanes = unsafe { load(panel.weights, pair, half) };
+                        for (acc, value) in acc.iter_mut().zip(values) {
+                            let products = _mm256_madd_epi16(value, lanes);
+                            acc[p][half] = _mm256_add_epi32(acc[p][half], products);
+                        }
+                    }
+                }
+            } else {
+                // SAFETY: as above.
+                let lanes = panels
+                    .map(|panel| unsafe { [load(panel.weights, pair, 0), load(panel.weights, pair, 1)] });
+                for (acc, row) in acc.iter_mut().zip(x) {
+                    // SAFETY: as above.
+                    let value = unsafe { broadcast(row, pair) };
+                    for (acc, lanes) in acc.iter_mut().zip(&lanes) {
+                        for half in 0..2 {
+                            let products = _mm256_madd_epi16(value, lanes[half]);
+                            acc[half] = _mm256_add_epi32(acc[half], products);
+                        }
+                    }
+                }
+            }
+        }
+        from = to;
+        for (p, panel) in panels.iter().enumerate() {
+            for half in 0..2 {
+                // SAFETY: 8 of 16 floats at offset 0 or 8.
+                let scale = unsafe { _mm256_loadu_ps(panel.scales[g].as_ptr().add(half * 8)) };
+                for (r, acc) in acc.iter().enumerate() {
+                    let y = tile[p * ROWS + r].as_mut_ptr().wrapping_add(half * 8);
+                    let t = _mm256_cvtepi32_ps(acc[p][half]);
+                    // SAFETY: 8 of 16 floats at offset 0 or 8.
+                    unsafe { _mm256_storeu_ps(y, _mm256_fmadd_ps(t, scale, _mm256_loadu_ps(y))) };
+                }
+            }
+        }
+    }
+}
+
+/// Both activations of a pair in every lane.
+///
+/// # Safety
+/// `row` has more than `pair` pairs.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn broadcast(row: &[i16], pair: usize) -> __m256i {
+    // SAFETY: the caller's promise; every pattern is an i32.
+    _mm256_set1_epi32(unsafe { row.as_ptr().add(pair * PAIR).cast::<i32>().read_unaligned() })
+}
+
+/// Eight columns of a pair.
+///
+/// # Safety
+/// `weights` has more than `pair` pairs of 16 columns.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn load(weights: &[i16], pair: usize, half: usize) -> __m256i {
+    // SAFETY: the caller's promise; half is 0 or 1, and a vector holds 16 elements.
+    unsafe { _mm256_loadu_si256(weights.as_ptr().add(pair * STEP + half * 16).cast()) }
+}
