@@ -21,8 +21,8 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let graph = &header.graphs[0];
     let limit = opened.device.ledger().budget();
     let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
-    let held: u64 = arrays.iter().map(|a| a.data.len() as u64).sum();
-    let selection = opened.select(target, &inputs::specs(&arrays), held, true)?;
+    // The decoded inputs are resident by now, so that what the process holds counts them.
+    let selection = opened.select(target, &inputs::specs(&arrays), 0, true)?;
     if args.explain {
         eprint!("{}", print::explanation(&opened.model, &opened.device, &selection));
     }
