@@ -22,6 +22,13 @@ python=$(python3 tests/reference/bootstrap.py)
 cargo build --release --locked -p edge-cli
 cargo build --release --locked -p edge-converter --features witness
 bin=${CARGO_TARGET_DIR:-target}/release
+
+# The binary is resident memory too: what runs on a device is 3.4 MB at most (profile dist: 3).
+bytes=$(wc -c <"$bin/edge-run")
+if [ "$bytes" -gt 3400000 ]; then
+    echo "edge-run has $bytes bytes, at most 3400000" >&2
+    exit 1
+fi
 cargo test --release --locked -p edge-tests --features witness --test witness
 
 (cd tests/reference && "$python" -m unittest -q)

@@ -116,7 +116,7 @@ impl Ledger {
         // others <= budget always, so the subtraction cannot wrap, and the sum below cannot overflow.
         if bytes > self.budget - others {
             let mut holders: Vec<Holding> = account.open.iter().map(|(_, h)| h.clone()).collect();
-            holders.sort_by_key(|h| std::cmp::Reverse(h.bytes));
+            holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
             let what = what.to_string();
             return Err(BudgetError { what, asked: bytes, used: others, budget: self.budget, holders });
         }
@@ -151,7 +151,7 @@ impl Reservation {
         if let Err(mut error) = self.ledger.take(&mut account, &what, self.bytes, bytes) {
             error.holders =
                 account.open.iter().filter(|(id, _)| *id != self.id).map(|(_, h)| h.clone()).collect();
-            error.holders.sort_by_key(|h| std::cmp::Reverse(h.bytes));
+            error.holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
             return Err(error);
         }
         account.open[at].1.bytes = bytes;

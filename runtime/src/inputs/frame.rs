@@ -4,13 +4,11 @@
 //! gets is written straight into its input ([`crate::Session::write_input`]); there is no resized copy.
 
 use super::InputError;
+use super::picture::{decode_rgb, measure_rgb};
 use crate::graph::DType;
 use crate::pack::{Colour, ImageLayout, Preprocess};
-use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
-use std::path::Path;
 
-/// What a decoder holds beside its result and the file: windows, tables, a few rows.
-const DECODER: u64 = 256 << 10;
+use std::path::Path;
 
 /// A picture: 8-bit RGB, rows from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,28 +39,7 @@ pub struct Region {
 /// # Errors
 /// When the file is no picture.
 pub fn decoded_bytes(path: &Path) -> Result<([usize; 2], u64), InputError> {
-    let wrong = |why: String| InputError::Format { path: path.into(), why };
-    let io = |source| InputError::Io { path: path.into(), source };
-    let file = std::fs::metadata(path).map_err(io)?.len();
-    let decoder = open(path, None)?.into_decoder().map_err(|e| wrong(e.to_string()))?;
-    let (width, height) = decoder.dimensions();
-    let rgb = u64::from(width) * u64::from(height) * 3;
-    // Some decoders take the whole file in first; other colours are there twice while they are turned into RGB.
-    let rgb = if decoder.color_type() == ColorType::Rgb8 { 0 } else { rgb };
-    let bytes = decoder.total_bytes().saturating_add(rgb).saturating_add(file + DECODER);
-    Ok(([height as usize, width as usize], bytes))
-}
-
-fn open(
-    path: &Path,
-    most: Option<u64>,
-) -> Result<ImageReader<std::io::BufReader<std::fs::File>>, InputError> {
-    let io = |source| InputError::Io { path: path.into(), source };
-    let mut reader = ImageReader::open(path).map_err(io)?.with_guessed_format().map_err(io)?;
-    let mut limits = Limits::default();
-    limits.max_alloc = most;
-    reader.limits(limits);
-    Ok(reader)
+    measure_rgb(path)
 }
 
 impl Frame {
@@ -75,12 +52,11 @@ impl Frame {
         if bytes > limit {
             return Err(InputError::TooLarge { path: path.into(), bytes, limit });
         }
-        let wrong = |why: String| InputError::Format { path: path.into(), why };
-        let decoder = open(path, Some(bytes))?.into_decoder().map_err(|e| wrong(e.to_string()))?;
-        let picture = DynamicImage::from_decoder(decoder).map_err(|e| wrong(e.to_string()))?;
-        let rgb = picture.into_rgb8().into_raw();
-        Frame::from_rgb(height, width, rgb)
-            .ok_or_else(|| wrong("its head and its rows differ in size".into()))
+        let rgb = decode_rgb(path, bytes)?;
+        Frame::from_rgb(height, width, rgb).ok_or_else(|| {
+            let why = "its head and its rows differ in size".to_string();
+            InputError::Format { path: path.into(), why }
+        })
     }
 
     /// A frame of samples that are there already; `None` unless they are `height * width * 3`, and some.
@@ -307,7 +283,7 @@ mod tests {
         grey.save(&path).unwrap();
         let (size, bytes) = decoded_bytes(&path).unwrap();
         assert_eq!(size, [4, 5]);
-        assert!(bytes >= 4 * 5 * (1 + 3), "{bytes}");
+        assert!(bytes >= 4 * 5 * 3, "{bytes}");
         assert!(matches!(Frame::read(&path, bytes - 1), Err(InputError::TooLarge { .. })));
         let frame = Frame::read(&path, bytes).unwrap();
         assert_eq!((frame.height(), frame.width(), frame.bytes()), (4, 5, 60));

@@ -7,6 +7,7 @@ mod npy;
 mod npz;
 mod picture;
 mod sound;
+mod zip;
 
 pub use frame::{Frame, Region, decoded_bytes};
 pub use npz::{read_npy, read_npz, write_npy, write_npz};

@@ -1,11 +1,10 @@
 //! NumPy's array files.
 
+use super::zip::{Writer, members, read_member};
 use super::{InputError, NamedArray, npy};
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// One array from a `.npy` file, at most `limit` bytes of elements.
 ///
@@ -13,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 /// When the file cannot be read, holds no plain array of a known type, or is larger than the limit.
 pub fn read_npy(path: &Path, limit: u64) -> Result<NamedArray, InputError> {
     let file = File::open(path).map_err(|source| InputError::Io { path: path.into(), source })?;
-    array(path, String::new(), BufReader::new(file), limit)
+    checked(path, "", npy::read(String::new(), BufReader::new(file), limit), limit)
 }
 
 /// Every array of a `.npz` archive, by name, at most `limit` bytes in all.
@@ -21,31 +20,30 @@ pub fn read_npy(path: &Path, limit: u64) -> Result<NamedArray, InputError> {
 /// # Errors
 /// As [`read_npy`].
 pub fn read_npz(path: &Path, mut limit: u64) -> Result<Vec<NamedArray>, InputError> {
-    let wrong = |e: zip::result::ZipError| InputError::Format { path: path.into(), why: e.to_string() };
+    let wrong = |e: io::Error| InputError::Format { path: path.into(), why: e.to_string() };
     let file = File::open(path).map_err(|source| InputError::Io { path: path.into(), source })?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(wrong)?;
+    let mut source = BufReader::new(file);
     let mut arrays = Vec::new();
-    for i in 0..archive.len() {
-        let entry = archive.by_index(i).map_err(wrong)?;
-        let Some(name) = entry.name().map_err(wrong)?.strip_suffix(".npy").map(str::to_string) else {
-            continue;
-        };
-        let read = array(path, name, entry, limit)?;
-        limit -= read.data.len() as u64;
-        arrays.push(read);
+    for member in members(&mut source).map_err(wrong)? {
+        let Some(name) = member.name.strip_suffix(".npy") else { continue };
+        let read = read_member(&mut source, &member, |bytes| npy::read(name.to_string(), bytes, limit));
+        let array = checked(path, name, read, limit)?;
+        limit -= array.data.len() as u64;
+        arrays.push(array);
     }
-    arrays.sort_by(|a, b| a.name.cmp(&b.name));
+    arrays.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(arrays)
 }
 
-fn array(
+/// The array, or the error with the file's and the array's names.
+fn checked(
     path: &Path,
-    name: String,
-    source: impl std::io::Read,
+    name: &str,
+    read: io::Result<Result<NamedArray, u64>>,
     limit: u64,
 ) -> Result<NamedArray, InputError> {
     let what = if name.is_empty() { String::new() } else { format!("array `{name}`: ") };
-    match npy::read(name, source, limit) {
+    match read {
         Ok(Ok(array)) => Ok(array),
         Ok(Err(bytes)) => Err(InputError::TooLarge { path: path.into(), bytes, limit }),
         Err(e) => Err(InputError::Format { path: path.into(), why: format!("{what}{e}") }),
@@ -58,14 +56,11 @@ fn array(
 /// When the file cannot be written.
 pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), InputError> {
     let io = |source| InputError::Io { path: path.into(), source };
-    let wrong = |e: zip::result::ZipError| io(e.into());
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(io)?));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    let mut archive = Writer::new(BufWriter::new(File::create(path).map_err(io)?));
     for array in arrays {
-        archive.start_file(format!("{}.npy", array.name), options).map_err(wrong)?;
-        npy::write(array, &mut archive).map_err(io)?;
+        archive.add(&format!("{}.npy", array.name), |target| npy::write(array, target)).map_err(io)?;
     }
-    archive.finish().map_err(wrong)?.flush().map_err(io)
+    archive.finish().map_err(io)
 }
 
 /// Writes one array to a `.npy` file.
@@ -101,7 +96,7 @@ mod tests {
         arrays.push(NamedArray { name: "scalar".into(), ..array(DType::I64, &[]) });
         arrays.push(NamedArray { name: "vector".into(), ..array(DType::F32, &[5]) });
         write_npz(&path, &arrays).unwrap();
-        arrays.sort_by(|a, b| a.name.cmp(&b.name));
+        arrays.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         assert_eq!(read_npz(&path, 1 << 20).unwrap(), arrays);
         assert!(matches!(read_npz(&path, 20), Err(InputError::TooLarge { .. })));
 

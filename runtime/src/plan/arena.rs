@@ -1,5 +1,6 @@
 //! Which steps are needed, how long each buffer lives, where it lies.
 
+use super::offsets::{self, Block};
 use super::step::{Matrix, Step, StepOp};
 use super::{Buffer, BufferId, BufferKind, BufferPlace, Operand, Plan};
 
@@ -182,37 +183,18 @@ fn most_live(plan: &Plan, spans: &[Span]) -> usize {
         .unwrap_or(0) as usize
 }
 
-/// Largest buffers first, each at the lowest place where nothing that lives at the same time lies.
+/// Gives every buffer of the arena its offset; the arena's size.
 fn place_arena(plan: &mut Plan, spans: &[Span]) -> usize {
-    let mut order: Vec<usize> = (0..plan.buffers.len())
-        .filter(|i| in_arena(&plan.buffers[*i]) && spans[*i].is_some() && plan.buffers[*i].bytes > 0)
-        .collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(plan.buffers[*i].bytes), spans[*i]));
-    let mut placed: Vec<(usize, usize, (usize, usize))> = Vec::with_capacity(order.len()); // start, end, span
-    let mut total = 0;
-    for i in order {
-        let Some((first, last)) = spans[i] else { continue };
-        let bytes = plan.buffers[i].bytes.next_multiple_of(ALIGN);
-        let mut at = 0;
-        // `placed` is sorted by start, so the first gap that is wide enough is the lowest.
-        for (start, end, (f, l)) in &placed {
-            if *l < first || *f > last {
-                continue;
-            }
-            if at + bytes <= *start {
-                break;
-            }
-            at = at.max(*end);
-        }
+    let ids: Vec<usize> =
+        (0..plan.buffers.len()).filter(|i| in_arena(&plan.buffers[*i]) && spans[*i].is_some()).collect();
+    let block = |i: &usize| {
+        let (first, last) = spans[*i]?;
+        Some(Block { bytes: plan.buffers[*i].bytes.next_multiple_of(ALIGN), first, last })
+    };
+    let blocks: Vec<Block> = ids.iter().filter_map(block).collect();
+    let layout = offsets::place(&blocks, plan.live_bytes);
+    for (i, at) in ids.into_iter().zip(layout.offsets) {
         plan.buffers[i].place = BufferPlace::Arena(at);
-        total = total.max(at + bytes);
-        let position = placed.partition_point(|(start, ..)| *start <= at);
-        placed.insert(position, (at, at + bytes, (first, last)));
     }
-    for (buffer, span) in plan.buffers.iter_mut().zip(spans) {
-        if in_arena(buffer) && span.is_some() && buffer.bytes == 0 {
-            buffer.place = BufferPlace::Arena(0);
-        }
-    }
-    total
+    layout.total
 }

@@ -11,6 +11,7 @@ mod fact;
 mod inputs;
 mod join;
 mod lower;
+mod offsets;
 mod step;
 
 pub use error::PlanError;

@@ -67,7 +67,8 @@ pub struct Request<'a> {
     pub available: &'a [usize],
     /// The caller's choice, by id.
     pub forced: Option<&'a str>,
-    /// Bytes of the caller that live beside the run: decoded inputs.
+    /// Bytes that the caller will hold beside the run and does not yet: what is resident when a rung is chosen is
+    /// counted as the process's.
     pub extra: u64,
     /// The caller copies the outputs while the session lives.
     pub copies_outputs: bool,

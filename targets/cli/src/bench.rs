@@ -42,7 +42,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
         samples.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let mut sorted = samples.clone();
-    sorted.sort_by(f64::total_cmp);
+    sorted.sort_unstable_by(f64::total_cmp);
     let at = |p: f64| sorted[((sorted.len() - 1) as f64 * p).round() as usize];
     let mean = samples.iter().sum::<f64>() / samples.len() as f64;
     let deviation = (samples.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
@@ -90,7 +90,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     if args.profile {
         let plan = session.plan();
         let mut order: Vec<usize> = (0..steps.len()).collect();
-        order.sort_by(|a, b| steps[*b].total_cmp(&steps[*a]));
+        order.sort_unstable_by(|a, b| steps[*b].total_cmp(&steps[*a]));
         let total: f64 = steps.iter().sum();
         writeln!(out, "{:>9} {:>6}  {:<16} result", "us/run", "share", "step")?;
         for i in order.into_iter().take(25) {

@@ -6,6 +6,7 @@ use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::select::SelectError;
 use edge_runtime::{RunError, SessionError};
+use std::io::Write;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,16 @@ impl Failure {
     }
 }
 
+/// Makes a panic, on whichever thread, end the process with [`INTERNAL`], as the table says; by themselves panics end
+/// it with 101, or with a signal where they cannot unwind.
+pub fn panics_are_internal_errors() {
+    std::panic::set_hook(Box::new(|panic| {
+        // Stderr may be closed; the exit code says it all the same.
+        let _ = writeln!(std::io::stderr(), "edge-run: internal error: {panic}");
+        std::process::exit(INTERNAL.into());
+    }));
+}
+
 /// Inputs of a wrong name, type or shape are the caller's; what the pack itself gets wrong is the file's.
 fn plan(e: &PlanError) -> u8 {
     match e {
@@ -88,5 +99,40 @@ fn plan(e: &PlanError) -> u8 {
         | PlanError::TooLarge { .. }
         | PlanError::Node { .. } => USAGE,
         _ => BAD_FILE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INTERNAL, panics_are_internal_errors};
+    use std::process::Command;
+
+    /// Runs itself again, to panic there.
+    #[test]
+    fn a_panic_on_any_thread_is_an_internal_error() {
+        const CHILD: &str = "EDGE_TEST_PANICS_ON";
+        match std::env::var(CHILD).as_deref() {
+            Ok("main") => {
+                panics_are_internal_errors();
+                panic!("on purpose");
+            }
+            Ok(_) => {
+                panics_are_internal_errors();
+                let _ = std::thread::spawn(|| panic!("on purpose")).join();
+            }
+            Err(_) => {
+                for thread in ["main", "worker"] {
+                    let mut child = Command::new(std::env::current_exe().unwrap());
+                    child.args(["--exact", "exit::tests::a_panic_on_any_thread_is_an_internal_error"]);
+                    let ended = child.args(["--nocapture"]).env(CHILD, thread).output().unwrap();
+                    let said = String::from_utf8_lossy(&ended.stderr);
+                    assert_eq!(ended.status.code(), Some(INTERNAL.into()), "{thread}: {said}");
+                    assert!(
+                        said.contains("edge-run: internal error: ") && said.contains("on purpose"),
+                        "{said}"
+                    );
+                }
+            }
+        }
     }
 }

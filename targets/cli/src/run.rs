@@ -16,15 +16,13 @@ use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let pack =
-        args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
-    let opened = load::open(pack, target)?;
+    let opened = load::open(&args.pack, target)?;
     let header = opened.model.header();
     let graph = &header.graphs[0];
     let limit = opened.device.ledger().budget();
     let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
-    let held: u64 = arrays.iter().map(|a| a.data.len() as u64).sum();
-    let selection = opened.select(target, &inputs::specs(&arrays), held, true)?;
+    // The decoded inputs are resident by now, so that what the process holds counts them.
+    let selection = opened.select(target, &inputs::specs(&arrays), 0, true)?;
     if args.explain {
         eprint!("{}", print::explanation(&opened.model, &opened.device, &selection));
     }
@@ -148,7 +146,7 @@ fn edge_f32(array: &NamedArray) -> Vec<f64> {
 fn top(array: &NamedArray, labels: &[String], n: usize) -> Vec<(usize, f64, String)> {
     let values = edge_f32(array);
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.sort_unstable_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
     let classes = array.dims.last().copied().unwrap_or(1).max(1);
     let label = |i: usize| labels.get(i % classes).cloned().unwrap_or_default();
     order.into_iter().take(n).map(|i| (i, values[i], label(i))).collect()

@@ -141,7 +141,9 @@ impl Pool {
             panic: Mutex::new(None),
             gate: Mutex::new(()),
             left: Condvar::new(),
-            spin: thread::available_parallelism().is_ok_and(|cpus| threads <= cpus.get()),
+            // Without workers nobody watches, and the answer costs a dozen system calls: the planner makes such a
+            // pool for every node that it computes.
+            spin: threads > 1 && thread::available_parallelism().is_ok_and(|cpus| threads <= cpus.get()),
         });
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
         for worker in 1..threads {

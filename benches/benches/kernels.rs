@@ -1,0 +1,193 @@
+//! Kernels at the shapes of real layers, every variant that this CPU runs, against the machine's measured limits.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use edge_benches::{Against, Machine, Work, codes, floats};
+use edge_kernels::MatMut;
+use edge_kernels::cpu::activation::Activation;
+use edge_kernels::cpu::depthwise::{self, DepthwiseShape, I8Image, Part};
+use edge_kernels::cpu::elementwise::{BinaryOp, Broadcast, InOut, UnaryOp, binary, unary};
+use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
+use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
+use edge_kernels::cpu::loops;
+use edge_kernels::cpu::softmax::{Softmax, softmax};
+use std::hint::black_box;
+
+/// M, N, K of matrix products.
+const PRODUCTS: [(&str, usize, usize, usize); 5] = [
+    ("efficientnet-lite0 expand 56x56x24 to 144", 3136, 144, 24),
+    ("efficientnet-lite0 head 7x7x320 to 1280", 49, 1280, 320),
+    ("minilm feed-forward 128 tokens", 128, 1536, 384),
+    ("ppocr-rec classifier 40 columns", 40, 6625, 120),
+    ("lstm step, one row", 1, 512, 128),
+];
+
+/// Height and width, channels, kernel, stride.
+const DEPTHWISE: [(&str, usize, usize, usize, usize); 3] = [
+    ("efficientnet-lite0 112x112x32 3x3", 112, 32, 3, 1),
+    ("efficientnet-lite0 56x56x144 5x5 stride 2", 56, 144, 5, 2),
+    ("efficientnet-lite0 14x14x480 5x5", 14, 480, 5, 1),
+];
+
+fn products(c: &mut Criterion, machine: &Machine) {
+    let mut group = Against::new(c.benchmark_group("gemm_f32"), machine);
+    let epilogue = Epilogue::default();
+    for (shape, m, n, k) in PRODUCTS {
+        let (a, panels) = (floats(m * k), floats(n.div_ceil(PANEL) * PANEL * k));
+        let mut out = vec![0.0; m * n];
+        for variant in gemm_f32::VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let work = Work::Operations(2 * (m * n * k) as u64);
+            group.bench(&format!("{} {shape}", variant.name), work, || {
+                let out = MatMut::new(black_box(&mut out), m, n, n);
+                variant.run(out, Rows::new(black_box(&a), m, k, k), black_box(&panels), &epilogue);
+            });
+            assert!(out.iter().all(|y| y.is_finite()));
+        }
+    }
+    group.finish();
+
+    let mut group = Against::new(c.benchmark_group("gemm_i8"), machine);
+    for (shape, m, n, k) in PRODUCTS {
+        let group_size = if k % 32 == 0 { 32 } else { k };
+        let (columns, groups) = (n.div_ceil(PANEL) * PANEL, k.div_ceil(group_size));
+        let x = codes(m * k);
+        let mut w = vec![0; columns * k.div_ceil(BLOCK) * BLOCK];
+        let blocks = w.chunks_exact_mut(k.div_ceil(BLOCK) * PANEL * BLOCK);
+        blocks.for_each(|panel| {
+            let whole = k / BLOCK * PANEL * BLOCK;
+            panel[..whole].copy_from_slice(&codes(whole));
+        });
+        let scales = vec![0.01; columns * groups];
+        let colsum = vec![7; columns * groups];
+        let mut out = vec![0i8; m * n];
+        for variant in gemm_i8::VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let mut row_sums = vec![0; m * groups];
+            variant.row_sums(Rows::new(&x, m, k, k), group_size, &mut row_sums);
+            let work = Work::Operations(2 * (m * n * k) as u64);
+            group.bench(&format!("{} {shape}", variant.name), work, || {
+                let panels = I8Panels {
+                    codes: black_box(&w),
+                    scales: &scales,
+                    colsum: &colsum,
+                    k,
+                    group: group_size,
+                    half_offset: true,
+                    code_bits: 8,
+                };
+                let rows = Rows::new(black_box(&x), m, k, k);
+                let rows = I8Rows { rows, zero_point: 3, row_sums: &row_sums };
+                let out = MatMut::new(black_box(&mut out), m, n, n);
+                let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
+                variant.run(out, rows, &panels, &epilogue);
+            });
+            assert!(out.iter().any(|y| *y != out[0]));
+        }
+    }
+    group.finish();
+}
+
+fn depthwise(c: &mut Criterion, machine: &Machine) {
+    let mut group = Against::new(c.benchmark_group("depthwise"), machine);
+    let epilogue = Epilogue { act: Activation::Clip { lo: 0.0, hi: 6.0 }, ..Epilogue::default() };
+    for (name, side, channels, kernel, stride) in DEPTHWISE {
+        let out_side = side.div_ceil(stride);
+        let shape = DepthwiseShape {
+            h: side,
+            w: side,
+            c: channels,
+            kh: kernel,
+            kw: kernel,
+            stride_h: stride,
+            stride_w: stride,
+            dil_h: 1,
+            dil_w: 1,
+            pad_top: (kernel - 1) / 2,
+            pad_left: (kernel - 1) / 2,
+            oh: out_side,
+            ow: out_side,
+        };
+        let part = Part { rows: 0..out_side, channels: 0..channels };
+        let (pixels, taps) = (out_side * out_side, kernel * kernel);
+        let work = Work::Operations(2 * (pixels * channels * taps) as u64);
+        let weights = channels.div_ceil(PANEL) * taps * PANEL;
+
+        let (image, w) = (floats(side * side * channels), floats(weights));
+        let mut out = vec![0.0; pixels * channels];
+        for variant in depthwise::F32_VARIANTS.iter().filter(|v| v.isa.supported()) {
+            group.bench(&format!("{} {name}", variant.name), work, || {
+                let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
+                variant.run(out, &shape, &part, black_box(&image), black_box(&w), &epilogue);
+            });
+        }
+        let (image, w) = (codes(side * side * channels), codes(weights));
+        let w: Vec<i16> = w.into_iter().map(|q| 2 * i16::from(q) + 1).collect();
+        let mut out = vec![0i8; pixels * channels];
+        for variant in depthwise::I8_VARIANTS.iter().filter(|v| v.isa.supported()) {
+            group.bench(&format!("{} {name}", variant.name), work, || {
+                let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
+                let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
+                let image = I8Image { codes: black_box(&image), zero_point: 3 };
+                variant.run(out, &shape, &part, image, black_box(&w), &epilogue);
+            });
+        }
+    }
+    group.finish();
+}
+
+fn elementwise(c: &mut Criterion, machine: &Machine) {
+    // A map of 56 x 56 x 144: 1.8 MB, more than a second-level cache; and a row of it.
+    const LEN: usize = 56 * 56 * 144;
+    let mut group = Against::new(c.benchmark_group("elementwise"), machine);
+    let (a, b, row) = (floats(LEN), floats(LEN), floats(144));
+    let mut out = vec![0.0; LEN];
+    for variant in loops::supported() {
+        let isa = variant.isa();
+        for (name, op) in [
+            ("relu6", UnaryOp::Activation(Activation::Clip { lo: 0.0, hi: 6.0 })),
+            ("sigmoid", UnaryOp::Activation(Activation::Sigmoid)),
+            ("gelu", UnaryOp::Activation(Activation::Gelu)),
+            ("exp", UnaryOp::Exp),
+        ] {
+            group.bench(&format!("{name}__{isa} 56x56x144"), Work::Bytes(8 * LEN as u64), || {
+                unary(variant, op, InOut::Apart(black_box(&a), black_box(&mut out)));
+            });
+        }
+        let same = Broadcast::new([&[LEN], &[LEN]]).expect("equal shapes");
+        group.bench(&format!("add__{isa} 56x56x144"), Work::Bytes(12 * LEN as u64), || {
+            binary(variant, BinaryOp::Add, &same, black_box(&a), &b, black_box(&mut out));
+        });
+        let rows = Broadcast::new([&[56 * 56, 144], &[144]]).expect("a row for every pixel");
+        group.bench(&format!("mul by a row__{isa} 56x56x144"), Work::Bytes(8 * LEN as u64), || {
+            binary(variant, BinaryOp::Mul, &rows, black_box(&a), &row, black_box(&mut out));
+        });
+    }
+    group.finish();
+
+    let mut group = Against::new(c.benchmark_group("softmax"), machine);
+    for (name, rows, n) in [("minilm attention 12 x 128 rows", 1536, 128), ("1000 classes", 1, 1000)] {
+        let x = floats(rows * n);
+        let mut out = vec![0.0; rows * n];
+        for variant in loops::supported() {
+            group.bench(&format!("{} {name}", variant.isa()), Work::Bytes(8 * (rows * n) as u64), || {
+                let io = InOut::Apart(black_box(&x), black_box(&mut out));
+                softmax(variant, Softmax::Softmax, [rows, n, 1], io);
+            });
+            assert!(out.chunks(n).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+        }
+    }
+    group.finish();
+}
+
+fn kernels(c: &mut Criterion) {
+    let machine = Machine::measure();
+    println!("{machine}");
+    products(c, &machine);
+    depthwise(c, &machine);
+    elementwise(c, &machine);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = kernels
+}
+criterion_main!(benches);
