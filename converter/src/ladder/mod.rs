@@ -2,10 +2,11 @@
 
 mod activations;
 mod climb;
+mod integer;
 mod sensitivity;
 
-pub use activations::keep_floats;
 pub use climb::{Step, climb};
+pub use integer::{Gain, INTEGER_PLANES, Integer, Part};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
 
 use crate::compress::Root;
