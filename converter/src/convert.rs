@@ -178,7 +178,7 @@ pub fn convert(
 
 /// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
 /// asked), the rest constants. Gives the graph's id, the choices of the ladder, and the exact roots.
-fn lower(
+pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
     keep_float: bool,

@@ -4,6 +4,8 @@ mod activations;
 mod climb;
 mod integer;
 mod sensitivity;
+#[cfg(test)]
+mod tests;
 
 pub use climb::{Step, climb};
 pub use integer::{Gain, INTEGER_PLANES, Integer, Part};
