@@ -56,6 +56,22 @@ pub fn ranges(
     Ok(seen.into_iter().map(|s| s.map(|s| best_range(&s))).collect())
 }
 
+/// Elements of each value in the runs of some samples, 0 for values that no run computes as floats.
+///
+/// # Errors
+/// When a sample does not suit the model.
+pub fn elements(
+    evaluator: &Evaluator,
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    graph: &Graph,
+    samples: &[Sample],
+) -> Result<Vec<usize>, ConvertError> {
+    let mut elements = vec![0; graph.values.len()];
+    evaluator.observe(model, rung, samples, |value, x| elements[value as usize] += x.len())?;
+    Ok(elements)
+}
+
 /// Shrinks the two ends in small steps as long as the expected squared error falls.
 fn best_range(seen: &Seen) -> (f32, f32) {
     let (lo, hi) = (f64::from(seen.min.min(0.0)), f64::from(seen.max.max(0.0)));

@@ -2,11 +2,11 @@
 
 use crate::calibrate;
 use crate::compress::{self, Root};
-use crate::draft::{Draft, float_draft, plain_rung, unique};
+use crate::draft::{Draft, float_draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
-use crate::ladder::{self, Choices, Probes, Sensitivity, Step};
+use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -52,8 +52,12 @@ pub trait Watch {
 
 /// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
 pub(crate) const PROBES: usize = 3;
-/// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
-pub(crate) const INTEGER_PLANES: usize = 3;
+/// Samples that the finest integer rung is made with; a text or a sound has few places where an error shows.
+const INTEGER_PROBES: usize = 8;
+/// Elements that these samples may compute in one run; a large model is judged on two.
+const INTEGER_WORK: usize = 16 << 20;
+/// Below this SQNR in dB the report says what holds an integer rung back.
+const GOOD: f64 = 25.0;
 /// Samples that each rung's quality is measured on.
 const HELD_OUT: usize = 8;
 /// Golden outputs larger than this are not stored.
@@ -104,19 +108,34 @@ pub fn convert(
         ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, stop, |done, _| {
             watch.progress(done)
         })?;
-    let steps = ladder::climb(&draft, &choices, &sensitivity);
-    let mut finest = plain_rung("w8-a8", graph, Acts::I8);
-    finest.takes = choices.takes(&draft, &vec![INTEGER_PLANES; choices.nested.len()]);
-    // One sample: a run for every value of the graph.
-    let one = Probes { samples: &probes[..1], want: &probe_want[..1] };
     watch.stage("measure values", 1);
-    let float_values = ladder::keep_floats(&evaluator, &mut draft, &finest, &one, stop, |done, total| {
-        watch.progress_of(done, total);
-    })?;
+    let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
+    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
+        .clamp(2, INTEGER_PROBES)
+        .min(samples.calibration.len());
+    let probes = &samples.calibration[..count];
+    let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    let mut integer = Integer {
+        evaluator: &evaluator,
+        draft: &mut draft,
+        graph,
+        choices: &choices,
+        sensitivity: &sensitivity,
+        probes: Probes { samples: probes, want: &probe_want },
+        elements: &elements,
+        takes: vec![INTEGER_PLANES; choices.nested.len()],
+        stop,
+    };
+    integer.finer_weights()?;
+    let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
+    float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
+    let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
+    let finest = integer.takes.clone();
+    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &finest);
 
-    let mut rungs = rungs(&draft, &choices, &steps, graph, &exact);
+    let mut rungs = rungs(integer.draft, &choices, &steps, &finest, graph, &exact);
     watch.stage("measure rungs", rungs.len());
-    let opened = draft.open();
+    let opened = integer.draft.open();
     for (i, rung) in rungs.iter_mut().enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
@@ -130,6 +149,7 @@ pub fn convert(
         rung.arena = evaluator.arena(&opened, rung, &held_out[0])?;
         watch.progress(i + 1);
     }
+    let limit = limited(&mut integer, &rungs, watch)?;
     draft.header.rungs = rungs;
     watch.stage("witness", 1);
     let outputs = names(&model.graph);
@@ -153,13 +173,21 @@ pub fn convert(
         witness: verdict,
         float_values,
         tensors: tensors(&draft, &sensitivity),
-        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+        rungs: draft
+            .header
+            .rungs
+            .iter()
+            .map(|rung| RungReport {
+                limited_by: limit.as_ref().filter(|l| l.0 == rung.id).map(|l| l.1.clone()),
+                ..RungReport::new(rung)
+            })
+            .collect(),
     })
 }
 
 /// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
 /// asked), the rest constants. Gives the graph's id, the choices of the ladder, and the exact roots.
-fn lower(
+pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
     keep_float: bool,
@@ -201,6 +229,21 @@ fn lower(
     Ok((graph, Choices { tensors, nested }, keep_float.then_some(exact)))
 }
 
+/// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`].
+fn limited(
+    integer: &mut Integer<'_>,
+    rungs: &[Rung],
+    watch: &mut dyn Watch,
+) -> Result<Option<(String, String)>, ConvertError> {
+    let quality = |r: &Rung| r.quality.as_ref().map_or(f64::NEG_INFINITY, |q| f64::from(q.value));
+    let best = rungs.iter().filter(|r| r.acts == Acts::I8).max_by(|a, b| quality(a).total_cmp(&quality(b)));
+    let Some(best) = best.filter(|r| quality(r) < GOOD) else { return Ok(None) };
+    integer.takes = integer.choices.of_rung(best);
+    watch.stage("find the limit", 1);
+    let worst = integer.worst(|done, total| watch.progress_of(done, total))?;
+    Ok(worst.map(|worst| (best.id.clone(), integer.name(worst.part))))
+}
+
 fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
     let report = |(i, t): (usize, &Tensor)| {
         let costs = sensitivity.costs(i);
@@ -230,31 +273,35 @@ pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
 }
 
 /// The rungs of the chain: each with f32 activations, and with i8 activations where every weight has at most
-/// 8 bits; last the exact one.
+/// 8 bits, or the planes of the finest integer rung; last the exact one.
 fn rungs(
     draft: &Draft,
     choices: &Choices,
     steps: &[Step],
+    finest: &[usize],
     graph: u32,
     exact: &Option<Vec<Root>>,
 ) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
-    let mut add = |id: String, acts: Acts, takes: Vec<Option<Take>>| {
-        let mut rung = plain_rung(&unique(&rungs, id), graph, acts);
+    let mut add = |bits: f64, suffix: &str, acts: Acts, takes: Vec<Option<Take>>| {
+        let mut rung = plain_rung(&rung_id(&rungs, "", bits, suffix), graph, acts);
         rung.takes = takes;
         rungs.push(rung);
     };
     for step in steps {
         let bits = choices.mean_bits(draft, &step.takes);
         let takes = choices.takes(draft, &step.takes);
-        let integer = step.takes.iter().all(|t| *t <= INTEGER_PLANES) && !step.takes.is_empty();
+        let coarse = step.takes.iter().all(|t| *t <= INTEGER_PLANES);
+        let integer = (coarse || step.takes == finest) && !step.takes.is_empty();
         if integer {
-            add(format!("w{bits:.1}-a8"), Acts::I8, takes.clone());
+            add(bits, "-a8", Acts::I8, takes.clone());
         }
-        add(format!("w{bits:.1}"), Acts::F32, takes);
+        add(bits, "", Acts::F32, takes);
     }
     if exact.is_some() {
-        add("float".to_string(), Acts::F32, draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect());
+        let mut rung = plain_rung("float", graph, Acts::F32);
+        rung.takes = draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect();
+        rungs.push(rung);
     }
     rungs
 }

@@ -95,14 +95,10 @@ impl Draft {
     }
 }
 
-/// The name, with a letter behind it when a rung has it already.
-pub fn unique(rungs: &[Rung], id: String) -> String {
-    let taken = |id: &str| rungs.iter().any(|r| r.id == id);
-    let letters = ('b'..='z').map(|letter| format!("{id}{letter}"));
-    std::iter::once(id.clone())
-        .chain(letters)
-        .find(|id| !taken(id))
-        .unwrap_or_else(|| format!("{id}-{}", rungs.len()))
+/// The name of a rung of so many bits a weight, with as many digits as tell it from the rungs before it.
+pub fn rung_id(rungs: &[Rung], prefix: &str, bits: f64, suffix: &str) -> String {
+    let id = |digits: usize| format!("{prefix}w{bits:.digits$}{suffix}");
+    (1..6).map(id).find(|id| rungs.iter().all(|r| r.id != *id)).unwrap_or_else(|| id(6))
 }
 
 /// A rung that runs a graph without any tensor of the ladder.

@@ -59,6 +59,8 @@ pub struct RungReport {
     pub metric: String,
     /// The quality.
     pub quality: f32,
+    /// The tensor or value that costs most, for the best integer rung of a model where it is below 25 dB.
+    pub limited_by: Option<String>,
 }
 
 impl RungReport {
@@ -72,6 +74,7 @@ impl RungReport {
             arena: rung.arena,
             metric: quality.map(|q| q.metric.clone()).unwrap_or_default(),
             quality: quality.map_or(f32::NAN, |q| q.value),
+            limited_by: None,
         }
     }
 }
@@ -88,6 +91,9 @@ impl fmt::Display for Report {
         for r in &self.rungs {
             let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
             writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10.1}", r.id, acts, r.bytes, r.arena, r.quality)?;
+            if let Some(name) = &r.limited_by {
+                writeln!(f, "  limited by {name}")?;
+            }
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, PLANE_BITS, Root};
-use crate::convert::{INTEGER_PLANES, Options, PROBES, Watch, describe, golden, names};
-use crate::draft::{Draft, float_draft, plain_rung, unique};
+use crate::convert::{Options, PROBES, Watch, describe, golden, names};
+use crate::draft::{Draft, float_draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::import;
-use crate::ladder::{self, Choices, Probes, Step};
+use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Step};
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db, top1};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
@@ -73,6 +73,7 @@ pub fn convert(
     let mut reference: Vec<Outputs> = Vec::new();
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
     let mut probe_wants: Vec<Vec<Outputs>> = Vec::new();
+    let mut elements = Vec::new();
     let mut last_float = None;
     let mut verdict = Verdict::Absent;
     for (i, model) in models.iter().enumerate() {
@@ -90,6 +91,7 @@ pub fn convert(
         let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
         verdict = verdict.and(said);
         probe_wants.push(want);
+        elements.push(calibrate::elements(&evaluator, &opened, &rung, &model.graph, &probes[..1])?);
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
             last_float = Some((opened, rung));
@@ -106,13 +108,24 @@ pub fn convert(
         let probes = Probes { samples: probes, want };
         let sensitivity =
             ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, stop, |_, _| {})?;
-        let steps = ladder::climb(&draft, &choices, &sensitivity);
-        let mut finest = plain_rung("w8-a8", graph as u32, Acts::I8);
-        finest.takes = choices.takes(&draft, &vec![INTEGER_PLANES; choices.nested.len()]);
-        let one = Probes { samples: &probes.samples[..1], want: &want[..1] };
-        let kept = ladder::keep_floats(&evaluator, &mut draft, &finest, &one, stop, |_, _| {})?;
-        float_values.extend(kept.into_iter().map(|name| format!("s{graph}: {name}")));
-        candidates.extend(rungs(&draft, &choices, &steps, graph));
+        let mut integer = Integer {
+            evaluator: &evaluator,
+            draft: &mut draft,
+            graph: graph as u32,
+            choices: &choices,
+            sensitivity: &sensitivity,
+            probes,
+            elements: &elements[graph],
+            takes: vec![INTEGER_PLANES; choices.nested.len()],
+            stop,
+        };
+        integer.finer_weights()?;
+        let mut kept = integer.keep_floats(|_, _| {})?;
+        kept.extend(integer.refine(|_, _| {})?);
+        float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
+        let finest = integer.takes.clone();
+        let steps = ladder::climb(&draft, &choices, &sensitivity, &finest);
+        candidates.extend(rungs(&draft, &choices, &steps, &finest, graph));
         watch.progress(graph + 1);
     }
     watch.stage("measure rungs", candidates.len());
@@ -263,17 +276,18 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
 }
 
 /// A subnet's rungs: its chain of precisions, with f32 activations and, to 8 bits, with i8 ones.
-fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], graph: usize) -> Vec<Rung> {
+fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], finest: &[usize], graph: usize) -> Vec<Rung> {
     let mut rungs: Vec<Rung> = Vec::new();
     for step in steps {
         let bits = choices.mean_bits(draft, &step.takes);
         for acts in [Acts::I8, Acts::F32] {
-            if acts == Acts::I8 && step.takes.iter().any(|take| *take > INTEGER_PLANES) {
+            let integer = step.takes.iter().all(|t| *t <= INTEGER_PLANES) || step.takes == finest;
+            if acts == Acts::I8 && !integer {
                 continue;
             }
             let suffix = if acts == Acts::I8 { "-a8" } else { "" };
-            let id = format!("s{graph}-w{bits:.1}{suffix}");
-            let mut rung = plain_rung(&unique(&rungs, id), graph as u32, acts);
+            let id = rung_id(&rungs, &format!("s{graph}-"), bits, suffix);
+            let mut rung = plain_rung(&id, graph as u32, acts);
             rung.takes = choices.takes(draft, &step.takes);
             rungs.push(rung);
         }

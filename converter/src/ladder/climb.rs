@@ -1,7 +1,7 @@
 //! Which tensor gets its next plane first.
 
-use super::Choices;
 use super::sensitivity::Sensitivity;
+use super::{Choices, INTEGER_PLANES};
 use crate::draft::Draft;
 
 /// A rung of the chain: how many planes of each tensor it takes.
@@ -17,15 +17,16 @@ const GROWTH: f64 = 0.035;
 const LEAST: u64 = 96 << 10;
 
 /// The chain from the coarsest to the finest: planes are added where they take away the most output distortion
-/// for their bytes, distortions of different tensors being additive. Two milestones are always rungs: every
-/// tensor at 8 bits, and every tensor at 16.
-pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity) -> Vec<Step> {
+/// for their bytes, distortions of different tensors being additive. Three milestones are always rungs: every
+/// tensor at 8 bits, those of the finest integer rung (`finer`, by tensor) at 16, and every tensor at 16.
+pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, finer: &[usize]) -> Vec<Step> {
     let count = choices.nested.len();
     let mut takes = vec![1usize; count];
     let mut steps = vec![Step { takes: takes.clone() }];
     let mut bytes = choices.bytes(draft, &takes);
     let mut pending = 0u64;
-    for milestone in [3usize, 4] {
+    let milestones = [vec![INTEGER_PLANES; count], finer.to_vec(), vec![INTEGER_PLANES + 1; count]];
+    for milestone in &milestones {
         while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, milestone) {
             pending += (takes[tensor] + 1..=to).map(|t| choices.nested[tensor].bytes(draft, t)).sum::<u64>();
             takes[tensor] = to;
@@ -38,7 +39,7 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity) -> Vec
         if pending > 0 {
             // What is left over joins the rung before it when it is too small for one of its own.
             let small = (pending as f64) < GROWTH * bytes as f64 * 0.5 && pending < LEAST / 2;
-            let replace = small && steps.len() > 1 && !is_milestone(&steps[steps.len() - 1]);
+            let replace = small && steps.len() > 1 && !milestones.contains(&steps[steps.len() - 1].takes);
             if replace {
                 steps.pop();
             }
@@ -50,22 +51,18 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity) -> Vec
     steps
 }
 
-fn is_milestone(step: &Step) -> bool {
-    [3, 4].iter().any(|m| step.takes.iter().all(|t| t == m))
-}
-
-/// The tensor and the level below or at `limit` with the steepest fall of distortion a byte.
+/// The tensor and the level below or at its `limits` with the steepest fall of distortion a byte.
 fn best(
     draft: &Draft,
     choices: &Choices,
     sensitivity: &Sensitivity,
     takes: &[usize],
-    limit: usize,
+    limits: &[usize],
 ) -> Option<(usize, usize)> {
     let mut best: Option<(f64, usize, usize)> = None;
     for (tensor, take) in takes.iter().enumerate() {
         let mut bytes = 0u64;
-        for to in take + 1..=limit.min(choices.nested[tensor].takes.len()) {
+        for to in take + 1..=limits[tensor].min(choices.nested[tensor].takes.len()) {
             bytes += choices.nested[tensor].bytes(draft, to);
             let gain = sensitivity.of(tensor, *take) - sensitivity.of(tensor, to);
             // A measured gain may be zero or below in the noise; the plane still has to come some time.

@@ -2,16 +2,19 @@
 
 mod activations;
 mod climb;
+mod integer;
 mod sensitivity;
+#[cfg(test)]
+mod tests;
 
-pub use activations::keep_floats;
 pub use climb::{Step, climb};
+pub use integer::{Gain, INTEGER_PLANES, Integer, Part};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
 
 use crate::compress::Root;
 use crate::draft::Draft;
 use edge_runtime::graph::TensorId;
-use edge_runtime::pack::Take;
+use edge_runtime::pack::{Rung, Take};
 
 /// The tensors of one graph, with what the ladder may choose of them. Takes are listed in the same order.
 pub struct Choices {
@@ -29,6 +32,12 @@ impl Choices {
             all[*tensor as usize] = Some(Take(0, *take as u32));
         }
         all
+    }
+
+    /// The takes that a rung lists, in the order of these tensors; 0 where it takes nothing.
+    pub fn of_rung(&self, rung: &Rung) -> Vec<usize> {
+        let take = |id: &TensorId| rung.takes.get(*id as usize).copied().flatten();
+        self.tensors.iter().map(|id| take(id).map_or(0, |t| t.1 as usize)).collect()
     }
 
     /// Bytes of a level of every tensor: `takes[t]` planes of tensor `t`.

@@ -1,0 +1,248 @@
+//! What integer rungs need beyond 8-bit weights and i8 values.
+//!
+//! Most of a model is well served by 8 bits; a few tensors and values are not, and they set the quality of the whole.
+//! They are found by measurement and kept finer: a tensor takes its 16-bit planes, a value stays in floats. The planner
+//! runs what reads or makes them on floats.
+//! ```text
+//! weights: with f32 activations, the costliest tensors for their bytes take 16 bits, until half the aim is met
+//! values:  those that 256 levels cannot hold become floats (`activations.rs`)
+//! both:    of what is left, whatever takes away most of the distortion for its price, until the aim is met
+//! ```
+
+use super::activations::ranges;
+use super::{Choices, Probes, Sensitivity};
+use crate::draft::{Draft, plain_rung};
+use crate::error::ConvertError;
+use crate::measure::{Evaluator, distortion};
+use edge_runtime::graph::ValueId;
+use edge_runtime::pack::{Acts, Rung};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
+pub const INTEGER_PLANES: usize = 3;
+/// Output distortion that the finest integer rung aims at: 28 dB on the probes, which leaves other samples 3 dB for 25.
+pub const AIM: f64 = 1.6e-3;
+/// Most of the model that becomes floats for the aim's sake: beyond it, an integer rung is one in name only.
+const MOST_PRICE: f64 = 0.6;
+/// What a part of no size still costs: a step that changes between integers and floats.
+const LEAST_PRICE: f64 = 2e-3;
+/// A part that takes away less of the distortion than this is within the noise of measuring.
+const LEAST_GAIN: f64 = 0.02;
+/// Parts that are tried together before they are told apart.
+const RUN: usize = 8;
+/// Measurements of all parts: gains change once the worst are gone.
+const ROUNDS: usize = 2;
+
+/// A tensor or a value of an integer rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Index of a tensor that has [`INTEGER_PLANES`] planes.
+    Tensor(usize),
+    /// A value that is i8.
+    Value(ValueId),
+}
+
+/// How much distortion goes when a part alone is made finer.
+#[derive(Clone, Copy, Debug)]
+pub struct Gain {
+    /// The part.
+    pub part: Part,
+    /// Distortion with everything coarse less distortion without this part.
+    pub gain: f64,
+}
+
+/// The finest integer rung in the making.
+pub struct Integer<'a> {
+    /// Runs candidates.
+    pub evaluator: &'a Evaluator,
+    /// The pack; ranges of its graph are taken away from values that become floats.
+    pub draft: &'a mut Draft,
+    /// The graph's id.
+    pub graph: u32,
+    /// The ladder's choices.
+    pub choices: &'a Choices,
+    /// What each tensor's precision costs with f32 activations.
+    pub sensitivity: &'a Sensitivity,
+    /// What candidates are judged on.
+    pub probes: Probes<'a>,
+    /// Elements of each value in one run, by value id.
+    pub elements: &'a [usize],
+    /// Planes of each tensor.
+    pub takes: Vec<usize>,
+    /// Ends the search.
+    pub stop: &'a AtomicBool,
+}
+
+impl Integer<'_> {
+    /// The rung as it stands.
+    pub fn rung(&self, acts: Acts) -> Rung {
+        let mut rung = plain_rung("integer", self.graph, acts);
+        rung.takes = self.choices.takes(self.draft, &self.takes);
+        rung
+    }
+
+    /// Distortion of the rung as it stands.
+    ///
+    /// # Errors
+    /// When a sample does not suit the model, or the search was stopped.
+    pub fn cost(&self, acts: Acts) -> Result<f64, ConvertError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), self.probes.samples)?;
+        Ok(distortion(self.probes.want, &got))
+    }
+
+    /// Gives 16 bits to the tensors that cost most for their bytes at 8, until the weights alone leave half of [`AIM`].
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn finer_weights(&mut self) -> Result<(), ConvertError> {
+        let mut order: Vec<(f64, usize)> = (0..self.takes.len())
+            .map(|t| (self.sensitivity.of(t, INTEGER_PLANES), t))
+            .filter(|(cost, _)| *cost > LEAST_GAIN * AIM)
+            .map(|(cost, t)| (cost / self.price(Part::Tensor(t)), t))
+            .collect();
+        order.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut spent = 0.0;
+        for (_, tensor) in order {
+            if self.cost(Acts::F32)? <= AIM / 2.0 {
+                break;
+            }
+            let price = self.price(Part::Tensor(tensor));
+            if spent + price <= MOST_PRICE / 2.0 && self.choices.nested[tensor].takes.len() > INTEGER_PLANES {
+                spent += price;
+                self.takes[tensor] = INTEGER_PLANES + 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes finer whatever takes away most for its price, until the distortion is at [`AIM`], the price too high, or
+    /// nothing helps. Gives the values that became floats.
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn refine(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<ValueId>, ConvertError> {
+        let mut floats = Vec::new();
+        let mut spent = 0.0;
+        let mut now = self.cost(Acts::I8)?;
+        for _ in 0..ROUNDS {
+            if now <= AIM {
+                break;
+            }
+            let mut gains = self.gains(&mut progress)?;
+            gains.sort_by(|a, b| (b.gain / self.price(b.part)).total_cmp(&(a.gain / self.price(a.part))));
+            let before = now;
+            for Gain { part, gain } in gains {
+                let price = self.price(part);
+                if now <= AIM || spent + price > MOST_PRICE {
+                    continue;
+                }
+                let undo = self.make_finer(part);
+                let after = self.cost(Acts::I8)?;
+                // Parts of one chain share a gain; the second one has none left.
+                if now - after < gain / 4.0 {
+                    self.restore(part, undo);
+                    continue;
+                }
+                (now, spent) = (after, spent + price);
+                if let Part::Value(value) = part {
+                    floats.push(value);
+                }
+            }
+            if now > before * (1.0 - LEAST_GAIN) {
+                break;
+            }
+        }
+        Ok(floats)
+    }
+
+    /// The part that costs most in the rung as it stands, and what it costs.
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn worst(&mut self, progress: impl FnMut(usize, usize)) -> Result<Option<Gain>, ConvertError> {
+        let gains = self.gains(progress)?;
+        Ok(gains.into_iter().max_by(|a, b| a.gain.total_cmp(&b.gain)))
+    }
+
+    /// What a part's name is in the source model.
+    pub fn name(&self, part: Part) -> String {
+        match part {
+            Part::Tensor(t) => {
+                let id = self.choices.tensors[t];
+                self.draft.header.tensors[id as usize].name.clone()
+            }
+            Part::Value(v) => self.draft.header.graphs[self.graph as usize].name(v).to_string(),
+        }
+    }
+
+    /// The coarse parts that cost something, with their gain alone. Parts are tried in runs, split where one gains.
+    fn gains(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<Gain>, ConvertError> {
+        let all = self.cost(Acts::I8)?;
+        // A tensor that costs nothing with f32 activations has nothing to give.
+        let tensors = (0..self.takes.len()).filter(|t| {
+            self.takes[*t] == INTEGER_PLANES
+                && self.choices.nested[*t].takes.len() > INTEGER_PLANES
+                && self.sensitivity.of(*t, INTEGER_PLANES) > LEAST_GAIN * AIM
+        });
+        let values = ranges(&self.draft.header.graphs[self.graph as usize]);
+        let parts: Vec<Part> =
+            tensors.map(Part::Tensor).chain(values.iter().map(|(v, _)| Part::Value(*v))).collect();
+        let mut gains = Vec::new();
+        let mut rest: Vec<&[Part]> = parts.chunks(RUN).collect();
+        while let Some(run) = rest.pop() {
+            let undo: Vec<_> = run.iter().map(|part| self.make_finer(*part)).collect();
+            let without = self.cost(Acts::I8);
+            run.iter().zip(undo).for_each(|(part, undo)| self.restore(*part, undo));
+            let gain = all - without?;
+            match run {
+                _ if gain <= LEAST_GAIN * all => {}
+                [part] => gains.push(Gain { part: *part, gain }),
+                _ => {
+                    let (first, second) = run.split_at(run.len() / 2);
+                    rest.extend([second, first]);
+                }
+            }
+            progress(parts.len() - rest.iter().map(|r| r.len()).sum::<usize>(), parts.len());
+        }
+        Ok(gains)
+    }
+
+    /// Share of the weights' bytes that a tensor adds, or of the values' elements that become floats.
+    fn price(&self, part: Part) -> f64 {
+        let share = match part {
+            Part::Tensor(t) => {
+                let coarse = vec![INTEGER_PLANES; self.takes.len()];
+                let all = self.choices.bytes(self.draft, &coarse);
+                self.choices.nested[t].bytes(self.draft, INTEGER_PLANES + 1) as f64 / all.max(1) as f64
+            }
+            Part::Value(v) => {
+                let all: usize = self.elements.iter().sum();
+                self.elements.get(v as usize).copied().unwrap_or(0) as f64 / all.max(1) as f64
+            }
+        };
+        share + LEAST_PRICE
+    }
+
+    /// Makes a part finer; gives the range that a value had.
+    fn make_finer(&mut self, part: Part) -> Option<(f32, f32)> {
+        match part {
+            Part::Tensor(t) => {
+                self.takes[t] = INTEGER_PLANES + 1;
+                None
+            }
+            Part::Value(v) => self.draft.header.graphs[self.graph as usize].values[v as usize].range.take(),
+        }
+    }
+
+    fn restore(&mut self, part: Part, range: Option<(f32, f32)>) {
+        match part {
+            Part::Tensor(t) => self.takes[t] = INTEGER_PLANES,
+            Part::Value(v) => {
+                self.draft.header.graphs[self.graph as usize].values[v as usize].range = range;
+            }
+        }
+    }
+}

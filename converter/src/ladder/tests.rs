@@ -1,0 +1,194 @@
+use super::{Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, climb, sensitivities};
+use crate::calibrate;
+use crate::convert::lower;
+use crate::draft::{Draft, float_draft};
+use crate::measure::{Evaluator, Outputs};
+use crate::model::{Array, Model};
+use crate::samples::Sample;
+use edge_runtime::graph::{Act, DType, Dim, Node, Op, Port, Source, ValueId};
+use edge_runtime::inputs::NamedArray;
+use edge_runtime::pack::Acts;
+use edge_runtime::random::uniform;
+use std::sync::atomic::AtomicBool;
+
+/// Sizes of x, h and y.
+const SIZES: [usize; 3] = [64, 32, 16];
+/// The value between the two products.
+const HIDDEN: ValueId = 3;
+
+/// `y = w1 relu(w0 x)`, with weights by tensor, row and column.
+fn model(weight: impl Fn(usize, usize, usize) -> f32) -> Model {
+    let mut model = Model::default();
+    let x = model.graph.add_value("x", Source::Computed);
+    let mut matrix = |which: usize| {
+        let (n, k) = (SIZES[which + 1], SIZES[which]);
+        let values: Vec<f32> = (0..n * k).map(|i| weight(which, i / k, i % k)).collect();
+        model.add_constant(format!("w{which}"), Array::f32(&[n, k], &values))
+    };
+    let (w0, w1) = (matrix(0), matrix(1));
+    let h = model.graph.add_value("h", Source::Computed);
+    assert_eq!(h, HIDDEN);
+    let y = model.graph.add_value("y", Source::Computed);
+    for (x, w, out, act, out_features) in [(x, w0, h, Act::Relu, SIZES[1]), (h, w1, y, Act::None, SIZES[2])] {
+        model.graph.body.nodes.push(Node {
+            name: model.graph.name(out).to_string(),
+            op: Op::Linear { out_features, act, act_after_residual: false },
+            inputs: vec![Some(x), Some(w)],
+            outputs: vec![Some(out)],
+        });
+    }
+    let port = |value, size| Port {
+        value,
+        dtype: DType::F32,
+        dims: Some(vec![Dim::Fixed(1), Dim::Fixed(size)]),
+        plan_time: false,
+    };
+    model.graph.inputs.push(port(x, SIZES[0]));
+    model.graph.outputs.push(port(y, SIZES[2]));
+    model
+}
+
+fn noise(key: usize, i: usize) -> f32 {
+    2.0 * uniform(key as u64, i as u64) - 1.0
+}
+
+/// Samples in [0, 1].
+fn samples() -> Vec<Sample> {
+    let sample = |key: u64| {
+        let data = (0..SIZES[0] as u64).flat_map(|i| uniform(100 + key, i).to_le_bytes()).collect();
+        let array = NamedArray { name: "x".into(), dtype: DType::F32, dims: vec![1, SIZES[0]], data };
+        Sample { inputs: vec![array], label: None }
+    };
+    (0..6).map(sample).collect()
+}
+
+/// What a search starts from.
+struct Bench {
+    evaluator: Evaluator,
+    draft: Draft,
+    choices: Choices,
+    sensitivity: Sensitivity,
+    samples: Vec<Sample>,
+    want: Vec<Outputs>,
+    elements: Vec<usize>,
+    stop: AtomicBool,
+}
+
+impl Bench {
+    fn new(model: &Model) -> Bench {
+        let evaluator = Evaluator::new().unwrap();
+        let samples = samples();
+        let float = float_draft(model);
+        let (opened, rung) = (float.open(), &float.header.rungs[0]);
+        let want = evaluator.run(&opened, rung, &samples).unwrap();
+        let ranges = calibrate::ranges(&evaluator, &opened, rung, &model.graph, &samples).unwrap();
+        let elements = calibrate::elements(&evaluator, &opened, rung, &model.graph, &samples[..1]).unwrap();
+        let mut draft = Draft::new(model);
+        let (graph, choices, _) = lower(&mut draft, model, false).unwrap();
+        for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
+            value.range = range;
+        }
+        let probes = Probes { samples: &samples, want: &want };
+        let stop = AtomicBool::new(false);
+        let sensitivity =
+            sensitivities(&evaluator, &draft, graph, &choices, &probes, &stop, |_, _| ()).unwrap();
+        Bench { evaluator, draft, choices, sensitivity, samples, want, elements, stop }
+    }
+
+    fn integer(&mut self) -> Integer<'_> {
+        Integer {
+            evaluator: &self.evaluator,
+            draft: &mut self.draft,
+            graph: 0,
+            choices: &self.choices,
+            sensitivity: &self.sensitivity,
+            probes: Probes { samples: &self.samples, want: &self.want },
+            elements: &self.elements,
+            takes: vec![INTEGER_PLANES; 2],
+            stop: &self.stop,
+        }
+    }
+}
+
+/// Row 0 of w0 makes a hidden channel that is always 0; its weights in w1 are 200 times the others of their groups,
+/// which leaves those no grid at 8 bits.
+fn coarse_tensor() -> Model {
+    model(|which, row, col| match (which, row, col) {
+        (0, 0, _) => -1.0,
+        (1, _, 0) => 100.0,
+        _ => 0.5 * noise(which, row * 64 + col),
+    })
+}
+
+/// Hidden channel 0 is 1000 times the others, and nothing reads it.
+fn wide_value() -> Model {
+    model(|which, row, col| match (which, row, col) {
+        (0, 0, _) => 100.0,
+        (1, _, 0) => 0.0,
+        _ => 0.5 * noise(which, row * 64 + col),
+    })
+}
+
+#[test]
+fn a_tensor_that_8_bits_cannot_hold_takes_16_and_no_other_does() {
+    let mut bench = Bench::new(&coarse_tensor());
+    let mut integer = bench.integer();
+    let coarse = integer.cost(Acts::I8).unwrap();
+    assert_eq!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Tensor(1)));
+    integer.finer_weights().unwrap();
+    assert_eq!(integer.takes, [INTEGER_PLANES, INTEGER_PLANES + 1]);
+    let fine = integer.cost(Acts::I8).unwrap();
+    assert!(fine < coarse / 10.0, "{fine} after {coarse}");
+}
+
+#[test]
+fn a_value_that_256_levels_cannot_hold_stays_a_float_and_no_other_does() {
+    let mut bench = Bench::new(&wide_value());
+    let mut integer = bench.integer();
+    // No code is zero: even 8-bit weights of 0 let the wide channel through.
+    integer.finer_weights().unwrap();
+    let coarse = integer.cost(Acts::I8).unwrap();
+    // With the second product on floats, floats into the first one spare the value its i8 form as well.
+    assert!(matches!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Value(_))));
+    assert_eq!(integer.keep_floats(|_, _| ()).unwrap(), [HIDDEN]);
+    assert!(integer.cost(Acts::I8).unwrap() < coarse / 10.0);
+    assert_eq!(integer.name(Part::Value(HIDDEN)), "h");
+}
+
+#[test]
+fn refining_takes_what_gains_most_and_leaves_the_rest_as_it_was() {
+    let mut bench = Bench::new(&wide_value());
+    // Half of this model's elements are beyond the price of refining, so the value is made cheap here.
+    bench.elements[HIDDEN as usize] = 0;
+    let range = |integer: &Integer<'_>, v: usize| integer.draft.header.graphs[0].values[v].range;
+    let mut integer = bench.integer();
+    let of_input = range(&integer, 0);
+    let coarse = integer.cost(Acts::I8).unwrap();
+    assert!(integer.refine(|_, _| ()).unwrap().contains(&HIDDEN));
+    assert!(range(&integer, HIDDEN as usize).is_none());
+    assert_eq!(range(&integer, 0), of_input);
+    assert!(integer.cost(Acts::I8).unwrap() < coarse / 10.0);
+}
+
+#[test]
+fn a_good_rung_is_left_alone() {
+    let mut bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
+    let mut integer = bench.integer();
+    integer.finer_weights().unwrap();
+    assert_eq!(integer.takes, [INTEGER_PLANES; 2]);
+    assert!(integer.keep_floats(|_, _| ()).unwrap().is_empty());
+    assert!(integer.refine(|_, _| ()).unwrap().is_empty());
+}
+
+#[test]
+fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
+    let bench = Bench::new(&coarse_tensor());
+    let finer = [INTEGER_PLANES, INTEGER_PLANES + 1];
+    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &finer);
+    for milestone in [[INTEGER_PLANES; 2], finer, [INTEGER_PLANES + 1; 2]] {
+        assert!(steps.iter().any(|s| s.takes == milestone), "{milestone:?} in {steps:?}");
+    }
+    for pair in steps.windows(2) {
+        assert!(pair[0].takes.iter().zip(&pair[1].takes).all(|(a, b)| a <= b), "{pair:?}");
+    }
+}
