@@ -215,7 +215,8 @@ impl Part {
                 Slot::Output(_) => writes_rows(&plan.steps[*step].op, self.cols()),
                 slot => reads_rows(&plan.steps[*step].op, *slot, self.cols()),
             };
-            if !dense && !(suits && operand.offset == 0 && operand.pitch.is_none()) {
+            let as_rows = suits && operand.offset == 0 && operand.pitch.is_none();
+            if !(dense || as_rows) {
                 return None;
             }
             let operand = self.seen(operand, &self.to, runs.dst_offset, runs.dst_pitch, dense);
@@ -242,7 +243,8 @@ impl Part {
         let mut edits = Vec::new();
         for (step, slot, operand) in &part.readers {
             let suits = reads_rows(&plan.steps[*step].op, *slot, self.cols());
-            if !dense && !(suits && operand.offset == 0 && operand.pitch.is_none()) {
+            let as_rows = suits && operand.offset == 0 && operand.pitch.is_none();
+            if !(dense || as_rows) {
                 return None;
             }
             let operand = self.seen(operand, &self.from, runs.src_offset, runs.src_pitch, dense);

@@ -8,24 +8,29 @@ mod inputs;
 mod inspect;
 mod load;
 mod logging;
-mod options;
 mod plan;
 mod print;
 mod run;
 mod verify;
 
-use args::Command;
+use args::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
 use exit::Failure;
-use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     exit::panics_are_internal_errors();
-    let done = match args::parse(std::env::args_os().skip(1)) {
-        Ok(parsed) => command(parsed),
-        Err(why) => Err(Failure::Usage(why)),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let help = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // A closed pipe while printing help is nobody's error.
+            let _ = e.print();
+            return ExitCode::from(if help { 0 } else { exit::USAGE });
+        }
     };
-    match done {
+    match command(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Stdout(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
@@ -35,13 +40,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Run(a) => run::command(&a),
-        Command::Plan(a) => plan::command(&a),
-        Command::Bench(a) => bench::command(&a),
-        Command::Verify(a) => verify::command(&a),
-        Command::Inspect(a) => inspect::command(&a),
-        Command::Say(text) => Ok(std::io::stdout().write_all(text.as_bytes())?),
+fn command(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Some(Command::Plan(a)) => plan::command(&a),
+        Some(Command::Bench(a)) => bench::command(&a),
+        Some(Command::Verify(a)) => verify::command(&a),
+        Some(Command::Inspect(a)) => inspect::command(&a),
+        None => run::command(&cli.run),
     }
 }

@@ -16,7 +16,9 @@ use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let opened = load::open(&args.pack, target)?;
+    let pack =
+        args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
+    let opened = load::open(pack, target)?;
     let header = opened.model.header();
     let graph = &header.graphs[0];
     let limit = opened.device.ledger().budget();
