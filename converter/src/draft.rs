@@ -21,7 +21,7 @@ pub struct Draft {
     /// Everything but the blobs' places.
     pub header: Header,
     /// By [`BlobId`].
-    pub blobs: Vec<Vec<u8>>,
+    pub blobs: Vec<Arc<Vec<u8>>>,
     /// Blobs by content: equal ones are stored once.
     known: HashMap<[u8; 32], BlobId>,
 }
@@ -41,7 +41,7 @@ impl Draft {
         }
         let id = self.blobs.len() as BlobId;
         self.header.blobs.push(Blob { offset: 0, len: bytes.len() as u64, hash: 0 });
-        self.blobs.push(bytes);
+        self.blobs.push(Arc::new(bytes));
         self.known.insert(hash, id);
         id
     }

@@ -76,6 +76,11 @@ enum Ask {
 }
 
 fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Stderr may be closed; the exit code says it all the same.
+        let _ = writeln!(std::io::stderr(), "edge-convert: internal error: {panic}");
+        std::process::exit(1);
+    }));
     let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     if let Some([first, rest @ ..]) = arguments.get(1..)
         && first == witness::CHILD

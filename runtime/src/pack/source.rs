@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::BlobId;
+use std::sync::Arc;
 
 /// Gives the bytes of blobs. A mapped pack, a part of a pack read into memory, and a pack that is still being
 /// made are the three that this crate has.
@@ -18,14 +19,14 @@ pub trait BlobSource: Send + Sync {
 /// Blobs in memory, before there is a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemorySource {
-    blobs: Vec<Vec<u8>>,
+    blobs: Vec<Arc<Vec<u8>>>,
 }
 
 impl MemorySource {
     /// Adds a blob and gives its id: 0, 1, 2...
     pub fn push(&mut self, bytes: Vec<u8>) -> BlobId {
         let id = self.blobs.len() as BlobId;
-        self.blobs.push(bytes);
+        self.blobs.push(Arc::new(bytes));
         id
     }
 
@@ -42,12 +43,18 @@ impl MemorySource {
 
 impl From<Vec<Vec<u8>>> for MemorySource {
     fn from(blobs: Vec<Vec<u8>>) -> MemorySource {
+        MemorySource { blobs: blobs.into_iter().map(Arc::new).collect() }
+    }
+}
+
+impl From<Vec<Arc<Vec<u8>>>> for MemorySource {
+    fn from(blobs: Vec<Arc<Vec<u8>>>) -> MemorySource {
         MemorySource { blobs }
     }
 }
 
 impl BlobSource for MemorySource {
     fn blob(&self, id: BlobId) -> Option<&[u8]> {
-        self.blobs.get(id as usize).map(Vec::as_slice)
+        self.blobs.get(id as usize).map(|blob| blob.as_slice())
     }
 }
