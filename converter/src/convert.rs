@@ -10,7 +10,7 @@ use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensit
 use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
-use crate::samples::{NOISE_KEY, Samples, default_dims};
+use crate::samples::{NOISE_KEY, Sample, Samples, default_dims};
 use crate::simplify;
 use crate::witness::{self, Case, Verdict, Witness};
 use edge_runtime::graph::{DType, Graph, Source};
@@ -52,6 +52,8 @@ pub trait Watch {
 
 /// Samples that sensitivities are measured on: each costs a run for every tensor and precision.
 pub(crate) const PROBES: usize = 3;
+/// Samples that the witness sees besides the golden one.
+pub(crate) const WITNESSED: usize = 2;
 /// Samples that the finest integer rung is made with; a text or a sound has few places where an error shows.
 const INTEGER_PROBES: usize = 8;
 /// Elements that these samples may compute in one run; a large model is judged on two.
@@ -93,6 +95,15 @@ pub fn convert(
     let want = evaluator.run(&float_model, float_rung, held_out)?;
     watch.progress(2);
 
+    watch.stage("witness", 1);
+    let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
+    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
+    let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
+    let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
+    watch.progress(1);
+
     let mut draft = Draft::new(&model);
     let (graph, choices, mut exact) = lower(&mut draft, &model, options.keep_float)?;
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
@@ -100,8 +111,6 @@ pub fn convert(
     }
     describe(&mut draft, source, options);
 
-    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
-    let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     let probe_set = Probes { samples: probes, want: &probe_want };
     watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
     let sensitivity =
@@ -151,12 +160,7 @@ pub fn convert(
     }
     let limit = limited(&mut integer, &rungs, watch)?;
     draft.header.rungs = rungs;
-    watch.stage("witness", 1);
-    let outputs = names(&model.graph);
-    let cases: Vec<Case<'_>> =
-        probes.iter().zip(&probe_want).map(|(sample, ours)| Case { sample, ours }).collect();
-    let verdict = witness::ask(options.witness.as_ref(), source, &outputs, &cases, stop)?;
-    let golden = golden(&mut draft, &model, &evaluator, &float_model, float_rung, options, &verdict)?;
+    let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
     let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
@@ -311,20 +315,44 @@ pub(crate) fn names(graph: &Graph) -> Vec<String> {
     graph.outputs.iter().map(|port| graph.name(port.value).to_string()).collect()
 }
 
-/// Golden inputs are seeded noise in the range that calibration saw; outputs are the float model's.
+/// The float model on golden inputs: seeded noise.
+pub(crate) struct GoldenRun {
+    sample: Sample,
+    outputs: Outputs,
+}
+
+impl GoldenRun {
+    /// `None` for a model that noise of default shapes does not suit; its pack has no golden data.
+    pub(crate) fn new(
+        model: &Model,
+        evaluator: &Evaluator,
+        float_model: &std::sync::Arc<edge_runtime::Model>,
+        float_rung: &Rung,
+        options: &Options,
+    ) -> Option<GoldenRun> {
+        let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
+        let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
+        Some(GoldenRun { sample, outputs: runs.pop()? })
+    }
+
+    /// For the witness.
+    pub(crate) fn case(&self) -> Case<'_> {
+        Case { sample: &self.sample, ours: &self.outputs }
+    }
+}
+
+/// Stores golden inputs and outputs, and what the witness says of them.
 pub(crate) fn golden(
     draft: &mut Draft,
     model: &Model,
-    evaluator: &Evaluator,
-    float_model: &std::sync::Arc<edge_runtime::Model>,
-    float_rung: &Rung,
+    run: Option<&GoldenRun>,
     options: &Options,
     verdict: &Verdict,
 ) -> Result<Vec<BlobId>, ConvertError> {
     if *verdict != Verdict::Absent {
         draft.header.card.metadata.insert("witness".into(), verdict.to_string());
     }
-    let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
+    let Some(GoldenRun { sample, outputs }) = run else { return Ok(Vec::new()) };
     let mut inputs = Vec::new();
     for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
         let dims = default_dims(&model.graph, port, &options.shapes);
@@ -334,11 +362,6 @@ pub(crate) fn golden(
         };
         inputs.push(GoldenValue { dtype: port.dtype, dims, source });
     }
-    let Ok(mut runs) = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)) else {
-        // Noise of default shapes does not suit every model; such a pack has no golden data.
-        return Ok(Vec::new());
-    };
-    let outputs: Outputs = runs.pop().unwrap_or_default();
     let total: usize = outputs.iter().map(|o| o.len() * 4).sum();
     if total > GOLDEN_BYTES {
         return Ok(Vec::new());

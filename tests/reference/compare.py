@@ -9,8 +9,8 @@ each on the heldout samples and on drawn shapes. Printed for each rung: bytes; t
 range over all cases; SQNR in dB of the worst output; agreement of the task decision (metrics.py), on heldout samples and on
 drawn shapes. The top rung of each kind of activations (f32, i8) is held to bounds.json; lower rungs are reported.
 
-A float rung whose error is above its bound still holds when it is as near to the model computed in 64-bit floats
-(precise.py) as onnxruntime is, with its optimisations off or on: no engine can be nearer to one that is itself far off.
+A float rung whose error is above its bound still holds where onnxruntime with its optimisations on is as far from itself
+with them off: such a case hangs on small differences of large sums, and no engine can be nearer to one that is far off.
 
 Exit: 0 when every bound holds, 1 when one is broken or a command fails, 2 for wrong arguments.
 """
@@ -26,7 +26,6 @@ import make_inputs
 import metrics
 import shapes
 import zoo
-from precise import Precise
 from reference import Reference, load_npz, save_npz
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -161,29 +160,31 @@ def top_rungs(rungs):
 
 
 # ---- conditioning ---------------------------------------------------------------------------------------
-SLACK = 1.1  # the same sums in another order scatter by this much
+SLACK = 2  # each of two engines may be on another side of the truth
 
 
 def conditioning(args, model, pack, rung, todo):
-    """[(case, our error, onnxruntime's error)], both against 64-bit floats as shares of the output's range, for the
-    cases in which the rung is further from onnxruntime than its bound."""
-    precise, plain, optimised = Precise(model.path()), Reference(), Reference(optimised=True)
+    """[(case, our error, onnxruntime's)], as shares of the output's range over all cases: our distance from onnxruntime
+    with its optimisations off, and its own with them on."""
+    optimised = Reference(optimised=True)
     out = args.out / "outputs" / model.name / f"{rung['id']}.npz"
+    wanted = [metrics.parts(model.task, case.want) for case in todo]
+    spread = {k: metrics.spread([w[k] for w in wanted]) for k in wanted[0]}
     rows = []
-    for case in todo:
+    for case, want in zip(todo, wanted):
         command([args.run, pack, "--rung", rung["id"], "--input", case.path, "--output", out], args.timeout)
-        true = metrics.parts(model.task, precise.run(case.feeds))
+
         def far(outputs):
             parts = metrics.parts(model.task, outputs)
-            return max(metrics.range_error(parts[k], true[k], metrics.spread([true[k]])) for k in true)
-        theirs = max(far(engine.run(model.path(), case.feeds)) for engine in (plain, optimised))
-        rows.append((f"{case.kind} {case.path.stem}", far(fit_names(load_npz(out), case.want)), theirs))
+            return max(metrics.range_error(parts[k], want[k], spread[k]) for k in want)
+        ours = far(fit_names(load_npz(out), case.want))
+        rows.append((f"{case.kind} {case.path.stem}", ours, far(optimised.run(model.path(), case.feeds))))
     return rows
 
 
 def ill_conditioned(rows, bound):
-    """What of `conditioning` is worse than onnxruntime, as text; empty when nothing is."""
-    return [f"{case}: {ours:.2e} from 64-bit floats, onnxruntime {theirs:.2e}"
+    """What of `conditioning` is worse than onnxruntime's own scatter, as text; empty when nothing is."""
+    return [f"{case}: {ours:.2e} of the range, onnxruntime's own two modes {theirs:.2e} apart"
             for case, ours, theirs in rows if not ours <= max(bound, SLACK * theirs)]
 
 
@@ -221,7 +222,7 @@ def compare_model(args, model, bounds, reference):
         if rung["acts"] == "f32" and "error" in bound and bound["error"] < result.get("error", 0) < np.inf:
             rows = conditioning(args, model, pack, rung, todo)
             case, ours, theirs = max(rows, key=lambda r: r[1])
-            print(f"{'':18} from 64-bit floats: ours at most {ours:.2e}, onnxruntime there {theirs:.2e} ({case})", flush=True)
+            print(f"{'':18} at most {ours:.2e}, where onnxruntime's own two modes are {theirs:.2e} apart ({case})", flush=True)
             worse = ill_conditioned(rows, bound["error"])
             found += [f"rung {rung['id']}: {line}" for line in worse]
             if not worse:

@@ -10,14 +10,8 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-import numpy as np  # noqa: E402
-
 import compare  # noqa: E402
 import material  # noqa: E402
-import metrics  # noqa: E402
-import zoo  # noqa: E402
-from precise import Precise  # noqa: E402
-from reference import Reference  # noqa: E402
 
 CONVERT = """
 import shutil, sys
@@ -49,28 +43,13 @@ save_npz(out, got)
 
 
 class Conditioning(unittest.TestCase):
-    def test_being_as_far_off_as_onnxruntime_holds_and_further_does_not(self):
+    def test_scattering_as_onnxruntime_does_holds_and_more_does_not(self):
         rows = [("heldout 000", 3e-4, 3e-4), ("heldout 001", 9e-5, 1e-7)]
         self.assertEqual(compare.ill_conditioned(rows, 1e-4), [])
-        worse = compare.ill_conditioned([*rows, ("shapes batch2", 3e-4, 1e-4)], 1e-4)
+        worse = compare.ill_conditioned([*rows, ("shapes batch2", 3e-4, 1.4e-4)], 1e-4)
         self.assertEqual(len(worse), 1)
         self.assertIn("shapes batch2", worse[0])
         self.assertEqual(len(compare.ill_conditioned([("x", float("nan"), 1.0)], 1e-4)), 1)
-
-
-class DoublePrecision(unittest.TestCase):
-    def test_it_is_the_model_that_onnxruntime_runs(self):
-        for entry, file, name in (("magika", "model.onnx", "magika"), ("rapidocr", "ch_ppocr_mobile_v2.0_cls_infer.onnx", "ppocr-cls")):
-            try:
-                path = material.fetch.cached(entry, file)
-            except material.fetch.FetchError as e:
-                self.skipTest(str(e))
-            model = zoo.MODELS[name]
-            feeds = model.feeds(np.random.default_rng(1), "heldout", model.usual(np.random.default_rng(1)))
-            true, single = Precise(path).run(feeds), Reference().run(path, feeds)
-            for k, want in single.items():
-                self.assertEqual(true[k].dtype, np.float64)
-                self.assertLess(metrics.range_error(want, true[k], metrics.spread([true[k]])), 1e-4)
 
 
 class EndToEnd(unittest.TestCase):

@@ -23,8 +23,11 @@ pub fn program(name: &str) -> &'static Path {
         if cfg!(feature = "witness") {
             cargo.args(["--features", "edge-converter/witness"]);
         }
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
+        match profile().as_str() {
+            "debug" => {}
+            name => {
+                cargo.args(["--profile", name]);
+            }
         }
         let built = cargo.stderr(Stdio::inherit()).output().unwrap();
         assert!(built.status.success(), "building the programs failed");
@@ -37,6 +40,12 @@ pub fn program(name: &str) -> &'static Path {
         messages.lines().filter_map(executable).collect()
     });
     programs.get(name).unwrap_or_else(|| panic!("cargo built no {name}"))
+}
+
+/// The profile that the running test was built with, as cargo names its folder: `PROFILE/deps/TEST`.
+fn profile() -> String {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).and_then(Path::file_name).unwrap().to_string_lossy().into_owned()
 }
 
 /// A call of a program, with a clean environment of the EDGE_ variables.

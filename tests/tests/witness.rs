@@ -135,14 +135,4 @@ mod engine {
     fn convert_with(folder: &Folder, program: &Path) -> Report {
         convert(folder, program, 60.0, false).unwrap()
     }
-
-    #[test]
-    fn a_model_that_it_lacks_an_operator_for_is_converted() {
-        let folder = Folder::new("witness");
-        let mut b = Builder::new();
-        b.input("x", &[N(2), N(8)]).output("y").node("Shrink", "x", "y", &[]);
-        let json = program(&folder, &b.finish("lacking")).arg("--json").run().expect(0).json();
-        assert_eq!(json["witness"]["verdict"], "cannot_run", "{json}");
-        program(&folder, &b.finish("lacking")).args("--witness require").run().expect(7);
-    }
 }

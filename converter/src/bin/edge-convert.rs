@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, ValueEnum};
-use edge_converter::witness::{self, Witness};
+use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{ConvertError, Options, Watch, convert};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "edge-convert: internal error: {panic}");
         std::process::exit(1);
     }));
-    let arguments: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some([first, rest @ ..]) = arguments.get(1..)
         && first == witness::CHILD
     {
@@ -130,6 +131,9 @@ fn run(args: &Args) -> Result<(), ConvertError> {
         witness: witness(args)?,
     };
     let report = convert(&args.models, &args.output, &options, &mut Bars::default(), &stop)?;
+    if let Verdict::Disagrees { .. } = report.witness {
+        eprintln!("edge-convert: warning: {}", report.witness);
+    }
     let mut out = std::io::stdout().lock();
     let printed =
         if args.json { writeln!(out, "{:#}", serde_json::json!(report)) } else { write!(out, "{report}") };

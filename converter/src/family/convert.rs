@@ -3,7 +3,7 @@
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, PLANE_BITS, Root};
-use crate::convert::{Options, PROBES, Watch, describe, golden, names};
+use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
 use crate::draft::{Draft, float_draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::import;
@@ -74,7 +74,7 @@ pub fn convert(
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
     let mut probe_wants: Vec<Vec<Outputs>> = Vec::new();
     let mut elements = Vec::new();
-    let mut last_float = None;
+    let mut golden_run = None;
     let mut verdict = Verdict::Absent;
     for (i, model) in models.iter().enumerate() {
         let float = float_draft(model);
@@ -85,16 +85,17 @@ pub fn convert(
         for (value, range) in draft.header.graphs[graph].values.iter_mut().zip(ranges) {
             value.range = range;
         }
-        // Noise and pictures take the same way through a network: one sample a subnet.
         let want = evaluator.run(&opened, &rung, probes)?;
-        let cases = [Case { sample: &probes[0], ours: &want[0] }];
+        let run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
+        let pairs = probes.iter().zip(&want).take(WITNESSED);
+        let cases: Vec<Case<'_>> = run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
         let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
         verdict = verdict.and(said);
         probe_wants.push(want);
         elements.push(calibrate::elements(&evaluator, &opened, &rung, &model.graph, &probes[..1])?);
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
-            last_float = Some((opened, rung));
+            golden_run = run;
         }
         watch.progress(i + 1);
     }
@@ -145,10 +146,7 @@ pub fn convert(
     }
     let chain = useful(measured);
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
-    let golden = match &last_float {
-        Some((float, rung)) => golden(&mut draft, largest, &evaluator, float, rung, options, &verdict)?,
-        None => Vec::new(),
-    };
+    let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
     let (sections, needs) = layout(&draft, &chain, golden);
     watch.stage("write", 1);
     let written = draft.write(output, sections, needs, stop)?;

@@ -2,10 +2,12 @@
 
 #[cfg(feature = "witness")]
 use super::engine;
+use super::verdict::Answer;
 use super::{CHILD, Witness};
 use crate::error::ConvertError;
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::{NamedArray, read_npz, write_npz};
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,7 +28,7 @@ pub(super) fn run(
     model: &Path,
     inputs: &[NamedArray],
     stop: &AtomicBool,
-) -> Result<Result<Vec<Vec<f32>>, String>, ConvertError> {
+) -> Result<Result<Vec<Answer>, String>, ConvertError> {
     let io = |path: &Path| {
         let path = path.to_path_buf();
         move |source| ConvertError::Io { path, source }
@@ -50,7 +52,8 @@ pub(super) fn run(
     let Some(status) = wait(child, witness.timeout, stop).map_err(io(&witness.program))? else {
         return Ok(Err(format!("no answer in {} s", witness.timeout.as_secs_f64())));
     };
-    if stop.load(Ordering::Relaxed) {
+    // An interrupt at a terminal reaches the child too, perhaps before `stop` is set.
+    if stop.load(Ordering::Relaxed) || by_interrupt(status) {
         return Err(ConvertError::Interrupted);
     }
     if !status.success() {
@@ -58,6 +61,17 @@ pub(super) fn run(
         return Ok(Err(last_words(&String::from_utf8_lossy(&words), status)));
     }
     Ok(read_npz(&results, LIMIT).map(outputs).map_err(|e| e.to_string()))
+}
+
+#[cfg(unix)]
+fn by_interrupt(status: ExitStatus) -> bool {
+    const SIGINT: i32 = 2;
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGINT)
+}
+
+#[cfg(not(unix))]
+fn by_interrupt(_: ExitStatus) -> bool {
+    false
 }
 
 /// How the child ended; `None` when it had to be killed because time was up. An interrupt kills it, too.
@@ -95,23 +109,27 @@ fn last_words(said: &str, status: ExitStatus) -> String {
 }
 
 /// Arrays named by their position, as the child writes them.
-fn outputs(mut arrays: Vec<NamedArray>) -> Vec<Vec<f32>> {
+fn outputs(mut arrays: Vec<NamedArray>) -> Vec<Answer> {
     arrays.sort_by_key(|a| a.name.parse::<usize>().unwrap_or(usize::MAX));
-    arrays.iter().map(|a| crate::draft::to_f32(a.dtype, &a.data)).collect()
+    let answer = |a: &NamedArray| Answer {
+        values: crate::draft::to_f32(a.dtype, &a.data),
+        exact: a.dtype != DType::F32,
+    };
+    arrays.iter().map(answer).collect()
 }
 
 #[cfg(feature = "witness")]
-fn evaluate(model: &Path, inputs: &[NamedArray]) -> Result<Vec<Vec<f32>>, String> {
+fn evaluate(model: &Path, inputs: &[NamedArray]) -> Result<Vec<Answer>, String> {
     engine::run(model, inputs)
 }
 
 #[cfg(not(feature = "witness"))]
-fn evaluate(model: &Path, _: &[NamedArray]) -> Result<Vec<Vec<f32>>, String> {
+fn evaluate(model: &Path, _: &[NamedArray]) -> Result<Vec<Answer>, String> {
     Err(format!("{}: this program is built without the feature `witness`", model.display()))
 }
 
 /// MODEL IN.npz OUT.npz: the child's side.
-pub(super) fn serve(arguments: &[String]) -> Result<(), String> {
+pub(super) fn serve(arguments: &[OsString]) -> Result<(), String> {
     let [model, given, results] = arguments else {
         return Err(format!(
             "{} arguments, expected a model, inputs and a file for outputs",
@@ -123,11 +141,14 @@ pub(super) fn serve(arguments: &[String]) -> Result<(), String> {
     let arrays: Vec<NamedArray> = outputs
         .into_iter()
         .enumerate()
-        .map(|(i, values)| NamedArray {
-            name: i.to_string(),
-            dtype: DType::F32,
-            dims: vec![values.len()],
-            data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        .map(|(i, answer)| {
+            let floats = answer.values.iter();
+            let (dtype, data) = if answer.exact {
+                (DType::I64, floats.flat_map(|v| (*v as i64).to_le_bytes()).collect())
+            } else {
+                (DType::F32, floats.flat_map(|v| v.to_le_bytes()).collect())
+            };
+            NamedArray { name: i.to_string(), dtype, dims: vec![answer.values.len()], data }
         })
         .collect();
     write_npz(Path::new(results), &arrays).map_err(|e| e.to_string())

@@ -14,6 +14,7 @@ pub use verdict::Verdict;
 use crate::error::ConvertError;
 use crate::measure::Outputs;
 use crate::samples::Sample;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -41,6 +42,12 @@ pub(crate) struct Case<'a> {
     pub sample: &'a Sample,
     /// What our float model gave.
     pub ours: &'a Outputs,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn of((sample, ours): (&'a Sample, &'a Outputs)) -> Case<'a> {
+        Case { sample, ours }
+    }
 }
 
 /// What the witness says of a model's outputs, named in order.
@@ -85,7 +92,7 @@ fn question(
 
 /// Runs a model on the arrays of an `.npz` and writes its outputs to another: the child's whole work. Gives the process's
 /// exit code.
-pub fn serve(arguments: &[String]) -> u8 {
+pub fn serve(arguments: &[OsString]) -> u8 {
     match child::serve(arguments) {
         Ok(()) => 0,
         Err(why) => {

@@ -74,18 +74,29 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// One output of the witness.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    /// Its elements, as floats.
+    pub values: Vec<f32>,
+    /// Integers or truth values, which agree when they are equal.
+    pub exact: bool,
+}
+
 /// Compares all outputs of one run.
-pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Vec<f32>]) -> Verdict {
+pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Answer]) -> Verdict {
     let differs = |output: usize, element: usize, error: f64| {
-        let at = |all: &[Vec<f32>]| all.get(output).and_then(|o| o.get(element)).copied().unwrap_or(f32::NAN);
+        let at = |all: Option<&Vec<f32>>| all.and_then(|o| o.get(element)).copied().unwrap_or(f32::NAN);
+        let (own, other) = (at(ours.get(output)), at(theirs.get(output).map(|a| &a.values)));
         let output_name = names.get(output).cloned().unwrap_or_else(|| format!("output {output}"));
-        Verdict::Disagrees { output: output_name, element, ours: at(ours), theirs: at(theirs), error }
+        Verdict::Disagrees { output: output_name, element, ours: own, theirs: other, error }
     };
     if ours.len() != theirs.len() {
         return differs(ours.len().min(theirs.len()), 0, f64::INFINITY);
     }
     let mut greatest = 0.0f64;
     for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let Answer { values: theirs, exact } = theirs;
         if ours.len() != theirs.len() {
             return differs(i, ours.len().min(theirs.len()), f64::INFINITY);
         }
@@ -93,7 +104,7 @@ pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Vec<f32>]) 
         let errors = ours.iter().zip(theirs).map(|(a, b)| distance(*a, *b) / range);
         let worst = errors.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         let Some((element, error)) = worst else { continue };
-        if error > TOLERANCE {
+        if error > if *exact { 0.0 } else { TOLERANCE } {
             return differs(i, element, error);
         }
         greatest = greatest.max(error);
@@ -101,15 +112,13 @@ pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Vec<f32>]) 
     Verdict::Agrees { runs: 1, error: greatest }
 }
 
-/// Greatest less least finite element; of a constant its size, of zeros 1.
+/// Greatest less least finite element, at least a thousandth of the largest size: rounding alone moves an output that is
+/// nearly constant. Of zeros 1.
 fn spread(values: &[f32]) -> f64 {
     let finite = || values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v));
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    match (high - low, high.abs()) {
-        (range, _) if range > 0.0 => range,
-        (_, size) if size.is_finite() && size > 0.0 => size,
-        _ => 1.0,
-    }
+    let range = (high - low).max(1e-3 * high.abs().max(low.abs()));
+    if range > 0.0 && range.is_finite() { range } else { 1.0 }
 }
 
 /// 0 for the same value, NaN and infinities included; infinite where one of them meets something else.
@@ -129,20 +138,24 @@ mod tests {
         values.iter().map(|v| v.to_vec()).collect()
     }
 
+    fn answers(values: &[&[f32]]) -> Vec<Answer> {
+        values.iter().map(|v| Answer { values: v.to_vec(), exact: false }).collect()
+    }
+
     fn names() -> Vec<String> {
         vec!["a".into(), "b".into()]
     }
 
     #[test]
     fn small_differences_agree_and_are_told() {
-        let (ours, theirs) = (outputs(&[&[0.0, 10.0], &[5.0]]), outputs(&[&[0.001, 10.0], &[5.0]]));
+        let (ours, theirs) = (outputs(&[&[0.0, 10.0], &[5.0]]), answers(&[&[0.001, 10.0], &[5.0]]));
         let Verdict::Agrees { runs: 1, error } = compare(&names(), &ours, &theirs) else { panic!() };
         assert!((error - 1e-4).abs() < 1e-6);
     }
 
     #[test]
     fn a_wrong_element_is_named() {
-        let (ours, theirs) = (outputs(&[&[0.0, 1.0], &[5.0, 7.0]]), outputs(&[&[0.0, 1.0], &[5.0, 6.0]]));
+        let (ours, theirs) = (outputs(&[&[0.0, 1.0], &[5.0, 7.0]]), answers(&[&[0.0, 1.0], &[5.0, 6.0]]));
         let verdict = compare(&names(), &ours, &theirs);
         let want = Verdict::Disagrees { output: "b".into(), element: 1, ours: 7.0, theirs: 6.0, error: 0.5 };
         assert_eq!(verdict, want);
@@ -153,10 +166,11 @@ mod tests {
     #[test]
     fn nan_and_lengths_count() {
         let nan = f32::NAN;
-        let same = outputs(&[&[nan, 1.0, f32::INFINITY]]);
-        assert!(matches!(compare(&names(), &same, &same), Verdict::Agrees { .. }));
+        let ours: &[&[f32]] = &[&[nan, 1.0, f32::INFINITY]];
+        let same = outputs(ours);
+        assert!(matches!(compare(&names(), &same, &answers(ours)), Verdict::Agrees { .. }));
         for theirs in [&[&[nan, 1.0, 2.0][..]][..], &[&[0.0, 1.0, f32::INFINITY]], &[&[nan, 1.0]], &[]] {
-            let verdict = compare(&names(), &same, &outputs(theirs));
+            let verdict = compare(&names(), &same, &answers(theirs));
             assert!(
                 matches!(verdict, Verdict::Disagrees { error, .. } if error == f64::INFINITY),
                 "{verdict}"
@@ -165,10 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn rounding_of_a_constant_agrees_and_a_wrong_integer_does_not() {
+        let (ours, near) = (outputs(&[&[100.0, 100.00001]]), answers(&[&[100.00001, 100.0]]));
+        assert!(matches!(compare(&names(), &ours, &near), Verdict::Agrees { .. }));
+        let ours = outputs(&[&[0.0, 5000.0]]);
+        let other = |exact| [Answer { values: vec![0.0, 4999.0], exact }];
+        assert!(matches!(compare(&names(), &ours, &other(false)), Verdict::Agrees { .. }));
+        assert!(matches!(compare(&names(), &ours, &other(true)), Verdict::Disagrees { .. }));
+    }
+
+    #[test]
     fn the_graver_verdict_stays() {
         let agrees = |runs, error| Verdict::Agrees { runs, error };
         let cannot = || Verdict::CannotRun { why: "no".into() };
-        let differs = compare(&names(), &outputs(&[&[1.0]]), &outputs(&[&[2.0]]));
+        let differs = compare(&names(), &outputs(&[&[1.0]]), &answers(&[&[2.0]]));
         assert_eq!(agrees(1, 1e-6).and(agrees(2, 1e-5)), agrees(3, 1e-5));
         assert_eq!(Verdict::Absent.and(agrees(1, 0.0)), agrees(1, 0.0));
         assert_eq!(agrees(1, 0.0).and(cannot()), cannot());
