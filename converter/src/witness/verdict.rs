@@ -112,12 +112,12 @@ pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Answer]) ->
     Verdict::Agrees { runs: 1, error: greatest }
 }
 
-/// Greatest less least finite element, at least a thousandth of the largest size: rounding alone moves an output that is
-/// nearly constant. Of zeros 1.
+/// Greatest less least finite element, at least the largest size: an output that is nearly constant, or a single element, has
+/// no range to speak of. Of zeros 1.
 fn spread(values: &[f32]) -> f64 {
     let finite = || values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v));
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
-    let range = (high - low).max(1e-3 * high.abs().max(low.abs()));
+    let range = (high - low).max(high.abs().max(low.abs()));
     if range > 0.0 && range.is_finite() { range } else { 1.0 }
 }
 
@@ -157,7 +157,8 @@ mod tests {
     fn a_wrong_element_is_named() {
         let (ours, theirs) = (outputs(&[&[0.0, 1.0], &[5.0, 7.0]]), answers(&[&[0.0, 1.0], &[5.0, 6.0]]));
         let verdict = compare(&names(), &ours, &theirs);
-        let want = Verdict::Disagrees { output: "b".into(), element: 1, ours: 7.0, theirs: 6.0, error: 0.5 };
+        let want =
+            Verdict::Disagrees { output: "b".into(), element: 1, ours: 7.0, theirs: 6.0, error: 1.0 / 7.0 };
         assert_eq!(verdict, want);
         let text = verdict.to_string();
         assert!(["`b`", "element 1", " 7 ", " 6 "].iter().all(|word| text.contains(word)), "{text}");
