@@ -158,6 +158,8 @@ pub fn convert(
         rung.arena = evaluator.arena(&opened, rung, &held_out[0])?;
         watch.progress(i + 1);
     }
+    // Where the quality was measured: what the search was made with may hold no such sample.
+    integer.probes = Probes { samples: held_out, want: &want };
     let limit = limited(&mut integer, &rungs, watch)?;
     draft.header.rungs = rungs;
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
@@ -245,7 +247,8 @@ fn limited(
     integer.takes = integer.choices.of_rung(best);
     watch.stage("find the limit", 1);
     let worst = integer.worst(|done, total| watch.progress_of(done, total))?;
-    Ok(worst.map(|worst| (best.id.clone(), integer.name(worst.part))))
+    let name = worst.map(|worst| integer.name(worst.part));
+    Ok(Some((best.id.clone(), name.unwrap_or_else(|| "no tensor or value alone".to_string()))))
 }
 
 fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
