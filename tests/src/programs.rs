@@ -67,11 +67,6 @@ pub fn ocr() -> Program {
 }
 
 impl Program {
-    /// The program's file.
-    pub fn path(&self) -> PathBuf {
-        self.0.get_program().into()
-    }
-
     fn new(name: &str) -> Program {
         let mut command = Command::new(program(name));
         for variable in ["EDGE_THREADS", "EDGE_ISA", "EDGE_LOG"] {

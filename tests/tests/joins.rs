@@ -94,7 +94,9 @@ fn a_skip_that_would_live_long_is_copied() {
     b.node("Conv", "p w1", "m", SAME).node("Conv", "m w2", "n1", &[("kernel_shape", Ints(&[1, 1]))]);
     b.node("ConvTranspose", "n1 w4", "u", half).node("Concat", "e u", "cat", &[("axis", Int(1))]);
     b.node("Conv", "cat w3", "y", SAME);
-    copies(&b.finish("skip"), "Concat_cat");
+    for (rung, copies) in copies(&b.finish("skip"), "Concat_cat") {
+        assert_eq!(copies, 2, "{rung}: of the skip, and of what no product makes");
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ mod engine {
         );
         other.node("Softmax", "z", "y", &[("axis", edge_tests::onnx::Attr::Int(1))]);
         let other = folder.write("other.onnx", &other.finish("other"));
-        let convert = edge_convert().path();
+        let convert = edge_tests::program("edge-convert");
         let commands =
             format!("exec '{}' --witness-child '{}' \"$3\" \"$4\"", convert.display(), other.display());
         let program = stand_in(&folder, &commands);

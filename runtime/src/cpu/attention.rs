@@ -1,10 +1,10 @@
 //! Attention by blocks of rows: the scores of a block exist at a time, never those of a whole head.
 
+use super::matmul::panel_elements;
 use super::memory::Views;
 use super::{Context, floats, floats_mut};
 use crate::device::Scratch;
 use crate::plan::{AttentionShape, Head};
-use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::elementwise::InOut;
 use edge_kernels::cpu::gemm_f32::{Epilogue, Rows, Scale, StridedMatrix, pack_panels_f32};
@@ -12,10 +12,6 @@ use edge_kernels::cpu::softmax::{Softmax, softmax};
 
 /// Rows of q whose scores exist at a time.
 const ROWS: usize = 48;
-
-fn panel_elements(n: usize, k: usize) -> usize {
-    n.div_ceil(PANEL) * PANEL * k
-}
 
 fn packed_elements(shape: &AttentionShape) -> usize {
     panel_elements(shape.n, shape.d) + panel_elements(shape.e, shape.n)

@@ -11,7 +11,8 @@ use edge_kernels::cpu::gemm_f32::{Epilogue, Rows, Scale, StridedMatrix, pack_pan
 /// Rows of a task when one product is shared by the workers.
 const ROWS: usize = 48;
 
-fn panel_elements(n: usize, k: usize) -> usize {
+/// Elements of a `[n, k]` matrix in panels.
+pub(super) fn panel_elements(n: usize, k: usize) -> usize {
     n.div_ceil(PANEL) * PANEL * k
 }
 
