@@ -7,7 +7,7 @@ use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, Step};
-use crate::measure::{Evaluator, Outputs, distortion, sqnr_db};
+use crate::measure::{Evaluator, Outputs, distortion, noise, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Sample, Samples, default_dims};
@@ -54,10 +54,16 @@ pub trait Watch {
 pub(crate) const PROBES: usize = 3;
 /// Samples that the witness sees besides the golden one.
 pub(crate) const WITNESSED: usize = 2;
-/// Samples that the finest integer rung is made with; a text or a sound has few places where an error shows.
-const INTEGER_PROBES: usize = 8;
-/// Elements that these samples may compute in one run; a large model is judged on two.
-const INTEGER_WORK: usize = 16 << 20;
+/// Most samples that the finest integer rung is searched with: a text or a sound has few places where an error shows, and
+/// what suits three pages of text does not suit the fourth.
+const INTEGER_PROBES: usize = 24;
+/// Elements that these samples may compute in one run; a large model is judged on a few.
+const INTEGER_WORK: usize = 48 << 20;
+/// How many times as many samples say whether a part that became finer helped: a choice among hundreds of parts would
+/// else fit the few samples that it was made on.
+const JUDGES: usize = 2;
+/// Samples that say what holds a rung back: those that it serves worst.
+const WORST: usize = 3;
 /// Below this SQNR in dB the report says what holds an integer rung back.
 const GOOD: f64 = 25.0;
 /// Samples that each rung's quality is measured on.
@@ -119,18 +125,19 @@ pub fn convert(
         })?;
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
-    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
-        .clamp(2, INTEGER_PROBES)
-        .min(samples.calibration.len());
-    let probes = &samples.calibration[..count];
-    let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    let work = elements.iter().sum::<usize>().max(1);
+    let count = (INTEGER_WORK / work).clamp(2, INTEGER_PROBES).min(samples.calibration.len());
+    let judges = &samples.calibration[..(JUDGES * count).min(samples.calibration.len())];
+    let judges_want = evaluator.run(&float_model, float_rung, judges)?;
+    let judges = Probes { samples: judges, want: &judges_want };
     let mut integer = Integer {
         evaluator: &evaluator,
         draft: &mut draft,
         graph,
         choices: &choices,
         sensitivity: &sensitivity,
-        probes: Probes { samples: probes, want: &probe_want },
+        probes: judges.first(count),
+        judges,
         elements: &elements,
         takes: vec![INTEGER_PLANES; choices.nested.len()],
         stop,
@@ -158,9 +165,7 @@ pub fn convert(
         rung.arena = evaluator.arena(&opened, rung, &held_out[0])?;
         watch.progress(i + 1);
     }
-    // Where the quality was measured: what the search was made with may hold no such sample.
-    integer.probes = Probes { samples: held_out, want: &want };
-    let limit = limited(&mut integer, &rungs, watch)?;
+    let limit = limited(&mut integer, &rungs, held_out, &want, watch)?;
     draft.header.rungs = rungs;
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
@@ -235,16 +240,30 @@ pub(crate) fn lower(
     Ok((graph, Choices { tensors, nested }, keep_float.then_some(exact)))
 }
 
-/// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`].
+/// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
+/// was measured: what the search was made with may hold no such sample.
 fn limited(
     integer: &mut Integer<'_>,
     rungs: &[Rung],
+    held_out: &[Sample],
+    want: &[Outputs],
     watch: &mut dyn Watch,
 ) -> Result<Option<(String, String)>, ConvertError> {
     let quality = |r: &Rung| r.quality.as_ref().map_or(f64::NEG_INFINITY, |q| f64::from(q.value));
     let best = rungs.iter().filter(|r| r.acts == Acts::I8).max_by(|a, b| quality(a).total_cmp(&quality(b)));
     let Some(best) = best.filter(|r| quality(r) < GOOD) else { return Ok(None) };
-    integer.takes = integer.choices.of_rung(best);
+    let got = integer.evaluator.run(&integer.draft.open(), best, held_out)?;
+    let mut worst: Vec<usize> = (0..held_out.len()).collect();
+    worst.sort_by(|a, b| noise(&want[*b], &got[*b]).total_cmp(&noise(&want[*a], &got[*a])));
+    worst.truncate(WORST);
+    let samples: Vec<Sample> = worst.iter().map(|i| held_out[*i].clone()).collect();
+    let want: Vec<Outputs> = worst.iter().map(|i| want[*i].clone()).collect();
+    let mut integer = Integer {
+        probes: Probes { samples: &samples, want: &want },
+        takes: integer.choices.of_rung(best),
+        draft: &mut *integer.draft,
+        ..*integer
+    };
     watch.stage("find the limit", 1);
     let worst = integer.worst(|done, total| watch.progress_of(done, total))?;
     let name = worst.map(|worst| integer.name(worst.part));

@@ -125,6 +125,12 @@ pub fn distortion(want: &[Outputs], got: &[Outputs]) -> f64 {
     if count == 0 { 0.0 } else { total / count as f64 }
 }
 
+/// Squared error of a sample's outputs, summed.
+pub fn noise(want: &Outputs, got: &Outputs) -> f64 {
+    let errors = want.iter().zip(got).flat_map(|(w, g)| w.iter().zip(g));
+    errors.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
 /// The share of samples whose greatest element of the first output is the labelled one, in percent.
 pub fn top1(got: &[Outputs], labels: &[usize]) -> f64 {
     let right = got.iter().zip(labels).filter(|(outputs, label)| {

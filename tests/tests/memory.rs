@@ -22,7 +22,7 @@ fn holds(name: &str, s: &Sample, headroom: &[u64]) {
         assert!(said <= planned && ended.peak <= planned && planned <= mem, "{name} {rung}: {ended:#?}");
         planned
     };
-    let listed = edge_run().arg("plan").arg(&s.pack).args("--mem 1GB --threads 2 --json").run();
+    let listed = edge_run().arg("plan").arg(&s.pack).args("--all --mem 1GB --threads 2 --json").run();
     let candidates = listed.expect(0).json()["candidates"].as_array().unwrap().clone();
     let some = candidates.len().div_ceil(4);
     for candidate in candidates.iter().step_by(some) {
@@ -44,8 +44,9 @@ fn tiny_models_keep_their_budget() {
 #[test]
 fn a_budget_below_the_plan_takes_a_smaller_rung_or_refuses() {
     let s = Sample::new(&models::deep(3, 512), "");
-    let plan =
-        |mem: u64| edge_run().arg("plan").arg(&s.pack).args(&format!("--threads 1 --json --mem {mem}")).run();
+    let plan = |mem: u64| {
+        edge_run().arg("plan").arg(&s.pack).args(&format!("--all --threads 1 --json --mem {mem}")).run()
+    };
     let all = plan(1_000_000_000).json();
     let totals: Vec<u64> =
         all["candidates"].as_array().unwrap().iter().map(|c| c["total"].as_u64().unwrap()).collect();

@@ -116,6 +116,7 @@ pub fn convert(
             choices: &choices,
             sensitivity: &sensitivity,
             probes,
+            judges: probes,
             elements: &elements[graph],
             takes: vec![INTEGER_PLANES; choices.nested.len()],
             stop,

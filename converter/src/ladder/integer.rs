@@ -63,8 +63,10 @@ pub struct Integer<'a> {
     pub choices: &'a Choices,
     /// What each tensor's precision costs with f32 activations.
     pub sensitivity: &'a Sensitivity,
-    /// What candidates are judged on.
+    /// What parts are told apart on.
     pub probes: Probes<'a>,
+    /// What says whether a part that became finer helped: more samples.
+    pub judges: Probes<'a>,
     /// Elements of each value in one run, by value id.
     pub elements: &'a [usize],
     /// Planes of each tensor.
@@ -81,16 +83,20 @@ impl Integer<'_> {
         rung
     }
 
-    /// Distortion of the rung as it stands.
+    /// Distortion of the rung as it stands, on the samples that parts are told apart on.
     ///
     /// # Errors
     /// When a sample does not suit the model, or the search was stopped.
     pub fn cost(&self, acts: Acts) -> Result<f64, ConvertError> {
+        self.cost_on(self.probes, acts)
+    }
+
+    fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
-        let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), self.probes.samples)?;
-        Ok(distortion(self.probes.want, &got))
+        let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), probes.samples)?;
+        Ok(distortion(probes.want, &got))
     }
 
     /// Gives 16 bits to the tensors that cost most for their bytes at 8, until the weights alone leave half of [`AIM`].
@@ -126,7 +132,7 @@ impl Integer<'_> {
     pub fn refine(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<ValueId>, ConvertError> {
         let mut floats = Vec::new();
         let mut spent = 0.0;
-        let mut now = self.cost(Acts::I8)?;
+        let mut now = self.cost_on(self.judges, Acts::I8)?;
         for _ in 0..ROUNDS {
             if now <= AIM {
                 break;
@@ -140,8 +146,8 @@ impl Integer<'_> {
                     continue;
                 }
                 let undo = self.make_finer(part);
-                let after = self.cost(Acts::I8)?;
-                // Parts of one chain share a gain; the second one has none left.
+                let after = self.cost_on(self.judges, Acts::I8)?;
+                // Parts of one chain share a gain; the second one has none left. And a gain on a few samples may be luck.
                 if now - after < gain / 4.0 {
                     self.restore(part, undo);
                     continue;

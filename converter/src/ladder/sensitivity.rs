@@ -35,6 +35,13 @@ pub struct Probes<'a> {
     pub want: &'a [Outputs],
 }
 
+impl<'a> Probes<'a> {
+    /// The first `n` of them.
+    pub fn first(self, n: usize) -> Probes<'a> {
+        Probes { samples: &self.samples[..n], want: &self.want[..n] }
+    }
+}
+
 /// Measures every tensor at every coarser precision.
 ///
 /// # Errors

@@ -96,13 +96,15 @@ impl Bench {
     }
 
     fn integer(&mut self) -> Integer<'_> {
+        let probes = Probes { samples: &self.samples, want: &self.want };
         Integer {
             evaluator: &self.evaluator,
             draft: &mut self.draft,
             graph: 0,
             choices: &self.choices,
             sensitivity: &self.sensitivity,
-            probes: Probes { samples: &self.samples, want: &self.want },
+            probes,
+            judges: probes,
             elements: &self.elements,
             takes: vec![INTEGER_PLANES; 2],
             stop: &self.stop,

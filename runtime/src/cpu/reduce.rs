@@ -44,9 +44,9 @@ pub(super) fn run(
     };
     match step.outputs[0].dtype {
         DType::I32 => {
-            kernels::reduce_int::<i32>(loops, integer, shape, super::elements(x), super::elements_mut(out));
+            kernels::reduce_int::<i32>(integer, shape, super::elements(x), super::elements_mut(out));
         }
-        _ => kernels::reduce_int::<i64>(loops, integer, shape, super::elements(x), super::elements_mut(out)),
+        _ => kernels::reduce_int::<i64>(integer, shape, super::elements(x), super::elements_mut(out)),
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::{Header, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
+use need::Reads;
+use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// A rung, what it would take, and whether it fits.
 #[derive(Clone, Debug)]
@@ -37,8 +40,6 @@ pub struct Selection {
     pub need: Need,
     /// The plan that it was weighed with.
     pub plan: Plan,
-    /// Every rung that was looked at, in the ladder's order.
-    pub candidates: Vec<Candidate>,
     /// The budget, in bytes.
     pub budget: u64,
 }
@@ -92,6 +93,9 @@ impl Request<'_> {
 /// Picks the rung of the highest measured quality whose planned peak fits the device's budget; among equals the
 /// one that takes less. When none fits with its weights resident, they are streamed.
 ///
+/// Rungs are planned from the best down to the first that fits, those whose weights alone are too much not at all: a
+/// long ladder costs a few plans.
+///
 /// # Errors
 /// When nothing fits, the forced rung does not exist, or the inputs do not suit the model.
 pub fn select(
@@ -100,72 +104,143 @@ pub fn select(
     inputs: &[InputSpec],
     request: &Request<'_>,
 ) -> Result<Selection, SelectError> {
-    let header = model.header();
+    let rungs = &model.header().rungs;
+    let mut plans = Plans::new(device, model, inputs, device::current_rss().unwrap_or(0));
     let budget = device.ledger().budget();
-    let wanted = request.wanted(header)?;
-    let baseline = device::current_rss().unwrap_or(0);
-    let plans = Plans { model, inputs, threads: device.pool().threads(), baseline };
-    let mut candidates = Vec::with_capacity(wanted.len());
-    for rung in &wanted {
-        let need = plans.need(*rung, Weighing::Resident, request)?;
-        candidates.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
-    }
-    let best = |weighing: Weighing, candidates: &[Candidate]| {
-        let fitting = candidates.iter().filter(|c| c.fits);
-        let best = fitting.max_by(|a, b| better(&header.rungs[a.rung], a, &header.rungs[b.rung], b));
-        best.map(|c| (c.rung, weighing, c.need))
-    };
-    let mut choice = best(Weighing::Resident, &candidates);
-    if choice.is_none() {
-        let mut streamed = Vec::with_capacity(wanted.len());
-        for rung in &wanted {
-            let need = plans.need(*rung, Weighing::Streamed, request)?;
-            streamed.push(Candidate { rung: *rung, need, fits: need.total() <= budget });
+    let walk = best_first(model.header(), request.wanted(model.header())?);
+    let mut least: Option<(usize, u64)> = None;
+    for weighing in [Weighing::Resident, Weighing::Streamed] {
+        let mut chosen: Option<Selection> = None;
+        for rung in walk.iter().copied() {
+            if chosen.as_ref().is_some_and(|c| by_quality(&rungs[rung], &rungs[c.rung]).is_ne()) {
+                break;
+            }
+            if weighing == Weighing::Resident && plans.floor(rung, request)?.is_some_and(|f| f > budget) {
+                continue;
+            }
+            let plan = plans.plan(rung)?;
+            let need = plans.need(&plan, rung, weighing, request)?;
+            if need.total() > budget {
+                if least.is_none_or(|(_, bytes)| need.total() < bytes) {
+                    least = Some((rung, need.total()));
+                }
+            } else if chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
+                chosen = Some(Selection { rung, weighing, need, plan, budget });
+            }
         }
-        choice = best(Weighing::Streamed, &streamed);
-        if choice.is_none() {
-            let least = streamed.iter().min_by_key(|c| c.need.total()).ok_or(SelectError::NoRung)?;
-            let (rung, least) = (header.rungs[least.rung].id.clone(), least.need.total());
-            return Err(match request.forced {
-                Some(_) => SelectError::RungDoesNotFit { rung, need: least, budget },
-                None => SelectError::DoesNotFit { budget, least, rung },
-            });
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
         }
     }
-    let (rung, weighing, need) = choice.ok_or(SelectError::NoRung)?;
-    let plan = plans.plan(rung)?;
-    Ok(Selection { rung, weighing, need, plan, candidates, budget })
+    let (rung, least) = least.ok_or(SelectError::NoRung)?;
+    let rung = rungs[rung].id.clone();
+    Err(match request.forced {
+        Some(_) => SelectError::RungDoesNotFit { rung, need: least, budget },
+        None => SelectError::DoesNotFit { budget, least, rung },
+    })
+}
+
+/// What each rung would take with its weights resident, in the ladder's order. Plans all of them.
+///
+/// # Errors
+/// When the forced rung does not exist, or the inputs do not suit the model.
+pub fn candidates(
+    device: &Device,
+    model: &Model,
+    inputs: &[InputSpec],
+    request: &Request<'_>,
+) -> Result<Vec<Candidate>, SelectError> {
+    let mut plans = Plans::new(device, model, inputs, device::current_rss().unwrap_or(0));
+    let budget = device.ledger().budget();
+    let wanted = request.wanted(model.header())?;
+    wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, budget)?)).collect()
+}
+
+/// Of the rungs that are better than the chosen one, the one that would take least; `None` when there is none.
+///
+/// # Errors
+/// As [`candidates`].
+pub fn next_better(
+    device: &Device,
+    model: &Model,
+    inputs: &[InputSpec],
+    request: &Request<'_>,
+    chosen: &Selection,
+) -> Result<Option<Candidate>, SelectError> {
+    let rungs = &model.header().rungs;
+    let mut plans = Plans::new(device, model, inputs, chosen.need.process - need::FIRST_RUN);
+    plans.remember(&chosen.plan, chosen.rung);
+    let mut next: Option<Candidate> = None;
+    let mut better = request.wanted(model.header())?;
+    better.retain(|r| by_quality(&rungs[*r], &rungs[chosen.rung]).is_gt());
+    better.sort_by_key(|r| rungs[*r].bytes);
+    for rung in better {
+        let floor = plans.floor(rung, request)?;
+        if next.as_ref().is_some_and(|n| floor.is_some_and(|f| f >= n.need.total())) {
+            continue;
+        }
+        let candidate = plans.candidate(rung, request, chosen.budget)?;
+        if next.as_ref().is_none_or(|n| candidate.need.total() < n.need.total()) {
+            next = Some(candidate);
+        }
+    }
+    Ok(next)
 }
 
 /// Measured quality decides; without it, more bytes are taken for better.
-fn better(a: &Rung, ca: &Candidate, b: &Rung, cb: &Candidate) -> std::cmp::Ordering {
-    let quality = |r: &Rung| r.quality.as_ref().map(|q| q.value);
-    match (quality(a), quality(b)) {
-        (Some(x), Some(y)) => x.total_cmp(&y),
+fn by_quality(a: &Rung, b: &Rung) -> Ordering {
+    match (&a.quality, &b.quality) {
+        (Some(x), Some(y)) => x.value.total_cmp(&y.value),
         _ => a.bytes.cmp(&b.bytes),
     }
-    .then_with(|| cb.need.total().cmp(&ca.need.total()))
 }
 
-/// Plans one rung at a time: what is kept of a plan that is not chosen is a number.
+/// Rungs from the best down, of equal ones the smaller first.
+fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
+    let rung = |i: usize| &header.rungs[i];
+    rungs.sort_by(|a, b| by_quality(rung(*b), rung(*a)).then(rung(*a).bytes.cmp(&rung(*b).bytes)));
+    rungs
+}
+
+/// Plans one rung at a time: what is kept of a plan that is not chosen is a number, and what it reads.
 struct Plans<'a> {
     model: &'a Model,
     inputs: &'a [InputSpec],
     threads: usize,
     baseline: u64,
+    /// What a plan of each graph reads of the pack: the same for all rungs of the graph.
+    reads: HashMap<u32, Reads>,
 }
 
-impl Plans<'_> {
-    fn plan(&self, rung: usize) -> Result<Plan, PlanError> {
+impl<'a> Plans<'a> {
+    fn new(device: &Device, model: &'a Model, inputs: &'a [InputSpec], baseline: u64) -> Plans<'a> {
+        Plans { model, inputs, threads: device.pool().threads(), baseline, reads: HashMap::new() }
+    }
+
+    fn rung(&self, rung: usize) -> &'a Rung {
+        &self.model.header().rungs[rung]
+    }
+
+    fn plan(&mut self, rung: usize) -> Result<Plan, PlanError> {
         let options = PlanOptions { threads: self.threads, keep_values: false };
-        Plan::new(self.model, &self.model.header().rungs[rung], self.inputs, &options)
+        let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
+        self.remember(&plan, rung);
+        Ok(plan)
     }
 
-    fn need(&self, rung: usize, weighing: Weighing, request: &Request<'_>) -> Result<Need, PlanError> {
-        self.need_of(&self.plan(rung)?, rung, weighing, request)
+    fn remember(&mut self, plan: &Plan, rung: usize) {
+        self.reads.entry(self.rung(rung).graph).or_insert_with(|| Reads::of(self.model, plan));
     }
 
-    fn need_of(
+    /// What a rung takes at least, once another rung of its graph was planned: everything but arena and plan.
+    fn floor(&self, rung: usize, request: &Request<'_>) -> Result<Option<u64>, PlanError> {
+        let rung = self.rung(rung);
+        let Some(reads) = self.reads.get(&rung.graph) else { return Ok(None) };
+        let weights = reads.resident(self.model, rung)?;
+        Ok(Some(self.baseline + need::FIRST_RUN + weights + request.extra))
+    }
+
+    fn need(
         &self,
         plan: &Plan,
         rung: usize,
@@ -174,6 +249,12 @@ impl Plans<'_> {
     ) -> Result<Need, PlanError> {
         let outputs = plan.outputs.iter().map(|o| o.bytes() as u64).sum::<u64>();
         let extra = request.extra + if request.copies_outputs { outputs } else { 0 };
-        Need::new(self.baseline, self.model, &self.model.header().rungs[rung], plan, weighing, extra)
+        Need::new(self.baseline, self.model, self.rung(rung), plan, weighing, extra)
+    }
+
+    fn candidate(&mut self, rung: usize, request: &Request<'_>, budget: u64) -> Result<Candidate, PlanError> {
+        let plan = self.plan(rung)?;
+        let need = self.need(&plan, rung, Weighing::Resident, request)?;
+        Ok(Candidate { rung, need, fits: need.total() <= budget })
     }
 }

@@ -47,7 +47,7 @@ impl Need {
     ) -> Result<Need, PlanError> {
         let process = baseline + FIRST_RUN;
         let weights = match weighing {
-            Weighing::Resident => resident(model, rung, plan)?,
+            Weighing::Resident => Reads::of(model, plan).resident(model, rung)?,
             Weighing::Streamed => streamed(model, rung, plan)?,
         };
         let own = (plan.known_bytes + plan.own_bytes()) as u64;
@@ -112,12 +112,30 @@ fn step_blobs(model: &Model, rung: &Rung, step: &Step, blobs: &mut Vec<BlobId>) 
     Ok(())
 }
 
-fn resident(model: &Model, rung: &Rung, plan: &Plan) -> Result<u64, PlanError> {
-    let mut blobs = constants(model, plan);
-    for step in &plan.steps {
-        step_blobs(model, rung, step, &mut blobs)?;
+/// What a plan reads of the pack, whatever the precision.
+pub(super) struct Reads {
+    tensors: Vec<u32>,
+    constants: Vec<BlobId>,
+}
+
+impl Reads {
+    pub(super) fn of(model: &Model, plan: &Plan) -> Reads {
+        let matrices = plan.steps.iter().flat_map(|step| &step.weights);
+        let tensors = matrices.filter_map(|m| match m {
+            Matrix::Tensor(tensor) => Some(*tensor),
+            _ => None,
+        });
+        Reads { tensors: tensors.collect(), constants: constants(model, plan) }
     }
-    Ok(windows(model, &blobs))
+
+    /// Bytes of the pages that hold all of it at a rung's precision.
+    pub(super) fn resident(&self, model: &Model, rung: &Rung) -> Result<u64, PlanError> {
+        let mut blobs = self.constants.clone();
+        for tensor in &self.tensors {
+            blobs.extend(model.tensor_blobs(rung, *tensor)?);
+        }
+        Ok(windows(model, &blobs))
+    }
 }
 
 /// Constants stay; of the weights the largest step's count.

@@ -1,6 +1,6 @@
 //! One model's part of a budget that several models share: from the choice to a session.
 
-use super::{Candidate, Need, Weighing};
+use super::{Need, Weighing};
 use crate::device::{BudgetError, Device, Reservation};
 use crate::model::Model;
 use crate::pack::{BlobId, BlobSource, Mapped, PackError, PackFile};
@@ -21,8 +21,6 @@ pub struct Share {
     pub need: Need,
     /// The plan for the inputs that the member named.
     pub plan: Plan,
-    /// Every rung that was looked at, weights resident, in the ladder's order.
-    pub candidates: Vec<Candidate>,
 }
 
 /// A share that cannot become a session.

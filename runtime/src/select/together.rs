@@ -5,7 +5,7 @@
 //! does not fit otherwise: as few models as will do.
 
 use super::need::FIRST_RUN;
-use super::{Candidate, Need, Plans, Request, SelectError, Share, Weighing};
+use super::{Need, Plans, Request, SelectError, Share, Weighing};
 use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::Rung;
@@ -92,8 +92,8 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
     };
     let chosen: Vec<Step> = fronts.iter().zip(&choice).map(|(front, at)| front[*at]).collect();
     let mut shares = Vec::with_capacity(members.len());
-    for ((member, table), step) in members.iter().zip(tables).zip(chosen) {
-        let plan = plans(device, member).plan(step.rung);
+    for (member, step) in members.iter().zip(chosen) {
+        let plan = Plans::new(device, member.model, member.inputs, 0).plan(step.rung);
         let plan = plan.map_err(|source| TogetherError::Plan { name: member.name.into(), source })?;
         shares.push(Share {
             name: member.name.into(),
@@ -101,7 +101,6 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
             weighing: step.weighing,
             need: step.need,
             plan,
-            candidates: table.candidates,
         });
     }
     Ok(shares)
@@ -119,18 +118,13 @@ pub(super) struct Step {
 
 /// The steps of one model.
 struct Table {
-    candidates: Vec<Candidate>,
     resident: Vec<Step>,
     streamed: Vec<Step>,
 }
 
-fn plans<'a>(device: &Device, member: &Member<'a>) -> Plans<'a> {
-    Plans { model: member.model, inputs: member.inputs, threads: device.pool().threads(), baseline: 0 }
-}
-
 impl Table {
     fn of(device: &Device, member: &Member<'_>) -> Result<Table, TogetherError> {
-        let plans = plans(device, member);
+        let mut plans = Plans::new(device, member.model, member.inputs, 0);
         let wanted = member
             .request
             .wanted(member.model.header())
@@ -143,15 +137,12 @@ impl Table {
             for (weighing, steps) in
                 [(Weighing::Resident, &mut resident), (Weighing::Streamed, &mut streamed)]
             {
-                let need = plans.need_of(&plan, rung, weighing, &member.request).map_err(failed)?;
+                let need = plans.need(&plan, rung, weighing, &member.request).map_err(failed)?;
                 let need = Need { process: 0, ..need };
                 steps.push(Step { rung, weighing, need, level: level(&rungs[rung]) });
             }
         }
-        let left = device.ledger().free();
-        let candidate = |s: &Step| Candidate { rung: s.rung, need: s.need, fits: s.need.total() <= left };
-        let candidates = resident.iter().map(candidate).collect();
-        Ok(Table { candidates, resident: rising(resident), streamed: rising(streamed) })
+        Ok(Table { resident: rising(resident), streamed: rising(streamed) })
     }
 
     /// The least that the model takes, some way.

@@ -96,6 +96,9 @@ pub struct RunArgs {
 pub struct PlanArgs {
     /// The pack.
     pub pack: PathBuf,
+    /// Also say what every rung of the ladder would take.
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     pub target: Target,
 }

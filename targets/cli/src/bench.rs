@@ -5,6 +5,7 @@ use crate::exit::Failure;
 use crate::{inputs, load};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, peak_rss};
+use edge_runtime::select::Request;
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let target = &args.target;
     let opened = load::open(&args.pack, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
-    let selection = opened.select(target, &inputs::specs(&arrays), 0, false)?;
+    let selection = opened
+        .select(&Request { copies_outputs: false, ..opened.request(target) }, &inputs::specs(&arrays))?;
     let rung = opened.model.header().rungs[selection.rung].clone();
     let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
     let need = selection.need;

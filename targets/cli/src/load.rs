@@ -4,9 +4,9 @@ use crate::args::Target;
 use crate::exit::Failure;
 use edge_runtime::Model;
 use edge_runtime::device::{ByteSize, Device};
-use edge_runtime::pack::PackFile;
+use edge_runtime::pack::{PackFile, Rung};
 use edge_runtime::plan::InputSpec;
-use edge_runtime::select::{Request, Selection, select};
+use edge_runtime::select::{self, Candidate, Request, Selection};
 use edge_runtime::weights::Registry;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,20 +48,38 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
 }
 
 impl Opened {
-    /// Picks the rung.
-    pub fn select(
-        &self,
-        target: &Target,
-        inputs: &[InputSpec],
-        extra: u64,
-        copies_outputs: bool,
-    ) -> Result<Selection, Failure> {
-        let request = Request {
+    /// A rung by its index.
+    pub fn rung(&self, rung: usize) -> &Rung {
+        &self.model.header().rungs[rung]
+    }
+
+    /// What a command that copies the outputs chooses among.
+    pub fn request<'a>(&'a self, target: &'a Target) -> Request<'a> {
+        Request {
             available: self.pack.available(),
             forced: target.rung.as_deref(),
-            extra,
-            copies_outputs,
-        };
-        Ok(select(&self.device, &self.model, inputs, &request)?)
+            extra: 0,
+            copies_outputs: true,
+        }
+    }
+
+    /// Picks the rung.
+    pub fn select(&self, request: &Request<'_>, inputs: &[InputSpec]) -> Result<Selection, Failure> {
+        Ok(select::select(&self.device, &self.model, inputs, request)?)
+    }
+
+    /// The better rung that would take least more.
+    pub fn next_better(
+        &self,
+        request: &Request<'_>,
+        inputs: &[InputSpec],
+        chosen: &Selection,
+    ) -> Result<Option<Candidate>, Failure> {
+        Ok(select::next_better(&self.device, &self.model, inputs, request, chosen)?)
+    }
+
+    /// What every rung would take.
+    pub fn candidates(&self, request: &Request<'_>, inputs: &[InputSpec]) -> Result<Vec<Candidate>, Failure> {
+        Ok(select::candidates(&self.device, &self.model, inputs, request)?)
     }
 }

@@ -3,18 +3,30 @@
 use crate::args::PlanArgs;
 use crate::exit::Failure;
 use crate::{inputs, load, print};
+use serde_json::Value;
 use std::io::Write;
 
 pub fn command(args: &PlanArgs) -> Result<(), Failure> {
     let opened = load::open(&args.pack, &args.target)?;
     let graph = &opened.model.header().graphs[0];
     let arrays = inputs::noise(graph, &args.target.shape)?;
-    let selection = opened.select(&args.target, &inputs::specs(&arrays), 0, true)?;
+    let (request, specs) = (opened.request(&args.target), inputs::specs(&arrays));
+    let selection = opened.select(&request, &specs)?;
+    let next = opened.next_better(&request, &specs, &selection)?;
+    let all = if args.all { Some(opened.candidates(&request, &specs)?) } else { None };
     let mut out = std::io::stdout().lock();
     if args.target.json {
-        writeln!(out, "{:#}", print::selection(&opened.model, &opened.device, &selection))?;
-    } else {
-        write!(out, "{}", print::explanation(&opened.model, &opened.device, &selection))?;
+        let mut value = print::selection(&opened, &selection);
+        value["next"] = next.map_or(Value::Null, |next| print::candidate(&opened, &next));
+        if let Some(all) = all {
+            value["candidates"] = all.iter().map(|c| print::candidate(&opened, c)).collect();
+        }
+        writeln!(out, "{value:#}")?;
+        return Ok(());
+    }
+    write!(out, "{}", print::explanation(&opened, &selection, next.as_ref()))?;
+    for candidate in all.iter().flatten() {
+        writeln!(out, "{}", print::line(&opened, candidate))?;
     }
     Ok(())
 }

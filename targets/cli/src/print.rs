@@ -1,8 +1,9 @@
 //! What commands say of a selection.
 
-use edge_runtime::Model;
-use edge_runtime::device::{ByteSize, Device};
-use edge_runtime::select::{Need, Selection, Weighing};
+use crate::load::Opened;
+use edge_runtime::device::ByteSize;
+use edge_runtime::pack::Rung;
+use edge_runtime::select::{Candidate, Need, Selection, Weighing};
 use serde_json::{Value, json};
 
 /// The parts of a need.
@@ -18,38 +19,51 @@ pub fn need(need: &Need) -> Value {
 }
 
 /// A selection as JSON.
-pub fn selection(model: &Model, device: &Device, s: &Selection) -> Value {
-    let rungs = &model.header().rungs;
-    let rung = &rungs[s.rung];
+pub fn selection(opened: &Opened, s: &Selection) -> Value {
+    let rung = opened.rung(s.rung);
     json!({
         "rung": rung.id,
         "quality": rung.quality.as_ref().map(|q| json!({"metric": q.metric, "value": q.value, "samples": q.samples})),
         "weights": if s.weighing == Weighing::Streamed { "streamed" } else { "resident" },
         "budget": s.budget,
-        "budget_source": device.limit().to_string(),
+        "budget_source": opened.device.limit().to_string(),
         "plan": need(&s.need),
         "arena": s.plan.arena_bytes,
         "live_peak": s.plan.live_bytes,
         "steps": s.plan.steps.len(),
-        "threads": device.pool().threads(),
-        "isa": device.isa().name(),
-        "candidates": s.candidates.iter().map(|c| json!({
-            "rung": rungs[c.rung].id,
-            "total": c.need.total(),
-            "fits": c.fits,
-            "quality": rungs[c.rung].quality.as_ref().map(|q| q.value),
-        })).collect::<Vec<_>>(),
+        "threads": opened.device.pool().threads(),
+        "isa": opened.device.isa().name(),
     })
 }
 
+/// A rung and what it would take, as JSON.
+pub fn candidate(opened: &Opened, c: &Candidate) -> Value {
+    let rung = opened.rung(c.rung);
+    json!({
+        "rung": rung.id,
+        "total": c.need.total(),
+        "fits": c.fits,
+        "quality": rung.quality.as_ref().map(|q| q.value),
+    })
+}
+
+fn quality(rung: &Rung) -> String {
+    rung.quality.as_ref().map_or("unmeasured".to_string(), |q| format!("{} {:.1}", q.metric, q.value))
+}
+
+/// A rung and what it would take, as a line.
+pub fn line(opened: &Opened, c: &Candidate) -> String {
+    let rung = opened.rung(c.rung);
+    let fits = if c.fits { "fits" } else { "" };
+    let text =
+        format!("{:<16} {:<22} {:>12} {fits}", rung.id, quality(rung), ByteSize(c.need.total()).to_string());
+    text.trim_end().to_string()
+}
+
 /// Why this rung: its cost, and what the next better one would need.
-pub fn explanation(model: &Model, device: &Device, s: &Selection) -> String {
-    let rungs = &model.header().rungs;
-    let rung = &rungs[s.rung];
-    let quality = |r: &edge_runtime::pack::Rung| {
-        r.quality.as_ref().map_or("unmeasured".to_string(), |q| format!("{} {:.1}", q.metric, q.value))
-    };
-    let mut text = format!("budget   {} ({})\n", ByteSize(s.budget), device.limit());
+pub fn explanation(opened: &Opened, s: &Selection, next: Option<&Candidate>) -> String {
+    let rung = opened.rung(s.rung);
+    let mut text = format!("budget   {} ({})\n", ByteSize(s.budget), opened.device.limit());
     let how = if s.weighing == Weighing::Streamed { ", weights streamed" } else { "" };
     text += &format!("rung     {} ({}){how}\n", rung.id, quality(rung));
     let n = &s.need;
@@ -63,13 +77,11 @@ pub fn explanation(model: &Model, device: &Device, s: &Selection) -> String {
     ] {
         text += &format!("         {:>12} {what}\n", bytes);
     }
-    let value = |i: usize| rungs[i].quality.as_ref().map_or(f32::MIN, |q| q.value);
-    let better = s.candidates.iter().filter(|c| !c.fits && value(c.rung) > value(s.rung));
-    match better.min_by_key(|c| c.need.total()) {
+    match next {
         Some(next) => {
-            let id = &rungs[next.rung];
-            text +=
-                &format!("next     {} ({}) would need {}\n", id.id, quality(id), ByteSize(next.need.total()));
+            let better = opened.rung(next.rung);
+            let need = ByteSize(next.need.total());
+            text += &format!("next     {} ({}) would need {need}\n", better.id, quality(better));
         }
         None => text += "next     none: this is the best rung of the pack\n",
     }

@@ -24,12 +24,14 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let limit = opened.device.ledger().budget();
     let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
     // The decoded inputs are resident by now, so that what the process holds counts them.
-    let selection = opened.select(target, &inputs::specs(&arrays), 0, true)?;
+    let (request, specs) = (opened.request(target), inputs::specs(&arrays));
+    let selection = opened.select(&request, &specs)?;
     if args.explain {
-        eprint!("{}", print::explanation(&opened.model, &opened.device, &selection));
+        let next = opened.next_better(&request, &specs, &selection)?;
+        eprint!("{}", print::explanation(&opened, &selection, next.as_ref()));
     }
     let rung = header.rungs[selection.rung].clone();
-    let described = print::selection(&opened.model, &opened.device, &selection);
+    let described = print::selection(&opened, &selection);
     let streamed = selection.weighing == Weighing::Streamed;
     let model = Arc::new(bind(&opened, &rung, args, streamed)?);
     let need = selection.need;

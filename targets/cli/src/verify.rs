@@ -7,6 +7,7 @@ use edge_runtime::graph::DType;
 use edge_runtime::pack::{BlobSource, Golden, GoldenSource, Rung};
 use edge_runtime::plan::InputSpec;
 use edge_runtime::random::uniform;
+use edge_runtime::select::Request;
 use edge_runtime::{Model, Session};
 use serde_json::json;
 use std::io::Write;
@@ -27,7 +28,8 @@ pub fn command(args: &VerifyArgs) -> Result<(), Failure> {
         let blobs = opened.pack.map(opened.pack.file_len())?;
         let inputs = inputs(&opened.model, golden, &blobs)?;
         let specs: Vec<InputSpec> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let selection = opened.select(&args.target, &specs, 0, false)?;
+        let selection =
+            opened.select(&Request { copies_outputs: false, ..opened.request(&args.target) }, &specs)?;
         let rung = header.rungs[selection.rung].clone();
         let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
         let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;

@@ -216,23 +216,25 @@ fn arithmetic<T: Number>(
     out: &mut [T],
 ) {
     match op {
-        BinaryOp::Add => zip(v, shape, operands, out, T::add),
-        BinaryOp::Sub => zip(v, shape, operands, out, T::sub),
-        BinaryOp::Mul => zip(v, shape, operands, out, T::mul),
-        BinaryOp::Div => zip(v, shape, operands, out, T::div),
-        BinaryOp::Pow => zip(
-            v,
-            shape,
-            operands,
-            out,
-            #[inline(always)]
-            |a, b| a.pow(b),
-        ),
-        BinaryOp::Max => zip(v, shape, operands, out, T::max),
-        BinaryOp::Min => zip(v, shape, operands, out, T::min),
-        BinaryOp::FloorMod => zip(v, shape, operands, out, T::floor_mod),
-        BinaryOp::TruncMod => zip(v, shape, operands, out, T::trunc_mod),
-        BinaryOp::PRelu => zip(v, shape, operands, out, T::prelu),
+        BinaryOp::Add => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::add)),
+        BinaryOp::Sub => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::sub)),
+        BinaryOp::Mul => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::mul)),
+        BinaryOp::Div => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::div)),
+        BinaryOp::Pow => zip(shape, operands, out, &|a, b, out| {
+            row(
+                v,
+                a,
+                b,
+                out,
+                #[inline(always)]
+                |a: T, b: T| a.pow(b),
+            )
+        }),
+        BinaryOp::Max => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::max)),
+        BinaryOp::Min => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::min)),
+        BinaryOp::FloorMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::floor_mod)),
+        BinaryOp::TruncMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::trunc_mod)),
+        BinaryOp::PRelu => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::prelu)),
     }
 }
 
@@ -316,16 +318,13 @@ impl<'a, T: Copy> Run<'a, T> {
     }
 }
 
-fn zip<T: Number>(
-    v: Variant,
-    shape: &Broadcast<2>,
-    operands: Operands<'_, T>,
-    out: &mut [T],
-    f: impl Fn(T, T) -> T + Copy,
-) {
+/// A function of two operands, row by row: only this is compiled for every function, the drivers below for every type.
+type Rows<'f, T, U> = dyn Fn(Run<'_, T>, Run<'_, T>, &mut [U]) + 'f;
+
+fn zip<T: Number>(shape: &Broadcast<2>, operands: Operands<'_, T>, out: &mut [T], rows: &Rows<'_, T, T>) {
     match operands {
-        Operands::Apart(a, b) => zip_apart(v, shape, (a, b), out, f),
-        Operands::InPlace(side, other) => zip_in_place(v, shape, side, other, out, f),
+        Operands::Apart(a, b) => apart(shape, (a, b), out, rows),
+        Operands::InPlace(side, other) => in_place(shape, side, other, out, rows),
     }
 }
 
@@ -333,31 +332,36 @@ fn check(shape: &Broadcast<2>, n: usize, len: usize) {
     assert_eq!(len, shape.operand_len(n), "length of operand {n} is not its shape's");
 }
 
-/// `out[i] = f(a[i], b[i])`, the driver for functions of other modules too.
+/// `out[i] = f(a[i], b[i])`, for functions of other modules too.
 pub(in crate::cpu) fn zip_apart<T: Copy, U: Copy>(
     v: Variant,
     shape: &Broadcast<2>,
-    (a, b): (&[T], &[T]),
+    operands: (&[T], &[T]),
     out: &mut [U],
     f: impl Fn(T, T) -> U + Copy,
 ) {
+    apart(shape, operands, out, &|a, b, out| row(v, a, b, out, f));
+}
+
+#[inline(never)]
+fn apart<T: Copy, U: Copy>(shape: &Broadcast<2>, (a, b): (&[T], &[T]), out: &mut [U], rows: &Rows<'_, T, U>) {
     check(shape, 0, a.len());
     check(shape, 1, b.len());
     assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
     let (len, strides) = (shape.row_len(), [shape.row_stride(0), shape.row_stride(1)]);
     shape.each_row(|[ia, ib], o| {
         let (a, b) = (Run::new(a, ia, len, strides[0]), Run::new(b, ib, len, strides[1]));
-        row(v, a, b, &mut out[o..o + len], f);
+        rows(a, b, &mut out[o..o + len]);
     });
 }
 
-fn zip_in_place<T: Number>(
-    v: Variant,
+#[inline(never)]
+fn in_place<T: Number>(
     shape: &Broadcast<2>,
     side: Side,
     other: &[T],
     inout: &mut [T],
-    f: impl Fn(T, T) -> T + Copy,
+    rows: &Rows<'_, T, T>,
 ) {
     let (n, m) = if side == Side::Lhs { (0, 1) } else { (1, 0) };
     check(shape, n, inout.len());
@@ -372,14 +376,14 @@ fn zip_in_place<T: Number>(
             own.copy_from_slice(out);
             let (own, other) = (Run::Vector(&*own), other.part(i * ASIDE, out.len()));
             match side {
-                Side::Lhs => row(v, own, other, out, f),
-                Side::Rhs => row(v, other, own, out, f),
+                Side::Lhs => rows(own, other, out),
+                Side::Rhs => rows(other, own, out),
             }
         }
     });
 }
 
-/// One row. Not inlined, so that both drivers above share one copy of the loops for each function and variant.
+/// One row. Not inlined, so that there is one copy of the loops for each function and variant.
 #[inline(never)]
 fn row<T: Copy, U: Copy>(
     v: Variant,

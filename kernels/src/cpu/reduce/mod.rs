@@ -105,41 +105,51 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
     }
 }
 
-/// Reduces integers `x` to `out` as `shape` says.
+/// Reduces integers `x` to `out` as `shape` says. Their sums are exact in any order, and no model reduces integers where it
+/// matters how fast: one plain loop serves every level.
 ///
 /// # Panics
 /// When a length is not the shape's.
-pub fn reduce_int<T: Int + TryFrom<usize>>(
-    v: Variant,
-    op: IntReduceOp,
-    shape: &Reduction,
-    x: &[T],
-    out: &mut [T],
-) {
-    let sum = |acc: T, x: T, _: T| acc.add(x);
-    let same = |acc, _| acc;
-    let larger = |a: T, b: T| if a > b { a } else { b };
-    let smaller = |a: T, b: T| if a < b { a } else { b };
+pub fn reduce_int<T: Int + TryFrom<usize>>(op: IntReduceOp, shape: &Reduction, x: &[T], out: &mut [T]) {
     match op {
-        IntReduceOp::Sum => fold(v, shape, x, out, T::ZERO, sum, T::add, same),
+        IntReduceOp::Sum => fold_int(shape, x, out, T::ZERO, T::add),
         IntReduceOp::Mean => {
             let n = T::try_from(shape.count()).unwrap_or(T::ZERO);
-            fold(v, shape, x, out, T::ZERO, sum, T::add, move |acc: T, _| acc.div(n));
+            fold_int(shape, x, out, T::ZERO, T::add);
+            out.iter_mut().for_each(|sum| *sum = sum.div(n));
         }
-        IntReduceOp::Max => fold(v, shape, x, out, T::MIN, move |m, x, _| larger(m, x), larger, same),
-        IntReduceOp::Min => fold(v, shape, x, out, T::MAX, move |m, x, _| smaller(m, x), smaller, same),
-        IntReduceOp::Prod => fold(v, shape, x, out, T::ONE, |acc, x, _| acc.mul(x), T::mul, same),
+        IntReduceOp::Max => fold_int(shape, x, out, T::MIN, |a, b| if a > b { a } else { b }),
+        IntReduceOp::Min => fold_int(shape, x, out, T::MAX, |a, b| if a < b { a } else { b }),
+        IntReduceOp::Prod => fold_int(shape, x, out, T::ONE, T::mul),
         IntReduceOp::L1 => {
-            let abs = |x: T| if x < T::ZERO { x.neg() } else { x };
-            fold(v, shape, x, out, T::ZERO, move |acc, x, _| acc.add(abs(x)), T::add, same);
+            fold_int(shape, x, out, T::ZERO, |acc, x| acc.add(if x < T::ZERO { x.neg() } else { x }));
         }
-        IntReduceOp::SumSquare => {
-            fold(v, shape, x, out, T::ZERO, |acc, x, _| acc.add(x.mul(x)), T::add, same)
-        }
+        IntReduceOp::SumSquare => fold_int(shape, x, out, T::ZERO, |acc, x| acc.add(x.mul(x))),
     }
 }
 
-/// The one driver. `step(acc, x, prior)` takes in an element, `join` two partial results, `finish(acc, prior)`
+/// `step(acc, x)` takes in an element.
+fn fold_int<T: Copy>(shape: &Reduction, x: &[T], out: &mut [T], init: T, step: impl Fn(T, T) -> T) {
+    assert_eq!(x.len(), shape.operand_len(), "length of the operand is not its shape's");
+    assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
+    out.fill(init);
+    if out.is_empty() {
+        return;
+    }
+    let width = shape.row_len();
+    shape.each_kept_row(|base, o| {
+        shape.each_reduced_row(|offset| {
+            let row = &x[base + offset..][..width];
+            if shape.inner_is_kept() {
+                out[o..o + width].iter_mut().zip(row).for_each(|(acc, x)| *acc = step(*acc, *x));
+            } else {
+                out[o] = row.iter().fold(out[o], |acc, x| step(acc, *x));
+            }
+        });
+    });
+}
+
+/// The driver of floats. `step(acc, x, prior)` takes in an element, `join` two partial results, `finish(acc, prior)`
 /// gives the result; `prior` is what `out` held before.
 #[allow(clippy::too_many_arguments)] // four of them are the operation itself
 #[inline(never)]
