@@ -1,7 +1,7 @@
 //! Depthwise convolution: each channel with its own window.
 
 use super::memory::Views;
-use super::product::{Tail, pitches};
+use super::product::{HELD_BYTES, Held, Tail, pitches};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -17,7 +17,9 @@ const WORK: usize = 256 << 10;
 
 /// Scratch bytes of one worker: decoded weights of a task's channels, and their scales in integer mode.
 pub(crate) fn scratch(taps: usize, integer: bool) -> usize {
-    if integer { (CHANNELS * taps * 2).next_multiple_of(64) + CHANNELS * 4 } else { CHANNELS * taps * 4 }
+    let weights =
+        if integer { (CHANNELS * taps * 2).next_multiple_of(64) + CHANNELS * 4 } else { CHANNELS * taps * 4 };
+    HELD_BYTES + weights
 }
 
 pub(super) fn run(
@@ -33,6 +35,7 @@ pub(super) fn run(
     let output = step.outputs[0].quant;
     let tail = Tail::new(step, &views, g.oc, finish, input);
     let slots = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    Held::clear(&slots, ctx.pool.threads());
     let [out, ..] = views.outputs;
     let taps = g.kernel[0] * g.kernel[1];
     let shape = DepthwiseShape {
@@ -126,8 +129,11 @@ impl Task<'_> {
             MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
                 Some(stored) => stored,
                 None => {
-                    let area = &mut floats_mut(slot)[..panels.len() * each];
-                    w.fill_f32(panels, area);
+                    let (held, area) = slot.split_at_mut(HELD_BYTES);
+                    let area = &mut floats_mut(area)[..panels.len() * each];
+                    if Held::of(held).replace(0, panels.start) {
+                        w.fill_f32(panels, area);
+                    }
                     area
                 }
             },
@@ -149,15 +155,18 @@ impl Task<'_> {
         let (rows, cols) = (out.rows(), out.cols());
         let panels = col / PANEL..(col + cols).div_ceil(PANEL);
         let MatrixView::Weights(w) = self.matrix else { return };
-        let (codes, scales) = slot.split_at_mut((CHANNELS * self.taps * 2).next_multiple_of(64));
+        let mut epilogue = self.tail.part(self.row0 + row, col, rows, cols);
+        let (held, area) = slot.split_at_mut(HELD_BYTES);
+        let (codes, scales) = area.split_at_mut((CHANNELS * self.taps * 2).next_multiple_of(64));
         let codes: &mut [i16] = &mut super::elements_mut(codes)[..panels.len() * self.taps * PANEL];
         let scales = &mut floats_mut(scales)[..panels.len() * PANEL];
-        w.fill_codes_i16(panels, codes, scales);
-        let mut epilogue = self.tail.part(self.row0 + row, col, rows, cols);
-        // The step's own scale already holds the activations' (see the planner); one product a channel here.
-        match epilogue.scale {
-            Scale::PerColumn(own) => scales.iter_mut().zip(own).for_each(|(s, o)| *s *= o),
-            _ => scales.iter_mut().for_each(|s| *s *= input_scale),
+        if Held::of(held).replace(0, panels.start) {
+            w.fill_codes_i16(panels, codes, scales);
+            // The step's own scale already holds the activations' (see the planner); one product a channel here.
+            match epilogue.scale {
+                Scale::PerColumn(own) => scales.iter_mut().zip(own).for_each(|(s, o)| *s *= o),
+                _ => scales.iter_mut().for_each(|s| *s *= input_scale),
+            }
         }
         epilogue.scale = Scale::PerColumn(&scales[..cols]);
         let part = self.part(row, col, rows, cols);

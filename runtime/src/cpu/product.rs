@@ -25,7 +25,7 @@ const PANELS_BYTES: usize = 128 << 10;
 /// Most rows of a block: enough work to hide the cut.
 const MAX_ROWS: usize = 192;
 /// What a worker's scratch says of the panels in it: see [`Held`].
-const HELD_BYTES: usize = 64;
+pub(super) const HELD_BYTES: usize = 64;
 /// A multiple of every kernel's row tile (6 and 3).
 const ROW_STEP: usize = 6;
 
@@ -449,15 +449,15 @@ impl Product<'_> {
 }
 
 /// Which panels lie decoded in a worker's scratch, in each of two forms: tiles below each other read the same.
-struct Held<'a>(&'a mut [u32]);
+pub(super) struct Held<'a>(&'a mut [u32]);
 
 impl<'a> Held<'a> {
-    fn of(bytes: &'a mut [u8]) -> Held<'a> {
+    pub(super) fn of(bytes: &'a mut [u8]) -> Held<'a> {
         Held(super::elements_mut(bytes))
     }
 
     /// Nothing, in every worker's scratch: what lies there is of another step.
-    fn clear(scratch: &Scratch<'_, u8>, workers: usize) {
+    pub(super) fn clear(scratch: &Scratch<'_, u8>, workers: usize) {
         for worker in 0..workers {
             let mut slot = scratch.slot(worker);
             if let Some(bytes) = slot.get_mut(..HELD_BYTES) {
@@ -468,7 +468,7 @@ impl<'a> Held<'a> {
 
     /// Notes that the panels from `first` on are there in `form` (0 or 1; form 1 is made of form 0). True when they are
     /// yet to be decoded.
-    fn replace(&mut self, form: usize, first: usize) -> bool {
+    pub(super) fn replace(&mut self, form: usize, first: usize) -> bool {
         let is = first as u32 + 1;
         let stale = std::mem::replace(&mut self.0[form], is) != is;
         if stale && form == 0 {
