@@ -77,9 +77,10 @@ fn question(
     stop: &AtomicBool,
 ) -> Result<Verdict, ConvertError> {
     let mut verdict = Verdict::Absent;
+    let ranges = verdict::ranges(cases.iter().map(|case| case.ours));
     for case in cases {
         let said = match child::run(witness, model, &case.sample.inputs, stop)? {
-            Ok(theirs) => verdict::compare(outputs, case.ours, &theirs),
+            Ok(theirs) => verdict::compare(outputs, &ranges, case.ours, &theirs),
             Err(why) => Verdict::CannotRun { why },
         };
         verdict = verdict.and(said);

@@ -83,8 +83,8 @@ pub(crate) struct Answer {
     pub exact: bool,
 }
 
-/// Compares all outputs of one run.
-pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Answer]) -> Verdict {
+/// Compares all outputs of one run; a difference counts as a share of its output's range ([`ranges`]).
+pub(crate) fn compare(names: &[String], ranges: &[f64], ours: &[Vec<f32>], theirs: &[Answer]) -> Verdict {
     let differs = |output: usize, element: usize, error: f64| {
         let at = |all: Option<&Vec<f32>>| all.and_then(|o| o.get(element)).copied().unwrap_or(f32::NAN);
         let (own, other) = (at(ours.get(output)), at(theirs.get(output).map(|a| &a.values)));
@@ -100,7 +100,7 @@ pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Answer]) ->
         if ours.len() != theirs.len() {
             return differs(i, ours.len().min(theirs.len()), f64::INFINITY);
         }
-        let range = spread(ours);
+        let range = ranges.get(i).copied().filter(|r| *r > 0.0).unwrap_or(1.0);
         let errors = ours.iter().zip(theirs).map(|(a, b)| distance(*a, *b) / range);
         let worst = errors.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         let Some((element, error)) = worst else { continue };
@@ -112,13 +112,24 @@ pub(crate) fn compare(names: &[String], ours: &[Vec<f32>], theirs: &[Answer]) ->
     Verdict::Agrees { runs: 1, error: greatest }
 }
 
+/// The range of each output over all runs: noise may leave an output near 0 where a sample does not, and an engine whose
+/// sigmoid stops at 5e-7 is not wrong there. Of zeros 0.
+pub(crate) fn ranges<'a>(runs: impl Iterator<Item = &'a Vec<Vec<f32>>>) -> Vec<f64> {
+    let mut ranges: Vec<f64> = Vec::new();
+    for run in runs {
+        ranges.resize(ranges.len().max(run.len()), 0.0);
+        ranges.iter_mut().zip(run).for_each(|(range, output)| *range = range.max(spread(output)));
+    }
+    ranges
+}
+
 /// Greatest less least finite element, at least the largest size: an output that is nearly constant, or a single element, has
-/// no range to speak of. Of zeros 1.
+/// no range to speak of.
 fn spread(values: &[f32]) -> f64 {
     let finite = || values.iter().filter(|v| v.is_finite()).map(|v| f64::from(*v));
     let (low, high) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
     let range = (high - low).max(high.abs().max(low.abs()));
-    if range > 0.0 && range.is_finite() { range } else { 1.0 }
+    if range.is_finite() { range } else { 0.0 }
 }
 
 /// 0 for the same value, NaN and infinities included; infinite where one of them meets something else.
@@ -142,21 +153,31 @@ mod tests {
         values.iter().map(|v| Answer { values: v.to_vec(), exact: false }).collect()
     }
 
-    fn names() -> Vec<String> {
-        vec!["a".into(), "b".into()]
+    /// The verdict on a run that is the only one.
+    fn alone(ours: &Vec<Vec<f32>>, theirs: &[Answer]) -> Verdict {
+        compare(&["a".into(), "b".into()], &ranges([ours].into_iter()), ours, theirs)
+    }
+
+    #[test]
+    fn an_output_that_is_near_0_in_one_run_has_the_range_of_the_others() {
+        let (noise, sample) = (outputs(&[&[0.0, 6e-7]]), outputs(&[&[0.0, 1.0]]));
+        let theirs = answers(&[&[5e-7, 6e-7]]);
+        assert!(matches!(alone(&noise, &theirs), Verdict::Disagrees { .. }));
+        let both = ranges([&noise, &sample].into_iter());
+        assert!(matches!(compare(&["a".into()], &both, &noise, &theirs), Verdict::Agrees { .. }));
     }
 
     #[test]
     fn small_differences_agree_and_are_told() {
         let (ours, theirs) = (outputs(&[&[0.0, 10.0], &[5.0]]), answers(&[&[0.001, 10.0], &[5.0]]));
-        let Verdict::Agrees { runs: 1, error } = compare(&names(), &ours, &theirs) else { panic!() };
+        let Verdict::Agrees { runs: 1, error } = alone(&ours, &theirs) else { panic!() };
         assert!((error - 1e-4).abs() < 1e-6);
     }
 
     #[test]
     fn a_wrong_element_is_named() {
         let (ours, theirs) = (outputs(&[&[0.0, 1.0], &[5.0, 7.0]]), answers(&[&[0.0, 1.0], &[5.0, 6.0]]));
-        let verdict = compare(&names(), &ours, &theirs);
+        let verdict = alone(&ours, &theirs);
         let want =
             Verdict::Disagrees { output: "b".into(), element: 1, ours: 7.0, theirs: 6.0, error: 1.0 / 7.0 };
         assert_eq!(verdict, want);
@@ -169,9 +190,9 @@ mod tests {
         let nan = f32::NAN;
         let ours: &[&[f32]] = &[&[nan, 1.0, f32::INFINITY]];
         let same = outputs(ours);
-        assert!(matches!(compare(&names(), &same, &answers(ours)), Verdict::Agrees { .. }));
+        assert!(matches!(alone(&same, &answers(ours)), Verdict::Agrees { .. }));
         for theirs in [&[&[nan, 1.0, 2.0][..]][..], &[&[0.0, 1.0, f32::INFINITY]], &[&[nan, 1.0]], &[]] {
-            let verdict = compare(&names(), &same, &answers(theirs));
+            let verdict = alone(&same, &answers(theirs));
             assert!(
                 matches!(verdict, Verdict::Disagrees { error, .. } if error == f64::INFINITY),
                 "{verdict}"
@@ -182,18 +203,18 @@ mod tests {
     #[test]
     fn rounding_of_a_constant_agrees_and_a_wrong_integer_does_not() {
         let (ours, near) = (outputs(&[&[100.0, 100.00001]]), answers(&[&[100.00001, 100.0]]));
-        assert!(matches!(compare(&names(), &ours, &near), Verdict::Agrees { .. }));
+        assert!(matches!(alone(&ours, &near), Verdict::Agrees { .. }));
         let ours = outputs(&[&[0.0, 5000.0]]);
         let other = |exact| [Answer { values: vec![0.0, 4999.0], exact }];
-        assert!(matches!(compare(&names(), &ours, &other(false)), Verdict::Agrees { .. }));
-        assert!(matches!(compare(&names(), &ours, &other(true)), Verdict::Disagrees { .. }));
+        assert!(matches!(alone(&ours, &other(false)), Verdict::Agrees { .. }));
+        assert!(matches!(alone(&ours, &other(true)), Verdict::Disagrees { .. }));
     }
 
     #[test]
     fn the_graver_verdict_stays() {
         let agrees = |runs, error| Verdict::Agrees { runs, error };
         let cannot = || Verdict::CannotRun { why: "no".into() };
-        let differs = compare(&names(), &outputs(&[&[1.0]]), &answers(&[&[2.0]]));
+        let differs = alone(&outputs(&[&[1.0]]), &answers(&[&[2.0]]));
         assert_eq!(agrees(1, 1e-6).and(agrees(2, 1e-5)), agrees(3, 1e-5));
         assert_eq!(Verdict::Absent.and(agrees(1, 0.0)), agrees(1, 0.0));
         assert_eq!(agrees(1, 0.0).and(cannot()), cannot());
