@@ -187,11 +187,13 @@ pub fn next_better(
     Ok(next)
 }
 
-/// Measured quality decides; without it, more bytes are taken for better.
+/// Measured quality decides. A rung that was not measured stands below all that were, of two such the larger above the smaller:
+/// an order for any header, as sorting needs.
 fn by_quality(a: &Rung, b: &Rung) -> Ordering {
     match (&a.quality, &b.quality) {
         (Some(x), Some(y)) => x.value.total_cmp(&y.value),
-        _ => a.bytes.cmp(&b.bytes),
+        (None, None) => a.bytes.cmp(&b.bytes),
+        (x, y) => x.is_some().cmp(&y.is_some()),
     }
 }
 
