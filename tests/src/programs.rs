@@ -176,6 +176,14 @@ impl Ended {
         self
     }
 
+    /// The last number of bytes, `(8,005,846 bytes)`, that stderr names.
+    #[track_caller]
+    pub fn bytes_named(&self) -> u64 {
+        let last = self.stderr.rsplit_once(" bytes)").and_then(|(before, _)| before.rsplit_once('('));
+        let number = last.and_then(|(_, number)| number.replace(',', "").parse().ok());
+        number.unwrap_or_else(|| panic!("no bytes named in {self:#?}"))
+    }
+
     /// The stdout as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {

@@ -37,7 +37,7 @@ fn holds(name: &str, s: &Sample, headroom: &[u64]) {
 #[test]
 fn tiny_models_keep_their_budget() {
     for (name, onnx) in [("classifier", models::classifier()), ("mlp", models::mlp())] {
-        holds(name, &Sample::new(&onnx, ""), &[1 << 18, 4 << 20]);
+        holds(name, &Sample::new(&onnx, ""), &[1 << 19, 4 << 20]);
     }
 }
 
@@ -54,7 +54,26 @@ fn a_budget_below_the_plan_takes_a_smaller_rung_or_refuses() {
     let between = plan((least + most) / 2);
     let chosen = between.expect(0).json()["plan"]["total"].as_u64().unwrap();
     assert!(chosen <= (least + most) / 2, "{between:#?}");
-    plan(1_000_000).expect(5);
+    // What the next better rung would need is more than there is, and enough for it.
+    let next = &between.json()["next"];
+    let quality = |rung: &serde_json::Value| rung["quality"].as_f64().unwrap();
+    assert_eq!(next["fits"], false, "{next:#}");
+    let risen = plan(next["budget"].as_u64().unwrap()).json();
+    let value = |plan: &serde_json::Value| plan["quality"]["value"].as_f64().unwrap();
+    assert!(
+        value(&between.json()) < quality(next) && quality(next) <= value(&risen),
+        "{between:#?} {risen:#}"
+    );
+    assert!(all["next"].is_null(), "{all:#}");
+
+    // What a refusal names is enough, at every start.
+    let refused = plan(1_000_000);
+    refused.expect_saying(5, &["the least that would do is"]);
+    let least = refused.bytes_named();
+    for _ in 0..10 {
+        plan(least).expect(0);
+    }
+    plan(least - (1 << 20)).expect(5);
 }
 
 #[test]

@@ -129,13 +129,10 @@ fn the_trio_reads_a_page_in_one_budget() {
         5,
         &["rec does not fit: of 12 MB", "beside det", "cls", "the least budget that would do is"],
     );
-    let least = refused.stderr.rsplit('(').next().unwrap().split(' ').next().unwrap().replace(',', "");
-    let least: u64 = least.parse().unwrap_or_else(|e| panic!("{e}: {}", refused.stderr));
-    // The process itself differs a little from one start to the next.
-    let enough = least + (256 << 10);
-    let ended = trio.read(&format!("--json --mem {enough} --threads 1"));
+    let least = refused.bytes_named();
+    let ended = trio.read(&format!("--json --mem {least} --threads 1"));
     let answer = ended.expect(0).json();
-    assert!(ended.peak <= enough, "{} of {enough}: {answer:#}", ended.peak);
+    assert!(ended.peak <= least, "{} of {least}: {answer:#}", ended.peak);
     trio.read(&format!("--mem {} --threads 1", least - (1 << 20))).expect(5);
 
     // Bad calls.

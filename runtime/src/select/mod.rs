@@ -121,8 +121,8 @@ pub fn select(
             let plan = plans.plan(rung)?;
             let need = plans.need(&plan, rung, weighing, request)?;
             if need.total() > budget {
-                if least.is_none_or(|(_, bytes)| need.total() < bytes) {
-                    least = Some((rung, need.total()));
+                if least.is_none_or(|(_, bytes)| need.budget() < bytes) {
+                    least = Some((rung, need.budget()));
                 }
             } else if chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
                 chosen = Some(Selection { rung, weighing, need, plan, budget });

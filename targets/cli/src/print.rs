@@ -42,6 +42,7 @@ pub fn candidate(opened: &Opened, c: &Candidate) -> Value {
     json!({
         "rung": rung.id,
         "total": c.need.total(),
+        "budget": c.need.budget(),
         "fits": c.fits,
         "quality": rung.quality.as_ref().map(|q| q.value),
     })
@@ -80,7 +81,7 @@ pub fn explanation(opened: &Opened, s: &Selection, next: Option<&Candidate>) -> 
     match next {
         Some(next) => {
             let better = opened.rung(next.rung);
-            let need = ByteSize(next.need.total());
+            let need = ByteSize(next.need.budget());
             text += &format!("next     {} ({}) would need {need}\n", better.id, quality(better));
         }
         None => text += "next     none: this is the best rung of the pack\n",
