@@ -6,7 +6,7 @@ mod together;
 #[cfg(test)]
 mod together_tests;
 
-pub use need::{Need, Weighing};
+pub use need::{Need, START_SPREAD, Weighing};
 pub use share::{Share, ShareError};
 pub use together::{Member, TogetherError, choose_together};
 
@@ -108,23 +108,18 @@ pub fn select(
     let mut plans = Plans::new(device, model, inputs, device::current_rss().unwrap_or(0));
     let budget = device.ledger().budget();
     let walk = best_first(model.header(), request.wanted(model.header())?);
-    let mut least: Option<(usize, u64)> = None;
     for weighing in [Weighing::Resident, Weighing::Streamed] {
         let mut chosen: Option<Selection> = None;
         for rung in walk.iter().copied() {
             if chosen.as_ref().is_some_and(|c| by_quality(&rungs[rung], &rungs[c.rung]).is_ne()) {
                 break;
             }
-            if weighing == Weighing::Resident && plans.floor(rung, request)?.is_some_and(|f| f > budget) {
+            if plans.floor(rung, weighing, request)?.is_some_and(|f| f > budget) {
                 continue;
             }
             let plan = plans.plan(rung)?;
             let need = plans.need(&plan, rung, weighing, request)?;
-            if need.total() > budget {
-                if least.is_none_or(|(_, bytes)| need.budget() < bytes) {
-                    least = Some((rung, need.budget()));
-                }
-            } else if chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
+            if need.total() <= budget && chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
                 chosen = Some(Selection { rung, weighing, need, plan, budget });
             }
         }
@@ -132,8 +127,8 @@ pub fn select(
             return Ok(chosen);
         }
     }
-    let (rung, least) = least.ok_or(SelectError::NoRung)?;
-    let rung = rungs[rung].id.clone();
+    let (rung, least) = plans.least(&walk, request)?.ok_or(SelectError::NoRung)?;
+    let (rung, least) = (rungs[rung].id.clone(), least.budget());
     Err(match request.forced {
         Some(_) => SelectError::RungDoesNotFit { rung, need: least, budget },
         None => SelectError::DoesNotFit { budget, least, rung },
@@ -171,11 +166,15 @@ pub fn next_better(
     let mut plans = Plans::new(device, model, inputs, chosen.need.process - need::FIRST_RUN);
     plans.remember(&chosen.plan, chosen.rung);
     let mut next: Option<Candidate> = None;
-    let mut better = request.wanted(model.header())?;
-    better.retain(|r| by_quality(&rungs[*r], &rungs[chosen.rung]).is_gt());
-    better.sort_by_key(|r| rungs[*r].bytes);
-    for rung in better {
-        let floor = plans.floor(rung, request)?;
+    let mut better: Vec<(u64, usize)> = Vec::new();
+    for rung in request.wanted(model.header())? {
+        if by_quality(&rungs[rung], &rungs[chosen.rung]).is_gt() {
+            better.push((rungs[rung].bytes, rung));
+        }
+    }
+    better.sort_unstable();
+    for (_, rung) in better {
+        let floor = plans.floor(rung, Weighing::Resident, request)?;
         if next.as_ref().is_some_and(|n| floor.is_some_and(|f| f >= n.need.total())) {
             continue;
         }
@@ -200,7 +199,9 @@ fn by_quality(a: &Rung, b: &Rung) -> Ordering {
 /// Rungs from the best down, of equal ones the smaller first.
 fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
     let rung = |i: usize| &header.rungs[i];
-    rungs.sort_by(|a, b| by_quality(rung(*b), rung(*a)).then(rung(*a).bytes.cmp(&rung(*b).bytes)));
+    rungs.sort_unstable_by(|a, b| {
+        by_quality(rung(*b), rung(*a)).then(rung(*a).bytes.cmp(&rung(*b).bytes)).then(a.cmp(b))
+    });
     rungs
 }
 
@@ -235,11 +236,37 @@ impl<'a> Plans<'a> {
     }
 
     /// What a rung takes at least, once another rung of its graph was planned: everything but arena and plan.
-    fn floor(&self, rung: usize, request: &Request<'_>) -> Result<Option<u64>, PlanError> {
+    fn floor(
+        &self,
+        rung: usize,
+        weighing: Weighing,
+        request: &Request<'_>,
+    ) -> Result<Option<u64>, PlanError> {
         let rung = self.rung(rung);
         let Some(reads) = self.reads.get(&rung.graph) else { return Ok(None) };
-        let weights = reads.resident(self.model, rung)?;
+        let weights = reads.bytes(self.model, rung, weighing)?;
         Ok(Some(self.baseline + need::FIRST_RUN + weights + request.extra))
+    }
+
+    /// Of some rungs the one that takes least, weights streamed.
+    fn least(&mut self, rungs: &[usize], request: &Request<'_>) -> Result<Option<(usize, Need)>, PlanError> {
+        let mut floors = Vec::with_capacity(rungs.len());
+        for rung in rungs {
+            floors.push((self.floor(*rung, Weighing::Streamed, request)?.unwrap_or(0), *rung));
+        }
+        floors.sort_unstable();
+        let mut least: Option<(usize, Need)> = None;
+        for (floor, rung) in floors {
+            if least.as_ref().is_some_and(|(_, l)| floor >= l.total()) {
+                break;
+            }
+            let plan = self.plan(rung)?;
+            let need = self.need(&plan, rung, Weighing::Streamed, request)?;
+            if least.as_ref().is_none_or(|(_, l)| need.total() < l.total()) {
+                least = Some((rung, need));
+            }
+        }
+        Ok(least)
     }
 
     fn need(

@@ -15,7 +15,7 @@ pub(super) const FIRST_RUN: u64 = 1800 << 10;
 /// What two starts of one program differ by in what they hold when a rung is chosen: code lies elsewhere at each start,
 /// and the kernel maps other pages around a fault. Measured on x86-64 Linux: 0.3 MB, 0.5 MB for a program that may lie at
 /// any page (`targets/cli/build.rs`).
-pub(super) const START_SPREAD: u64 = 512 << 10;
+pub const START_SPREAD: u64 = 512 << 10;
 
 /// How a rung's weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,7 @@ impl Need {
         extra: u64,
     ) -> Result<Need, PlanError> {
         let process = baseline + FIRST_RUN;
-        let weights = match weighing {
-            Weighing::Resident => Reads::of(model, plan).resident(model, rung)?,
-            Weighing::Streamed => streamed(model, rung, plan)?,
-        };
+        let weights = Reads::of(model, plan).bytes(model, rung, weighing)?;
         let own = (plan.known_bytes + plan.own_bytes()) as u64;
         Ok(Need {
             process,
@@ -113,48 +110,51 @@ fn constants(model: &Model, plan: &Plan) -> Vec<BlobId> {
     .collect()
 }
 
-fn step_blobs(model: &Model, rung: &Rung, step: &Step, blobs: &mut Vec<BlobId>) -> Result<(), PlanError> {
-    for matrix in &step.weights {
-        if let Matrix::Tensor(tensor) = matrix {
-            blobs.extend(model.tensor_blobs(rung, *tensor)?);
-        }
-    }
-    Ok(())
-}
-
 /// What a plan reads of the pack, whatever the precision.
 pub(super) struct Reads {
-    tensors: Vec<u32>,
+    /// Tensors of each step that has any.
+    steps: Vec<Vec<u32>>,
     constants: Vec<BlobId>,
 }
 
 impl Reads {
     pub(super) fn of(model: &Model, plan: &Plan) -> Reads {
-        let matrices = plan.steps.iter().flat_map(|step| &step.weights);
-        let tensors = matrices.filter_map(|m| match m {
-            Matrix::Tensor(tensor) => Some(*tensor),
-            _ => None,
-        });
-        Reads { tensors: tensors.collect(), constants: constants(model, plan) }
+        let tensors = |step: &Step| -> Vec<u32> {
+            let tensor = |m: &Matrix| match m {
+                Matrix::Tensor(tensor) => Some(*tensor),
+                _ => None,
+            };
+            step.weights.iter().filter_map(tensor).collect()
+        };
+        let steps = plan.steps.iter().map(tensors).filter(|t| !t.is_empty()).collect();
+        Reads { steps, constants: constants(model, plan) }
     }
 
-    /// Bytes of the pages that hold all of it at a rung's precision.
-    pub(super) fn resident(&self, model: &Model, rung: &Rung) -> Result<u64, PlanError> {
-        let mut blobs = self.constants.clone();
-        for tensor in &self.tensors {
-            blobs.extend(model.tensor_blobs(rung, *tensor)?);
+    /// Bytes of the pages that hold weights and constants at a rung's precision: all of them, or the constants and the
+    /// weights of the step that has most.
+    pub(super) fn bytes(&self, model: &Model, rung: &Rung, weighing: Weighing) -> Result<u64, PlanError> {
+        let blobs = |tensors: &[u32]| -> Result<Vec<BlobId>, PlanError> {
+            let mut blobs = Vec::new();
+            for tensor in tensors {
+                blobs.extend(model.tensor_blobs(rung, *tensor)?);
+            }
+            Ok(blobs)
+        };
+        match weighing {
+            Weighing::Resident => {
+                let mut all = self.constants.clone();
+                for step in &self.steps {
+                    all.extend(blobs(step)?);
+                }
+                Ok(windows(model, &all))
+            }
+            Weighing::Streamed => {
+                let mut most = 0;
+                for step in &self.steps {
+                    most = most.max(windows(model, &blobs(step)?));
+                }
+                Ok(windows(model, &self.constants) + most)
+            }
         }
-        Ok(windows(model, &blobs))
     }
-}
-
-/// Constants stay; of the weights the largest step's count.
-fn streamed(model: &Model, rung: &Rung, plan: &Plan) -> Result<u64, PlanError> {
-    let mut most = 0;
-    for step in &plan.steps {
-        let mut blobs = Vec::new();
-        step_blobs(model, rung, step, &mut blobs)?;
-        most = most.max(windows(model, &blobs));
-    }
-    Ok(windows(model, &constants(model, plan)) + most)
 }

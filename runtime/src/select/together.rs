@@ -62,14 +62,13 @@ fn beside(others: &[(String, u64)]) -> String {
 /// # Errors
 /// When nothing fits, a forced rung does not exist, or the inputs do not suit a model. Nothing but the process is held then.
 pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Share>, TogetherError> {
-    // What of the process is not held, and what its next start may hold beside.
-    let (process, start) = match device.process_held() {
-        Some(_) => (0, 0),
+    let process = match device.process_held() {
+        Some(_) => 0,
         // Before any planning: what that leaves on the heap is part of what a first run touches.
         None => {
             let bytes = device::current_rss().unwrap_or(0) + FIRST_RUN;
             // Where not even the process fits, the models cannot: the refusal below counts both.
-            (device.hold_process(bytes).map_or(bytes, |_| 0), START_SPREAD)
+            device.hold_process(bytes).map_or(bytes, |_| 0)
         }
     };
     let mut tables = Vec::with_capacity(members.len());
@@ -89,7 +88,7 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
         choice = spread(&fronts, left);
     }
     let Some(choice) = choice else {
-        return Err(does_not_fit(members, &tables, budget, held, start));
+        return Err(does_not_fit(members, &tables, budget, held));
     };
     let chosen: Vec<Step> = fronts.iter().zip(&choice).map(|(front, at)| front[*at]).collect();
     let mut shares = Vec::with_capacity(members.len());
@@ -213,13 +212,7 @@ fn by_saving(tables: &[Table]) -> Vec<usize> {
     order
 }
 
-fn does_not_fit(
-    members: &[Member<'_>],
-    tables: &[Table],
-    budget: u64,
-    held: u64,
-    start: u64,
-) -> TogetherError {
+fn does_not_fit(members: &[Member<'_>], tables: &[Table], budget: u64, held: u64) -> TogetherError {
     let least: Vec<u64> = tables.iter().map(Table::least).collect();
     let Some(most) = (0..least.len()).max_by_key(|i| least[*i]) else {
         let source = SelectError::NoRung;
@@ -234,6 +227,6 @@ fn does_not_fit(
         left: budget.saturating_sub(held).saturating_sub(beside),
         others,
         budget,
-        least: held + start + beside + least[most],
+        least: held + START_SPREAD + beside + least[most],
     }
 }
