@@ -27,7 +27,7 @@ struct Seen {
 /// # Errors
 /// When a sample does not suit the model.
 pub fn ranges(
-    evaluator: &Evaluator,
+    evaluator: &Evaluator<'_>,
     model: &Arc<edge_runtime::Model>,
     rung: &Rung,
     graph: &Graph,
@@ -61,7 +61,7 @@ pub fn ranges(
 /// # Errors
 /// When a sample does not suit the model.
 pub fn elements(
-    evaluator: &Evaluator,
+    evaluator: &Evaluator<'_>,
     model: &Arc<edge_runtime::Model>,
     rung: &Rung,
     graph: &Graph,

@@ -19,7 +19,7 @@ use edge_runtime::pack::{
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What the caller asks of a conversion.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,7 @@ pub fn convert(
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
     let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
-    let evaluator = Evaluator::new()?;
+    let evaluator = Evaluator::new(stop)?;
 
     let samples = Samples::of(options, &model.graph)?;
     watch.stage("calibrate", 2);
@@ -119,10 +119,9 @@ pub fn convert(
 
     let probe_set = Probes { samples: probes, want: &probe_want };
     watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
-    let sensitivity =
-        ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, stop, |done, _| {
-            watch.progress(done)
-        })?;
+    let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
+        watch.progress(done)
+    })?;
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
     let work = elements.iter().sum::<usize>().max(1);
@@ -140,7 +139,6 @@ pub fn convert(
         judges,
         elements: &elements,
         takes: vec![INTEGER_PLANES; choices.nested.len()],
-        stop,
     };
     integer.finer_weights()?;
     let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
@@ -153,9 +151,6 @@ pub fn convert(
     watch.stage("measure rungs", rungs.len());
     let opened = integer.draft.open();
     for (i, rung) in rungs.iter_mut().enumerate() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
         let got = evaluator.run(&opened, rung, held_out)?;
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
@@ -347,7 +342,7 @@ impl GoldenRun {
     /// `None` for a model that noise of default shapes does not suit; its pack has no golden data.
     pub(crate) fn new(
         model: &Model,
-        evaluator: &Evaluator,
+        evaluator: &Evaluator<'_>,
         float_model: &std::sync::Arc<edge_runtime::Model>,
         float_rung: &Rung,
         options: &Options,

@@ -9,28 +9,35 @@ use edge_runtime::pack::Rung;
 use edge_runtime::plan::{Plan, PlanOptions};
 use edge_runtime::{Model, Session};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The outputs of one run, as floats, in the graph's order.
 pub type Outputs = Vec<Vec<f32>>;
 
 /// Runs rungs on samples.
-pub struct Evaluator {
+pub struct Evaluator<'a> {
     device: Arc<Device>,
+    stop: &'a AtomicBool,
 }
 
-impl Evaluator {
-    /// An evaluator on this machine. Conversion is not bound by a budget.
+impl<'a> Evaluator<'a> {
+    /// An evaluator on this machine, until `stop` is set. Conversion is not bound by a budget.
     ///
     /// # Errors
     /// When the machine refuses threads.
-    pub fn new() -> Result<Evaluator, ConvertError> {
-        Ok(Evaluator { device: Device::builder().budget(Some(u64::MAX / 2)).build()? })
+    pub fn new(stop: &'a AtomicBool) -> Result<Evaluator<'a>, ConvertError> {
+        Ok(Evaluator { device: Device::builder().budget(Some(u64::MAX / 2)).build()?, stop })
+    }
+
+    /// Where every run begins, so that an interrupt waits for one run at most.
+    fn go_on(&self) -> Result<(), ConvertError> {
+        if self.stop.load(Ordering::Relaxed) { Err(ConvertError::Interrupted) } else { Ok(()) }
     }
 
     /// The outputs of a rung for each sample.
     ///
     /// # Errors
-    /// When a sample does not suit the model.
+    /// When a sample does not suit the model, or `stop` is set.
     pub fn run(
         &self,
         model: &Arc<Model>,
@@ -40,6 +47,7 @@ impl Evaluator {
         let mut session: Option<(Vec<Vec<usize>>, Session)> = None;
         let mut all = Vec::with_capacity(samples.len());
         for sample in samples {
+            self.go_on()?;
             let dims: Vec<Vec<usize>> = sample.inputs.iter().map(|a| a.dims.clone()).collect();
             let plan_time = model.graph(rung).inputs.iter().any(|p| p.plan_time);
             if plan_time || session.as_ref().is_none_or(|(planned, _)| *planned != dims) {
@@ -75,6 +83,7 @@ impl Evaluator {
     ) -> Result<(), ConvertError> {
         let options = PlanOptions { threads: self.device.pool().threads(), keep_values: true };
         for sample in samples {
+            self.go_on()?;
             let plan = Plan::new(model, rung, &sample.specs(), &options)?;
             let mut session = Session::with_plan(&self.device, model, rung, plan)?;
             for (i, input) in sample.inputs.iter().enumerate() {

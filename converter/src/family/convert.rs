@@ -21,7 +21,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Samples that a rung's quality is measured on: labels need many.
 const HELD_OUT: usize = 256;
@@ -63,7 +63,7 @@ pub fn convert(
         return Err(ConvertError::Option { option: "models", why: "none given".into() });
     };
 
-    let evaluator = Evaluator::new()?;
+    let evaluator = Evaluator::new(stop)?;
     let samples = Samples::of(options, &largest.graph)?;
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let sharing = sharing::find(&models)?;
@@ -108,7 +108,7 @@ pub fn convert(
         let choices = choices(&draft, graph)?;
         let probes = Probes { samples: probes, want };
         let sensitivity =
-            ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, stop, |_, _| {})?;
+            ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
         let mut integer = Integer {
             evaluator: &evaluator,
             draft: &mut draft,
@@ -119,7 +119,6 @@ pub fn convert(
             judges: probes,
             elements: &elements[graph],
             takes: vec![INTEGER_PLANES; choices.nested.len()],
-            stop,
         };
         integer.finer_weights()?;
         let mut kept = integer.keep_floats(|_, _| {})?;
@@ -134,9 +133,6 @@ pub fn convert(
     let opened = draft.open();
     let mut measured = Vec::with_capacity(candidates.len());
     for (i, mut rung) in candidates.into_iter().enumerate() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
         let got = evaluator.run(&opened, &rung, held_out)?;
         rung.quality = Some(quality(held_out, &reference, &got, &samples.origin));
         rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;

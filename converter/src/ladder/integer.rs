@@ -16,7 +16,6 @@ use crate::error::ConvertError;
 use crate::measure::{Evaluator, distortion};
 use edge_runtime::graph::ValueId;
 use edge_runtime::pack::{Acts, Rung};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
 pub const INTEGER_PLANES: usize = 3;
@@ -54,7 +53,7 @@ pub struct Gain {
 /// The finest integer rung in the making.
 pub struct Integer<'a> {
     /// Runs candidates.
-    pub evaluator: &'a Evaluator,
+    pub evaluator: &'a Evaluator<'a>,
     /// The pack; ranges of its graph are taken away from values that become floats.
     pub draft: &'a mut Draft,
     /// The graph's id.
@@ -71,8 +70,6 @@ pub struct Integer<'a> {
     pub elements: &'a [usize],
     /// Planes of each tensor.
     pub takes: Vec<usize>,
-    /// Ends the search.
-    pub stop: &'a AtomicBool,
 }
 
 impl Integer<'_> {
@@ -86,15 +83,12 @@ impl Integer<'_> {
     /// Distortion of the rung as it stands, on the samples that parts are told apart on.
     ///
     /// # Errors
-    /// When a sample does not suit the model, or the search was stopped.
+    /// When a sample does not suit the model, or the evaluator was stopped.
     pub fn cost(&self, acts: Acts) -> Result<f64, ConvertError> {
         self.cost_on(self.probes, acts)
     }
 
     fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
         let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), probes.samples)?;
         Ok(distortion(probes.want, &got))
     }

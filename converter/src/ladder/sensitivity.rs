@@ -6,7 +6,6 @@ use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs, distortion};
 use crate::samples::Sample;
 use edge_runtime::pack::Acts;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Output distortion by tensor and number of planes, the others being at their finest.
 #[derive(Clone, Debug)]
@@ -45,14 +44,13 @@ impl<'a> Probes<'a> {
 /// Measures every tensor at every coarser precision.
 ///
 /// # Errors
-/// When a sample does not suit the model, or `stop` is set.
+/// When a sample does not suit the model, or the evaluator was stopped.
 pub fn sensitivities(
-    evaluator: &Evaluator,
+    evaluator: &Evaluator<'_>,
     draft: &Draft,
     graph: u32,
     choices: &Choices,
     probes: &Probes<'_>,
-    stop: &AtomicBool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Sensitivity, ConvertError> {
     let model = draft.open();
@@ -65,9 +63,6 @@ pub fn sensitivities(
     for (tensor, levels) in finest.iter().enumerate() {
         let mut costs = Vec::with_capacity(*levels);
         for take in 1..*levels {
-            if stop.load(Ordering::Relaxed) {
-                return Err(ConvertError::Interrupted);
-            }
             takes[tensor] = take;
             rung.takes = choices.takes(draft, &takes);
             costs.push(distortion(probes.want, &evaluator.run(&model, &rung, probes.samples)?));

@@ -2,6 +2,7 @@ use super::{Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, climb, 
 use crate::calibrate;
 use crate::convert::lower;
 use crate::draft::{Draft, float_draft};
+use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs};
 use crate::model::{Array, Model};
 use crate::samples::Sample;
@@ -62,21 +63,23 @@ fn samples() -> Vec<Sample> {
     (0..6).map(sample).collect()
 }
 
+/// The searches here are not stopped.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
 /// What a search starts from.
 struct Bench {
-    evaluator: Evaluator,
+    evaluator: Evaluator<'static>,
     draft: Draft,
     choices: Choices,
     sensitivity: Sensitivity,
     samples: Vec<Sample>,
     want: Vec<Outputs>,
     elements: Vec<usize>,
-    stop: AtomicBool,
 }
 
 impl Bench {
     fn new(model: &Model) -> Bench {
-        let evaluator = Evaluator::new().unwrap();
+        let evaluator = Evaluator::new(&NEVER).unwrap();
         let samples = samples();
         let float = float_draft(model);
         let (opened, rung) = (float.open(), &float.header.rungs[0]);
@@ -89,10 +92,8 @@ impl Bench {
             value.range = range;
         }
         let probes = Probes { samples: &samples, want: &want };
-        let stop = AtomicBool::new(false);
-        let sensitivity =
-            sensitivities(&evaluator, &draft, graph, &choices, &probes, &stop, |_, _| ()).unwrap();
-        Bench { evaluator, draft, choices, sensitivity, samples, want, elements, stop }
+        let sensitivity = sensitivities(&evaluator, &draft, graph, &choices, &probes, |_, _| ()).unwrap();
+        Bench { evaluator, draft, choices, sensitivity, samples, want, elements }
     }
 
     fn integer(&mut self) -> Integer<'_> {
@@ -107,7 +108,6 @@ impl Bench {
             judges: probes,
             elements: &self.elements,
             takes: vec![INTEGER_PLANES; 2],
-            stop: &self.stop,
         }
     }
 }
@@ -192,5 +192,19 @@ fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     }
     for pair in steps.windows(2) {
         assert!(pair[0].takes.iter().zip(&pair[1].takes).all(|(a, b)| a <= b), "{pair:?}");
+    }
+}
+
+#[test]
+fn an_interrupt_ends_runs_and_observations() {
+    static STOPPED: AtomicBool = AtomicBool::new(true);
+    let model = wide_value();
+    let float = float_draft(&model);
+    let (opened, rung) = (float.open(), &float.header.rungs[0]);
+    let stopped = Evaluator::new(&STOPPED).unwrap();
+    let run = stopped.run(&opened, rung, &samples()).map(drop);
+    let ranges = calibrate::ranges(&stopped, &opened, rung, &model.graph, &samples()).map(drop);
+    for outcome in [run, ranges] {
+        assert!(matches!(outcome, Err(ConvertError::Interrupted)), "{outcome:?}");
     }
 }
