@@ -1,5 +1,7 @@
 //! What one core of this machine can do, measured before anything is compared with it.
 
+use edge_kernels::Isa;
+use edge_kernels::cpu::peak;
 use std::fmt;
 use std::hint::black_box;
 use std::time::Instant;
@@ -13,41 +15,8 @@ pub struct Machine {
     pub gbytes: f64,
 }
 
-/// Accumulators: two ports times a latency of four or five cycles need ten of them.
-const ACCUMULATORS: usize = 12;
-/// f32 of a 256-bit register.
-const LANES: usize = 8;
 /// Larger than any last-level cache that a device of this kind has.
 const STREAM_BYTES: usize = 256 << 20;
-
-type Registers = [[f32; LANES]; ACCUMULATORS];
-
-#[inline(always)]
-fn chain(mut sums: Registers, factor: [f32; LANES], rounds: usize) -> Registers {
-    for _ in 0..rounds {
-        for sum in &mut sums {
-            for lane in 0..LANES {
-                sum[lane] = sum[lane].mul_add(factor[lane], factor[lane]);
-            }
-        }
-    }
-    sums
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn chain_avx2(sums: Registers, factor: [f32; LANES], rounds: usize) -> Registers {
-    chain(sums, factor, rounds)
-}
-
-fn run_chain(sums: Registers, factor: [f32; LANES], rounds: usize) -> Registers {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the CPU has both features, checked on the line above.
-        return unsafe { chain_avx2(sums, factor, rounds) };
-    }
-    chain(sums, factor, rounds)
-}
 
 /// The best of several runs: what disturbs one only ever makes it slower.
 fn best(runs: usize, mut seconds: impl FnMut() -> f64) -> f64 {
@@ -58,13 +27,13 @@ impl Machine {
     /// Measures; takes about a second.
     pub fn measure() -> Machine {
         let rounds = 1 << 21;
-        let (sums, factor) = (black_box([[0.5; LANES]; ACCUMULATORS]), black_box([0.5; LANES]));
+        let chains = peak::select(Isa::detect());
         let seconds = best(15, || {
             let start = Instant::now();
-            black_box(run_chain(sums, factor, rounds));
+            black_box(chains.run(black_box(0.5), rounds));
             start.elapsed().as_secs_f64()
         });
-        let gflops = (2 * LANES * ACCUMULATORS * rounds) as f64 / seconds / 1e9;
+        let gflops = chains.operations(rounds) as f64 / seconds / 1e9;
 
         let stream = vec![1u64; STREAM_BYTES / 8];
         let seconds = best(7, || {

@@ -13,6 +13,7 @@ pub mod loops;
 pub mod math;
 pub mod movement;
 pub mod norm;
+pub mod peak;
 pub mod planes;
 pub mod pool;
 pub mod quantize;
