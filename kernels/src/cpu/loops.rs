@@ -79,9 +79,14 @@ impl<T: Copy, const N: usize> Cascade<T, N> {
     #[inline(always)]
     pub(crate) fn taken(&mut self, n: usize, join: impl Fn(T, T) -> T + Copy) {
         self.elements_taken += n;
-        if self.elements_taken < BLOCK {
-            return;
+        if self.elements_taken >= BLOCK {
+            self.carry(join);
         }
+    }
+
+    /// Ends a block. A call, because it is rare, large when inlined, and inlined in dozens of loops.
+    #[inline(never)]
+    fn carry(&mut self, join: impl Fn(T, T) -> T + Copy) {
         flush(&mut self.blocks, &mut self.acc, self.init, join);
         (self.elements_taken, self.blocks_taken) = (0, self.blocks_taken + 1);
         if self.blocks_taken == BLOCK {
@@ -91,7 +96,7 @@ impl<T: Copy, const N: usize> Cascade<T, N> {
     }
 
     /// All levels joined.
-    #[inline(always)]
+    #[inline(never)] // as `carry`
     pub(crate) fn total(mut self, join: impl Fn(T, T) -> T + Copy) -> [T; N] {
         flush(&mut self.blocks, &mut self.acc, self.init, join);
         flush(&mut self.total, &mut self.blocks, self.init, join);
@@ -153,9 +158,16 @@ impl Variant {
             // SAFETY: `select` and `supported` make this value only when the CPU has these features.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => unsafe { run__avx2(body) },
-            _ => body(),
+            _ => run__scalar(body),
         }
     }
+}
+
+/// Not inlined: the runtime is compiled for size, and loops that were inlined into it would stay scalar.
+#[inline(never)]
+#[allow(non_snake_case)] // op__isa is the naming rule of kernel variants
+fn run__scalar<R>(body: impl FnOnce() -> R) -> R {
+    body()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -162,6 +162,22 @@ pub fn max_pool<T: Number>(v: Variant, pool: &Pool, lowest: T, x: &[T], y: &mut 
     );
 }
 
+/// [`max_pool`] of f32, compiled in this crate (see [`crate::cpu::quantize::i8s`]).
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn max_pool_f32(v: Variant, pool: &Pool, x: &[f32], y: &mut [f32]) {
+    max_pool(v, pool, f32::NEG_INFINITY, x, y);
+}
+
+/// [`max_pool`] of i8, compiled in this crate.
+///
+/// # Panics
+/// As [`max_pool`].
+pub fn max_pool_i8(v: Variant, pool: &Pool, x: &[i8], y: &mut [i8]) {
+    max_pool(v, pool, i8::MIN, x, y);
+}
+
 /// Average under each window: the taps inside added in row-major order, divided by the count. 0 where the count is 0.
 ///
 /// # Panics
@@ -260,6 +276,21 @@ pub fn average_pool_quantized<Q: Quantized + Int>(
             );
         },
     );
+}
+
+/// [`average_pool_quantized`] of i8, compiled in this crate.
+///
+/// # Panics
+/// As [`average_pool_quantized`].
+pub fn average_pool_i8(
+    v: Variant,
+    pool: &Pool,
+    count: PoolCount,
+    rescale: AverageRescale,
+    x: &[i8],
+    y: &mut [i8],
+) {
+    average_pool_quantized(v, pool, count, rescale, x, y);
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ fn arithmetic<T: ew::Number + bytemuck::Pod + Send + Sync>(
     });
 }
 
-fn compare<T: Copy + PartialOrd + bytemuck::Pod>(
+fn compare<T: ew::Compared + bytemuck::Pod>(
     ctx: &Context<'_>,
     op: CompareOp,
     shape: &Broadcast<2>,
@@ -318,13 +318,19 @@ pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
         StepOp::Quantize(Quant { scale, zero_point }) => {
             let scaling = quantize::Scaling::Multiply(1.0 / scale);
             ctx.pool.chunks_mut(super::elements_mut::<i8>(out), CHUNK, |_, i, out| {
-                quantize::quantize(loops, scaling, *zero_point, &floats(x)[i * CHUNK..][..out.len()], out);
+                quantize::i8s::quantize(
+                    loops,
+                    scaling,
+                    *zero_point,
+                    &floats(x)[i * CHUNK..][..out.len()],
+                    out,
+                );
             });
         }
         StepOp::Dequantize(Quant { scale, zero_point }) => {
             let x: &[i8] = super::elements(x);
             ctx.pool.chunks_mut(floats_mut(out), CHUNK, |_, i, out| {
-                quantize::dequantize(loops, *scale, *zero_point, &x[i * CHUNK..][..out.len()], out);
+                quantize::i8s::dequantize(loops, *scale, *zero_point, &x[i * CHUNK..][..out.len()], out);
             });
         }
         StepOp::Table(table) => {
@@ -361,12 +367,12 @@ fn quantized_binary(
         BinaryOp::Add => {
             let (a_multiplier, b_multiplier) = (a.scale / y.scale, b.scale / y.scale);
             let rescale = quantize::AddRescale { a_multiplier, b_multiplier, a_zero, b_zero, y_zero };
-            quantize::add(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
+            quantize::i8s::add(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
         }
         BinaryOp::Mul => {
             let multiplier = a.scale * b.scale / y.scale;
             let rescale = quantize::MulRescale { multiplier, a_zero, b_zero, y_zero };
-            quantize::mul(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
+            quantize::i8s::mul(ctx.kernels.loops, shape, rescale, x[0], x[1], out);
         }
         other => return Err(format!("{other:?} of i8 values")),
     }

@@ -46,9 +46,9 @@ pub(super) fn run(
             ctx.pool.chunks_mut(out, result, |_, batch, out| {
                 let x = &x[batch * image..(batch + 1) * image];
                 match kind {
-                    PoolKind::Max => kernels::max_pool(loops, &one, i8::MIN, x, out),
+                    PoolKind::Max => kernels::max_pool_i8(loops, &one, x, out),
                     PoolKind::Average { include_pad } => {
-                        kernels::average_pool_quantized(loops, &one, count(include_pad), rescale, x, out);
+                        kernels::average_pool_i8(loops, &one, count(include_pad), rescale, x, out);
                     }
                 }
             });
@@ -58,7 +58,7 @@ pub(super) fn run(
             ctx.pool.chunks_mut(floats_mut(out), result, |_, batch, out| {
                 let x = &x[batch * image..(batch + 1) * image];
                 match kind {
-                    PoolKind::Max => kernels::max_pool(loops, &one, f32::NEG_INFINITY, x, out),
+                    PoolKind::Max => kernels::max_pool_f32(loops, &one, x, out),
                     PoolKind::Average { include_pad } => {
                         kernels::average_pool(loops, &one, count(include_pad), x, out);
                     }

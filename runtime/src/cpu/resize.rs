@@ -3,7 +3,7 @@
 use super::memory::Views;
 use super::{Context, floats, floats_mut};
 use crate::plan::{AxisShape, Step};
-use edge_kernels::cpu::resize::{AxisSpec, AxisTable, resize_axis};
+use edge_kernels::cpu::resize::{AxisSpec, AxisTable, resize_axis_f32, resize_axis_i8};
 
 pub(super) fn run(
     ctx: &Context<'_>,
@@ -26,12 +26,12 @@ pub(super) fn run(
     if step.outputs[0].quant.is_some() {
         let x: &[i8] = super::elements(x);
         ctx.pool.chunks_mut(super::elements_mut::<i8>(out), written, |_, i, out| {
-            resize_axis(loops, &table, 1, inner, &x[i * read..(i + 1) * read], out);
+            resize_axis_i8(loops, &table, 1, inner, &x[i * read..(i + 1) * read], out);
         });
     } else {
         let x = floats(x);
         ctx.pool.chunks_mut(floats_mut(out), written, |_, i, out| {
-            resize_axis(loops, &table, 1, inner, &x[i * read..(i + 1) * read], out);
+            resize_axis_f32(loops, &table, 1, inner, &x[i * read..(i + 1) * read], out);
         });
     }
     Ok(())

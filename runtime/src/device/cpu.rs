@@ -254,8 +254,8 @@ fn model_name(files: &FileTree) -> Option<String> {
 }
 
 /// Numbers of the CPUs that the calling thread may run on. Where the system does not list them: 0, 1, ... as many as
-/// the standard library counts.
-fn allowed_cpus() -> Vec<usize> {
+/// it counts.
+pub(super) fn allowed_cpus() -> Vec<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // The kernel refuses a mask shorter than its own, so grow until it fits: 1024 to 65536 CPUs.
@@ -269,8 +269,14 @@ fn allowed_cpus() -> Vec<usize> {
             }
             words = vec![0; words.len() * 2];
         }
+        // SAFETY: sysconf reads a number of the system and touches no memory of ours.
+        let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+        (0..usize::try_from(online).unwrap_or(1).max(1)).collect()
     }
-    (0..std::thread::available_parallelism().map_or(1, |n| n.get())).collect()
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        (0..std::thread::available_parallelism().map_or(1, |n| n.get())).collect()
+    }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

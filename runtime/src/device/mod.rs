@@ -141,7 +141,7 @@ impl DeviceBuilder {
         if let Some(allowed) = allowed.filter(|allowed| allowed.bytes < limit.bytes) {
             log::warn!("memory budget {} is more than the system allows: {allowed}", ByteSize(limit.bytes));
         }
-        let pool = Pool::new(threads.count)?;
+        let pool = Pool::on(threads.count, cpu.available())?;
         let ledger = Ledger::new(limit.bytes);
         let device = Device { cpu, isa, threads, limit, pool, ledger, process: Default::default() };
         log::debug!("{device}");

@@ -50,13 +50,17 @@ impl PackFile {
     /// Opens a pack: reads the preamble and the header and checks all that they say, without a look at a weight.
     /// A file that ends early opens when at least one rung is whole; see [`PackFile::missing_bytes`].
     pub fn open(path: impl AsRef<Path>) -> Result<PackFile, PackError> {
-        PackFile::open_within(path, u64::MAX)
+        PackFile::open_path(path.as_ref(), u64::MAX)
     }
 
     /// As [`PackFile::open`], but refuses a header that could take more than `memory` bytes when decoded, before
     /// it is decoded. The bound is generous: several times what a usual header takes.
     pub fn open_within(path: impl AsRef<Path>, memory: u64) -> Result<PackFile, PackError> {
-        let path = path.as_ref();
+        PackFile::open_path(path.as_ref(), memory)
+    }
+
+    /// Not generic: what it calls, the header's reader above all, would be compiled for each of its callers' crates.
+    fn open_path(path: &Path, memory: u64) -> Result<PackFile, PackError> {
         let file = open_file(path)?;
         let file_len = file.metadata().map_err(io_error("look at the file", path))?.len();
 

@@ -79,8 +79,13 @@ pub(super) fn place(
 /// Ids of the blobs that have bytes, in file order.
 pub(super) fn file_order(blobs: &[Blob]) -> Vec<BlobId> {
     let mut ids: Vec<BlobId> = (0..blobs.len() as BlobId).filter(|&id| blobs[id as usize].len > 0).collect();
-    ids.sort_by_key(|&id| blobs[id as usize].offset);
+    sort_by_offset(blobs, &mut ids);
     ids
+}
+
+/// Sorts ids of blobs into file order.
+pub(super) fn sort_by_offset(blobs: &[Blob], ids: &mut [BlobId]) {
+    ids.sort_unstable_by_key(|&id| (blobs[id as usize].offset, id));
 }
 
 /// Position just past the pack's last byte: the file's length, when it is whole.

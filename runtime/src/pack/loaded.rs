@@ -1,7 +1,7 @@
 //! Blobs read into memory of their own.
 #![forbid(unsafe_code)]
 
-use super::layout::BLOB_ALIGN;
+use super::layout::{BLOB_ALIGN, sort_by_offset};
 use super::{BlobId, BlobSource, PackError, PackFile};
 use bytemuck::{Pod, Zeroable};
 
@@ -48,7 +48,7 @@ impl PackFile {
         lines.resize(lines_needed, Line::zeroed());
 
         let mut order = blobs.to_vec();
-        order.sort_unstable_by_key(|&id| (self.places[id as usize].offset, id));
+        sort_by_offset(&self.places, &mut order);
         order.dedup();
         let buffer: &mut [u8] = bytemuck::cast_slice_mut(&mut lines);
         let mut places = Vec::with_capacity(order.len());

@@ -2,6 +2,7 @@
 
 use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
+use crate::print::greatest_first;
 use crate::{inputs, load};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, peak_rss};
@@ -43,8 +44,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
         }
         samples.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    let mut sorted = samples.clone();
-    sorted.sort_unstable_by(f64::total_cmp);
+    let sorted: Vec<f64> = greatest_first(&samples).into_iter().rev().map(|i| samples[i]).collect();
     let at = |p: f64| sorted[((sorted.len() - 1) as f64 * p).round() as usize];
     let mean = samples.iter().sum::<f64>() / samples.len() as f64;
     let deviation = (samples.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
@@ -91,11 +91,9 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     }
     if args.profile {
         let plan = session.plan();
-        let mut order: Vec<usize> = (0..steps.len()).collect();
-        order.sort_unstable_by(|a, b| steps[*b].total_cmp(&steps[*a]));
         let total: f64 = steps.iter().sum();
         writeln!(out, "{:>9} {:>6}  {:<16} result", "us/run", "share", "step")?;
-        for i in order.into_iter().take(25) {
+        for i in greatest_first(&steps).into_iter().take(25) {
             let step = &plan.steps[i];
             let result = &step.outputs[0];
             let name = plan.names.get(step.name as usize).map(String::as_str).unwrap_or_default();

@@ -6,6 +6,13 @@ use edge_runtime::pack::Rung;
 use edge_runtime::select::{Candidate, Need, Selection, Weighing};
 use serde_json::{Value, json};
 
+/// Indices of values, the greatest first; of equal ones the lower index.
+pub fn greatest_first(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_unstable_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order
+}
+
 /// The parts of a need.
 pub fn need(need: &Need) -> Value {
     json!({

@@ -2,6 +2,7 @@
 
 use crate::args::RunArgs;
 use crate::exit::Failure;
+use crate::print::greatest_first;
 use crate::{inputs, load, print};
 use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::graph::DType;
@@ -149,9 +150,7 @@ fn edge_f32(array: &NamedArray) -> Vec<f64> {
 /// The `n` greatest elements with their labels.
 fn top(array: &NamedArray, labels: &[String], n: usize) -> Vec<(usize, f64, String)> {
     let values = edge_f32(array);
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_unstable_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
     let classes = array.dims.last().copied().unwrap_or(1).max(1);
     let label = |i: usize| labels.get(i % classes).cloned().unwrap_or_default();
-    order.into_iter().take(n).map(|i| (i, values[i], label(i))).collect()
+    greatest_first(&values).into_iter().take(n).map(|i| (i, values[i], label(i))).collect()
 }

@@ -1,5 +1,6 @@
 //! The definition.
 
+use super::super::gemm_f32::scalar::finish;
 use super::{F32Variant, I8Variant, Isa, PANEL, Task};
 
 pub(super) const F32: F32Variant =
@@ -26,7 +27,6 @@ fn run<X: Copy, W: Copy, A: Copy + Default>(
     let s = task.shape;
     let channels = task.part.channels.clone();
     for (block, first) in channels.clone().step_by(PANEL).enumerate() {
-        let columns = task.epilogue.columns(block * PANEL, channels.len());
         let valid = PANEL.min(channels.end - first);
         let weights = &task.weights[block * s.kh * s.kw * PANEL..];
         for (row, oy) in task.part.rows.clone().enumerate() {
@@ -42,7 +42,7 @@ fn run<X: Copy, W: Copy, A: Copy + Default>(
                     }
                 }
                 let acc = acc.map(&float);
-                task.epilogue.finish(&mut task.out, row * s.ow + ox, &columns, &mut [acc]);
+                finish(task.epilogue, &mut task.out, row * s.ow + ox, block * PANEL, &mut [acc]);
             }
         }
     }

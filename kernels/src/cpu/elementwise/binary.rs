@@ -113,6 +113,19 @@ pub trait Number: Copy + PartialOrd + Default + 'static {
     fn prelu(self, slope: Self) -> Self {
         if self < Self::default() { self.mul(slope) } else { self }
     }
+
+    /// [`binary`] and [`binary_in_place`] of this type. A type of its own says it again, to have it compiled in this
+    /// crate (see [`crate::cpu::quantize::i8s`]).
+    #[doc(hidden)]
+    fn arithmetic(
+        v: Variant,
+        op: BinaryOp,
+        shape: &Broadcast<2>,
+        operands: Operands<'_, Self>,
+        out: &mut [Self],
+    ) {
+        arithmetic(v, op, shape, operands, out);
+    }
 }
 
 impl Number for f32 {
@@ -147,6 +160,15 @@ impl Number for f32 {
     #[inline(always)]
     fn trunc_mod(self, rhs: f32) -> f32 {
         self % rhs // exact, so the same on every platform
+    }
+    fn arithmetic(
+        v: Variant,
+        op: BinaryOp,
+        shape: &Broadcast<2>,
+        operands: Operands<'_, f32>,
+        out: &mut [f32],
+    ) {
+        arithmetic(v, op, shape, operands, out);
     }
 }
 
@@ -190,7 +212,7 @@ impl<T: Int> Number for T {
 /// # Panics
 /// When a slice is not as long as `shape` says.
 pub fn binary<T: Number>(v: Variant, op: BinaryOp, shape: &Broadcast<2>, a: &[T], b: &[T], out: &mut [T]) {
-    arithmetic(v, op, shape, Operands::Apart(a, b), out);
+    T::arithmetic(v, op, shape, Operands::Apart(a, b), out);
 }
 
 /// As [`binary`], with operand `side` in `inout`, where the result overwrites it.
@@ -205,7 +227,7 @@ pub fn binary_in_place<T: Number>(
     inout: &mut [T],
     other: &[T],
 ) {
-    arithmetic(v, op, shape, Operands::InPlace(side, other), inout);
+    T::arithmetic(v, op, shape, Operands::InPlace(side, other), inout);
 }
 
 fn arithmetic<T: Number>(
@@ -242,7 +264,7 @@ fn arithmetic<T: Number>(
 ///
 /// # Panics
 /// When a slice is not as long as `shape` says.
-pub fn compare<T: Copy + PartialOrd>(
+pub fn compare<T: Compared>(
     v: Variant,
     op: CompareOp,
     shape: &Broadcast<2>,
@@ -250,14 +272,48 @@ pub fn compare<T: Copy + PartialOrd>(
     b: &[T],
     out: &mut [u8],
 ) {
-    let ab = (a, b);
+    T::compare(v, op, shape, (a, b), out);
+}
+
+/// An element that [`compare`] takes.
+pub trait Compared: Copy + PartialOrd {
+    /// [`compare`] of this type, compiled in this crate (see [`crate::cpu::quantize::i8s`]).
+    #[doc(hidden)]
+    fn compare(v: Variant, op: CompareOp, shape: &Broadcast<2>, ab: (&[Self], &[Self]), out: &mut [u8]);
+}
+
+macro_rules! compared {
+    ($($t:ty),*) => {$(
+        impl Compared for $t {
+            fn compare(v: Variant, op: CompareOp, shape: &Broadcast<2>, ab: (&[$t], &[$t]), out: &mut [u8]) {
+                compared(v, op, shape, ab, out);
+            }
+        }
+    )*};
+}
+compared!(f32, i64, i32, i8, u8);
+
+fn compared<T: Copy + PartialOrd>(
+    v: Variant,
+    op: CompareOp,
+    shape: &Broadcast<2>,
+    ab: (&[T], &[T]),
+    out: &mut [u8],
+) {
+    // Three loops serve all six.
+    let equal = |a: Run<'_, T>, b: Run<'_, T>, out: &mut [u8]| row(v, a, b, out, |a, b| u8::from(a == b));
+    let less = |a: Run<'_, T>, b: Run<'_, T>, out: &mut [u8]| row(v, a, b, out, |a, b| u8::from(a < b));
+    let at_most = |a: Run<'_, T>, b: Run<'_, T>, out: &mut [u8]| row(v, a, b, out, |a, b| u8::from(a <= b));
     match op {
-        CompareOp::Equal => zip_apart(v, shape, ab, out, |a, b| u8::from(a == b)),
-        CompareOp::NotEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a != b)),
-        CompareOp::Less => zip_apart(v, shape, ab, out, |a, b| u8::from(a < b)),
-        CompareOp::LessOrEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a <= b)),
-        CompareOp::Greater => zip_apart(v, shape, ab, out, |a, b| u8::from(a > b)),
-        CompareOp::GreaterOrEqual => zip_apart(v, shape, ab, out, |a, b| u8::from(a >= b)),
+        CompareOp::Equal => apart(shape, ab, out, &equal),
+        CompareOp::NotEqual => apart(shape, ab, out, &|a, b, out| {
+            equal(a, b, out);
+            out.iter_mut().for_each(|y| *y ^= 1);
+        }),
+        CompareOp::Less => apart(shape, ab, out, &less),
+        CompareOp::LessOrEqual => apart(shape, ab, out, &at_most),
+        CompareOp::Greater => apart(shape, ab, out, &|a, b, out| less(b, a, out)),
+        CompareOp::GreaterOrEqual => apart(shape, ab, out, &|a, b, out| at_most(b, a, out)),
     }
 }
 
@@ -290,8 +346,9 @@ pub fn bitwise<T: Int>(v: Variant, op: BitwiseOp, shape: &Broadcast<2>, a: &[T],
 }
 
 /// Where the two operands lie.
-#[derive(Clone, Copy)]
-enum Operands<'a, T> {
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Operands<'a, T> {
     /// Each in its own buffer.
     Apart(&'a [T], &'a [T]),
     /// One in the result's buffer, the other in this one.

@@ -54,6 +54,7 @@ const BLOCK: usize = 64;
 ///
 /// # Panics
 /// When the lengths differ.
+#[inline(never)] // or its loops would be compiled as its caller is: for size
 pub fn cast(x: Elements<'_>, y: ElementsMut<'_>) {
     assert_eq!(x.len(), y.len(), "operand and result differ in length");
     match (x, y) {
@@ -67,6 +68,7 @@ pub fn cast(x: Elements<'_>, y: ElementsMut<'_>) {
         (Elements::I32(x), ElementsMut::F32(y)) => each(x, y, |x| x as f32),
         (Elements::I8(x), ElementsMut::F32(y)) => each(x, y, f32::from),
         (Elements::U8(x), ElementsMut::F32(y)) => each(x, y, f32::from),
+        (Elements::Bool(x), ElementsMut::F32(y)) => each(x, y, |x| f32::from(u8::from(x != 0))),
         (Elements::F32(x), ElementsMut::I32(y)) => each(x, y, |x| x as i32),
         (Elements::I32(x), ElementsMut::I64(y)) => each(x, y, i64::from),
         (Elements::I64(x), ElementsMut::I32(y)) => each(x, y, |x| x as i32),

@@ -15,8 +15,8 @@ mod tests;
 
 pub(in crate::cpu) use binary::zip_apart;
 pub use binary::{
-    BinaryOp, BitwiseOp, CompareOp, LogicalOp, Number, Side, binary, binary_in_place, bitwise, compare,
-    logical,
+    BinaryOp, BitwiseOp, CompareOp, Compared, LogicalOp, Number, Side, binary, binary_in_place, bitwise,
+    compare, logical,
 };
 pub use broadcast::Broadcast;
 pub use cast::{Elements, ElementsMut, cast};

@@ -109,10 +109,7 @@ pub fn top_k<T: Copy + PartialOrd>(
                 extreme.compare(x, y).then(a.cmp(b))
             };
             scratch.iter_mut().zip(0..).for_each(|(s, k)| *s = k);
-            if k < n {
-                scratch.select_nth_unstable_by(k, compare);
-            }
-            scratch[..k].sort_unstable_by(compare);
+            first(scratch, k, &compare);
             for (rank, index) in scratch[..k].iter().enumerate() {
                 let to = (o * k + rank) * inner + i;
                 values[to] = x[*index as usize * inner + i];
@@ -120,6 +117,14 @@ pub fn top_k<T: Copy + PartialOrd>(
             }
         }
     }
+}
+
+/// Brings the `k` first indices to the front, sorted. One copy for all types: sorting is large when inlined.
+fn first(indices: &mut [u32], k: usize, compare: &dyn Fn(&u32, &u32) -> Ordering) {
+    if k < indices.len() {
+        indices.select_nth_unstable_by(k, compare);
+    }
+    indices[..k].sort_unstable_by(compare);
 }
 
 /// How a cumulative sum runs.

@@ -9,7 +9,7 @@ pub(in crate::cpu) mod avx2;
 mod epilogue;
 mod pack;
 mod rows;
-mod scalar;
+pub(in crate::cpu) mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
 

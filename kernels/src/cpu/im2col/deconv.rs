@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use super::super::gemm_f32::{Epilogue, Output, PANEL, Rows};
+#[cfg(target_arch = "x86_64")]
+use super::super::gemm_f32::avx2;
+use super::super::gemm_f32::{Epilogue, Output, PANEL, Rows, scalar};
 use super::super::isa::Isa;
 
 /// A two-dimensional transposed convolution of one NHWC image. A one-dimensional one has `ih = kh = oh = 1`.
@@ -123,7 +125,7 @@ pub static VARIANTS: &[Variant] = &[
 
 #[cfg(target_arch = "x86_64")]
 const AVX2: Variant = Variant { name: "col2im_f32_f32__avx2", isa: Isa::Avx2, run: run_avx2 };
-const SCALAR: Variant = Variant { name: "col2im_f32_f32__scalar", isa: Isa::Scalar, run };
+const SCALAR: Variant = Variant { name: "col2im_f32_f32__scalar", isa: Isa::Scalar, run: run_scalar };
 
 /// The best variant at or below `isa` that this CPU runs.
 pub fn select(isa: Isa) -> &'static Variant {
@@ -188,14 +190,20 @@ impl Variant {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2(task: &mut Task<'_>) {
-    run(task);
+    run(task, avx2::finish);
 }
 
+fn run_scalar(task: &mut Task<'_>) {
+    run(task, scalar::finish);
+}
+
+/// A tile's epilogue, see [`scalar::finish`].
+type Finish = unsafe fn(&Epilogue<'_>, &mut Output<'_>, usize, usize, &mut [[f32; PANEL]]);
+
 #[inline(always)]
-fn run(task: &mut Task<'_>) {
+fn run(task: &mut Task<'_>, finish: Finish) {
     let s = *task.shape;
     for start in (0..s.oc).step_by(PANEL) {
-        let columns = task.epilogue.columns(start, s.oc);
         let valid = PANEL.min(s.oc - start);
         for (row, oy) in task.rows.clone().enumerate() {
             for ox in 0..s.ow {
@@ -214,7 +222,8 @@ fn run(task: &mut Task<'_>) {
                         }
                     }
                 }
-                task.epilogue.finish(&mut task.out, row * s.ow + ox, &columns, &mut [acc]);
+                // SAFETY: the caller's CPU has what this one needs, as it has what the loops need.
+                unsafe { finish(task.epilogue, &mut task.out, row * s.ow + ox, start, &mut [acc]) };
             }
         }
     }

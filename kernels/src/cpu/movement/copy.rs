@@ -159,6 +159,7 @@ impl CopyPlan {
     ///
     /// # Panics
     /// When a side is shorter than [`CopyPlan::src_len`] or [`CopyPlan::dst_len`].
+    #[inline(never)] // or its loops would be compiled as its caller is: for size
     pub fn run(&self, src: &[u8], dst: &mut [u8]) {
         assert!(src.len() >= self.src_len, "source of {} bytes, needs {}", src.len(), self.src_len);
         assert!(dst.len() >= self.dst_len, "destination of {} bytes, needs {}", dst.len(), self.dst_len);

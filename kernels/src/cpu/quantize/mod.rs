@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod convert;
+pub mod i8s;
 mod table;
 
 #[cfg(test)]

@@ -68,24 +68,33 @@ pub enum IntReduceOp {
 /// # Panics
 /// When a length is not the shape's.
 pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut [f32]) {
-    let n = shape.count() as f32;
-    let sum = |acc: f32, x: f32, _: f32| acc + x;
-    let square = |acc: f32, x: f32, _: f32| x.mul_add(x, acc);
     let add = |a, b| a + b;
+    let as_it_is = |acc, _| acc;
+    // What comes after a sum is a pass of its own: the loops are large, and there is one of them for all that sum.
     match op {
-        ReduceOp::Sum => fold(v, shape, x, out, 0.0, sum, add, |acc, _| acc),
-        ReduceOp::Mean => fold(v, shape, x, out, 0.0, sum, add, move |acc, _| acc / n),
+        ReduceOp::Sum => fold(v, shape, x, out, 0.0, |acc, x, _| acc + x, add, as_it_is),
+        ReduceOp::Mean => {
+            reduce(v, ReduceOp::Sum, shape, x, out);
+            let n = shape.count() as f32;
+            out.iter_mut().for_each(|sum| *sum /= n);
+        }
+        ReduceOp::LogSum => {
+            reduce(v, ReduceOp::Sum, shape, x, out);
+            out.iter_mut().for_each(|sum| *sum = math::ln(*sum));
+        }
+        ReduceOp::SumSquare => fold(v, shape, x, out, 0.0, |acc, x, _| x.mul_add(x, acc), add, as_it_is),
+        ReduceOp::L2 => {
+            reduce(v, ReduceOp::SumSquare, shape, x, out);
+            out.iter_mut().for_each(|sum| *sum = sum.sqrt());
+        }
         ReduceOp::Max => {
-            fold(v, shape, x, out, f32::NEG_INFINITY, |m, x, _| math::max(m, x), math::max, |m, _| m)
+            fold(v, shape, x, out, f32::NEG_INFINITY, |m, x, _| math::max(m, x), math::max, as_it_is)
         }
         ReduceOp::Min => {
-            fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, |m, _| m)
+            fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, as_it_is)
         }
-        ReduceOp::Prod => fold(v, shape, x, out, 1.0, |acc, x, _| acc * x, |a, b| a * b, |acc, _| acc),
-        ReduceOp::L1 => fold(v, shape, x, out, 0.0, |acc, x, _| acc + x.abs(), add, |acc, _| acc),
-        ReduceOp::L2 => fold(v, shape, x, out, 0.0, square, add, |acc, _| acc.sqrt()),
-        ReduceOp::SumSquare => fold(v, shape, x, out, 0.0, square, add, |acc, _| acc),
-        ReduceOp::LogSum => fold(v, shape, x, out, 0.0, sum, add, |acc, _| math::ln(acc)),
+        ReduceOp::Prod => fold(v, shape, x, out, 1.0, |acc, x, _| acc * x, |a, b| a * b, as_it_is),
+        ReduceOp::L1 => fold(v, shape, x, out, 0.0, |acc, x, _| acc + x.abs(), add, as_it_is),
         ReduceOp::LogSumExp => {
             reduce(v, ReduceOp::Max, shape, x, out);
             // The largest is the shift; an infinite one would make inf - inf.

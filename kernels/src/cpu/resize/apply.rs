@@ -79,6 +79,29 @@ pub fn resize_axis<X: Sample, Y: Sample>(
     );
 }
 
+/// [`resize_axis`] of f32, compiled in this crate (see [`crate::cpu::quantize::i8s`]).
+///
+/// # Panics
+/// As [`resize_axis`].
+pub fn resize_axis_f32(
+    v: Variant,
+    table: &AxisTable<'_>,
+    outer: usize,
+    inner: usize,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    resize_axis(v, table, outer, inner, x, y);
+}
+
+/// [`resize_axis`] of i8, compiled in this crate.
+///
+/// # Panics
+/// As [`resize_axis`].
+pub fn resize_axis_i8(v: Variant, table: &AxisTable<'_>, outer: usize, inner: usize, x: &[i8], y: &mut [i8]) {
+    resize_axis(v, table, outer, inner, x, y);
+}
+
 /// Whole rows of `inner` elements.
 #[inline(always)]
 fn rows<X: Sample, Y: Sample>(table: &AxisTable<'_>, x: &[X], y: &mut [Y], inner: usize) {

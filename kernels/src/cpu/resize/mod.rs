@@ -11,5 +11,5 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Sample, resize_axis, resize_nearest_2d};
+pub use apply::{Sample, resize_axis, resize_axis_f32, resize_axis_i8, resize_nearest_2d};
 pub use table::{AxisSpec, AxisTable, Coordinates, Interpolation, Nearest};

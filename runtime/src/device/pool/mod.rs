@@ -126,6 +126,16 @@ impl Pool {
     /// # Errors
     /// When `threads` is 0 or above [`MAX_THREADS`], or the system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool, DeviceError> {
+        // The answer costs system calls, and the planner makes a pool of one for every node that it computes.
+        let cpus = if threads > 1 { super::cpu::allowed_cpus().len() } else { 1 };
+        Pool::on(threads, cpus)
+    }
+
+    /// As [`Pool::new`], on so many CPUs: where there are fewer than threads, nobody waits for work by spinning.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub(super) fn on(threads: usize, cpus: usize) -> Result<Pool, DeviceError> {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(DeviceError::Threads { asked: threads });
         }
@@ -141,9 +151,7 @@ impl Pool {
             panic: Mutex::new(None),
             gate: Mutex::new(()),
             left: Condvar::new(),
-            // Without workers nobody watches, and the answer costs a dozen system calls: the planner makes such a
-            // pool for every node that it computes.
-            spin: threads > 1 && thread::available_parallelism().is_ok_and(|cpus| threads <= cpus.get()),
+            spin: (2..=cpus).contains(&threads),
         });
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
         for worker in 1..threads {
