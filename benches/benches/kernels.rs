@@ -13,11 +13,13 @@ use edge_kernels::cpu::softmax::{Softmax, softmax};
 use std::hint::black_box;
 
 /// M, N, K of matrix products.
-const PRODUCTS: [(&str, usize, usize, usize); 5] = [
+const PRODUCTS: [(&str, usize, usize, usize); 7] = [
     ("efficientnet-lite0 expand 56x56x24 to 144", 3136, 144, 24),
     ("efficientnet-lite0 head 7x7x320 to 1280", 49, 1280, 320),
     ("minilm feed-forward 128 tokens", 128, 1536, 384),
     ("ppocr-rec classifier 40 columns", 40, 6625, 120),
+    ("ppocr-det 3x3 at 40x40x96 to 24", 1600, 24, 864),
+    ("efficientnet-lite0 project 56x56x144 to 40", 3136, 40, 144),
     ("lstm step, one row", 1, 512, 128),
 ];
 

@@ -3,8 +3,8 @@
 //! ```text
 //! for each output row, for each block of 16 channels:
 //!     pixels whose window is cut by the left or right edge: one at a time, over the taps inside
-//!     the others: 4 at a time, sharing each load of a weight
-//!         f32: 8 accumulators, one FMA a tap, pixel and 8 channels
+//!     the others: 6 (i8: 4) at a time, sharing each load of a weight
+//!         f32: 12 accumulators, one FMA a tap, pixel and 8 channels
 //!         i8:  taps in pairs, interleaved so that one multiply-add takes both (exact, i16 x i16 to i32)
 //! ```
 //! Kernel rows outside the image are left out for the whole output row.
@@ -17,17 +17,20 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::super::gemm_f32::avx2::finish;
+use super::super::gemm_f32::Columns;
+use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{F32Variant, I8Variant, Isa, PANEL, Task};
 
 pub(super) const F32: F32Variant =
     F32Variant { name: "depthwise_f32_f32__avx2", isa: Isa::Avx2, run: run_f32 };
 pub(super) const I8: I8Variant = I8Variant { name: "depthwise_w16_a8__avx2", isa: Isa::Avx2, run: run_i8 };
 
-/// Pixels of a full tile: 4 x 2 accumulators, both FMA ports busy at a latency of 4.
-const PIXELS: usize = 4;
+/// Pixels of a full tile of floats: 6 x 2 accumulators.
+const PIXELS_F32: usize = 6;
+/// Pixels of a full tile of i8: 4 x 2 accumulators, and beside them what is being interleaved.
+const PIXELS_I8: usize = 4;
 
-/// Where a tile lies.
+/// Where a tile lies, and its taps: the same for all pixels.
 #[derive(Clone)]
 struct Place {
     oy: usize,
@@ -35,23 +38,31 @@ struct Place {
     /// First channel and block within the part.
     channel: usize,
     block: usize,
-    /// Taps inside the image, the same for all pixels of the tile.
+    /// Taps inside the image.
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
 #[target_feature(enable = "avx2,fma")]
 fn run_f32(task: &mut Task<'_, f32, f32>) {
+    let inner = inner(task);
     for oy in task.part.rows.clone() {
-        for place in blocks(task, oy) {
-            let whole = place.channel + PANEL <= task.shape.c;
-            for (place, pixels) in tiles(task, place) {
-                match (pixels, whole) {
-                    (PIXELS, true) => tile_f32::<PIXELS, true>(task, &place),
-                    (PIXELS, false) => tile_f32::<PIXELS, false>(task, &place),
-                    (_, true) => tile_f32::<1, true>(task, &place),
-                    (_, false) => tile_f32::<1, false>(task, &place),
+        for (mut place, columns) in blocks(task, oy) {
+            while place.ox < task.shape.ow {
+                place.columns = columns_of(task, &inner, place.ox);
+                let left = if place.ox < inner.start { 0 } else { inner.end.saturating_sub(place.ox) };
+                let pixels = match left {
+                    PIXELS_F32.. => PIXELS_F32,
+                    3.. => 3,
+                    _ => 1,
+                };
+                let pixels = if readable(task, &place, pixels) { pixels } else { 1 };
+                match pixels {
+                    PIXELS_F32 => tile_f32::<PIXELS_F32>(task, &place, &columns),
+                    3 => tile_f32::<3>(task, &place, &columns),
+                    _ => tile_f32::<1>(task, &place, &columns),
                 }
+                place.ox += pixels;
             }
         }
     }
@@ -59,78 +70,102 @@ fn run_f32(task: &mut Task<'_, f32, f32>) {
 
 #[target_feature(enable = "avx2,fma")]
 fn run_i8(task: &mut Task<'_, i8, i16>) {
+    let inner = inner(task);
     for oy in task.part.rows.clone() {
-        for place in blocks(task, oy) {
-            let whole = place.channel + PANEL <= task.shape.c;
-            for (place, pixels) in tiles(task, place) {
-                match (pixels, whole) {
-                    (PIXELS, true) => tile_i8::<PIXELS, true>(task, &place),
-                    (PIXELS, false) => tile_i8::<PIXELS, false>(task, &place),
-                    (_, true) => tile_i8::<1, true>(task, &place),
-                    (_, false) => tile_i8::<1, false>(task, &place),
+        for (mut place, columns) in blocks(task, oy) {
+            while place.ox < task.shape.ow {
+                place.columns = columns_of(task, &inner, place.ox);
+                let together = place.ox >= inner.start
+                    && place.ox + PIXELS_I8 <= inner.end
+                    && readable(task, &place, PIXELS_I8);
+                if together {
+                    tile_i8::<PIXELS_I8>(task, &place, &columns);
+                } else {
+                    tile_i8::<1>(task, &place, &columns);
                 }
+                place.ox += if together { PIXELS_I8 } else { 1 };
             }
         }
     }
+}
+
+/// Output columns whose windows lie in the image from left to right.
+fn inner<X, W>(task: &Task<'_, X, W>) -> Range<usize> {
+    let s = task.shape;
+    let whole = |ox: &usize| s.columns(*ox) == (0..s.kw);
+    let start = (0..s.ow).find(whole).unwrap_or(s.ow);
+    // With all columns inside at both ends, they are inside between them.
+    start..(start..s.ow).rev().find(whole).map_or(start, |last| last + 1)
+}
+
+/// Kernel columns inside the image for output column `ox`. No division for most of them.
+#[inline(always)]
+fn columns_of<X, W>(task: &Task<'_, X, W>, inner: &Range<usize>, ox: usize) -> Range<usize> {
+    if inner.contains(&ox) { 0..task.shape.kw } else { task.shape.columns(ox) }
 }
 
 /// The channel blocks of output row `oy`.
 #[inline(always)]
-fn blocks<X, W>(task: &Task<'_, X, W>, oy: usize) -> impl Iterator<Item = Place> + use<X, W> {
+fn blocks<'a, X, W>(
+    task: &Task<'a, X, W>,
+    oy: usize,
+) -> impl Iterator<Item = (Place, Columns)> + use<'a, X, W> {
     let rows = task.shape.rows(oy);
-    let channels = task.part.channels.clone().step_by(PANEL).enumerate();
-    channels.map(move |(block, channel)| Place {
-        oy,
-        ox: 0,
-        channel,
-        block,
-        rows: rows.clone(),
-        columns: 0..0,
+    let channels = task.part.channels.clone();
+    let (epilogue, cols) = (task.epilogue, channels.len());
+    channels.step_by(PANEL).enumerate().map(move |(block, channel)| {
+        let place = Place { oy, ox: 0, channel, block, rows: rows.clone(), columns: 0..0 };
+        (place, epilogue.columns(block * PANEL, cols))
     })
 }
 
-/// The tiles of one block's output row, with their pixels: 1 or [`PIXELS`].
-#[inline(always)]
-fn tiles<X, W>(task: &Task<'_, X, W>, start: Place) -> impl Iterator<Item = (Place, usize)> + use<X, W> {
-    let s = *task.shape;
-    let mut ox = 0;
-    std::iter::from_fn(move || {
-        if ox == s.ow {
-            return None;
-        }
-        // With all columns inside at both ends, they are inside between them.
-        let last = ox + PIXELS - 1;
-        let together = last < s.ow && s.columns(ox) == (0..s.kw) && s.columns(last) == (0..s.kw);
-        let pixels = if together { PIXELS } else { 1 };
-        let place = Place { ox, columns: s.columns(ox), ..start.clone() };
-        ox += pixels;
-        Some((place, pixels))
-    })
-}
-
-/// `P` pixels from `place` on; `WHOLE` when the image has all 16 channels of the block.
+/// `P` pixels from `place` on.
 #[target_feature(enable = "avx2,fma")]
-fn tile_f32<const P: usize, const WHOLE: bool>(task: &mut Task<'_, f32, f32>, place: &Place) {
+fn tile_f32<const P: usize>(task: &mut Task<'_, f32, f32>, place: &Place, columns: &Columns) {
+    let mut y = [[0.0; PANEL]; P];
+    let whole = readable(task, place, P);
+    assert!(whole || P == 1, "{P} pixels past the image");
+    if P == 1 && !whole {
+        taps_f32::<P, false>(task, place, &mut y);
+    } else {
+        taps_f32::<P, true>(task, place, &mut y);
+    }
+    let row = (place.oy - task.part.rows.start) * task.shape.ow + place.ox;
+    finish(task.epilogue, &mut task.out, row, columns, &mut y);
+}
+
+/// The sums; `WHOLE` when all that is read is [`readable`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn taps_f32<const P: usize, const WHOLE: bool>(
+    task: &Task<'_, f32, f32>,
+    place: &Place,
+    y: &mut [[f32; PANEL]; P],
+) {
     let s = task.shape;
     let weights = &task.weights[place.block * s.kh * s.kw * PANEL..][..s.kh * s.kw * PANEL];
+    let (across, pixel) = (s.dil_w * s.c, s.stride_w * s.c);
     let mut acc = [[_mm256_setzero_ps(); 2]; P];
     for ky in place.rows.clone() {
-        for kx in place.columns.clone() {
-            let w = &weights[(ky * s.kw + kx) * PANEL..][..PANEL];
+        if place.columns.is_empty() {
+            break;
+        }
+        let mut at = s.at((place.oy, place.ox), (ky, place.columns.start)) + place.channel;
+        let w = &weights[(ky * s.kw + place.columns.start) * PANEL..(ky * s.kw + place.columns.end) * PANEL];
+        for w in w.as_chunks::<PANEL>().0 {
             // SAFETY: 16 floats.
             let w = unsafe { [_mm256_loadu_ps(w.as_ptr()), _mm256_loadu_ps(w.as_ptr().add(8))] };
-            let first = s.at((place.oy, place.ox), (ky, kx)) + place.channel;
             for (p, acc) in acc.iter_mut().enumerate() {
-                let x = Lanes::<f32, WHOLE>::new(task.src, first + p * s.stride_w * s.c);
-                // SAFETY: lanes are 16 readable floats.
+                // SAFETY: if `WHOLE`, what the tile reads is in the image, and lanes are 16 readable floats.
                 unsafe {
+                    let x = Lanes::<f32, WHOLE>::new(task.src, at + p * pixel);
                     acc[0] = _mm256_fmadd_ps(_mm256_loadu_ps(x.as_ptr()), w[0], acc[0]);
                     acc[1] = _mm256_fmadd_ps(_mm256_loadu_ps(x.as_ptr().add(8)), w[1], acc[1]);
                 }
             }
+            at += across;
         }
     }
-    let mut y = [[0.0; PANEL]; P];
     for (y, acc) in y.iter_mut().zip(&acc) {
         // SAFETY: 8 of 16 floats at offsets 0 and 8.
         unsafe {
@@ -138,47 +173,68 @@ fn tile_f32<const P: usize, const WHOLE: bool>(task: &mut Task<'_, f32, f32>, pl
             _mm256_storeu_ps(y.as_mut_ptr().add(8), acc[1]);
         }
     }
-    let row = (place.oy - task.part.rows.start) * s.ow + place.ox;
-    finish(task.epilogue, &mut task.out, row, place.block * PANEL, &mut y);
 }
 
-/// `P` pixels from `place` on; `WHOLE` when the image has all 16 channels of the block.
+/// `P` pixels from `place` on.
 #[target_feature(enable = "avx2,fma")]
-fn tile_i8<const P: usize, const WHOLE: bool>(task: &mut Task<'_, i8, i16>, place: &Place) {
+fn tile_i8<const P: usize>(task: &mut Task<'_, i8, i16>, place: &Place, columns: &Columns) {
+    let mut y = [[0.0; PANEL]; P];
+    let whole = readable(task, place, P);
+    assert!(whole || P == 1, "{P} pixels past the image");
+    if P == 1 && !whole {
+        taps_i8::<P, false>(task, place, &mut y);
+    } else {
+        taps_i8::<P, true>(task, place, &mut y);
+    }
+    let row = (place.oy - task.part.rows.start) * task.shape.ow + place.ox;
+    finish(task.epilogue, &mut task.out, row, columns, &mut y);
+}
+
+/// The sums; `WHOLE` when all that is read is [`readable`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn taps_i8<const P: usize, const WHOLE: bool>(
+    task: &Task<'_, i8, i16>,
+    place: &Place,
+    y: &mut [[f32; PANEL]; P],
+) {
     let s = task.shape;
     let weights = &task.weights[place.block * s.kh * s.kw * PANEL..][..s.kh * s.kw * PANEL];
+    let (across, pixel) = (s.dil_w * s.c, s.stride_w * s.c);
     let zero_point = _mm256_set1_epi16(task.zero_point as i16);
     let none = _mm256_setzero_si256();
     // Channels 0-3 and 8-11, and 4-7 and 12-15: the order in which interleaving leaves them.
     let mut acc = [[none; 2]; P];
     for ky in place.rows.clone() {
-        for kx in place.columns.clone().step_by(2) {
+        if place.columns.is_empty() {
+            break;
+        }
+        let mut at = s.at((place.oy, place.ox), (ky, place.columns.start)) + place.channel;
+        let w = &weights[(ky * s.kw + place.columns.start) * PANEL..(ky * s.kw + place.columns.end) * PANEL];
+        for w in w.chunks(2 * PANEL) {
             // The last column of an odd number has no partner.
-            let two = kx + 1 < place.columns.end;
-            let tap = (ky * s.kw + kx) * PANEL;
-            let w = [
-                load_weights(&weights[tap..]),
-                if two { load_weights(&weights[tap + PANEL..]) } else { none },
-            ];
+            let two = w.len() > PANEL;
+            let w = [load_weights(w), if two { load_weights(&w[PANEL..]) } else { none }];
             let w = [_mm256_unpacklo_epi16(w[0], w[1]), _mm256_unpackhi_epi16(w[0], w[1])];
-            let first = s.at((place.oy, place.ox), (ky, kx)) + place.channel;
             for (p, acc) in acc.iter_mut().enumerate() {
-                let at = first + p * s.stride_w * s.c;
                 let load = |at| {
-                    let x = Lanes::<i8, WHOLE>::new(task.src, at);
-                    // SAFETY: lanes are 16 readable bytes.
-                    let x = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(x.as_ptr().cast()) });
+                    // SAFETY: if `WHOLE`, what the tile reads is in the image, and lanes are 16 readable bytes.
+                    let x = unsafe {
+                        let x = Lanes::<i8, WHOLE>::new(task.src, at);
+                        _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast()))
+                    };
                     _mm256_sub_epi16(x, zero_point)
                 };
-                let x = [load(at), if two { load(at + s.dil_w * s.c) } else { none }];
+                let first = at + p * pixel;
+                let x = [load(first), if two { load(first + across) } else { none }];
                 let low = _mm256_madd_epi16(_mm256_unpacklo_epi16(x[0], x[1]), w[0]);
                 let high = _mm256_madd_epi16(_mm256_unpackhi_epi16(x[0], x[1]), w[1]);
                 acc[0] = _mm256_add_epi32(acc[0], low);
                 acc[1] = _mm256_add_epi32(acc[1], high);
             }
+            at += 2 * across;
         }
     }
-    let mut y = [[0.0; PANEL]; P];
     for (y, acc) in y.iter_mut().zip(&acc) {
         let halves = [
             _mm256_permute2x128_si256::<0x20>(acc[0], acc[1]),
@@ -190,8 +246,18 @@ fn tile_i8<const P: usize, const WHOLE: bool>(task: &mut Task<'_, i8, i16>, plac
             _mm256_storeu_ps(y.as_mut_ptr().add(8), _mm256_cvtepi32_ps(halves[1]));
         }
     }
-    let row = (place.oy - task.part.rows.start) * s.ow + place.ox;
-    finish(task.epilogue, &mut task.out, row, place.block * PANEL, &mut y);
+}
+
+/// Whether 16 elements can be read under every tap of `pixels` pixels from `place` on: the last tap's end in the image. Only a
+/// block that the channels do not fill may run past it, at the last pixel.
+#[inline(always)]
+fn readable<X, W>(task: &Task<'_, X, W>, place: &Place, pixels: usize) -> bool {
+    if place.rows.is_empty() || place.columns.is_empty() {
+        return true;
+    }
+    let s = task.shape;
+    let last = s.at((place.oy, place.ox + pixels - 1), (place.rows.end - 1, place.columns.end - 1));
+    last + place.channel + PANEL <= task.src.len()
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -203,32 +269,34 @@ fn load_weights(w: &[i16]) -> __m256i {
 }
 
 /// 16 readable elements of an image from some offset on.
-enum Lanes<'a, T, const WHOLE: bool> {
-    Image(&'a [T; PANEL]),
+enum Lanes<T, const WHOLE: bool> {
+    Image(*const T),
     Copy([T; PANEL]),
 }
 
-impl<'a, T: Copy + Default, const WHOLE: bool> Lanes<'a, T, WHOLE> {
+impl<T: Copy + Default, const WHOLE: bool> Lanes<T, WHOLE> {
     /// A block that the image does not fill runs into the next pixel, whose lanes nobody stores; after the last
     /// pixel there is none, so those lanes are made up.
+    ///
+    /// # Safety
+    /// If `WHOLE`, 16 elements from `at` on are in `src`.
     #[inline(always)]
-    fn new(src: &'a [T], at: usize) -> Self {
-        let from = &src[at..];
-        match from.first_chunk() {
-            Some(lanes) => Lanes::Image(lanes),
-            None if WHOLE => panic!("16 channels at {at} of {} elements", src.len()),
-            None => {
-                let mut lanes = [T::default(); PANEL];
-                lanes[..from.len()].copy_from_slice(from);
-                Lanes::Copy(lanes)
-            }
+    unsafe fn new(src: &[T], at: usize) -> Self {
+        if WHOLE {
+            // SAFETY: the caller's promise.
+            return Lanes::Image(unsafe { src.as_ptr().add(at) });
         }
+        let from = &src[at..];
+        let mut lanes = [T::default(); PANEL];
+        let len = from.len().min(PANEL);
+        lanes[..len].copy_from_slice(&from[..len]);
+        Lanes::Copy(lanes)
     }
 
     #[inline(always)]
     fn as_ptr(&self) -> *const T {
         match self {
-            Lanes::Image(lanes) => lanes.as_ptr(),
+            Lanes::Image(lanes) => *lanes,
             Lanes::Copy(lanes) => lanes.as_ptr(),
         }
     }

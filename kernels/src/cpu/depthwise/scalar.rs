@@ -27,6 +27,7 @@ fn run<X: Copy, W: Copy, A: Copy + Default>(
     let s = task.shape;
     let channels = task.part.channels.clone();
     for (block, first) in channels.clone().step_by(PANEL).enumerate() {
+        let columns = task.epilogue.columns(block * PANEL, channels.len());
         let valid = PANEL.min(channels.end - first);
         let weights = &task.weights[block * s.kh * s.kw * PANEL..];
         for (row, oy) in task.part.rows.clone().enumerate() {
@@ -42,7 +43,7 @@ fn run<X: Copy, W: Copy, A: Copy + Default>(
                     }
                 }
                 let acc = acc.map(&float);
-                finish(task.epilogue, &mut task.out, row * s.ow + ox, block * PANEL, &mut [acc]);
+                finish(task.epilogue, &mut task.out, row * s.ow + ox, &columns, &mut [acc]);
             }
         }
     }

@@ -1,135 +1,158 @@
 //! AVX2 and FMA.
 //!
 //! ```text
-//! for each run of panels, for each MR rows:
+//! for each run of panels, for each tile of rows:
 //!     12 accumulators = 6 rows x 16 columns (fewer rows: more panels at once, to keep both FMA ports busy)
-//!     for k: load 2 vectors of the panel, broadcast a[row][k], 2 FMAs a row
+//!     for k: load the vectors of the panels, broadcast a[row][k], one FMA for each row and vector
 //!     epilogue on the tile, stored once
 //! ```
+//! Where the last panel holds at most 8 columns, its second vector is nobody's: it goes with the panel before it, as
+//! 3 rows x 24 columns, or alone as 12 rows x 8.
 
 use std::arch::x86_64::{
     __m256, _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
     _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
-use super::{Epilogue, Isa, Output, PANEL, Task, Variant};
+use std::ops::Range;
+
+use super::epilogue_avx2::finish;
+use super::{Columns, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx2", isa: Isa::Avx2, run };
 
-/// Rows of a full tile: 6 x 2 accumulators, 2 panel vectors and 1 broadcast fit 16 registers.
+/// f32 of a vector.
+const LANES: usize = 8;
+
+/// Rows of a full tile of one panel: 6 x 2 accumulators, and beside them what is loaded, fit 16 registers.
 const MR: usize = 6;
+/// Rows of a full tile of a panel and a half: 3 x 3 accumulators. With a fourth row all 16 registers would be taken, and the
+/// compiler moves them about in every step.
+const WIDE: usize = 3;
+/// Rows of a full tile of half a panel: 12 accumulators.
+const NARROW: usize = 12;
 
 /// Accumulators of one tile, `[panel * rows + row][16]`.
-type Tile = [[f32; PANEL]; MR];
+type Tile = [[f32; PANEL]; NARROW];
 
 #[target_feature(enable = "avx2,fma")]
 fn run(task: &mut Task<'_>) {
-    let m = task.out.rows();
+    let (m, n) = (task.out.rows(), task.out.cols());
+    let panels = n.div_ceil(PANEL);
+    let half = (1..=LANES).contains(&(n % PANEL));
+    let whole = if half { panels.saturating_sub(2) } else { panels };
     let full = m - m % MR;
-    if full > 0 {
-        columns::<MR, 1>(task, 0, full);
-    }
+    columns::<MR, 2>(task, 0..full, whole);
     match m - full {
         0 => {}
-        1 => columns::<1, 4>(task, full, m),
-        2 => columns::<2, 3>(task, full, m),
-        3 => columns::<3, 2>(task, full, m),
-        4 => columns::<4, 1>(task, full, m),
-        _ => columns::<5, 1>(task, full, m),
+        1 => columns::<1, 8>(task, full..m, whole),
+        2 => columns::<2, 6>(task, full..m, whole),
+        3 => columns::<3, 4>(task, full..m, whole),
+        4 => columns::<4, 2>(task, full..m, whole),
+        _ => columns::<5, 2>(task, full..m, whole),
+    }
+    match panels - whole {
+        0 => {}
+        1 => {
+            let (full, most) = (m - m % NARROW, m - m % 4);
+            rows::<NARROW, 1>(task, 0..full, whole);
+            rows::<4, 1>(task, full..most, whole);
+            rows::<1, 1>(task, most..m, whole);
+        }
+        _ => {
+            let full = m - m % WIDE;
+            rows::<WIDE, 3>(task, 0..full, whole);
+            rows::<1, 3>(task, full..m, whole);
+        }
     }
 }
 
-/// Rows `[from, to)`, a multiple of `ROWS` of them, times all panels, `PANELS` at once while there are as many.
+/// Some rows, a multiple of `ROWS` of them, times the first `panels` panels, `VECS` vectors at once while there are as many.
 #[target_feature(enable = "avx2,fma")]
-fn columns<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize) {
-    let panels = task.out.cols().div_ceil(PANEL);
-    let together = panels - panels % PANELS;
-    for panel in (0..together).step_by(PANELS) {
-        rows::<ROWS, PANELS>(task, from, to, panel);
+fn columns<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, range: Range<usize>, panels: usize) {
+    let together = panels - panels % (VECS / 2);
+    for panel in (0..together).step_by(VECS / 2) {
+        rows::<ROWS, VECS>(task, range.clone(), panel);
     }
     for panel in together..panels {
-        rows::<ROWS, 1>(task, from, to, panel);
+        rows::<ROWS, 2>(task, range.clone(), panel);
     }
 }
 
-/// Rows `[from, to)` times `PANELS` panels.
+/// Some rows, a multiple of `ROWS` of them, times `VECS` vectors of columns from panel `panel` on.
 #[target_feature(enable = "avx2,fma")]
-fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize, panel: usize) {
-    let k = task.a.cols();
-    let run = &task.panels[panel * k * PANEL..][..PANELS * k * PANEL];
-    for row in (from..to).step_by(ROWS) {
-        let mut tile = [[0.0; PANEL]; MR];
+fn rows<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, range: Range<usize>, panel: usize) {
+    let (k, panels) = (task.a.cols(), VECS.div_ceil(2));
+    let run = &task.panels[panel * k * PANEL..][..panels * k * PANEL];
+    let mut columns = [Columns::default(); 4];
+    for (p, columns) in columns.iter_mut().enumerate().take(panels) {
+        *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
+    }
+    let mut tile = [[0.0; PANEL]; NARROW];
+    for row in range.step_by(ROWS) {
         // Loops, not `array::from_fn`: a closure with AVX2 enabled cannot be inlined into that.
         let mut a: [&[f32]; ROWS] = [&[]; ROWS];
         for (r, a) in a.iter_mut().enumerate() {
             *a = task.a.row(row + r);
         }
-        multiply::<ROWS, PANELS>(a, run, k, &mut tile);
-        for (p, tile) in tile.chunks_exact_mut(ROWS).take(PANELS).enumerate() {
-            finish(task.epilogue, &mut task.out, row, (panel + p) * PANEL, tile);
+        multiply::<ROWS, VECS>(a, run, k, &mut tile);
+        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(ROWS)).take(panels) {
+            finish(task.epilogue, &mut task.out, row, columns, tile);
         }
     }
 }
 
-/// `tile[p * ROWS + r] = a[r] · panel p`; every `a[r]` has `k` elements, `panels` has `[PANELS][k][16]`.
+/// `tile[p * ROWS + r] = a[r] · panel p`; every `a[r]` has `k` elements, `panels` has `[ceil(VECS / 2)][k][16]`. With an odd
+/// number of vectors the last panel's upper 8 columns stay as they are.
 #[target_feature(enable = "avx2,fma")]
-fn multiply<const ROWS: usize, const PANELS: usize>(
+fn multiply<const ROWS: usize, const VECS: usize>(
     a: [&[f32]; ROWS],
     panels: &[f32],
     k: usize,
     tile: &mut Tile,
 ) {
-    assert!(a.iter().all(|row| row.len() == k) && panels.len() == PANELS * k * PANEL);
-    let mut acc: [[[__m256; 2]; PANELS]; ROWS] = [[[_mm256_setzero_ps(); 2]; PANELS]; ROWS];
-    let mut b: [&[f32]; PANELS] = [&[]; PANELS];
+    assert!(a.iter().all(|row| row.len() == k) && panels.len() == VECS.div_ceil(2) * k * PANEL);
+    let mut acc: [[__m256; VECS]; ROWS] = [[_mm256_setzero_ps(); VECS]; ROWS];
+    let mut b = [panels.as_ptr(); 4];
     for (p, b) in b.iter_mut().enumerate() {
-        *b = &panels[p * k * PANEL..][..k * PANEL];
+        *b = b.wrapping_add(p * k * PANEL);
     }
     for i in 0..k {
         // Whichever operand has fewer vectors waits in registers while the other passes by.
-        if ROWS <= 2 * PANELS {
+        if ROWS <= VECS {
             // SAFETY: i < k, the length of each row.
             let values = a.map(|row| _mm256_broadcast_ss(unsafe { row.get_unchecked(i) }));
-            for (p, panel) in b.iter().enumerate() {
-                for half in 0..2 {
-                    // SAFETY: i < k, and the panel has k rows of 16.
-                    let at = unsafe { panel.as_ptr().add(i * PANEL + half * 8) };
-                    if ROWS == 1 && half == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                    }
-                    // SAFETY: 8 floats of that row.
-                    let lanes = unsafe { _mm256_loadu_ps(at) };
-                    for (acc, value) in acc.iter_mut().zip(values) {
-                        acc[p][half] = _mm256_fmadd_ps(value, lanes, acc[p][half]);
-                    }
+            for j in 0..VECS {
+                let at = b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES);
+                if ROWS == 1 && j % 2 == 0 {
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                }
+                // SAFETY: i < k, and each panel has k rows of 16: 8 floats of that one.
+                let lanes = unsafe { _mm256_loadu_ps(at) };
+                for (acc, value) in acc.iter_mut().zip(values) {
+                    acc[j] = _mm256_fmadd_ps(value, lanes, acc[j]);
                 }
             }
         } else {
-            let lanes = b.map(|panel| {
-                // SAFETY: i < k, and the panel has k rows of 16.
-                unsafe {
-                    let at = panel.as_ptr().add(i * PANEL);
-                    [_mm256_loadu_ps(at), _mm256_loadu_ps(at.add(8))]
-                }
-            });
+            let mut lanes = [_mm256_setzero_ps(); VECS];
+            for (j, lanes) in lanes.iter_mut().enumerate() {
+                // SAFETY: i < k, and each panel has k rows of 16: 8 floats of that one.
+                *lanes = unsafe { _mm256_loadu_ps(b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES)) };
+            }
             for (acc, row) in acc.iter_mut().zip(a) {
                 // SAFETY: i < k, the length of each row.
                 let value = _mm256_broadcast_ss(unsafe { row.get_unchecked(i) });
-                for (acc, lanes) in acc.iter_mut().zip(&lanes) {
-                    acc[0] = _mm256_fmadd_ps(value, lanes[0], acc[0]);
-                    acc[1] = _mm256_fmadd_ps(value, lanes[1], acc[1]);
+                for (acc, lanes) in acc.iter_mut().zip(lanes) {
+                    *acc = _mm256_fmadd_ps(value, lanes, *acc);
                 }
             }
         }
     }
-    for r in 0..ROWS {
-        for p in 0..PANELS {
-            let lanes = tile[p * ROWS + r].as_mut_ptr();
-            // SAFETY: 8 floats at offsets 0 and 8 of 16.
-            unsafe {
-                _mm256_storeu_ps(lanes, acc[r][p][0]);
-                _mm256_storeu_ps(lanes.add(8), acc[r][p][1]);
-            }
+    for (r, acc) in acc.iter().enumerate() {
+        for (j, acc) in acc.iter().enumerate() {
+            let lanes = &mut tile[j / 2 * ROWS + r][j % 2 * LANES..][..LANES];
+            // SAFETY: 8 floats.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), *acc) };
         }
     }
 }
@@ -137,18 +160,3 @@ fn multiply<const ROWS: usize, const PANELS: usize>(
 /// Panel elements between a load and its prefetch. One row of A uses each weight once: 1 KiB ahead in each of
 /// 4 streams keeps both L2 (82 GB/s) and memory (30 GB/s) busy; 4 KiB ahead took L2 down to 55.
 const AHEAD: usize = 256;
-
-/// Epilogue of rows `row, row + 1, ...` and the 16 columns from `start`. One copy for all tile shapes and all
-/// matrix kernels: the activations are large when inlined.
-#[target_feature(enable = "avx2,fma")]
-#[inline(never)]
-pub(in crate::cpu) fn finish(
-    epilogue: &Epilogue<'_>,
-    out: &mut Output<'_>,
-    row: usize,
-    start: usize,
-    tile: &mut [[f32; PANEL]],
-) {
-    let columns = epilogue.columns(start, out.cols());
-    epilogue.finish(out, row, &columns, tile);
-}

@@ -6,8 +6,7 @@
 //! f32 output: y
 //! i8 output:  saturate(round_ties_even(y * inv_scale) + zero_point)
 //! ```
-//! It is plain Rust on rows of 16 channels, inlined into each ISA's code and vectorised there, so the bits
-//! cannot differ between ISAs.
+//! This is the definition, in plain Rust on rows of 16 channels.
 
 use super::super::activation::Activation;
 use super::rows::Rows;
@@ -117,14 +116,21 @@ impl Output<'_> {
 }
 
 /// Scale and bias of one panel's columns.
+#[derive(Clone, Copy, Default)]
 pub(in crate::cpu) struct Columns {
-    start: usize,
-    valid: usize,
-    scale: [f32; PANEL],
-    bias: [f32; PANEL],
+    pub(super) start: usize,
+    pub(super) valid: usize,
+    pub(super) scale: [f32; PANEL],
+    pub(super) bias: [f32; PANEL],
 }
 
 impl Columns {
+    /// How many of the panel's columns the result has.
+    #[inline(always)]
+    pub(in crate::cpu) fn valid(&self) -> usize {
+        self.valid
+    }
+
     #[inline(always)]
     fn scaled(&self, acc: &[f32; PANEL]) -> [f32; PANEL] {
         let mut y = *acc;
@@ -233,7 +239,7 @@ impl Addend<'_> {
 
 /// Up to 16 elements, 0 after them.
 #[inline(always)]
-fn load<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
+pub(super) fn load<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
     match from.first_chunk::<PANEL>() {
         Some(whole) => *whole,
         None => load_part(from),
@@ -250,7 +256,7 @@ fn load_part<T: Copy + Default>(from: &[T]) -> [T; PANEL] {
 }
 
 #[inline(always)]
-fn store<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
+pub(super) fn store<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
     match to.first_chunk_mut::<PANEL>() {
         Some(whole) => *whole = *lanes,
         None => store_part(lanes, to),
@@ -280,7 +286,7 @@ fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
 
 /// The bounds of an activation that only clips.
 #[inline(always)]
-fn bounds(act: Activation) -> Option<(f32, f32)> {
+pub(super) fn bounds(act: Activation) -> Option<(f32, f32)> {
     match act {
         Activation::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
         Activation::Relu => Some((0.0, f32::INFINITY)),
@@ -291,7 +297,7 @@ fn bounds(act: Activation) -> Option<(f32, f32)> {
 
 /// [`Activation::apply`] on a tile. The choice is made outside the loop so that each loop is vectorised.
 #[inline(always)]
-fn activate(act: Activation, tile: &mut [[f32; PANEL]]) {
+pub(super) fn activate(act: Activation, tile: &mut [[f32; PANEL]]) {
     #[inline(always)]
     fn each(tile: &mut [[f32; PANEL]], act: Activation) {
         for row in tile {

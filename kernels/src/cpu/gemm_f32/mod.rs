@@ -5,14 +5,17 @@
 //! thread counts give the same bits. Error of an element: at most `K * 2^-24 * sum |a b| * (1 + small)`.
 
 #[cfg(target_arch = "x86_64")]
-pub(in crate::cpu) mod avx2;
+mod avx2;
 mod epilogue;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) mod epilogue_avx2;
 mod pack;
 mod rows;
 pub(in crate::cpu) mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
 
+pub(in crate::cpu) use epilogue::Columns;
 pub use epilogue::{Addend, Epilogue, Output, PANEL, ResidualOrder, Scale};
 pub use pack::{StridedMatrix, pack_panels_f32};
 pub use rows::Rows;

@@ -1,6 +1,6 @@
 //! The definition.
 
-use super::{Epilogue, Isa, Output, PANEL, Task, Variant};
+use super::{Columns, Epilogue, Isa, Output, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__scalar", isa: Isa::Scalar, run };
 
@@ -8,6 +8,7 @@ fn run(task: &mut Task<'_>) {
     let (m, n, k) = (task.out.rows(), task.out.cols(), task.a.cols());
     for start in (0..n).step_by(PANEL) {
         let panel = &task.panels[start * k..][..k * PANEL];
+        let columns = task.epilogue.columns(start, n);
         for row in 0..m {
             let mut acc = [[0.0f32; PANEL]];
             for (&a, b) in task.a.row(row).iter().zip(panel.as_chunks::<PANEL>().0) {
@@ -15,21 +16,20 @@ fn run(task: &mut Task<'_>) {
                     acc[0][lane] = a.mul_add(b[lane], acc[0][lane]);
                 }
             }
-            finish(task.epilogue, &mut task.out, row, start, &mut acc);
+            finish(task.epilogue, &mut task.out, row, &columns, &mut acc);
         }
     }
 }
 
-/// Epilogue of rows `row, row + 1, ...` and the 16 columns from `start`. One copy for all matrix kernels: the
+/// Epilogue of rows `row, row + 1, ...` and the columns of one panel. One copy for all matrix kernels: the
 /// activations are large when inlined.
 #[inline(never)]
 pub(in crate::cpu) fn finish(
     epilogue: &Epilogue<'_>,
     out: &mut Output<'_>,
     row: usize,
-    start: usize,
+    columns: &Columns,
     tile: &mut [[f32; PANEL]],
 ) {
-    let columns = epilogue.columns(start, out.cols());
-    epilogue.finish(out, row, &columns, tile);
+    epilogue.finish(out, row, columns, tile);
 }

@@ -14,7 +14,8 @@ use std::arch::x86_64::{
     _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
-use super::super::gemm_f32::avx2::finish;
+use super::super::gemm_f32::Columns;
+use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{Isa, PAIR, PANEL, Panel, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_w16_a8__avx2", isa: Isa::Avx2, run };
@@ -65,6 +66,10 @@ fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize
     for (p, panel) in panels.iter_mut().enumerate() {
         *panel = task.w.panel(first + p);
     }
+    let mut columns = [Columns::default(); PANELS];
+    for (p, columns) in columns.iter_mut().enumerate() {
+        *columns = task.epilogue.columns((first + p) * PANEL, task.out.cols());
+    }
     for row in (from..to).step_by(ROWS) {
         let mut x: [&[i16]; ROWS] = [&[]; ROWS];
         for (r, x) in x.iter_mut().enumerate() {
@@ -72,8 +77,8 @@ fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize
         }
         let mut tile = [[0.0; PANEL]; MR];
         multiply(x, panels, task.w.group, &mut tile);
-        for (p, tile) in tile.chunks_exact_mut(ROWS).take(PANELS).enumerate() {
-            finish(task.epilogue, &mut task.out, row, (first + p) * PANEL, tile);
+        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(ROWS)) {
+            finish(task.epilogue, &mut task.out, row, columns, tile);
         }
     }
 }

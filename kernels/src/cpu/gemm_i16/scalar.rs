@@ -10,6 +10,7 @@ fn run(task: &mut Task<'_>) {
     let w = task.w;
     for index in 0..n.div_ceil(PANEL) {
         let panel = w.panel(index);
+        let columns = task.epilogue.columns(index * PANEL, n);
         for row in 0..m {
             let mut acc = [0.0f32; PANEL];
             let x = &task.x.row(row)[..w.k];
@@ -26,7 +27,7 @@ fn run(task: &mut Task<'_>) {
                     *acc = (dot[lane] as f32).mul_add(panel.scales[g][lane], *acc);
                 }
             }
-            finish(task.epilogue, &mut task.out, row, index * PANEL, &mut [acc]);
+            finish(task.epilogue, &mut task.out, row, &columns, &mut [acc]);
         }
     }
 }

@@ -22,7 +22,8 @@ use std::arch::x86_64::{
     _mm256_slli_epi32, _mm256_srai_epi16, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_xor_si256,
 };
 
-use super::super::gemm_f32::avx2::finish;
+use super::super::gemm_f32::Columns;
+use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, run, sum };
@@ -37,33 +38,41 @@ const VEC_BYTES: usize = 32;
 fn run(task: &mut Task<'_>) {
     let narrow = task.w.code_bits < 8;
     let m = task.out.rows();
-    let mr = if narrow { 4 } else { 2 };
-    let full = m - m % mr;
     for index in 0..task.out.cols().div_ceil(PANEL) {
         let panel = task.w.panel(index);
+        let columns = &task.epilogue.columns(index * PANEL, task.out.cols());
+        // Of a panel that is half empty only the lower half is multiplied.
+        let half = columns.valid() <= PANEL / 2;
+        let mr = match (narrow, half) {
+            (true, _) => 4,
+            (false, true) => 3,
+            (false, false) => 2,
+        };
+        let full = m - m % mr;
         for row in (0..full).step_by(mr) {
-            if narrow {
-                tile::<4, 2, true>(task, row, index, panel);
-            } else {
-                tile::<2, 4, false>(task, row, index, panel);
+            match mr {
+                4 => tile::<4, 2, true>(task, row, columns, panel),
+                3 => tile::<3, 2, false>(task, row, columns, panel),
+                _ => tile::<2, 4, false>(task, row, columns, panel),
             }
         }
         match (m - full, narrow) {
             (0, _) => {}
-            (1, false) => tile::<1, 4, false>(task, full, index, panel),
-            (1, true) => tile::<1, 4, true>(task, full, index, panel),
-            (2, _) => tile::<2, 4, true>(task, full, index, panel),
-            _ => tile::<3, 2, true>(task, full, index, panel),
+            (1, false) => tile::<1, 4, false>(task, full, columns, panel),
+            (1, true) => tile::<1, 4, true>(task, full, columns, panel),
+            (2, false) => tile::<2, 4, false>(task, full, columns, panel),
+            (2, true) => tile::<2, 4, true>(task, full, columns, panel),
+            _ => tile::<3, 2, true>(task, full, columns, panel),
         }
     }
 }
 
-/// `ROWS` rows from `row` times panel `index`, `4 VECS` columns at a time.
+/// `ROWS` rows from `row` times one panel, `4 VECS` columns at a time.
 #[target_feature(enable = "avx2,fma")]
 fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
     task: &mut Task<'_>,
     row: usize,
-    index: usize,
+    columns: &Columns,
     panel: Panel<'_>,
 ) {
     let w = task.w;
@@ -85,7 +94,7 @@ fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
     for g in 0..groups {
         let (from, to) = (g * w.group, w.k.min((g + 1) * w.group));
         let span = Span::new(&x, &tails, (from, to), &panel.codes[from * PANEL..]);
-        let mut dot = products::<ROWS, VECS, NARROW>(&span, w);
+        let mut dot = products::<ROWS, VECS, NARROW>(&span, w, columns.valid());
         for (r, dot) in dot.iter_mut().enumerate() {
             let sum = _mm256_set1_epi32(row_factor.wrapping_mul(task.x.row_sums[(row + r) * groups + g]));
             for dot in dot {
@@ -116,7 +125,7 @@ fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
             _mm256_storeu_ps(y.as_mut_ptr().add(8), acc[1]);
         }
     }
-    finish(task.epilogue, &mut task.out, row, index * PANEL, &mut y);
+    finish(task.epilogue, &mut task.out, row, columns, &mut y);
 }
 
 /// Activations and codes of one tile and group: `whole` blocks of 8 k, and perhaps a shorter one.
@@ -158,15 +167,19 @@ impl<const ROWS: usize> Span<ROWS> {
 }
 
 /// `[r][half] = sum over the span of q * x`, columns `8 half ..`; if narrow `(q + 2^(bits-1)) * x`, doubled for half-offset
-/// codes.
+/// codes. Columns past the `valid` ones may be left at 0.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn products<const ROWS: usize, const VECS: usize, const NARROW: bool>(
     span: &Span<ROWS>,
     w: &I8Panels<'_>,
+    valid: usize,
 ) -> [[__m256i; 2]; ROWS] {
     let mut dot = [[_mm256_setzero_si256(); 2]; ROWS];
     for from in (0..4).step_by(VECS) {
+        if from * 4 >= valid {
+            break;
+        }
         let codes = span.codes.wrapping_add(from * VEC_BYTES);
         // SAFETY: a span has `whole` blocks of 4 vectors of codes, one more with tails.
         let sums = unsafe {

@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use super::super::gemm_f32::avx2;
-use super::super::gemm_f32::{Epilogue, Output, PANEL, Rows, scalar};
+use super::super::gemm_f32::epilogue_avx2;
+use super::super::gemm_f32::{Columns, Epilogue, Output, PANEL, Rows, scalar};
 use super::super::isa::Isa;
 
 /// A two-dimensional transposed convolution of one NHWC image. A one-dimensional one has `ih = kh = oh = 1`.
@@ -190,7 +190,7 @@ impl Variant {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2(task: &mut Task<'_>) {
-    run(task, avx2::finish);
+    run(task, epilogue_avx2::finish);
 }
 
 fn run_scalar(task: &mut Task<'_>) {
@@ -198,12 +198,13 @@ fn run_scalar(task: &mut Task<'_>) {
 }
 
 /// A tile's epilogue, see [`scalar::finish`].
-type Finish = unsafe fn(&Epilogue<'_>, &mut Output<'_>, usize, usize, &mut [[f32; PANEL]]);
+type Finish = unsafe fn(&Epilogue<'_>, &mut Output<'_>, usize, &Columns, &mut [[f32; PANEL]]);
 
 #[inline(always)]
 fn run(task: &mut Task<'_>, finish: Finish) {
     let s = *task.shape;
     for start in (0..s.oc).step_by(PANEL) {
+        let columns = task.epilogue.columns(start, s.oc);
         let valid = PANEL.min(s.oc - start);
         for (row, oy) in task.rows.clone().enumerate() {
             for ox in 0..s.ow {
@@ -223,7 +224,7 @@ fn run(task: &mut Task<'_>, finish: Finish) {
                     }
                 }
                 // SAFETY: the caller's CPU has what this one needs, as it has what the loops need.
-                unsafe { finish(task.epilogue, &mut task.out, row * s.ow + ox, start, &mut [acc]) };
+                unsafe { finish(task.epilogue, &mut task.out, row * s.ow + ox, &columns, &mut [acc]) };
             }
         }
     }
