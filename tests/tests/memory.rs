@@ -66,6 +66,22 @@ fn a_budget_below_the_plan_takes_a_smaller_rung_or_refuses() {
     );
     assert!(all["next"].is_null(), "{all:#}");
 
+    // A rung that was asked for has a better one above it too.
+    let last = all["candidates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .min_by(|a, b| quality(a).total_cmp(&quality(b)))
+        .unwrap();
+    let forced = edge_run()
+        .arg("plan")
+        .arg(&s.pack)
+        .args("--json --mem 1GB --rung")
+        .arg(last["rung"].as_str().unwrap())
+        .run();
+    let above = &forced.expect(0).json()["next"];
+    assert!(quality(above) > quality(last) && above["fits"] == true, "{forced:#?}");
+
     // What a refusal names is enough, at every start.
     let refused = plan(1_000_000);
     refused.expect_saying(5, &["the least that would do is"]);

@@ -151,7 +151,8 @@ pub fn candidates(
     wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, budget)?)).collect()
 }
 
-/// Of the rungs that are better than the chosen one, the one that would take least; `None` when there is none.
+/// Of the rungs that are better than the chosen one, the one that would take least, whether or not a rung was forced; `None`
+/// when there is none.
 ///
 /// # Errors
 /// As [`candidates`].
@@ -167,7 +168,7 @@ pub fn next_better(
     plans.remember(&chosen.plan, chosen.rung);
     let mut next: Option<Candidate> = None;
     let mut better: Vec<(u64, usize)> = Vec::new();
-    for rung in request.wanted(model.header())? {
+    for rung in (Request { forced: None, ..request.clone() }).wanted(model.header())? {
         if by_quality(&rungs[rung], &rungs[chosen.rung]).is_gt() {
             better.push((rungs[rung].bytes, rung));
         }
