@@ -65,7 +65,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
             let mut row_sums = vec![0; m * groups];
             variant.row_sums(Rows::new(&x, m, k, k), group_size, &mut row_sums);
             let work = Work::Operations(2 * (m * n * k) as u64);
-            group.bench(&format!("{} {shape}", variant.name), work, || {
+            let ran = group.bench(&format!("{} {shape}", variant.name), work, || {
                 let panels = I8Panels {
                     codes: black_box(&w),
                     scales: &scales,
@@ -81,7 +81,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
                 let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
                 variant.run(out, rows, &panels, &epilogue);
             });
-            assert!(out.iter().any(|y| *y != out[0]));
+            assert!(!ran || out.iter().any(|y| *y != out[0]));
         }
     }
     group.finish();
@@ -169,11 +169,12 @@ fn elementwise(c: &mut Criterion, machine: &Machine) {
         let x = floats(rows * n);
         let mut out = vec![0.0; rows * n];
         for variant in loops::supported() {
-            group.bench(&format!("{} {name}", variant.isa()), Work::Bytes(8 * (rows * n) as u64), || {
-                let io = InOut::Apart(black_box(&x), black_box(&mut out));
-                softmax(variant, Softmax::Softmax, [rows, n, 1], io);
-            });
-            assert!(out.chunks(n).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-4));
+            let ran =
+                group.bench(&format!("{} {name}", variant.isa()), Work::Bytes(8 * (rows * n) as u64), || {
+                    let io = InOut::Apart(black_box(&x), black_box(&mut out));
+                    softmax(variant, Softmax::Softmax, [rows, n, 1], io);
+                });
+            assert!(!ran || out.chunks(n).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-4));
         }
     }
     group.finish();

@@ -26,8 +26,8 @@ impl<'a, 'c> Against<'a, 'c> {
         Against { group, machine }
     }
 
-    /// Times `call` and prints the median with its share of the limit.
-    pub fn bench(&mut self, id: &str, work: Work, mut call: impl FnMut()) {
+    /// Times `call` and prints the median with its share of the limit; whether the row was asked for.
+    pub fn bench(&mut self, id: &str, work: Work, mut call: impl FnMut()) -> bool {
         self.group.throughput(match work {
             Work::Operations(n) => Throughput::Elements(n),
             Work::Bytes(n) => Throughput::Bytes(n),
@@ -44,7 +44,7 @@ impl<'a, 'c> Against<'a, 'c> {
         });
         // The first calls warm up with few repetitions; they are the outliers that a median is for.
         samples.sort_by(f64::total_cmp);
-        let Some(median) = samples.get(samples.len() / 2) else { return };
+        let Some(median) = samples.get(samples.len() / 2) else { return false };
         match work {
             Work::Operations(n) => {
                 let rate = n as f64 / median / 1e9;
@@ -55,6 +55,7 @@ impl<'a, 'c> Against<'a, 'c> {
                 println!("{:>28} {rate:.1} GB/s, {:.0}% of memory", "", 100.0 * rate / self.machine.gbytes);
             }
         }
+        true
     }
 
     /// Ends the group.
