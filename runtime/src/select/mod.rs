@@ -135,7 +135,8 @@ pub fn select(
     })
 }
 
-/// What each rung would take with its weights resident, in the ladder's order. Plans all of them.
+/// What each rung would take with its weights resident, in the ladder's order, beside what the process held when a rung was
+/// chosen. Plans all of them.
 ///
 /// # Errors
 /// When the forced rung does not exist, or the inputs do not suit the model.
@@ -144,11 +145,11 @@ pub fn candidates(
     model: &Model,
     inputs: &[InputSpec],
     request: &Request<'_>,
+    chosen: &Selection,
 ) -> Result<Vec<Candidate>, SelectError> {
-    let mut plans = Plans::new(device, model, inputs, device::current_rss().unwrap_or(0));
-    let budget = device.ledger().budget();
+    let mut plans = Plans::beside(device, model, inputs, chosen);
     let wanted = request.wanted(model.header())?;
-    wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, budget)?)).collect()
+    wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, chosen.budget)?)).collect()
 }
 
 /// Of the rungs that are better than the chosen one, the one that would take least, whether or not a rung was forced; `None`
@@ -164,8 +165,7 @@ pub fn next_better(
     chosen: &Selection,
 ) -> Result<Option<Candidate>, SelectError> {
     let rungs = &model.header().rungs;
-    let mut plans = Plans::new(device, model, inputs, chosen.need.process - need::FIRST_RUN);
-    plans.remember(&chosen.plan, chosen.rung);
+    let mut plans = Plans::beside(device, model, inputs, chosen);
     let mut next: Option<Candidate> = None;
     let mut better: Vec<(u64, usize)> = Vec::new();
     for rung in (Request { forced: None, ..request.clone() }).wanted(model.header())? {
@@ -219,6 +219,14 @@ struct Plans<'a> {
 impl<'a> Plans<'a> {
     fn new(device: &Device, model: &'a Model, inputs: &'a [InputSpec], baseline: u64) -> Plans<'a> {
         Plans { model, inputs, threads: device.pool().threads(), baseline, reads: HashMap::new() }
+    }
+
+    /// For further plans once a rung is chosen: the process has grown by what planning it took, which [`need::FIRST_RUN`]
+    /// counts already.
+    fn beside(device: &Device, model: &'a Model, inputs: &'a [InputSpec], chosen: &Selection) -> Plans<'a> {
+        let mut plans = Plans::new(device, model, inputs, chosen.need.process - need::FIRST_RUN);
+        plans.remember(&chosen.plan, chosen.rung);
+        plans
     }
 
     fn rung(&self, rung: usize) -> &'a Rung {

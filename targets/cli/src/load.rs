@@ -79,7 +79,12 @@ impl Opened {
     }
 
     /// What every rung would take.
-    pub fn candidates(&self, request: &Request<'_>, inputs: &[InputSpec]) -> Result<Vec<Candidate>, Failure> {
-        Ok(select::candidates(&self.device, &self.model, inputs, request)?)
+    pub fn candidates(
+        &self,
+        request: &Request<'_>,
+        inputs: &[InputSpec],
+        chosen: &Selection,
+    ) -> Result<Vec<Candidate>, Failure> {
+        Ok(select::candidates(&self.device, &self.model, inputs, request, chosen)?)
     }
 }

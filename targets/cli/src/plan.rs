@@ -13,7 +13,7 @@ pub fn command(args: &PlanArgs) -> Result<(), Failure> {
     let (request, specs) = (opened.request(&args.target), inputs::specs(&arrays));
     let selection = opened.select(&request, &specs)?;
     let next = opened.next_better(&request, &specs, &selection)?;
-    let all = if args.all { Some(opened.candidates(&request, &specs)?) } else { None };
+    let all = if args.all { Some(opened.candidates(&request, &specs, &selection)?) } else { None };
     let mut out = std::io::stdout().lock();
     if args.target.json {
         let mut value = print::selection(&opened, &selection);
