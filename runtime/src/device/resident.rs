@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 
 /// Bytes resident now: `VmRSS` of `/proc/self/status`. Not `statm`: newer kernels batch that counter per CPU, and it
-/// lags by up to 0.3 MB.
+/// lagged by up to 0.2 MB.
 pub fn current_rss() -> Option<u64> {
     kib_field(File::open("/proc/self/status").ok()?, "VmRSS:")
 }
