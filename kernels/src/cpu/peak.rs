@@ -1,8 +1,8 @@
 //! The most that one core multiplies and adds: what kernels are measured against.
 //!
 //! Nothing but registers is touched: [`ACCUMULATORS`] independent chains of fused multiply-adds, enough to hide the
-//! latency of two ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it says an
-//! eighth of the truth.
+//! latency of two ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a
+//! quarter of the truth or less.
 
 use super::isa::Isa;
 

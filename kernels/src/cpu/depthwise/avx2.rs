@@ -56,7 +56,6 @@ fn run_f32(task: &mut Task<'_, f32, f32>) {
                     3.. => 3,
                     _ => 1,
                 };
-                let pixels = if readable(task, &place, pixels) { pixels } else { 1 };
                 match pixels {
                     PIXELS_F32 => tile_f32::<PIXELS_F32>(task, &place, &columns),
                     3 => tile_f32::<3>(task, &place, &columns),
@@ -75,9 +74,7 @@ fn run_i8(task: &mut Task<'_, i8, i16>) {
         for (mut place, columns) in blocks(task, oy) {
             while place.ox < task.shape.ow {
                 place.columns = columns_of(task, &inner, place.ox);
-                let together = place.ox >= inner.start
-                    && place.ox + PIXELS_I8 <= inner.end
-                    && readable(task, &place, PIXELS_I8);
+                let together = place.ox >= inner.start && place.ox + PIXELS_I8 <= inner.end;
                 if together {
                     tile_i8::<PIXELS_I8>(task, &place, &columns);
                 } else {
@@ -119,16 +116,21 @@ fn blocks<'a, X, W>(
     })
 }
 
-/// `P` pixels from `place` on.
+/// `P` pixels from `place` on; one by one where the image ends within what they read.
 #[target_feature(enable = "avx2,fma")]
 fn tile_f32<const P: usize>(task: &mut Task<'_, f32, f32>, place: &Place, columns: &Columns) {
-    let mut y = [[0.0; PANEL]; P];
     let whole = readable(task, place, P);
-    assert!(whole || P == 1, "{P} pixels past the image");
-    if P == 1 && !whole {
-        taps_f32::<P, false>(task, place, &mut y);
-    } else {
+    if P > 1 && !whole {
+        for ox in place.ox..place.ox + P {
+            tile_f32::<1>(task, &Place { ox, ..place.clone() }, columns);
+        }
+        return;
+    }
+    let mut y = [[0.0; PANEL]; P];
+    if whole {
         taps_f32::<P, true>(task, place, &mut y);
+    } else {
+        taps_f32::<P, false>(task, place, &mut y);
     }
     let row = (place.oy - task.part.rows.start) * task.shape.ow + place.ox;
     finish(task.epilogue, &mut task.out, row, columns, &mut y);
@@ -175,16 +177,21 @@ fn taps_f32<const P: usize, const WHOLE: bool>(
     }
 }
 
-/// `P` pixels from `place` on.
+/// `P` pixels from `place` on; one by one where the image ends within what they read.
 #[target_feature(enable = "avx2,fma")]
 fn tile_i8<const P: usize>(task: &mut Task<'_, i8, i16>, place: &Place, columns: &Columns) {
-    let mut y = [[0.0; PANEL]; P];
     let whole = readable(task, place, P);
-    assert!(whole || P == 1, "{P} pixels past the image");
-    if P == 1 && !whole {
-        taps_i8::<P, false>(task, place, &mut y);
-    } else {
+    if P > 1 && !whole {
+        for ox in place.ox..place.ox + P {
+            tile_i8::<1>(task, &Place { ox, ..place.clone() }, columns);
+        }
+        return;
+    }
+    let mut y = [[0.0; PANEL]; P];
+    if whole {
         taps_i8::<P, true>(task, place, &mut y);
+    } else {
+        taps_i8::<P, false>(task, place, &mut y);
     }
     let row = (place.oy - task.part.rows.start) * task.shape.ow + place.ox;
     finish(task.epilogue, &mut task.out, row, columns, &mut y);

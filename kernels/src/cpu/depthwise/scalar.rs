@@ -1,6 +1,5 @@
 //! The definition.
 
-use super::super::gemm_f32::scalar::finish;
 use super::{F32Variant, I8Variant, Isa, PANEL, Task};
 
 pub(super) const F32: F32Variant =
@@ -43,7 +42,7 @@ fn run<X: Copy, W: Copy, A: Copy + Default>(
                     }
                 }
                 let acc = acc.map(&float);
-                finish(task.epilogue, &mut task.out, row * s.ow + ox, &columns, &mut [acc]);
+                task.epilogue.finish(&mut task.out, row * s.ow + ox, &columns, &mut [acc]);
             }
         }
     }

@@ -174,7 +174,8 @@ impl Epilogue<'_> {
 
     /// Turns accumulators of rows `m, m + 1, ...` into results, in place, and stores those of valid columns.
     /// Each step passes over the whole tile, so that its form is chosen once.
-    #[inline(always)]
+    /// Not inlined: one copy for all matrix kernels, whose activations are large.
+    #[inline(never)]
     pub(in crate::cpu) fn finish(
         &self,
         out: &mut Output<'_>,

@@ -11,7 +11,7 @@ mod epilogue;
 pub(in crate::cpu) mod epilogue_avx2;
 mod pack;
 mod rows;
-pub(in crate::cpu) mod scalar;
+mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
 

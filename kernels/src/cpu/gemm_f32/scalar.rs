@@ -1,6 +1,6 @@
 //! The definition.
 
-use super::{Columns, Epilogue, Isa, Output, PANEL, Task, Variant};
+use super::{Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__scalar", isa: Isa::Scalar, run };
 
@@ -16,20 +16,7 @@ fn run(task: &mut Task<'_>) {
                     acc[0][lane] = a.mul_add(b[lane], acc[0][lane]);
                 }
             }
-            finish(task.epilogue, &mut task.out, row, &columns, &mut acc);
+            task.epilogue.finish(&mut task.out, row, &columns, &mut acc);
         }
     }
-}
-
-/// Epilogue of rows `row, row + 1, ...` and the columns of one panel. One copy for all matrix kernels: the
-/// activations are large when inlined.
-#[inline(never)]
-pub(in crate::cpu) fn finish(
-    epilogue: &Epilogue<'_>,
-    out: &mut Output<'_>,
-    row: usize,
-    columns: &Columns,
-    tile: &mut [[f32; PANEL]],
-) {
-    epilogue.finish(out, row, columns, tile);
 }

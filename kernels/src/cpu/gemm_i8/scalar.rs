@@ -1,6 +1,5 @@
 //! The definition.
 
-use super::super::gemm_f32::scalar::finish;
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, run, sum };
@@ -9,8 +8,8 @@ fn run(task: &mut Task<'_>) {
     let (m, n) = (task.out.rows(), task.out.cols());
     let (w, groups) = (task.w, task.w.groups());
     for index in 0..n.div_ceil(PANEL) {
-        let panel = w.panel(index);
         let columns = task.epilogue.columns(index * PANEL, n);
+        let panel = w.panel(index);
         for row in 0..m {
             let mut acc = [0.0f32; PANEL];
             for (g, x) in task.x.rows.row(row).chunks(w.group).enumerate() {
@@ -25,7 +24,7 @@ fn run(task: &mut Task<'_>) {
                     *acc = (t.wrapping_sub(zero) as f32).mul_add(panel.scales[g][lane], *acc);
                 }
             }
-            finish(task.epilogue, &mut task.out, row, &columns, &mut [acc]);
+            task.epilogue.finish(&mut task.out, row, &columns, &mut [acc]);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::super::gemm_f32::epilogue_avx2;
-use super::super::gemm_f32::{Columns, Epilogue, Output, PANEL, Rows, scalar};
+use super::super::gemm_f32::{Columns, Epilogue, Output, PANEL, Rows};
 use super::super::isa::Isa;
 
 /// A two-dimensional transposed convolution of one NHWC image. A one-dimensional one has `ih = kh = oh = 1`.
@@ -194,10 +194,10 @@ fn run_avx2(task: &mut Task<'_>) {
 }
 
 fn run_scalar(task: &mut Task<'_>) {
-    run(task, scalar::finish);
+    run(task, |epilogue, out, row, columns, tile| epilogue.finish(out, row, columns, tile));
 }
 
-/// A tile's epilogue, see [`scalar::finish`].
+/// A tile's epilogue, see [`Epilogue::finish`].
 type Finish = unsafe fn(&Epilogue<'_>, &mut Output<'_>, usize, &Columns, &mut [[f32; PANEL]]);
 
 #[inline(always)]
