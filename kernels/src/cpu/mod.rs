@@ -22,3 +22,5 @@ pub mod reduce;
 pub mod resize;
 pub mod shape;
 pub mod softmax;
+#[cfg(target_arch = "x86_64")]
+mod unroll;

@@ -23,6 +23,8 @@ pub struct Variant {
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
+    Variant { name: "fma_f32__avx512", isa: Isa::Avx512, lanes: 16, run: avx512 },
+    #[cfg(target_arch = "x86_64")]
     Variant { name: "fma_f32__avx2", isa: Isa::Avx2, lanes: 8, run: avx2 },
     SCALAR,
 ];
@@ -84,6 +86,31 @@ fn avx2(factor: f32, rounds: u64) -> f32 {
         let mut lanes = [0f32; 8];
         // SAFETY: eight floats.
         unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), x) };
+        sum += lanes.iter().sum::<f32>();
+    }
+    sum
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512(factor: f32, rounds: u64) -> f32 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+    let factor = _mm512_set1_ps(factor);
+    let mut chains = [_mm512_setzero_ps(); ACCUMULATORS];
+    for chain in &mut chains {
+        // As above.
+        *chain = std::hint::black_box(*chain);
+    }
+    for _ in 0..rounds {
+        for x in &mut chains {
+            *x = _mm512_fmadd_ps(*x, factor, factor);
+        }
+    }
+    let mut sum = 0.0;
+    for x in chains {
+        let mut lanes = [0f32; 16];
+        // SAFETY: sixteen floats.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
         sum += lanes.iter().sum::<f32>();
     }
     sum

@@ -56,7 +56,7 @@ impl Kernels {
             gemm_f32: gemm_f32::select(isa),
             gemm_i8: gemm_i8::select(isa),
             gemm_i16: gemm_i16::select(isa),
-            wide_from: if gemm_i16::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
+            wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
             deconv: deconv::select(isa),

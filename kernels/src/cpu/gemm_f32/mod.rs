@@ -6,9 +6,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod epilogue;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod epilogue_avx2;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) mod epilogue_avx512;
 mod pack;
 mod rows;
 mod scalar;
@@ -33,6 +37,8 @@ pub struct Variant {
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    avx512::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
     scalar::VARIANT,

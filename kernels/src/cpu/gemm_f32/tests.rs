@@ -186,6 +186,7 @@ fn layer_shapes_give_the_same_bits() {
         (64, 24, 27),
         (7, 70, 4608),
         (2, 97, 768),
+        (3, 115, 50),
         (4, 16, 0),
     ];
     for variant in others() {

@@ -17,6 +17,8 @@ mod avx2;
 mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use super::gemm_f32::{Epilogue, Output, PANEL, Rows};
 use super::isa::Isa;
@@ -80,6 +82,8 @@ pub struct Variant {
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    vnni::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
     scalar::VARIANT,

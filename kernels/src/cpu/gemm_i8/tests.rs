@@ -159,6 +159,7 @@ fn layer_shapes_give_the_same_bits() {
         (64, 24, 27, 27),
         (5, 70, 4608, 4608),
         (4, 17, 2304, 32),
+        (3, 115, 50, 16),
         (3, 16, 0, 8),
     ];
     for variant in others() {
