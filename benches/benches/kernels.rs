@@ -62,24 +62,24 @@ fn products(c: &mut Criterion, machine: &Machine) {
         let colsum = vec![7; columns * groups];
         let mut out = vec![0i8; m * n];
         for variant in gemm_i8::VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let panels = I8Panels {
+                codes: &w,
+                scales: &scales,
+                colsum: &colsum,
+                k,
+                group: group_size,
+                half_offset: true,
+                code_bits: 8,
+            };
             let mut row_sums = vec![0; m * groups];
-            variant.row_sums(Rows::new(&x, m, k, k), group_size, &mut row_sums);
-            let work = Work::Operations(2 * (m * n * k) as u64);
+            variant.row_sums(Rows::new(&x, m, k, k), &panels, &mut row_sums);
+            let work = Work::OperationsI8(2 * (m * n * k) as u64);
             let ran = group.bench(&format!("{} {shape}", variant.name), work, || {
-                let panels = I8Panels {
-                    codes: black_box(&w),
-                    scales: &scales,
-                    colsum: &colsum,
-                    k,
-                    group: group_size,
-                    half_offset: true,
-                    code_bits: 8,
-                };
                 let rows = Rows::new(black_box(&x), m, k, k);
                 let rows = I8Rows { rows, zero_point: 3, row_sums: &row_sums };
                 let out = MatMut::new(black_box(&mut out), m, n, n);
                 let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
-                variant.run(out, rows, &panels, &epilogue);
+                variant.run(out, rows, black_box(&panels), &epilogue);
             });
             assert!(!ran || out.iter().any(|y| *y != out[0]));
         }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 /// What one call does.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
-    /// Multiplications and additions; a multiply-add is two. Compared with the peak of f32 multiply-adds.
+    /// Multiplications and additions of f32; a multiply-add is two. Compared with the peak of f32 multiply-adds.
     Operations(u64),
+    /// The same of i8 products, compared with their peak.
+    OperationsI8(u64),
     /// Bytes read and written once each. Compared with the bandwidth of reading memory; what fits a cache exceeds it.
     Bytes(u64),
 }
@@ -29,7 +31,7 @@ impl<'a, 'c> Against<'a, 'c> {
     /// Times `call` and prints the median with its share of the limit; whether the row was asked for.
     pub fn bench(&mut self, id: &str, work: Work, mut call: impl FnMut()) -> bool {
         self.group.throughput(match work {
-            Work::Operations(n) => Throughput::Elements(n),
+            Work::Operations(n) | Work::OperationsI8(n) => Throughput::Elements(n),
             Work::Bytes(n) => Throughput::Bytes(n),
         });
         let mut samples: Vec<f64> = Vec::new();
@@ -45,16 +47,13 @@ impl<'a, 'c> Against<'a, 'c> {
         // The first calls warm up with few repetitions; they are the outliers that a median is for.
         samples.sort_by(f64::total_cmp);
         let Some(median) = samples.get(samples.len() / 2) else { return false };
-        match work {
-            Work::Operations(n) => {
-                let rate = n as f64 / median / 1e9;
-                println!("{:>28} {rate:.1} GFLOP/s, {:.0}% of peak", "", 100.0 * rate / self.machine.gflops);
-            }
-            Work::Bytes(n) => {
-                let rate = n as f64 / median / 1e9;
-                println!("{:>28} {rate:.1} GB/s, {:.0}% of memory", "", 100.0 * rate / self.machine.gbytes);
-            }
-        }
+        let (n, unit, limit, of) = match work {
+            Work::Operations(n) => (n, "GFLOP/s", self.machine.gflops, "peak"),
+            Work::OperationsI8(n) => (n, "GOP/s", self.machine.gops_i8, "peak"),
+            Work::Bytes(n) => (n, "GB/s", self.machine.gbytes, "memory"),
+        };
+        let rate = n as f64 / median / 1e9;
+        println!("{:>28} {rate:.1} {unit}, {:.0}% of {of}", "", 100.0 * rate / limit);
         true
     }
 

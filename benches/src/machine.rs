@@ -11,6 +11,8 @@ use std::time::Instant;
 pub struct Machine {
     /// Fused multiply-adds of f32, as 10^9 floating-point operations a second: two each.
     pub gflops: f64,
+    /// Exact multiply-adds of i8 to i32, as 10^9 operations a second: two each.
+    pub gops_i8: f64,
     /// Bytes read in order from an array that no cache holds, 10^9 a second.
     pub gbytes: f64,
 }
@@ -26,14 +28,17 @@ fn best(runs: usize, mut seconds: impl FnMut() -> f64) -> f64 {
 impl Machine {
     /// Measures; takes about a second.
     pub fn measure() -> Machine {
-        let rounds = 1 << 21;
-        let chains = peak::select(Isa::detect());
-        let seconds = best(15, || {
-            let start = Instant::now();
-            black_box(chains.run(black_box(0.5), rounds));
-            start.elapsed().as_secs_f64()
-        });
-        let gflops = chains.operations(rounds) as f64 / seconds / 1e9;
+        let rate = |chains: &peak::Variant| {
+            let rounds = 1 << 21;
+            let seconds = best(15, || {
+                let start = Instant::now();
+                black_box(chains.run(black_box(rounds)));
+                start.elapsed().as_secs_f64()
+            });
+            chains.operations(rounds) as f64 / seconds / 1e9
+        };
+        let isa = Isa::detect();
+        let (gflops, gops_i8) = (rate(peak::select_f32(isa)), rate(peak::select_i8(isa)));
 
         let stream = vec![1u64; STREAM_BYTES / 8];
         let seconds = best(7, || {
@@ -41,7 +46,7 @@ impl Machine {
             black_box(black_box(&stream).iter().fold(0u64, |sum, x| sum.wrapping_add(*x)));
             start.elapsed().as_secs_f64()
         });
-        Machine { gflops, gbytes: STREAM_BYTES as f64 / seconds / 1e9 }
+        Machine { gflops, gops_i8, gbytes: STREAM_BYTES as f64 / seconds / 1e9 }
     }
 }
 
@@ -49,8 +54,8 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "one thread: {:.1} GFLOP/s of fused multiply-adds, {:.1} GB/s read",
-            self.gflops, self.gbytes
+            "one thread: {:.1} GFLOP/s of f32 multiply-adds, {:.1} GOP/s of i8, {:.1} GB/s read",
+            self.gflops, self.gops_i8, self.gbytes
         )
     }
 }

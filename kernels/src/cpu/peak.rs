@@ -1,64 +1,86 @@
 //! The most that one core multiplies and adds: what kernels are measured against.
 //!
-//! Nothing but registers is touched: [`ACCUMULATORS`] independent chains of fused multiply-adds, enough to hide the
-//! latency of two ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a
-//! quarter of the truth or less.
+//! Nothing but registers is touched: [`ACCUMULATORS`] independent chains of multiply-adds, enough to hide the latency of two
+//! ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a quarter of the truth or
+//! less.
 
 use super::isa::Isa;
 
 /// Chains: two ports times a latency of four or five cycles need ten; twelve leave registers for the factor.
 pub const ACCUMULATORS: usize = 12;
 
-/// One way to multiply and add f32.
+/// One way to multiply and add.
 pub struct Variant {
     /// `op_type__isa`.
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
-    /// f32 of a register.
-    pub lanes: usize,
-    run: unsafe fn(f32, u64) -> f32,
+    /// Multiply-adds of one instruction.
+    products: usize,
+    run: unsafe fn(u64) -> f32,
 }
 
-/// Best first; scalar last.
-pub static VARIANTS: &[Variant] = &[
+/// Fused multiply-adds of f32. Best first; scalar last.
+pub static F32_VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "fma_f32__avx512", isa: Isa::Avx512, lanes: 16, run: avx512 },
+    Variant { name: "fma_f32__avx512", isa: Isa::Avx512, products: 16, run: f32_avx512 },
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "fma_f32__avx2", isa: Isa::Avx2, lanes: 8, run: avx2 },
-    SCALAR,
+    Variant { name: "fma_f32__avx2", isa: Isa::Avx2, products: 8, run: f32_avx2 },
+    F32_SCALAR,
 ];
 
-const SCALAR: Variant = Variant { name: "fma_f32__scalar", isa: Isa::Scalar, lanes: 1, run: scalar };
+const F32_SCALAR: Variant =
+    Variant { name: "fma_f32__scalar", isa: Isa::Scalar, products: 1, run: f32_scalar };
 
-/// The best variant at or below `isa` that this CPU runs.
-pub fn select(isa: Isa) -> &'static Variant {
+/// Exact products of i8, or of what they are widened to, added to i32. Best first; scalar last.
+pub static I8_VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    Variant { name: "dot_i8__avx512_vnni", isa: Isa::Avx512Vnni, products: 64, run: i8_vnni },
+    #[cfg(target_arch = "x86_64")]
+    Variant { name: "dot_i8__avx2", isa: Isa::Avx2, products: 16, run: i8_avx2 },
+    I8_SCALAR,
+];
+
+const I8_SCALAR: Variant = Variant { name: "dot_i8__scalar", isa: Isa::Scalar, products: 1, run: i8_scalar };
+
+fn select(table: &'static [Variant], scalar: &'static Variant, isa: Isa) -> &'static Variant {
     let fits = |variant: &&Variant| variant.isa <= isa && variant.isa.supported();
-    VARIANTS.iter().find(fits).unwrap_or(&SCALAR)
+    table.iter().find(fits).unwrap_or(scalar)
+}
+
+/// The best f32 variant at or below `isa` that this CPU runs.
+pub fn select_f32(isa: Isa) -> &'static Variant {
+    select(F32_VARIANTS, &F32_SCALAR, isa)
+}
+
+/// The best i8 variant at or below `isa` that this CPU runs.
+pub fn select_i8(isa: Isa) -> &'static Variant {
+    select(I8_VARIANTS, &I8_SCALAR, isa)
 }
 
 impl Variant {
-    /// `x = x * factor + factor`, `rounds` times from 0 in every lane of every chain; the lanes' sum.
+    /// In every lane of every chain, `rounds` times from 0: f32 `x = x / 2 + 1 / 2`; i8 `x += 1 * 1`, each product on its own. The
+    /// sum of all lanes.
     ///
     /// # Panics
     /// When the CPU lacks the variant's ISA.
-    pub fn run(&self, factor: f32, rounds: u64) -> f32 {
+    pub fn run(&self, rounds: u64) -> f32 {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         // SAFETY: the CPU has what the variant needs, checked on the line above.
-        unsafe { (self.run)(factor, rounds) }
+        unsafe { (self.run)(rounds) }
     }
 
-    /// Floating-point operations of so many rounds; a multiply-add counts as two.
+    /// Operations of so many rounds; a multiply-add counts as two.
     pub fn operations(&self, rounds: u64) -> u64 {
-        2 * (self.lanes * ACCUMULATORS) as u64 * rounds
+        2 * (self.products * ACCUMULATORS) as u64 * rounds
     }
 }
 
-fn scalar(factor: f32, rounds: u64) -> f32 {
+fn f32_scalar(rounds: u64) -> f32 {
     let mut chains = [0f32; ACCUMULATORS];
     for _ in 0..rounds {
         for x in &mut chains {
-            *x = x.mul_add(factor, factor);
+            *x = x.mul_add(0.5, 0.5);
         }
         // Or all chains would be one: they start alike.
         chains = std::hint::black_box(chains);
@@ -66,55 +88,92 @@ fn scalar(factor: f32, rounds: u64) -> f32 {
     chains.iter().sum()
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2(factor: f32, rounds: u64) -> f32 {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
-    let factor = _mm256_set1_ps(factor);
-    let mut chains = [_mm256_setzero_ps(); ACCUMULATORS];
-    for chain in &mut chains {
-        // Each starts at a zero of its own that the compiler knows nothing of.
-        *chain = std::hint::black_box(*chain);
-    }
+fn i8_scalar(rounds: u64) -> f32 {
+    let one = std::hint::black_box(1i8);
+    let mut chains = [0i32; ACCUMULATORS];
     for _ in 0..rounds {
         for x in &mut chains {
-            *x = _mm256_fmadd_ps(*x, factor, factor);
+            *x += i32::from(one) * i32::from(one);
         }
+        chains = std::hint::black_box(chains);
     }
-    let mut sum = 0.0;
-    for x in chains {
-        let mut lanes = [0f32; 8];
-        // SAFETY: eight floats.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), x) };
-        sum += lanes.iter().sum::<f32>();
-    }
-    sum
+    chains.iter().sum::<i32>() as f32
+}
+
+/// A vector variant: chains of `$step` from `$zero`, each opaque to the compiler at first, so that they are not found alike;
+/// their lanes `$out`, stored by `$store`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! chains {
+    ($name:ident, $features:literal, $zero:expr, $factor:expr, $step:expr, $store:ident, $lane:ty, $lanes:literal) => {
+        #[target_feature(enable = $features)]
+        fn $name(rounds: u64) -> f32 {
+            use std::arch::x86_64::*;
+            let mut chains = [$zero; ACCUMULATORS];
+            for chain in &mut chains {
+                *chain = std::hint::black_box(*chain);
+            }
+            let factor = std::hint::black_box($factor);
+            for _ in 0..rounds {
+                for x in &mut chains {
+                    *x = $step(*x, factor);
+                }
+            }
+            let mut sum = 0.0;
+            for x in chains {
+                let mut lanes = [<$lane>::default(); $lanes];
+                // SAFETY: as many lanes as a register has.
+                unsafe { $store(lanes.as_mut_ptr().cast(), x) };
+                sum += lanes.iter().map(|&x| x as f32).sum::<f32>();
+            }
+            sum
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn avx512(factor: f32, rounds: u64) -> f32 {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
-    let factor = _mm512_set1_ps(factor);
-    let mut chains = [_mm512_setzero_ps(); ACCUMULATORS];
-    for chain in &mut chains {
-        // As above.
-        *chain = std::hint::black_box(*chain);
-    }
-    for _ in 0..rounds {
-        for x in &mut chains {
-            *x = _mm512_fmadd_ps(*x, factor, factor);
-        }
-    }
-    let mut sum = 0.0;
-    for x in chains {
-        let mut lanes = [0f32; 16];
-        // SAFETY: sixteen floats.
-        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), x) };
-        sum += lanes.iter().sum::<f32>();
-    }
-    sum
-}
+chains!(
+    f32_avx2,
+    "avx2,fma",
+    _mm256_setzero_ps(),
+    _mm256_set1_ps(0.5),
+    |x, half| _mm256_fmadd_ps(x, half, half),
+    _mm256_storeu_ps,
+    f32,
+    8
+);
+#[cfg(target_arch = "x86_64")]
+chains!(
+    f32_avx512,
+    "avx512f",
+    _mm512_setzero_ps(),
+    _mm512_set1_ps(0.5),
+    |x, half| _mm512_fmadd_ps(x, half, half),
+    _mm512_storeu_ps,
+    f32,
+    16
+);
+#[cfg(target_arch = "x86_64")]
+chains!(
+    i8_avx2,
+    "avx2",
+    _mm256_setzero_si256(),
+    _mm256_set1_epi16(1),
+    |x, ones| _mm256_add_epi32(x, _mm256_madd_epi16(std::hint::black_box(ones), ones)),
+    _mm256_storeu_si256,
+    i32,
+    8
+);
+#[cfg(target_arch = "x86_64")]
+chains!(
+    i8_vnni,
+    "avx512f,avx512bw,avx512vnni",
+    _mm512_setzero_si512(),
+    _mm512_set1_epi8(1),
+    |x, ones| _mm512_dpbusd_epi32(x, ones, ones),
+    _mm512_storeu_si512,
+    i32,
+    16
+);
 
 #[cfg(test)]
 mod tests {
@@ -122,13 +181,15 @@ mod tests {
 
     #[test]
     fn every_variant_does_the_work_it_counts() {
-        for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
-            for rounds in [0, 1, 2, 7] {
-                // Exact in f32: factor 0.5 gives 1 - 2^-rounds.
+        for rounds in [0, 1, 2, 7] {
+            for variant in F32_VARIANTS.iter().filter(|v| v.isa.supported()) {
+                // Exact in f32: 1 - 2^-rounds.
                 let lane = 1.0 - 0.5f32.powi(rounds as i32);
-                let lanes = (variant.lanes * ACCUMULATORS) as f32;
-                assert_eq!(variant.run(0.5, rounds), lane * lanes, "{} {rounds}", variant.name);
-                assert_eq!(variant.operations(rounds), 2 * lanes as u64 * rounds, "{}", variant.name);
+                let lanes = (variant.products * ACCUMULATORS) as f32;
+                assert_eq!(variant.run(rounds), lane * lanes, "{} {rounds}", variant.name);
+            }
+            for variant in I8_VARIANTS.iter().filter(|v| v.isa.supported()) {
+                assert_eq!(variant.run(rounds) * 2.0, variant.operations(rounds) as f32, "{}", variant.name);
             }
         }
     }

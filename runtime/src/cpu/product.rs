@@ -412,7 +412,7 @@ impl Product<'_> {
             code_bits: form.bits,
         };
         let sums = &mut super::elements_mut::<i32>(made)[..rows * k.div_ceil(form.group.max(1))];
-        ctx.kernels.gemm_i8.row_sums(a, form.group, sums);
+        ctx.kernels.gemm_i8.row_sums(a, &weights, sums);
         let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
         ctx.kernels.gemm_i8.run(out, x, &weights, epilogue);
     }

@@ -4,14 +4,15 @@
 
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_mask_storeu_epi8,
-    _mm_maskz_loadu_epi8, _mm512_add_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtps_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_storeu_ps, _mm512_sub_epi32,
+    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm512_add_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
+    _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
 use super::epilogue::{Columns, activate, bounds};
-use super::{Addend, Epilogue, Output, PANEL, ResidualOrder};
+use super::{Addend, Epilogue, Output, PANEL, ResidualOrder, Rows};
+use std::ops::Range;
 
 /// Epilogue of rows `row, row + 1, ...` and the columns of one panel. One copy for all tile shapes and all matrix
 /// kernels.
@@ -25,54 +26,48 @@ pub(in crate::cpu) fn finish(
     tile: &mut [[f32; PANEL]],
 ) {
     let (scale, bias) = (load(&columns.scale), load(&columns.bias));
-    let (before, after) = match &epilogue.residual {
-        None => (None, None),
-        Some((addend, ResidualOrder::BeforeActivation)) => (Some(addend), None),
-        Some((addend, ResidualOrder::AfterActivation)) => (None, Some(addend)),
-    };
-    let Some((lo, hi)) = bounds(epilogue.act).map(|(lo, hi)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi))) else {
-        for (r, acc) in tile.iter_mut().enumerate() {
-            let mut y = _mm512_fmadd_ps(load(acc), scale, bias);
-            if let Some(addend) = before {
-                y = plus(addend, row + r, columns, y);
-            }
+    let to = Target::new(out, row, tile.len(), columns);
+    let (mut before, mut after) = (None, None);
+    if let Some((addend, order)) = &epilogue.residual {
+        let source = Source::new(addend, row, tile.len(), columns);
+        match order {
+            ResidualOrder::BeforeActivation => before = Some(source),
+            ResidualOrder::AfterActivation => after = Some(source),
+        }
+    }
+    let clip = bounds(epilogue.act).map(|(lo, hi)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi)));
+    for (r, acc) in tile.iter_mut().enumerate() {
+        let mut y = _mm512_fmadd_ps(load(acc), scale, bias);
+        if let Some(source) = &before {
+            // SAFETY: r is below the rows of the tile.
+            y = unsafe { source.plus(r, y) };
+        }
+        let Some((lo, hi)) = clip else {
             // SAFETY: 16 floats.
             unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), y) };
-        }
-        activate(epilogue.act, tile);
-        for (r, acc) in tile.iter().enumerate() {
-            let mut y = load(acc);
-            if let Some(addend) = after {
-                y = plus(addend, row + r, columns, y);
-            }
-            write(out, row + r, columns, y);
-        }
-        return;
-    };
-    if let (None, Output::F32(out)) = (&epilogue.residual, &mut *out) {
-        // The usual case, without a question in its loop.
-        let (mask, stride) = (mask(columns), out.stride());
-        let mut to =
-            out.part(row..row + tile.len(), columns.start..columns.start + columns.valid).as_mut_ptr();
-        for acc in tile.iter() {
-            let y = _mm512_fmadd_ps(load(acc), scale, bias);
-            // SAFETY: rows of the result, `stride` apart, as many columns of each as the mask has bits: checked by `part`.
-            unsafe { _mm512_mask_storeu_ps(to, mask, _mm512_min_ps(hi, _mm512_max_ps(lo, y))) };
-            to = to.wrapping_add(stride);
-        }
-        return;
-    }
-    for (r, acc) in tile.iter().enumerate() {
-        let mut y = _mm512_fmadd_ps(load(acc), scale, bias);
-        if let Some(addend) = before {
-            y = plus(addend, row + r, columns, y);
-        }
+            continue;
+        };
         // In this order of operands NaN comes through.
         y = _mm512_min_ps(hi, _mm512_max_ps(lo, y));
-        if let Some(addend) = after {
-            y = plus(addend, row + r, columns, y);
+        if let Some(source) = &after {
+            // SAFETY: r is below the rows of the tile.
+            y = unsafe { source.plus(r, y) };
         }
-        write(out, row + r, columns, y);
+        // SAFETY: r is below the rows of the tile.
+        unsafe { to.write(r, y) };
+    }
+    if clip.is_some() {
+        return;
+    }
+    activate(epilogue.act, tile);
+    for (r, acc) in tile.iter().enumerate() {
+        let mut y = load(acc);
+        if let Some(source) = &after {
+            // SAFETY: r is below the rows of the tile.
+            y = unsafe { source.plus(r, y) };
+        }
+        // SAFETY: r is below the rows of the tile.
+        unsafe { to.write(r, y) };
     }
 }
 
@@ -89,47 +84,122 @@ fn mask(columns: &Columns) -> __mmask16 {
     ((1u32 << columns.valid()) - 1) as __mmask16
 }
 
-/// The residual's row `m` added.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-#[inline]
-fn plus(addend: &Addend<'_>, m: usize, columns: &Columns, y: __m512) -> __m512 {
-    match addend {
-        Addend::F32(rows) => {
-            let x = &rows.row(m)[columns.start..][..columns.valid];
-            // SAFETY: as many floats as the mask has bits.
-            _mm512_add_ps(y, unsafe { _mm512_maskz_loadu_ps(mask(columns), x.as_ptr()) })
+/// A tile's part of a residual. Checked when made, so that nothing is checked row by row.
+struct Source {
+    mask: __mmask16,
+    stride: usize,
+    values: Values,
+}
+
+enum Values {
+    F32(*const f32),
+    I8 { codes: *const i8, scale: f32, zero_point: i32 },
+}
+
+impl Source {
+    /// Of `rows` rows from `row` on.
+    #[inline(always)]
+    fn new(addend: &Addend<'_>, row: usize, rows: usize, columns: &Columns) -> Source {
+        /// The first of the elements, when the last row is in the matrix, and so all others.
+        fn start<T>(x: &Rows<'_, T>, row: usize, rows: usize, range: Range<usize>) -> (usize, *const T) {
+            let last = row + rows.max(1) - 1;
+            let _ = &x.row(last)[range.clone()];
+            (x.stride(), x.row(row)[range].as_ptr())
         }
-        Addend::I8 { rows, scale, zero_point } => {
-            let x = &rows.row(m)[columns.start..][..columns.valid];
-            // SAFETY: as many bytes as the mask has bits.
-            let codes = unsafe { _mm_maskz_loadu_epi8(mask(columns), x.as_ptr()) };
-            let x = _mm512_sub_epi32(_mm512_cvtepi8_epi32(codes), _mm512_set1_epi32(*zero_point));
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(*scale), y)
+        let range = columns.start..columns.start + columns.valid;
+        let (stride, values) = match addend {
+            Addend::F32(x) => {
+                let (stride, values) = start(x, row, rows, range);
+                (stride, Values::F32(values))
+            }
+            Addend::I8 { rows: x, scale, zero_point } => {
+                let (stride, codes) = start(x, row, rows, range);
+                (stride, Values::I8 { codes, scale: *scale, zero_point: *zero_point })
+            }
+        };
+        Source { mask: mask(columns), stride, values }
+    }
+
+    /// `y` and row `r`.
+    ///
+    /// # Safety
+    /// `r` is below `rows`, and the CPU has AVX-512.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn plus(&self, r: usize, y: __m512) -> __m512 {
+        match self.values {
+            Values::F32(values) => {
+                // SAFETY: a row that `new` checked, as many floats as the mask has bits.
+                let x = unsafe { _mm512_maskz_loadu_ps(self.mask, values.add(r * self.stride)) };
+                _mm512_add_ps(y, x)
+            }
+            Values::I8 { codes, scale, zero_point } => {
+                // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
+                let x = unsafe { _mm_maskz_loadu_epi8(self.mask, codes.add(r * self.stride)) };
+                let x = _mm512_sub_epi32(_mm512_cvtepi8_epi32(x), _mm512_set1_epi32(zero_point));
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(scale), y)
+            }
         }
     }
 }
 
-/// Stores the columns that the result has.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-#[inline]
-fn write(out: &mut Output<'_>, m: usize, columns: &Columns, y: __m512) {
-    match out {
-        Output::F32(out) => {
-            let to = &mut out.row(m)[columns.start..][..columns.valid];
-            // SAFETY: as many floats as the mask has bits.
-            unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), mask(columns), y) };
-        }
-        Output::I8 { out, inv_scale, zero_point } => {
-            const NEAREST_EVEN: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-            let scaled = _mm512_mul_ps(y, _mm512_set1_ps(*inv_scale));
-            let zero = _mm512_set1_ps(*zero_point as f32);
-            let q = _mm512_add_ps(_mm512_roundscale_ps::<NEAREST_EVEN>(scaled), zero);
-            // NaN fails the first comparison, and becomes the lower bound.
-            let q = _mm512_min_ps(_mm512_max_ps(q, _mm512_set1_ps(-128.0)), _mm512_set1_ps(127.0));
-            let codes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(q));
-            let to = &mut out.row(m)[columns.start..][..columns.valid];
-            // SAFETY: as many bytes as the mask has bits.
-            unsafe { _mm_mask_storeu_epi8(to.as_mut_ptr(), mask(columns), codes) };
+/// Where a tile goes. Checked when made, so that nothing is checked row by row.
+struct Target {
+    mask: __mmask16,
+    stride: usize,
+    results: Results,
+}
+
+enum Results {
+    F32(*mut f32),
+    I8 { codes: *mut i8, inv_scale: f32, zero: f32 },
+}
+
+impl Target {
+    /// `rows` rows from `row` on.
+    #[inline(always)]
+    fn new(out: &mut Output<'_>, row: usize, rows: usize, columns: &Columns) -> Target {
+        let (rows, range) = (row..row + rows, columns.start..columns.start + columns.valid);
+        let (stride, results) = match out {
+            Output::F32(out) => (out.stride(), Results::F32(out.part(rows, range).as_mut_ptr())),
+            Output::I8 { out, inv_scale, zero_point } => {
+                let codes = out.part(rows, range).as_mut_ptr();
+                (out.stride(), Results::I8 { codes, inv_scale: *inv_scale, zero: *zero_point as f32 })
+            }
+        };
+        Target { mask: mask(columns), stride, results }
+    }
+
+    /// Stores row `r`.
+    ///
+    /// # Safety
+    /// `r` is below `rows`, nothing else uses the result, and the CPU has AVX-512.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[inline]
+    unsafe fn write(&self, r: usize, y: __m512) {
+        // Whole rows without a mask: a masked store of bytes is slow on some CPUs.
+        match self.results {
+            Results::F32(to) => {
+                // SAFETY: a row that `new` checked, as many floats as the mask has bits.
+                unsafe { _mm512_mask_storeu_ps(to.add(r * self.stride), self.mask, y) };
+            }
+            Results::I8 { codes, inv_scale, zero } => {
+                const NEAREST_EVEN: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+                let q = _mm512_roundscale_ps::<NEAREST_EVEN>(_mm512_mul_ps(y, _mm512_set1_ps(inv_scale)));
+                let q = _mm512_add_ps(q, _mm512_set1_ps(zero));
+                // In this order of operands NaN comes through. It, and what is below i32, becomes the least integer, and
+                // saturates to the least code.
+                let q = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(127.0), q));
+                let q = _mm512_cvtsepi32_epi8(q);
+                // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
+                unsafe {
+                    let to = codes.add(r * self.stride);
+                    match self.mask {
+                        0xffff => _mm_storeu_si128(to.cast(), q),
+                        mask => _mm_mask_storeu_epi8(to, mask, q),
+                    }
+                }
+            }
         }
     }
 }

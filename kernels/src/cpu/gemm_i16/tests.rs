@@ -208,7 +208,7 @@ fn half_offset_codes_give_the_bits_of_the_8_bit_product() {
         }
         let variant = gemm_i8::select(Isa::Scalar);
         let mut row_sums = vec![0; m * groups];
-        variant.row_sums(Rows::new(&x, m, k, k), group, &mut row_sums);
+        variant.row_sums(Rows::new(&x, m, k, k), &w, &mut row_sums);
         let rows = gemm_i8::I8Rows { rows: Rows::new(&x, m, k, k), zero_point, row_sums: &row_sums };
         let mut want = vec![0.0; m * n];
         variant.run(MatMut::new(&mut want, m, n, n), rows, &w, &case.epilogue(1));

@@ -26,7 +26,14 @@ use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant};
 
-pub(super) const VARIANT: Variant = Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, run, sum };
+pub(super) const VARIANT: Variant =
+    Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, run, row_factor, sum };
+
+/// Half-offset codes stand for `2q + 1`: the sum once. Narrow codes are multiplied as `q + 2^(bits-1)`.
+fn row_factor(half_offset: bool, bits: u32) -> i32 {
+    let offset = if bits < 8 { 1 << (bits - 1) } else { 0 };
+    if half_offset { 1 - 2 * offset } else { -offset }
+}
 
 /// Bytes of a block of codes.
 const BLOCK_BYTES: usize = PANEL * BLOCK;
@@ -76,7 +83,7 @@ fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
     panel: Panel<'_>,
 ) {
     let w = task.w;
-    let (groups, rest) = (panel.scales.len(), w.k % BLOCK);
+    let (m, groups, rest) = (task.x.rows.rows(), panel.scales.len(), w.k % BLOCK);
     // The bytes of a last, partial block with zeros behind them: what follows a row may not be readable.
     let mut tails = [[0i8; BLOCK]; ROWS];
     let mut x: [&[i8]; ROWS] = [&[]; ROWS];
@@ -86,9 +93,6 @@ fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
             tail[..rest].copy_from_slice(&x[r][w.k - rest..]);
         }
     }
-    // What a row sum adds to twice the product (half-offset) or to the product.
-    let offset = if NARROW { 1 << (w.code_bits - 1) } else { 0 };
-    let row_factor: i32 = if w.half_offset { 1 - 2 * offset } else { -offset };
     let zero_point = _mm256_set1_epi32(task.x.zero_point);
     let mut acc = [[_mm256_setzero_ps(); 2]; ROWS];
     for g in 0..groups {
@@ -96,7 +100,7 @@ fn tile<const ROWS: usize, const VECS: usize, const NARROW: bool>(
         let span = Span::new(&x, &tails, (from, to), &panel.codes[from * PANEL..]);
         let mut dot = products::<ROWS, VECS, NARROW>(&span, w, columns.valid());
         for (r, dot) in dot.iter_mut().enumerate() {
-            let sum = _mm256_set1_epi32(row_factor.wrapping_mul(task.x.row_sums[(row + r) * groups + g]));
+            let sum = _mm256_set1_epi32(task.x.row_sums[g * m + row + r]);
             for dot in dot {
                 // The narrow product is doubled already.
                 let doubled = w.half_offset && !NARROW;

@@ -66,7 +66,7 @@ pub struct I8Rows<'a> {
     pub rows: Rows<'a, i8>,
     /// Code of zero, -128 to 127.
     pub zero_point: i32,
-    /// `[M][groups]` from [`Variant::row_sums`].
+    /// `[groups][M]` from [`Variant::row_sums`] of the same variant and the same form of codes.
     pub row_sums: &'a [i32],
 }
 
@@ -77,6 +77,9 @@ pub struct Variant {
     /// What it needs.
     pub isa: Isa,
     run: unsafe fn(&mut Task<'_>),
+    /// What a group's sum of activations is multiplied by before it is added to the variant's own sums, for half-offset
+    /// codes or plain ones of so many bits.
+    row_factor: fn(bool, u32) -> i32,
     sum: unsafe fn(&[i8]) -> i32,
 }
 
@@ -181,18 +184,25 @@ impl Variant {
         unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }
     }
 
-    /// Sums of each row's groups: `out[m][g]`, `[M][ceil(K / group)]`, computed once for all panels.
+    /// Sums of each row's groups, in the form that this variant's product with codes like `w`'s takes them:
+    /// `out[g][m]`, `[ceil(K / group)][M]`, computed once for all panels.
     ///
     /// # Panics
     /// When `out` has another length, or the CPU lacks the variant's ISA.
-    pub fn row_sums(&self, rows: Rows<'_, i8>, group: usize, out: &mut [i32]) {
+    pub fn row_sums(&self, rows: Rows<'_, i8>, w: &I8Panels<'_>, out: &mut [i32]) {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
-        let groups = rows.cols().div_ceil(group);
+        let groups = rows.cols().div_ceil(w.group);
         assert_eq!(out.len(), rows.rows() * groups, "{}: row sums given (left) and made (right)", self.name);
-        let all = (0..rows.rows()).flat_map(|m| rows.row(m).chunks(group));
-        for (sum, part) in out.iter_mut().zip(all) {
-            // SAFETY: the CPU has the ISA, checked above.
-            *sum = unsafe { (self.sum)(part) };
+        let factor = (self.row_factor)(w.half_offset, w.code_bits);
+        if factor == 0 {
+            out.fill(0);
+            return;
+        }
+        for m in 0..rows.rows() {
+            for (part, out) in rows.row(m).chunks(w.group).zip(out.chunks_exact_mut(rows.rows())) {
+                // SAFETY: the CPU has the ISA, checked above.
+                out[m] = unsafe { (self.sum)(part) }.wrapping_mul(factor);
+            }
         }
     }
 }

@@ -2,11 +2,17 @@
 
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
-pub(super) const VARIANT: Variant = Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, run, sum };
+pub(super) const VARIANT: Variant =
+    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, run, row_factor, sum };
+
+/// Half-offset codes stand for `2q + 1`: the sum once.
+fn row_factor(half_offset: bool, _bits: u32) -> i32 {
+    i32::from(half_offset)
+}
 
 fn run(task: &mut Task<'_>) {
     let (m, n) = (task.out.rows(), task.out.cols());
-    let (w, groups) = (task.w, task.w.groups());
+    let w = task.w;
     for index in 0..n.div_ceil(PANEL) {
         let columns = task.epilogue.columns(index * PANEL, n);
         let panel = w.panel(index);
@@ -17,10 +23,8 @@ fn run(task: &mut Task<'_>) {
                 for (lane, acc) in acc.iter_mut().enumerate() {
                     // Terms may wrap on the way to a sum that fits.
                     let zero = task.x.zero_point.wrapping_mul(panel.colsum[g][lane]);
-                    let t = match w.half_offset {
-                        true => dot[lane].wrapping_mul(2).wrapping_add(task.x.row_sums[row * groups + g]),
-                        false => dot[lane],
-                    };
+                    let dot = if w.half_offset { dot[lane].wrapping_mul(2) } else { dot[lane] };
+                    let t = dot.wrapping_add(task.x.row_sums[g * m + row]);
                     *acc = (t.wrapping_sub(zero) as f32).mul_add(panel.scales[g][lane], *acc);
                 }
             }

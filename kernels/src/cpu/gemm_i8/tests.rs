@@ -88,7 +88,7 @@ impl Case {
             code_bits: self.code_bits,
         };
         let mut row_sums = vec![0; self.m * w.groups()];
-        variant.row_sums(self.rows(), self.group, &mut row_sums);
+        variant.row_sums(self.rows(), &w, &mut row_sums);
         let residual = Rows::new(&self.residual, self.m, self.n, self.n);
         let residual = Addend::I8 { rows: residual, scale: 0.25, zero_point: 9 };
         let epilogue = Epilogue {
@@ -234,12 +234,15 @@ fn row_sums_are_exact_for_every_length() {
     for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
         for k in 1..=130usize {
             for group in [8, 40, 64, k] {
-                let mut got = vec![0; 3 * k.div_ceil(group)];
-                variant.row_sums(Rows::new(&x[1..], 3, k, k + 2), group, &mut got);
+                let (groups, code_bits) = (k.div_ceil(group), 1 + random.below(8) as u32);
+                let half_offset = random.below(2) == 0;
+                let w = I8Panels { codes: &[], scales: &[], colsum: &[], k, group, half_offset, code_bits };
+                let mut got = vec![0; 3 * groups];
+                variant.row_sums(Rows::new(&x[1..], 3, k, k + 2), &w, &mut got);
                 let part = |m: usize, g: usize| &x[1 + m * (k + 2)..][..k][g * group..k.min((g + 1) * group)];
                 for (i, &got) in got.iter().enumerate() {
-                    let groups = k.div_ceil(group);
-                    let want: i32 = part(i / groups, i % groups).iter().map(|&x| i32::from(x)).sum();
+                    let sum: i32 = part(i % 3, i / 3).iter().map(|&x| i32::from(x)).sum();
+                    let want = sum * (variant.row_factor)(half_offset, code_bits);
                     assert_eq!(got, want, "{} K {k} group {group} sum {i}", variant.name);
                 }
             }

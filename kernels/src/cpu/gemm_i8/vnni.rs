@@ -7,25 +7,31 @@
 //!         codes made unsigned, u = q + 128, once for all rows; 8 activations of a row broadcast; one multiply-add for each
 //!         row and vector
 //!         dot(q, x) is dot(u, x) - 128 * rowsum(x)
-//!     partial sums joined, corrected, scaled, added to the f32 accumulators
+//!     partial sums joined, corrected, scaled, added to the f32 accumulators, which keep the order of the joined sums
 //! epilogue
 //! ```
 //! Sums of `u * x` may pass i32 on the way: they wrap, and what is left after the corrections fits.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_reduce_add_epi32,
-    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_xor_si512,
+    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm512_add_epi32, _mm512_broadcastq_epi64, _mm512_castps_si512,
+    _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_permutexvar_ps,
+    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32,
+    _mm512_setzero_si512, _mm512_shuffle_ps, _mm512_sllv_epi32, _mm512_storeu_ps, _mm512_xor_si512,
 };
 
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx512::finish;
 use super::super::unroll::each_row;
-use super::{BLOCK, Isa, PANEL, Panel, Rows, Task, Variant};
+use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, run, sum };
+    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, run, row_factor, sum };
+
+/// What is subtracted for `q + 128` in place of `q`, and for half-offset codes the sum itself.
+fn row_factor(half_offset: bool, _bits: u32) -> i32 {
+    if half_offset { 1 - 2 * 128 } else { -128 }
+}
 
 /// Most rows of a tile.
 const MR: usize = 12;
@@ -39,9 +45,6 @@ const VEC_BYTES: usize = 64;
 /// Rows that share a pointer: x86 addresses reach three by one pointer and one stride.
 const NEAR: usize = 3;
 
-/// Integer sums of one tile, `[panel][row][16]`.
-type Dots = [[i32; PANEL]; MR];
-
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run(task: &mut Task<'_>) {
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
@@ -49,7 +52,11 @@ fn run(task: &mut Task<'_>) {
     let mut panel = 0;
     while panel < panels {
         // Few rows: more panels at once, or the chains would be too few to hide the latency.
-        let count = if m <= 3 && panels - panel >= 4 { 4 } else { 1 };
+        let count = match (m, panels - panel) {
+            (1..=2, 4..) => 4,
+            (3, 2..) => 2,
+            _ => 1,
+        };
         let mut columns = [Columns::default(); 4];
         for (p, columns) in columns.iter_mut().enumerate().take(count) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
@@ -63,7 +70,7 @@ fn run(task: &mut Task<'_>) {
             match (rows, count, half) {
                 (1, 4, _) => block::<1, 8>(task, row, &place),
                 (2, 4, _) => block::<2, 8>(task, row, &place),
-                (3, 4, _) => block::<3, 8>(task, row, &place),
+                (3, 2, _) => block::<3, 4>(task, row, &place),
                 (1, _, _) => block::<1, 2>(task, row, &place),
                 (2, _, _) => block::<2, 2>(task, row, &place),
                 (3, _, _) => block::<3, 2>(task, row, &place),
@@ -98,130 +105,177 @@ struct Place<'a> {
 /// `ROWS` rows from `row` times `8 VECS` columns.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, place: &Place<'_>) {
-    let (w, rest) = (task.w, task.w.k % BLOCK);
-    let blocks = w.k.div_ceil(BLOCK) * BLOCK_BYTES;
-    let codes = &w.codes[place.panel * blocks..][..VECS.div_ceil(2) * blocks];
-    // The bytes of a last, partial block with zeros behind them: what follows a row may not be readable.
-    let mut tails = [0i8; MR * BLOCK];
-    if rest > 0 {
-        for (r, tail) in tails.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate().take(ROWS) {
-            tail[..rest].copy_from_slice(&task.x.rows.row(row + r)[w.k - rest..]);
-        }
-    }
-    let tails = Rows::new(&tails, ROWS, BLOCK, BLOCK);
-    let mut acc = [[0.0; PANEL]; MR];
-    let mut dots = [[0; PANEL]; MR];
-    for g in 0..w.groups() {
+    let (w, x, groups) = (task.w, task.x.rows, task.w.groups());
+    let (panels, blocks) = (VECS.div_ceil(2), w.k.div_ceil(BLOCK));
+    let codes = &w.codes[place.panel * blocks * BLOCK_BYTES..][..panels * blocks * BLOCK_BYTES];
+    let tables = place.panel * groups * PANEL..(place.panel + panels) * groups * PANEL;
+    let (scales, colsum) = (&w.scales[tables.clone()], &w.colsum[tables]);
+    let sums = &task.x.row_sums[..groups * x.rows()];
+    // All rows are there, and as long.
+    let (first, _) = (x.row(row), x.row(row + ROWS - 1));
+    let mut total = [[0.0; PANEL]; MR];
+    for g in 0..groups {
         let (from, to) = (g * w.group, w.k.min((g + 1) * w.group));
-        products::<ROWS, VECS>(task.x.rows, row, &tails, (from, to), codes, &mut dots);
-        for p in 0..place.columns.len() {
-            let part = p * ROWS..(p + 1) * ROWS;
-            scale(task, row, w.panel(place.panel + p), g, &dots[part.clone()], &mut acc[part]);
-        }
+        let group = Group {
+            x: first[from..to].as_ptr(),
+            stride: x.stride(),
+            blocks: (to - from) / BLOCK,
+            rest: (1 << ((to - from) % BLOCK)) - 1,
+            codes: codes[from / BLOCK * BLOCK_BYTES..].as_ptr(),
+            panel: blocks * BLOCK_BYTES,
+            sums: sums[g * x.rows() + row..][..ROWS].as_ptr(),
+            colsum: colsum[g * PANEL..].as_ptr(),
+            scales: scales[g * PANEL..].as_ptr(),
+            table: groups * PANEL,
+            minus_zero: -task.x.zero_point,
+            double: i32::from(w.half_offset),
+        };
+        // SAFETY: rows `row` to `row + ROWS` are there, and each has `to - from` activations from `from` on. Group g has as
+        // many codes, padded to whole blocks, in each of the panels, 16 scales and 16 sums, and a sum for each row.
+        unsafe { group.add::<ROWS, VECS>(&mut total) };
     }
-    for (columns, acc) in place.columns.iter().zip(acc.chunks_exact_mut(ROWS)) {
+    for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(ROWS)) {
+        for acc in acc.iter_mut() {
+            // SAFETY: 16 floats.
+            unsafe {
+                let joined = _mm512_loadu_ps(acc.as_ptr());
+                _mm512_storeu_ps(acc.as_mut_ptr(), _mm512_permutexvar_ps(column_order(), joined));
+            }
+        }
         finish(task.epilogue, &mut task.out, row, columns, acc);
     }
 }
 
-/// `dots[p * ROWS + r] = sum over k in [from, to) of (q + 128) * x[row + r]`. `codes` is `[panels][ceil(K/8)][16][8]`; `tails`
-/// holds what rows have past their last whole block. With an odd number of vectors the upper 8 columns are left at any value.
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn products<const ROWS: usize, const VECS: usize>(
-    x: Rows<'_, i8>,
-    row: usize,
-    tails: &Rows<'_, i8>,
-    (from, to): (usize, usize),
-    codes: &[i8],
-    dots: &mut Dots,
-) {
-    let panel = codes.len() / VECS.div_ceil(2);
-    let (first, whole, partial) = (from / BLOCK, (to - from) / BLOCK, (to - from) % BLOCK != 0);
-    assert!((first + whole + usize::from(partial)) * BLOCK_BYTES <= panel, "codes end in a group");
-    assert!(row + ROWS <= x.rows() && to <= x.cols() && tails.rows() == ROWS && tails.cols() == BLOCK);
-    let mut acc = [[_mm512_setzero_si512(); VECS]; ROWS];
-    let mut codes = codes.as_ptr().wrapping_add(first * BLOCK_BYTES);
-    let spans = [(x, row, from, whole), (*tails, 0, 0, usize::from(partial))];
-    for (x, row, from, blocks) in spans {
-        let stride = x.stride();
-        let mut at = [std::ptr::null::<i8>(); MR / NEAR];
-        for (at, r) in at.iter_mut().zip((0..ROWS).step_by(NEAR)) {
-            *at = x.row(row + r)[from..].as_ptr();
+/// One group of k of a tile.
+struct Group {
+    /// First activation of the first row; rows are `stride` apart.
+    x: *const i8,
+    stride: usize,
+    /// Whole blocks.
+    blocks: usize,
+    /// A bit for each activation past them.
+    rest: __mmask16,
+    /// First block of the first panel; panels are `panel` bytes apart.
+    codes: *const i8,
+    panel: usize,
+    /// A sum for each row.
+    sums: *const i32,
+    /// Of the first panel; those of the others are `table` elements apart.
+    colsum: *const i32,
+    scales: *const f32,
+    table: usize,
+    minus_zero: i32,
+    /// 1 to double products.
+    double: i32,
+}
+
+impl Group {
+    /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`, in the order [`joined_order`]. With an
+    /// odd number of vectors the upper 8 columns get the sums of the lower ones.
+    ///
+    /// Not inlined: what surrounds it would take registers from the accumulators.
+    ///
+    /// # Safety
+    /// `x`: `ROWS` rows, `8 blocks` and as many more as `rest` has bits long. `codes`: as many blocks, one more if `rest` has
+    /// bits, of each panel. `sums`: `ROWS`. `colsum`, `scales`: 16 of each panel.
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline(never)]
+    unsafe fn add<const ROWS: usize, const VECS: usize>(&self, total: &mut [[f32; PANEL]; MR]) {
+        let mut acc = [[_mm512_setzero_si512(); VECS]; ROWS];
+        let (mut codes, stride, panel) = (self.codes, self.stride, self.panel);
+        let mut x = [self.x; MR / NEAR];
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = x.wrapping_add(i * NEAR * stride);
         }
-        for block in 0..blocks {
-            let mut rhs = [_mm512_setzero_si512(); VECS];
-            for (j, rhs) in rhs.iter_mut().enumerate() {
-                let at = codes.wrapping_add(j / 2 * panel + j % 2 * VEC_BYTES);
-                // SAFETY: a block of codes, checked above, of each panel.
-                let q = unsafe { _mm512_loadu_si512(at.cast()) };
-                *rhs = _mm512_xor_si512(q, _mm512_set1_epi8(-128));
-            }
-            codes = codes.wrapping_add(BLOCK_BYTES);
+        for _ in 0..self.blocks {
+            // SAFETY: the caller's promise: a block of each panel.
+            let rhs = unsafe { unsigned::<VECS>(codes, panel) };
             each_row!(ROWS, |R| {
-                // SAFETY: 8 bytes of row R, which has `blocks` whole blocks from `from` on; every pattern is an i64.
-                let x = unsafe {
-                    at[R / NEAR].add(R % NEAR * stride + block * BLOCK).cast::<i64>().read_unaligned()
-                };
-                let x = _mm512_set1_epi64(x);
+                // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i64.
+                let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i64>().read_unaligned() };
                 for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                    *acc = _mm512_dpbusd_epi32(*acc, rhs, x);
+                    *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi64(x));
+                }
+            });
+            x = x.map(|x| x.wrapping_add(BLOCK));
+            codes = codes.wrapping_add(BLOCK_BYTES);
+        }
+        if self.rest != 0 {
+            // SAFETY: the caller's promise: a block of each panel.
+            let rhs = unsafe { unsigned::<VECS>(codes, panel) };
+            each_row!(ROWS, |R| {
+                // SAFETY: the caller's promise: as many activations as the mask has bits. What follows them may not be
+                // readable, and is not read.
+                let x = unsafe { _mm_maskz_loadu_epi8(self.rest, x[R / NEAR].add(R % NEAR * stride)) };
+                for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                    *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_broadcastq_epi64(x));
+                }
+            });
+        }
+        let double = _mm512_set1_epi32(self.double);
+        for p in 0..VECS.div_ceil(2) {
+            // SAFETY: the caller's promise: 16 of each.
+            let (colsum, scale) = unsafe {
+                let colsum = _mm512_loadu_si512(self.colsum.add(p * self.table).cast());
+                (colsum, _mm512_loadu_ps(self.scales.add(p * self.table)))
+            };
+            let colsum = _mm512_permutexvar_epi32(joined_order(), colsum);
+            let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(self.minus_zero));
+            let scale = _mm512_permutexvar_ps(joined_order(), scale);
+            each_row!(ROWS, |R| {
+                let dot = join(acc[R][2 * p], acc[R][(2 * p + 1).min(VECS - 1)]);
+                let total = &mut total[p * ROWS + R];
+                // SAFETY: the caller's promise: a sum for each row; and 16 floats.
+                unsafe {
+                    let rest = _mm512_add_epi32(zero, _mm512_set1_epi32(*self.sums.add(R)));
+                    let t = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_sllv_epi32(dot, double), rest));
+                    let y = _mm512_fmadd_ps(t, scale, _mm512_loadu_ps(total.as_ptr()));
+                    _mm512_storeu_ps(total.as_mut_ptr(), y);
                 }
             });
         }
     }
-    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    for (r, acc) in acc.iter().enumerate() {
-        for (p, pair) in acc.chunks(2).enumerate() {
-            let (low, high) = (pair[0], pair[pair.len() - 1]);
-            let one = _mm512_permutex2var_epi32(low, even, high);
-            let two = _mm512_permutex2var_epi32(low, odd, high);
-            // SAFETY: 16 integers.
-            unsafe {
-                _mm512_storeu_si512(dots[p * ROWS + r].as_mut_ptr().cast(), _mm512_add_epi32(one, two));
-            }
-        }
-    }
 }
 
-/// Adds one group's sums, corrected and scaled, to the accumulators of rows `row, row + 1, ...` of one panel. One copy for all
-/// tile shapes.
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-#[inline(never)]
-fn scale(
-    task: &Task<'_>,
-    row: usize,
-    panel: Panel<'_>,
-    g: usize,
-    dots: &[[i32; PANEL]],
-    acc: &mut [[f32; PANEL]],
-) {
-    let (w, groups) = (task.w, panel.scales.len());
-    let sums = &task.x.row_sums[row * groups..];
-    // What a row sum adds to twice the product (half-offset) or to the product.
-    let row_factor = if w.half_offset { -255 } else { -128 };
-    // SAFETY: 16 elements each.
-    let (colsum, scale) = unsafe { (load(&panel.colsum[g]), _mm512_loadu_ps(panel.scales[g].as_ptr())) };
-    let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(task.x.zero_point));
-    for (r, (dot, acc)) in dots.iter().zip(acc).enumerate() {
-        let sum = _mm512_set1_epi32(sums[r * groups + g].wrapping_mul(row_factor));
-        // SAFETY: 16 elements each.
-        unsafe {
-            let dot = load(dot);
-            let dot = if w.half_offset { _mm512_slli_epi32::<1>(dot) } else { dot };
-            let t = _mm512_sub_epi32(_mm512_add_epi32(dot, sum), zero);
-            let y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(t), scale, _mm512_loadu_ps(acc.as_ptr()));
-            _mm512_storeu_ps(acc.as_mut_ptr(), y);
-        }
+/// The codes of a block, plus 128.
+///
+/// # Safety
+/// `codes` points to as many vectors, two in a panel, panels `panel` bytes apart.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn unsigned<const VECS: usize>(codes: *const i8, panel: usize) -> [__m512i; VECS] {
+    let mut vectors = [_mm512_setzero_si512(); VECS];
+    for (j, vector) in vectors.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let q = unsafe { _mm512_loadu_si512(codes.add(j / 2 * panel + j % 2 * VEC_BYTES).cast()) };
+        *vector = _mm512_xor_si512(q, _mm512_set1_epi8(-128));
     }
+    vectors
 }
 
+/// Sums of the pairs of partial sums of 16 columns, in the order [`joined_order`].
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn load(lanes: &[i32; PANEL]) -> __m512i {
-    // SAFETY: 16 integers.
-    unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+fn join(low: __m512i, high: __m512i) -> __m512i {
+    let (low, high) = (_mm512_castsi512_ps(low), _mm512_castsi512_ps(high));
+    _mm512_add_epi32(
+        _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(low, high)),
+        _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(low, high)),
+    )
+}
+
+/// The column in each lane of joined sums.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn joined_order() -> __m512i {
+    _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)
+}
+
+/// The lane of each column in joined sums.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn column_order() -> __m512i {
+    _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
