@@ -1,7 +1,7 @@
 //! Kernels at the shapes of real layers, every variant that this CPU runs, against the machine's measured limits.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use edge_benches::{Against, Machine, Work, codes, floats};
+use edge_benches::{Against, Aligned, Machine, Work, codes, floats, zeros};
 use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::depthwise::{self, DepthwiseShape, I8Image, Part};
@@ -35,7 +35,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
     let epilogue = Epilogue::default();
     for (shape, m, n, k) in PRODUCTS {
         let (a, panels) = (floats(m * k), floats(n.div_ceil(PANEL) * PANEL * k));
-        let mut out = vec![0.0; m * n];
+        let mut out = zeros::<f32>(m * n);
         for variant in gemm_f32::VARIANTS.iter().filter(|v| v.isa.supported()) {
             let work = Work::Operations(2 * (m * n * k) as u64);
             group.bench(&format!("{} {shape}", variant.name), work, || {
@@ -52,7 +52,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
         let group_size = if k % 32 == 0 { 32 } else { k };
         let (columns, groups) = (n.div_ceil(PANEL) * PANEL, k.div_ceil(group_size));
         let x = codes(m * k);
-        let mut w = vec![0; columns * k.div_ceil(BLOCK) * BLOCK];
+        let mut w = zeros::<i8>(columns * k.div_ceil(BLOCK) * BLOCK);
         let blocks = w.chunks_exact_mut(k.div_ceil(BLOCK) * PANEL * BLOCK);
         blocks.for_each(|panel| {
             let whole = k / BLOCK * PANEL * BLOCK;
@@ -60,7 +60,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
         });
         let scales = vec![0.01; columns * groups];
         let colsum = vec![7; columns * groups];
-        let mut out = vec![0i8; m * n];
+        let mut out = zeros::<i8>(m * n);
         for variant in gemm_i8::VARIANTS.iter().filter(|v| v.isa.supported()) {
             let panels = I8Panels {
                 codes: &w,
@@ -113,7 +113,7 @@ fn depthwise(c: &mut Criterion, machine: &Machine) {
         let weights = channels.div_ceil(PANEL) * taps * PANEL;
 
         let (image, w) = (floats(side * side * channels), floats(weights));
-        let mut out = vec![0.0; pixels * channels];
+        let mut out = zeros::<f32>(pixels * channels);
         for variant in depthwise::F32_VARIANTS.iter().filter(|v| v.isa.supported()) {
             group.bench(&format!("{} {name}", variant.name), work, || {
                 let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
@@ -121,8 +121,8 @@ fn depthwise(c: &mut Criterion, machine: &Machine) {
             });
         }
         let (image, w) = (codes(side * side * channels), codes(weights));
-        let w: Vec<i16> = w.into_iter().map(|q| 2 * i16::from(q) + 1).collect();
-        let mut out = vec![0i8; pixels * channels];
+        let w = Aligned::new(w.len(), |i| 2 * i16::from(w[i]) + 1);
+        let mut out = zeros::<i8>(pixels * channels);
         for variant in depthwise::I8_VARIANTS.iter().filter(|v| v.isa.supported()) {
             group.bench(&format!("{} {name}", variant.name), work, || {
                 let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
@@ -140,7 +140,7 @@ fn elementwise(c: &mut Criterion, machine: &Machine) {
     const LEN: usize = 56 * 56 * 144;
     let mut group = Against::new(c.benchmark_group("elementwise"), machine);
     let (a, b, row) = (floats(LEN), floats(LEN), floats(144));
-    let mut out = vec![0.0; LEN];
+    let mut out = zeros::<f32>(LEN);
     for variant in loops::supported() {
         let isa = variant.isa();
         for (name, op) in [
@@ -167,7 +167,7 @@ fn elementwise(c: &mut Criterion, machine: &Machine) {
     let mut group = Against::new(c.benchmark_group("softmax"), machine);
     for (name, rows, n) in [("minilm attention 12 x 128 rows", 1536, 128), ("1000 classes", 1, 1000)] {
         let x = floats(rows * n);
-        let mut out = vec![0.0; rows * n];
+        let mut out = zeros::<f32>(rows * n);
         for variant in loops::supported() {
             let ran =
                 group.bench(&format!("{} {name}", variant.isa()), Work::Bytes(8 * (rows * n) as u64), || {

@@ -25,7 +25,7 @@ fn inputs(graph: &Graph) -> Vec<(InputSpec, Vec<u8>)> {
         let dims: Vec<usize> = declared.map(size).collect();
         let count = dims.iter().product::<usize>();
         let data: Vec<u8> = match port.dtype {
-            DType::F32 => floats(count).into_iter().flat_map(f32::to_le_bytes).collect(),
+            DType::F32 => floats(count).iter().flat_map(|x| x.to_le_bytes()).collect(),
             DType::I64 => (0..count).flat_map(|_| 1i64.to_le_bytes()).collect(),
             other => vec![0; count * other.bytes()],
         };

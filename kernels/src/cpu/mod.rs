@@ -23,4 +23,4 @@ pub mod resize;
 pub mod shape;
 pub mod softmax;
 #[cfg(target_arch = "x86_64")]
-mod unroll;
+mod tile;

@@ -53,11 +53,20 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match if target.json { BenchFormat::Json } else { args.format } {
         BenchFormat::Json => {
-            let value = json!({
+            let mut value = json!({
                 "rung": rung.id, "threads": threads, "isa": opened.device.isa().name(),
                 "kernels": session.kernels(), "ms": {"p50": at(0.5), "p95": at(0.95), "min": sorted[0], "mean": mean, "stddev": deviation},
                 "samples_ms": samples, "planned": need.total(), "peak_rss": peak, "arena": need.arena,
             });
+            if args.profile {
+                value["steps"] = session.plan().steps.iter().zip(&steps).map(|(step, seconds)| {
+                    let result = &step.outputs[0];
+                    json!({
+                        "name": session.plan().names.get(step.name as usize), "step": step.op.name(),
+                        "us": seconds * 1e6 / args.repeat.max(1) as f64, "dtype": result.dtype.to_string(), "dims": result.dims,
+                    })
+                }).collect();
+            }
             writeln!(out, "{value:#}")?;
         }
         BenchFormat::Csv => {
@@ -89,7 +98,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
             }
         }
     }
-    if args.profile {
+    if args.profile && !target.json && matches!(args.format, BenchFormat::Md) {
         let plan = session.plan();
         let total: f64 = steps.iter().sum();
         writeln!(out, "{:>9} {:>6}  {:<16} result", "us/run", "share", "step")?;

@@ -44,7 +44,7 @@ struct Place {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn run_f32(task: &mut Task<'_, f32, f32>) {
+pub(super) fn run_f32(task: &mut Task<'_, f32, f32>) {
     let inner = inner(task);
     for oy in task.part.rows.clone() {
         for (mut place, columns) in blocks(task, oy) {
@@ -68,7 +68,7 @@ fn run_f32(task: &mut Task<'_, f32, f32>) {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn run_i8(task: &mut Task<'_, i8, i16>) {
+pub(super) fn run_i8(task: &mut Task<'_, i8, i16>) {
     let inner = inner(task);
     for oy in task.part.rows.clone() {
         for (mut place, columns) in blocks(task, oy) {

@@ -11,6 +11,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -136,12 +138,16 @@ pub struct I8Variant {
 /// Best first; scalar last.
 pub static F32_VARIANTS: &[F32Variant] = &[
     #[cfg(target_arch = "x86_64")]
+    avx512::F32,
+    #[cfg(target_arch = "x86_64")]
     avx2::F32,
     scalar::F32,
 ];
 
 /// Best first; scalar last.
 pub static I8_VARIANTS: &[I8Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    avx512::I8,
     #[cfg(target_arch = "x86_64")]
     avx2::I8,
     scalar::I8,

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _mm512_storeu_ps,
 };
 
-use super::super::unroll::each_row;
+use super::super::tile::{Aligned, each_row};
 use super::epilogue_avx512::finish;
 use super::{Columns, Isa, PANEL, Rows, Task, Variant};
 
@@ -101,13 +101,13 @@ struct Place<'a> {
 /// `ROWS` rows from `row` times `PANELS` panels.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn block<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, row: usize, place: &Place<'_>) {
-    let mut tile = [[0.0; PANEL]; ACCUMULATORS];
+    let Aligned(tile) = &mut Aligned([[0.0; PANEL]; ACCUMULATORS]);
     let k = task.a.cols();
     multiply::<ROWS, PANELS>(
         task.a,
         row,
         &task.panels[place.panel * k * PANEL..][..PANELS * k * PANEL],
-        &mut tile,
+        tile,
     );
     for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(ROWS)) {
         finish(task.epilogue, &mut task.out, row, columns, tile);

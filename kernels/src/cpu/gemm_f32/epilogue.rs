@@ -115,13 +115,14 @@ impl Output<'_> {
     }
 }
 
-/// Scale and bias of one panel's columns.
+/// Scale and bias of one panel's columns. Aligned, so that no cache line cuts them.
 #[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
 pub(in crate::cpu) struct Columns {
-    pub(super) start: usize,
-    pub(super) valid: usize,
     pub(super) scale: [f32; PANEL],
     pub(super) bias: [f32; PANEL],
+    pub(super) start: usize,
+    pub(super) valid: usize,
 }
 
 impl Columns {

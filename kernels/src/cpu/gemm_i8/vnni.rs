@@ -7,22 +7,22 @@
 //!         codes made unsigned, u = q + 128, once for all rows; 8 activations of a row broadcast; one multiply-add for each
 //!         row and vector
 //!         dot(q, x) is dot(u, x) - 128 * rowsum(x)
-//!     partial sums joined, corrected, scaled, added to the f32 accumulators, which keep the order of the joined sums
+//!     partial sums joined, corrected, scaled, added to the f32 accumulators
 //! epilogue
 //! ```
 //! Sums of `u * x` may pass i32 on the way: they wrap, and what is left after the corrections fits.
 
 use std::arch::x86_64::{
-    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm512_add_epi32, _mm512_broadcastq_epi64, _mm512_castps_si512,
-    _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_permutexvar_ps,
-    _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32,
-    _mm512_setzero_si512, _mm512_shuffle_ps, _mm512_sllv_epi32, _mm512_storeu_ps, _mm512_xor_si512,
+    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm512_add_epi32, _mm512_broadcastq_epi64, _mm512_cvtepi32_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mullo_epi32,
+    _mm512_permutex2var_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_storeu_ps,
+    _mm512_xor_si512,
 };
 
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx512::finish;
-use super::super::unroll::each_row;
+use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
@@ -113,7 +113,7 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
     let sums = &task.x.row_sums[..groups * x.rows()];
     // All rows are there, and as long.
     let (first, _) = (x.row(row), x.row(row + ROWS - 1));
-    let mut total = [[0.0; PANEL]; MR];
+    let Aligned(total) = &mut Aligned([[0.0; PANEL]; MR]);
     for g in 0..groups {
         let (from, to) = (g * w.group, w.k.min((g + 1) * w.group));
         let group = Group {
@@ -132,16 +132,9 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
         };
         // SAFETY: rows `row` to `row + ROWS` are there, and each has `to - from` activations from `from` on. Group g has as
         // many codes, padded to whole blocks, in each of the panels, 16 scales and 16 sums, and a sum for each row.
-        unsafe { group.add::<ROWS, VECS>(&mut total) };
+        unsafe { group.add::<ROWS, VECS>(total) };
     }
     for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(ROWS)) {
-        for acc in acc.iter_mut() {
-            // SAFETY: 16 floats.
-            unsafe {
-                let joined = _mm512_loadu_ps(acc.as_ptr());
-                _mm512_storeu_ps(acc.as_mut_ptr(), _mm512_permutexvar_ps(column_order(), joined));
-            }
-        }
         finish(task.epilogue, &mut task.out, row, columns, acc);
     }
 }
@@ -170,7 +163,7 @@ struct Group {
 }
 
 impl Group {
-    /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`, in the order [`joined_order`]. With an
+    /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`. With an
     /// odd number of vectors the upper 8 columns get the sums of the lower ones.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
@@ -219,9 +212,7 @@ impl Group {
                 let colsum = _mm512_loadu_si512(self.colsum.add(p * self.table).cast());
                 (colsum, _mm512_loadu_ps(self.scales.add(p * self.table)))
             };
-            let colsum = _mm512_permutexvar_epi32(joined_order(), colsum);
             let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(self.minus_zero));
-            let scale = _mm512_permutexvar_ps(joined_order(), scale);
             each_row!(ROWS, |R| {
                 let dot = join(acc[R][2 * p], acc[R][(2 * p + 1).min(VECS - 1)]);
                 let total = &mut total[p * ROWS + R];
@@ -253,29 +244,13 @@ unsafe fn unsigned<const VECS: usize>(codes: *const i8, panel: usize) -> [__m512
     vectors
 }
 
-/// Sums of the pairs of partial sums of 16 columns, in the order [`joined_order`].
+/// Sums of the pairs of partial sums of 16 columns.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn join(low: __m512i, high: __m512i) -> __m512i {
-    let (low, high) = (_mm512_castsi512_ps(low), _mm512_castsi512_ps(high));
-    _mm512_add_epi32(
-        _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(low, high)),
-        _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(low, high)),
-    )
-}
-
-/// The column in each lane of joined sums.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn joined_order() -> __m512i {
-    _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)
-}
-
-/// The lane of each column in joined sums.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn column_order() -> __m512i {
-    _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15)
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    _mm512_add_epi32(_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high))
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]

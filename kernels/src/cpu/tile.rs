@@ -1,4 +1,4 @@
-//! Loops over the rows of a tile, written out.
+//! What tiles of AVX-512 registers are made with: loops over their rows, written out, and memory that no cache line cuts.
 
 /// A block for each row of a tile of at most 12, its number a constant. The compiler leaves a loop of this size a loop, with
 /// its accumulators in memory.
@@ -13,3 +13,8 @@ macro_rules! each_row {
 }
 
 pub(in crate::cpu) use each_row;
+
+/// A value at a multiple of 64 bytes: a register of that size that lies across two cache lines is read and written at half the
+/// speed.
+#[repr(C, align(64))]
+pub(in crate::cpu) struct Aligned<T>(pub T);
