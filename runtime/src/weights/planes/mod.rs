@@ -256,17 +256,19 @@ impl Weights for Planes {
         if self.layout == Layout::Panel && part.cols.start.is_multiple_of(BLOCK) {
             return self.fill_panels(part, out);
         }
-        // The last scale again for the next code: rows of codes run through one group.
-        let (mut last, mut scale) = (None, [0.0]);
-        self.visit(&part.rows, &part.cols, |r, c, code| {
-            let at = self.layout.scale_at(r, c / self.group, self.groups());
-            if last != Some(at) {
-                last = Some(at);
-                self.load_scales(at, &mut scale);
-            }
-            let lane = part.lane + r - part.rows.start;
-            out[(c - part.cols.start) * PANEL + lane] = self.odd(code) * scale[0];
-        });
+        // Group by group: one scale a row.
+        let mut scales = [0.0; PANEL];
+        let mut cols = part.cols.clone();
+        while !cols.is_empty() {
+            let end = cols.end.min((cols.start / self.group + 1) * self.group);
+            let scales = &mut scales[..part.rows.len()];
+            self.scales_at(part.rows.clone(), cols.start, scales);
+            self.visit(&part.rows, &(cols.start..end), |r, c, code| {
+                let row = r - part.rows.start;
+                out[(c - part.cols.start) * PANEL + part.lane + row] = self.odd(code) * scales[row];
+            });
+            cols.start = end;
+        }
     }
 
     fn code_form(&self) -> Option<CodeForm> {
