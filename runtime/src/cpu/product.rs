@@ -21,13 +21,13 @@ use std::ops::Range;
 /// Bytes of gathered rows that one worker holds: they stay in the L2 beside the panels.
 const ROWS_BYTES: usize = 64 << 10;
 /// Bytes of decoded panels that one worker holds.
-const PANELS_BYTES: usize = 128 << 10;
+const PANELS_BYTES: usize = 192 << 10;
 /// Most rows of a block: enough work to hide the cut.
 const MAX_ROWS: usize = 192;
 /// What a worker's scratch says of the panels in it: see [`Held`].
 pub(super) const HELD_BYTES: usize = 64;
-/// A multiple of every kernel's row tile (6 and 3).
-const ROW_STEP: usize = 6;
+/// A multiple of every kernel's row tile (12, 6 and 3).
+const ROW_STEP: usize = 12;
 
 /// Rows of a block for products with `k` columns: f32, or i8 with its widened form.
 pub(crate) fn row_block(k: usize, integer: bool) -> usize {
@@ -65,7 +65,8 @@ pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelL
     match form {
         None => {
             let each = k * PANEL * 4;
-            let panels = (PANELS_BYTES / each.max(1)).clamp(1, all);
+            // At least the two that kernels take together.
+            let panels = (PANELS_BYTES / each.max(1)).clamp(all.min(2), all);
             let bytes = (panels * each).next_multiple_of(64);
             PanelLayout { panels, codes: 0, groups: 0, pairs: 0, bytes }
         }
