@@ -6,6 +6,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod matmul;
 pub(crate) mod memory;
+pub(crate) mod narrow;
 pub(crate) mod normalize;
 pub(crate) mod pool;
 pub(crate) mod product;
@@ -21,7 +22,7 @@ use crate::weights::Weights;
 use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
-use edge_kernels::cpu::{depthwise as dw, gemm_f32, gemm_i8, gemm_i16, loops, movement};
+use edge_kernels::cpu::{conv_narrow, depthwise as dw, gemm_f32, gemm_i8, gemm_i16, loops, movement};
 use memory::Views;
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub(crate) struct Kernels {
     pub wide_from: usize,
     pub depthwise_f32: &'static dw::F32Variant,
     pub depthwise_i8: &'static dw::I8Variant,
+    pub conv_narrow: &'static conv_narrow::Variant,
     pub deconv: &'static deconv::Variant,
 }
 
@@ -59,6 +61,7 @@ impl Kernels {
             wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
+            conv_narrow: conv_narrow::select(isa),
             deconv: deconv::select(isa),
         }
     }
@@ -71,6 +74,7 @@ impl Kernels {
             self.gemm_i16.name,
             self.depthwise_f32.name,
             self.depthwise_i8.name,
+            self.conv_narrow.name,
             self.deconv.name,
             self.loops.isa().name(),
         ]

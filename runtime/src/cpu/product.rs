@@ -10,12 +10,12 @@ use crate::device::Scratch;
 use crate::graph::Act;
 use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
 use crate::weights::{CodeForm, CodesOut, PANEL, Weights};
-use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, pairs_of_codes, widen};
 use edge_kernels::cpu::im2col::{ConvShape, im2col_rows};
+use edge_kernels::{Isa, MatMut};
 use std::ops::Range;
 
 /// Bytes of gathered rows that one worker holds: they stay in the L2 beside the panels.
@@ -227,9 +227,14 @@ pub(crate) fn conv(
     g: &ConvGeometry,
     finish: Finish,
 ) -> Result<(), String> {
+    let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
+    // Plain loops over pixels are no faster than plain loops over channels.
+    let narrow = input.is_none() && ctx.kernels.conv_narrow.isa != Isa::Scalar;
+    if narrow && super::narrow::scratch(g).is_some() {
+        return super::narrow::run(ctx, step, views, g, finish);
+    }
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();
-    let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
     let tail = Tail::new(step, &views, g.oc, finish, input);
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());

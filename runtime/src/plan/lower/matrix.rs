@@ -102,11 +102,15 @@ fn scratch(b: &Builder, matrix: &Matrix, k: usize, gathers: bool, integer: bool)
         }
         Matrix::Panels(_) => crate::cpu::product::row_scratch(k, gathers, None),
     };
-    let panels = match matrix {
+    rows + panels(b, matrix, integer)
+}
+
+/// Scratch of one worker for decoded panels.
+fn panels(b: &Builder, matrix: &Matrix, integer: bool) -> usize {
+    match matrix {
         Matrix::Tensor(tensor) => b.model.panel_scratch(b.rung, *tensor, integer),
         Matrix::Panels(_) => 0,
-    };
-    rows + panels
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // the attributes of one graph operation
@@ -150,7 +154,8 @@ pub(super) fn conv(
     let bytes = if depthwise {
         crate::cpu::depthwise::scratch(k, integer)
     } else {
-        scratch(b, &weights, k, !pointwise, integer)
+        let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer && !pointwise).unwrap_or(0);
+        scratch(b, &weights, k, !pointwise, integer).max(narrow + panels(b, &weights, integer))
     };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;

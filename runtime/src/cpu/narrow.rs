@@ -1,0 +1,161 @@
+//! Convolutions to so few channels that a matrix product would waste most of its panel.
+
+use super::memory::Views;
+use super::product::{HELD_BYTES, Held, Tail, panel_layout, pitches};
+use super::{Context, MatrixView, floats, floats_mut, matrix};
+use crate::device::Scratch;
+use crate::plan::{ConvGeometry, Finish, Step};
+use edge_kernels::MatMut;
+use edge_kernels::cpu::conv_narrow::{MAX_CHANNELS, scratch_floats};
+use edge_kernels::cpu::gemm_f32::Output;
+use edge_kernels::cpu::im2col::ConvShape;
+
+/// Most bytes of a ring: it is read again for every channel, from the second-level cache.
+const RING_BYTES: usize = 256 << 10;
+/// Least multiplications of an input element by one channel's weights: below, laying it out costs more than it saves.
+const LEAST_TAPS: usize = 3;
+/// Most columns between pixels: with more, most of the ring is never read.
+const MOST_STRIDE: usize = 4;
+/// Pixels of a task when there is one row only.
+const PIECE: usize = 1024;
+/// Multiply-adds of a task: about 20 microseconds of a CPU with AVX-512.
+const WORK: usize = 2 << 20;
+
+/// The convolution of some pixels of a single row, or of whole rows.
+fn shape(g: &ConvGeometry, pitch: usize) -> ConvShape {
+    ConvShape {
+        ih: g.ih,
+        iw: g.iw,
+        ic: g.ic,
+        pixel_stride: pitch,
+        channel_offset: 0,
+        kh: g.kernel[0],
+        kw: g.kernel[1],
+        stride_h: g.stride[0],
+        stride_w: g.stride[1],
+        dil_h: g.dilation[0],
+        dil_w: g.dilation[1],
+        pad_top: g.pad_top,
+        pad_left: g.pad_left,
+        oh: g.oh,
+        ow: if single_row(g) { g.ow.min(PIECE) } else { g.ow },
+    }
+}
+
+fn single_row(g: &ConvGeometry) -> bool {
+    (g.ih, g.oh, g.pad_top) == (1, 1, 0)
+}
+
+/// Scratch bytes of one worker beside the decoded panel; `None` for a convolution that a matrix product does better.
+pub(crate) fn scratch(g: &ConvGeometry) -> Option<usize> {
+    let taps = g.kernel[0] * g.kernel[1] / (g.stride[0] * g.stride[1]).max(1);
+    let fits = g.groups == 1
+        && g.oc <= MAX_CHANNELS
+        && taps >= LEAST_TAPS
+        && g.stride[1] <= MOST_STRIDE
+        && g.ow >= 16;
+    let bytes = scratch_floats(&shape(g, g.ic)).filter(|_| fits)?.checked_mul(4)?;
+    (bytes <= RING_BYTES).then_some(bytes.next_multiple_of(64))
+}
+
+/// Runs a convolution of floats for which [`scratch`] has an answer.
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    g: &ConvGeometry,
+    finish: Finish,
+) -> Result<(), String> {
+    let matrix = matrix(ctx, step, &views, 0)?;
+    let x = floats(views.inputs[0].unwrap_or_default());
+    let tail = Tail::new(step, &views, g.oc, finish, None);
+    let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    Held::clear(&scratch, ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
+    let (shape, pixels) = (shape(g, pitch_in), g.oh * g.ow);
+    if pixels * g.oc == 0 {
+        return Ok(());
+    }
+    let rows = (WORK / (shape.k() * g.ow * g.oc).max(1)).max(g.kernel[0]).clamp(1, g.oh);
+    let piece = if single_row(g) { shape.ow } else { rows * g.ow };
+    let image = g.ih * g.iw * pitch_in;
+    let quant = step.outputs[0].quant;
+    for batch in 0..g.batch {
+        let src = &x[batch * image..x.len().min((batch + 1) * image)];
+        let part = Part { ctx, shape, matrix: &matrix, tail: &tail, src, row0: batch * pixels, ow: g.ow };
+        match quant {
+            None => {
+                let out = &mut floats_mut(out)[batch * pixels * pitch_out..];
+                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
+                ctx.pool.tiles(mat, piece, g.oc, |worker, first, _, tile| {
+                    part.run(&mut scratch.slot(worker), first, Output::F32(tile));
+                });
+            }
+            Some(to) => {
+                let out = &mut super::elements_mut::<i8>(out)[batch * pixels * pitch_out..];
+                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
+                ctx.pool.tiles(mat, piece, g.oc, |worker, first, _, out| {
+                    let out = Output::I8 { out, inv_scale: 1.0 / to.scale, zero_point: to.zero_point };
+                    part.run(&mut scratch.slot(worker), first, out);
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the tasks of one image share.
+struct Part<'a> {
+    ctx: &'a Context<'a>,
+    shape: ConvShape,
+    matrix: &'a MatrixView<'a>,
+    tail: &'a Tail<'a>,
+    src: &'a [f32],
+    /// Row of the whole result where this image starts.
+    row0: usize,
+    /// Pixels of a row.
+    ow: usize,
+}
+
+impl Part<'_> {
+    /// Pixels from `first` on: whole rows, or some of the only one.
+    fn run(&self, slot: &mut [u8], first: usize, out: Output<'_>) {
+        let k = self.shape.k();
+        let layout = panel_layout(out.cols(), k, None);
+        let held = match self.matrix {
+            MatrixView::Weights(_) => HELD_BYTES + layout.bytes,
+            MatrixView::Panels(_) => 0,
+        };
+        let (area, ring) = slot.split_at_mut(held);
+        let panel: &[f32] = match self.matrix {
+            MatrixView::Panels(all) => all,
+            MatrixView::Weights(w) => match w.borrow_f32(0..1) {
+                Some(stored) => stored,
+                None => {
+                    let (held, area) = area.split_at_mut(HELD_BYTES);
+                    let area = &mut floats_mut(area)[..k * crate::weights::PANEL];
+                    if Held::of(held).replace(0, 0) {
+                        w.fill_f32(0..1, area);
+                    }
+                    area
+                }
+            },
+        };
+        let epilogue = self.tail.part(self.row0 + first, 0, out.rows(), out.cols());
+        let (mut shape, mut src) = (self.shape, self.src);
+        let rows = if shape.ow == self.ow {
+            first / self.ow..(first + out.rows()) / self.ow
+        } else {
+            // The part of the row that these pixels see.
+            let start = first * shape.stride_w;
+            let left = start.saturating_sub(shape.pad_left).min(shape.iw);
+            shape.pad_left = shape.pad_left.saturating_sub(start);
+            (shape.iw, shape.ow) = (shape.iw - left, out.rows());
+            src = &src[left * shape.pixel_stride..];
+            0..1
+        };
+        let kernel = self.ctx.kernels.conv_narrow;
+        kernel.run(out, &shape, rows, src, panel, &epilogue, floats_mut(ring));
+    }
+}
