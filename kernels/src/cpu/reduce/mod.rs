@@ -206,10 +206,29 @@ fn fold<T: Copy>(
                     },
                 );
             } else {
+                let few = shape.count() == shape.row_len() && shape.row_len() <= LANES;
                 shape.each_kept_row(
                     #[inline(always)]
                     |base, o| {
                         let prior = out[o];
+                        if few {
+                            // What the cascade adds to a lane, and the lanes that it leaves alone, change nothing after
+                            // the first join.
+                            let row = &x[base..][..shape.row_len()];
+                            let mut lanes = [init; LANES];
+                            for (lane, x) in lanes.iter_mut().zip(row) {
+                                *lane = join(init, step(init, *x, prior));
+                            }
+                            let mut half = LANES / 2;
+                            while half > 0 {
+                                for i in half..row.len().min(2 * half) {
+                                    lanes[i - half] = join(lanes[i - half], lanes[i]);
+                                }
+                                half /= 2;
+                            }
+                            out[o] = finish(lanes[0], prior);
+                            return;
+                        }
                         let mut sums = Cascade::<T, LANES>::new(init);
                         shape.each_reduced_row(
                             #[inline(always)]
@@ -233,6 +252,13 @@ fn fold<T: Copy>(
     );
 }
 
+/// Steps to the next index; its offset.
+#[inline(never)]
+fn next_base(index: &mut [usize; super::shape::MAX_DIMS], lens: &[usize], strides: &[usize]) -> usize {
+    next_index(&mut index[..lens.len()], lens);
+    index.iter().zip(strides).map(|(i, s)| i * s).sum()
+}
+
 impl Reduction {
     /// Calls `f` with the operand's offset and the result's position for every kept row (or single kept element).
     #[inline(always)]
@@ -240,9 +266,13 @@ impl Reduction {
         let width = if self.inner_is_kept() { self.row_len() } else { 1 };
         let (lens, strides) = self.outer_kept();
         let mut index = [0; super::shape::MAX_DIMS];
+        let mut base = 0;
         for o in (0..self.len()).step_by(width) {
-            f(index.iter().zip(strides).map(|(i, s)| i * s).sum(), o);
-            next_index(&mut index[..lens.len()], lens);
+            f(base, o);
+            base = match strides {
+                [stride] => base + stride,
+                _ => next_base(&mut index, lens, strides),
+            };
         }
     }
 

@@ -151,7 +151,7 @@ fn by_lanes(x: &[f32]) -> f32 {
 #[test]
 fn the_order_of_additions_is_the_stated_one() {
     for v in supported() {
-        for n in [1, 53, 511, 512, 513, 2000, 20_000] {
+        for n in [1, 2, 3, 7, 15, 16, 17, 53, 511, 512, 513, 2000, 20_000] {
             let x = floats(n);
             let mut out = [0.0];
             reduce(v, ReduceOp::Sum, &Reduction::new(&[n], &[0]).unwrap(), &x, &mut out);
