@@ -14,6 +14,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod transposed;
+mod windows;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};

@@ -5,6 +5,7 @@
 //! the number of threads changes no bit.
 
 use super::memory::Views;
+use super::windows::Windows;
 use super::{Context, MatrixView, floats, matrix};
 use crate::device::Scratch;
 use crate::graph::Act;
@@ -34,6 +35,40 @@ pub(crate) fn row_block(k: usize, integer: bool) -> usize {
     let bytes = k.max(1) * if integer { 2 } else { 4 };
     let rows = (ROWS_BYTES / bytes).clamp(ROW_STEP, MAX_ROWS);
     rows / ROW_STEP * ROW_STEP
+}
+
+/// Multiply-adds of a task of a convolution whose windows lie in a ring: about 20 microseconds of a CPU with AVX-512.
+const WORK: usize = 2 << 20;
+
+/// Scratch bytes of one worker for a ring of windows and, in integer mode, their sums; 0 where windows are gathered.
+pub(crate) fn ring_scratch(g: &ConvGeometry, group: Option<usize>) -> usize {
+    let shape = conv_shape(g, g.ic, 0);
+    let Some(windows) = Windows::new(&shape, group.is_some()) else { return 0 };
+    let ring = windows.elements() * if group.is_some() { 1 } else { 4 };
+    let sums = group.map_or(0, |group| windows.width() * shape.k().div_ceil(group.max(1)) * 4);
+    ring.next_multiple_of(64) + sums.next_multiple_of(64)
+}
+
+/// The convolution of one group of channels of an image whose pixels are `pitch` elements apart.
+fn conv_shape(g: &ConvGeometry, pitch: usize, group: usize) -> ConvShape {
+    let ic = g.ic / g.groups;
+    ConvShape {
+        ih: g.ih,
+        iw: g.iw,
+        ic,
+        pixel_stride: pitch,
+        channel_offset: group * ic,
+        kh: g.kernel[0],
+        kw: g.kernel[1],
+        stride_h: g.stride[0],
+        stride_w: g.stride[1],
+        dil_h: g.dilation[0],
+        dil_w: g.dilation[1],
+        pad_top: g.pad_top,
+        pad_left: g.pad_left,
+        oh: g.oh,
+        ow: g.ow,
+    }
 }
 
 /// Scratch bytes of one worker for the rows of a block: gathered windows, and in integer mode (`group` k share a scale)
@@ -175,6 +210,8 @@ enum Source<'a> {
 /// One product of rows with a matrix, or with the part of a matrix that belongs to one group of channels.
 struct Product<'a> {
     source: Source<'a>,
+    /// How the windows lie when they are not gathered.
+    windows: Option<Windows>,
     k: usize,
     /// First panel of the matrix.
     panel0: usize,
@@ -204,6 +241,7 @@ pub(crate) fn gemm(
     let tail = Tail::new(step, &views, n, finish, input);
     let product = Product {
         source: Source::Rows(x, pitch_in),
+        windows: None,
         k,
         panel0: 0,
         row0: 0,
@@ -239,31 +277,17 @@ pub(crate) fn conv(
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
-    let (ic, oc) = (g.ic / g.groups, g.oc / g.groups);
+    let oc = g.oc / g.groups;
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
+    let integer_windows = ctx.kernels.gemm_i8.windows && ctx.kernels.wide_from == usize::MAX;
     for batch in 0..g.batch {
         for group in 0..g.groups {
-            let shape = ConvShape {
-                ih: g.ih,
-                iw: g.iw,
-                ic,
-                pixel_stride: pitch_in,
-                channel_offset: group * ic,
-                kh: g.kernel[0],
-                kw: g.kernel[1],
-                stride_h: g.stride[0],
-                stride_w: g.stride[1],
-                dil_h: g.dilation[0],
-                dil_w: g.dilation[1],
-                pad_top: g.pad_top,
-                pad_left: g.pad_left,
-                oh: g.oh,
-                ow: g.ow,
-            };
+            let shape = conv_shape(g, pitch_in, group);
             let product = Product {
                 source: Source::Windows(shape, &x[batch * image..x.len().min((batch + 1) * image)]),
+                windows: Windows::new(&shape, input.is_some()).filter(|_| input.is_none() || integer_windows),
                 k: shape.k(),
                 panel0: group * oc.div_ceil(PANEL),
                 row0: batch * pixels,
@@ -295,7 +319,7 @@ fn element(quant: Option<Quant>) -> usize {
     if quant.is_some() { 1 } else { 4 }
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
     /// Runs the product into `m` rows of `n` elements, `stride` apart.
     fn run_bytes(
         &self,
@@ -314,7 +338,15 @@ impl Product<'_> {
             _ => None,
         };
         let layout = panel_layout(n, self.k, form);
-        let (rows, cols) = (row_block(self.k, self.input.is_some()), layout.panels * PANEL);
+        let cols = layout.panels * PANEL;
+        let rows = match (&self.windows, &self.source) {
+            (Some(_), Source::Windows(s, _)) => {
+                // Rows that two tasks share are copied twice: not too few of their own.
+                let rows = WORK / (s.ow * self.k * cols.min(n)).max(1);
+                rows.max(2 * s.kh).min(s.oh) * s.ow
+            }
+            _ => row_block(self.k, self.input.is_some()),
+        };
         match self.output {
             None => {
                 let mat = MatMut::new(super::floats_mut(out), m, n, stride);
@@ -347,7 +379,8 @@ impl Product<'_> {
         let (rows, cols) = (out.rows(), out.cols());
         let first = self.panel0 + col / PANEL;
         let panels = first..first + cols.div_ceil(PANEL);
-        let epilogue = self.tail.part(self.row0 + row, self.col0 + col, rows, cols);
+        let epilogue =
+            |first: usize, rows: usize| self.tail.part(self.row0 + row + first, self.col0 + col, rows, cols);
         let decoded = match self.matrix {
             MatrixView::Weights(_) => HELD_BYTES + layout.bytes,
             MatrixView::Panels(_) => 0,
@@ -359,8 +392,6 @@ impl Product<'_> {
                 self.integer(ctx, input, form, decoded, row_area, row, out, &epilogue);
             }
             _ => {
-                let (gathered, _) = self.rows_area(row_area, 4);
-                let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
                 let each = self.k * PANEL;
                 let weights: &[f32] = match self.matrix {
                     MatrixView::Panels(all) => &all[panels.start * each..panels.end * each],
@@ -376,7 +407,19 @@ impl Product<'_> {
                         }
                     },
                 };
-                ctx.kernels.gemm_f32.run(out, a, weights, &epilogue);
+                if let Some((windows, image, lines)) = self.ring(row, rows) {
+                    let ring = &mut super::floats_mut(row_area)[..windows.elements()];
+                    let mut out = out;
+                    windows.each(super::elements(image), lines, 0.0, ring, |first, a| {
+                        let (first, rows) = (first - row, a.rows());
+                        let part = out.part(first..first + rows);
+                        ctx.kernels.gemm_f32.run(part, a, weights, &epilogue(first, rows));
+                    });
+                    return;
+                }
+                let (gathered, _) = self.rows_area(row_area, 4);
+                let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
+                ctx.kernels.gemm_f32.run(out, a, weights, &epilogue(0, rows));
             }
         }
     }
@@ -391,10 +434,34 @@ impl Product<'_> {
         mut decoded: Decoded<'_>,
         row_area: &mut [u8],
         row: usize,
-        out: Output<'_>,
-        epilogue: &Epilogue<'_>,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
     ) {
         let (rows, k) = (out.rows(), self.k);
+        let weights = I8Panels {
+            codes: decoded.codes,
+            scales: decoded.scales,
+            colsum: decoded.sums,
+            k,
+            group: form.group,
+            half_offset: form.half_offset,
+            code_bits: form.bits,
+        };
+        let groups = k.div_ceil(form.group.max(1));
+        if let Some((windows, image, lines)) = self.ring(row, rows) {
+            let (ring, sums) = row_area.split_at_mut(windows.elements().next_multiple_of(64));
+            let ring = &mut super::elements_mut::<i8>(ring)[..windows.elements()];
+            let sums = super::elements_mut::<i32>(sums);
+            windows.each(super::elements(image), lines, input.zero_point as i8, ring, |first, a| {
+                let (first, rows) = (first - row, a.rows());
+                let row_sums = &mut sums[..rows * groups];
+                ctx.kernels.gemm_i8.row_sums(a, &weights, row_sums);
+                let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums };
+                let part = out.part(first..first + rows);
+                ctx.kernels.gemm_i8.run(part, x, &weights, &epilogue(first, rows));
+            });
+            return;
+        }
         let (gathered, made) = self.rows_area(row_area, 1);
         let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
         if rows >= ctx.kernels.wide_from {
@@ -405,22 +472,23 @@ impl Product<'_> {
             let largest = if form.half_offset { (1 << form.bits) - 1 } else { 1 << (form.bits - 1) };
             let w =
                 I16Panels { weights: decoded.pairs, scales: decoded.scales, k, group: form.group, largest };
-            ctx.kernels.gemm_i16.run(out, Rows::new(wide, rows, columns, columns), &w, epilogue);
+            ctx.kernels.gemm_i16.run(out, Rows::new(wide, rows, columns, columns), &w, &epilogue(0, rows));
             return;
         }
-        let weights = I8Panels {
-            codes: decoded.codes,
-            scales: decoded.scales,
-            colsum: decoded.sums,
-            k,
-            group: form.group,
-            half_offset: form.half_offset,
-            code_bits: form.bits,
-        };
-        let sums = &mut super::elements_mut::<i32>(made)[..rows * k.div_ceil(form.group.max(1))];
+        let sums = &mut super::elements_mut::<i32>(made)[..rows * groups];
         ctx.kernels.gemm_i8.row_sums(a, &weights, sums);
         let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums: sums };
-        ctx.kernels.gemm_i8.run(out, x, &weights, epilogue);
+        ctx.kernels.gemm_i8.run(out, x, &weights, &epilogue(0, rows));
+    }
+
+    /// The ring, the image and the output rows of a task, when its windows are not gathered.
+    fn ring(&self, row: usize, rows: usize) -> Option<(&Windows, &'a [u8], Range<usize>)> {
+        match (&self.windows, &self.source) {
+            (Some(windows), Source::Windows(s, image)) => {
+                Some((windows, *image, row / s.ow..(row + rows) / s.ow))
+            }
+            _ => None,
+        }
     }
 
     /// The part of the row scratch that holds gathered windows, and what follows it.

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::gemm_f32::epilogue_avx512::finish;
-use super::super::tile::Aligned;
+use super::super::tile::{Aligned, each_row};
 use super::{Isa, MAX_CHANNELS, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "conv_narrow_f32_f32__avx512", isa: Isa::Avx512, run };
@@ -141,16 +141,16 @@ fn multiply<const CHANNELS: usize, const PIXELS: usize>(
             let mut at = row.as_ptr().wrapping_add(phase * ring.len + pixel);
             for w in &weights[kx * s.ic..][..s.ic] {
                 let mut x = [_mm512_setzero_ps(); PIXELS];
-                for (p, x) in x.iter_mut().enumerate() {
+                each_row!(PIXELS, |P| {
                     // SAFETY: pixels of a phase of a channel of the row; that they do not leave it was checked above.
-                    *x = unsafe { _mm512_loadu_ps(at.add(p * PANEL)) };
-                }
-                for (acc, w) in acc.iter_mut().zip(w) {
-                    let w = _mm512_set1_ps(*w);
-                    for (acc, x) in acc.iter_mut().zip(x) {
-                        *acc = _mm512_fmadd_ps(x, w, *acc);
-                    }
-                }
+                    x[P] = unsafe { _mm512_loadu_ps(at.add(P * PANEL)) };
+                });
+                each_row!(CHANNELS, |N| {
+                    let w = _mm512_set1_ps(w[N]);
+                    each_row!(PIXELS, |P| {
+                        acc[N][P] = _mm512_fmadd_ps(x[P], w, acc[N][P]);
+                    });
+                });
                 at = at.wrapping_add(channel);
             }
             phase += s.dil_w;
@@ -159,10 +159,10 @@ fn multiply<const CHANNELS: usize, const PIXELS: usize>(
             }
         }
     }
-    for (channel, acc) in acc.iter().enumerate() {
-        for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+    each_row!(CHANNELS, |N| {
+        each_row!(PIXELS, |P| {
             // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(sums[channel].as_mut_ptr(), *acc) };
-        }
-    }
+            unsafe { _mm512_storeu_ps(sums[P % MAX_PIXELS][N % MAX_CHANNELS].as_mut_ptr(), acc[N][P]) };
+        });
+    });
 }

@@ -16,8 +16,9 @@ use std::arch::x86_64::{
 
 use std::ops::Range;
 
+use super::super::tile::each_row;
 use super::epilogue_avx2::finish;
-use super::{Columns, Isa, PANEL, Task, Variant};
+use super::{Columns, Isa, PANEL, Rows, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx2", isa: Isa::Avx2, run };
 
@@ -31,9 +32,6 @@ const MR: usize = 6;
 const WIDE: usize = 3;
 /// Rows of a full tile of half a panel: 12 accumulators.
 const NARROW: usize = 12;
-
-/// Accumulators of one tile, `[panel * rows + row][16]`.
-type Tile = [[f32; PANEL]; NARROW];
 
 #[target_feature(enable = "avx2,fma")]
 fn run(task: &mut Task<'_>) {
@@ -90,61 +88,67 @@ fn rows<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, range: Range<
     }
     let mut tile = [[0.0; PANEL]; NARROW];
     for row in range.step_by(ROWS) {
-        // Loops, not `array::from_fn`: a closure with AVX2 enabled cannot be inlined into that.
-        let mut a: [&[f32]; ROWS] = [&[]; ROWS];
-        for (r, a) in a.iter_mut().enumerate() {
-            *a = task.a.row(row + r);
-        }
-        multiply::<ROWS, VECS>(a, run, k, &mut tile);
+        multiply::<ROWS, VECS>(&task.a, row, run, &mut tile);
         for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(ROWS)).take(panels) {
             finish(task.epilogue, &mut task.out, row, columns, tile);
         }
     }
 }
 
-/// `tile[p * ROWS + r] = a[r] · panel p`; every `a[r]` has `k` elements, `panels` has `[ceil(VECS / 2)][k][16]`. With an odd
-/// number of vectors the last panel's upper 8 columns stay as they are.
+/// `tile[p * ROWS + r] = a[row + r] · panel p`; `panels` has `[ceil(VECS / 2)][k][16]`. With an odd number of vectors the last
+/// panel's upper 8 columns stay as they are.
+///
+/// Not inlined: what surrounds it would take registers from the accumulators.
 #[target_feature(enable = "avx2,fma")]
+#[inline(never)]
 fn multiply<const ROWS: usize, const VECS: usize>(
-    a: [&[f32]; ROWS],
+    a: &Rows<'_, f32>,
+    row: usize,
     panels: &[f32],
-    k: usize,
-    tile: &mut Tile,
+    tile: &mut [[f32; PANEL]; NARROW],
 ) {
-    assert!(a.iter().all(|row| row.len() == k) && panels.len() == VECS.div_ceil(2) * k * PANEL);
+    let (k, len) = (a.cols(), a.run_len());
+    assert!(panels.len() == VECS.div_ceil(2) * k * PANEL);
     let mut acc: [[__m256; VECS]; ROWS] = [[_mm256_setzero_ps(); VECS]; ROWS];
-    let mut b = [panels.as_ptr(); 4];
-    for (p, b) in b.iter_mut().enumerate() {
-        *b = b.wrapping_add(p * k * PANEL);
-    }
-    for i in 0..k {
-        // Whichever operand has fewer vectors waits in registers while the other passes by.
-        if ROWS <= VECS {
-            // SAFETY: i < k, the length of each row.
-            let values = a.map(|row| _mm256_broadcast_ss(unsafe { row.get_unchecked(i) }));
-            for j in 0..VECS {
-                let at = b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES);
-                if ROWS == 1 && j % 2 == 0 {
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+    for run in 0..a.runs() {
+        // Loops, not `array::from_fn`: a closure with AVX2 enabled cannot be inlined into that.
+        let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+        for (r, rows) in rows.iter_mut().enumerate() {
+            *rows = a.run(row + r, run);
+        }
+        let mut b = [panels.as_ptr(); 4];
+        for (p, b) in b.iter_mut().enumerate() {
+            *b = b.wrapping_add((p * k + run * len) * PANEL);
+        }
+        for i in 0..len {
+            // Whichever operand has fewer vectors waits in registers while the other passes by.
+            if ROWS <= VECS {
+                // SAFETY: i < len, the length of each row.
+                let values = rows.map(|row| _mm256_broadcast_ss(unsafe { row.get_unchecked(i) }));
+                for j in 0..VECS {
+                    let at = b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES);
+                    if ROWS == 1 && j % 2 == 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    }
+                    // SAFETY: run * len + i < k, and each panel has k rows of 16: 8 floats of that one.
+                    let lanes = unsafe { _mm256_loadu_ps(at) };
+                    each_row!(ROWS, |R| {
+                        acc[R][j] = _mm256_fmadd_ps(values[R], lanes, acc[R][j]);
+                    });
                 }
-                // SAFETY: i < k, and each panel has k rows of 16: 8 floats of that one.
-                let lanes = unsafe { _mm256_loadu_ps(at) };
-                for (acc, value) in acc.iter_mut().zip(values) {
-                    acc[j] = _mm256_fmadd_ps(value, lanes, acc[j]);
+            } else {
+                let mut lanes = [_mm256_setzero_ps(); VECS];
+                for (j, lanes) in lanes.iter_mut().enumerate() {
+                    // SAFETY: run * len + i < k, and each panel has k rows of 16: 8 floats of that one.
+                    *lanes = unsafe { _mm256_loadu_ps(b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES)) };
                 }
-            }
-        } else {
-            let mut lanes = [_mm256_setzero_ps(); VECS];
-            for (j, lanes) in lanes.iter_mut().enumerate() {
-                // SAFETY: i < k, and each panel has k rows of 16: 8 floats of that one.
-                *lanes = unsafe { _mm256_loadu_ps(b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES)) };
-            }
-            for (acc, row) in acc.iter_mut().zip(a) {
-                // SAFETY: i < k, the length of each row.
-                let value = _mm256_broadcast_ss(unsafe { row.get_unchecked(i) });
-                for (acc, lanes) in acc.iter_mut().zip(lanes) {
-                    *acc = _mm256_fmadd_ps(value, lanes, *acc);
-                }
+                each_row!(ROWS, |R| {
+                    // SAFETY: i < len, the length of each row.
+                    let value = _mm256_broadcast_ss(unsafe { rows[R].get_unchecked(i) });
+                    for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
+                        *acc = _mm256_fmadd_ps(value, lanes, *acc);
+                    }
+                });
             }
         }
     }

@@ -15,7 +15,7 @@ use std::arch::x86_64::{
 
 use super::super::tile::{Aligned, each_row};
 use super::epilogue_avx512::finish;
-use super::{Columns, Isa, PANEL, Rows, Task, Variant};
+use super::{Columns, Isa, MAX_RUNS, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx512", isa: Isa::Avx512, run };
 
@@ -101,60 +101,87 @@ struct Place<'a> {
 /// `ROWS` rows from `row` times `PANELS` panels.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn block<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, row: usize, place: &Place<'_>) {
+    let (a, k) = (task.a, task.a.cols());
+    let panels = &task.panels[place.panel * k * PANEL..][..PANELS * k * PANEL];
+    // All rows are there.
+    let _ = a.run(row + ROWS - 1, 0);
+    let mut runs = [std::ptr::null(); MAX_RUNS];
+    for (i, run) in runs.iter_mut().enumerate().take(a.runs()) {
+        *run = a.run(row, i).as_ptr();
+    }
+    let sums = Sums {
+        runs: &runs[..a.runs()],
+        len: a.run_len(),
+        stride: a.stride(),
+        panels: panels.as_ptr(),
+        panel: k * PANEL,
+    };
     let Aligned(tile) = &mut Aligned([[0.0; PANEL]; ACCUMULATORS]);
-    let k = task.a.cols();
-    multiply::<ROWS, PANELS>(
-        task.a,
-        row,
-        &task.panels[place.panel * k * PANEL..][..PANELS * k * PANEL],
-        tile,
-    );
+    // SAFETY: rows `row` to `row + ROWS` are there, in as many runs of as many elements; each panel has a row of 16 for each.
+    unsafe { sums.store::<ROWS, PANELS>(tile) };
     for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(ROWS)) {
         finish(task.epilogue, &mut task.out, row, columns, tile);
     }
 }
 
-/// `tile[p * ROWS + r] = a[row + r] · panel p`; `panels` is `[PANELS][k][16]`.
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-#[inline]
-fn multiply<const ROWS: usize, const PANELS: usize>(
-    a: Rows<'_, f32>,
-    row: usize,
-    panels: &[f32],
-    tile: &mut Tile,
-) {
-    let (k, stride) = (a.cols(), a.stride());
-    assert!(row + ROWS <= a.rows() && panels.len() == PANELS * k * PANEL);
-    let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
-    // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
-    // each twelve rows would not fit the registers.
-    let mut from = [std::ptr::null::<f32>(); MR / NEAR];
-    for (from, r) in from.iter_mut().zip((0..ROWS).step_by(NEAR)) {
-        *from = a.row(row + r).as_ptr();
-    }
-    for i in 0..k {
-        let mut lanes = [_mm512_setzero_ps(); PANELS];
-        for (p, lanes) in lanes.iter_mut().enumerate() {
-            let at = panels.as_ptr().wrapping_add((p * k + i) * PANEL);
-            if ROWS == 1 {
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+/// The operands of a tile.
+struct Sums<'a> {
+    /// The first row's runs of `len` elements; those of other rows are `stride` apart.
+    runs: &'a [*const f32],
+    len: usize,
+    stride: usize,
+    /// `[k][16]` of the first panel; panels are `panel` elements apart.
+    panels: *const f32,
+    panel: usize,
+}
+
+impl Sums<'_> {
+    /// `tile[p * ROWS + r] = row r · panel p`.
+    ///
+    /// Not inlined: what surrounds it would take registers from the accumulators.
+    ///
+    /// # Safety
+    /// `ROWS` rows are readable, and `PANELS` panels of as many rows of 16 as a row has elements.
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+    #[inline(never)]
+    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, tile: &mut Tile) {
+        let (stride, panel) = (self.stride, self.panel);
+        let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
+        let mut panels = self.panels;
+        // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
+        // each twelve rows would not fit the registers.
+        let mut from = [std::ptr::null::<f32>(); MR / NEAR];
+        for &run in self.runs {
+            for (i, from) in from.iter_mut().enumerate() {
+                *from = run.wrapping_add(i * NEAR * stride);
             }
-            // SAFETY: i < k, and each panel has k rows of 16.
-            *lanes = unsafe { _mm512_loadu_ps(at) };
+            for _ in 0..self.len {
+                let mut lanes = [_mm512_setzero_ps(); PANELS];
+                for (p, lanes) in lanes.iter_mut().enumerate() {
+                    let at = panels.wrapping_add(p * panel);
+                    if ROWS == 1 {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    }
+                    // SAFETY: the caller's promise: a row of each panel.
+                    *lanes = unsafe { _mm512_loadu_ps(at) };
+                }
+                each_row!(ROWS, |R| {
+                    // SAFETY: the caller's promise: an element of row R.
+                    let value = _mm512_set1_ps(unsafe { *from[R / NEAR].add(R % NEAR * stride) });
+                    for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
+                        *acc = _mm512_fmadd_ps(value, lanes, *acc);
+                    }
+                });
+                from = from.map(|from| from.wrapping_add(1));
+                panels = panels.wrapping_add(PANEL);
+            }
         }
         each_row!(ROWS, |R| {
-            // SAFETY: i < k, and row + R < a.rows(): element i of that row.
-            let value = _mm512_set1_ps(unsafe { *from[R / NEAR].add(R % NEAR * stride + i) });
-            for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
-                *acc = _mm512_fmadd_ps(value, lanes, *acc);
+            for (p, acc) in acc[R].iter().enumerate() {
+                // SAFETY: 16 floats.
+                unsafe { _mm512_storeu_ps(tile[p * ROWS + R].as_mut_ptr(), *acc) };
             }
         });
-    }
-    for (r, acc) in acc.iter().enumerate() {
-        for (p, acc) in acc.iter().enumerate() {
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(tile[p * ROWS + r].as_mut_ptr(), *acc) };
-        }
     }
 }
 

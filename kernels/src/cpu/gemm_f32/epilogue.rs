@@ -11,6 +11,7 @@
 use super::super::activation::Activation;
 use super::rows::Rows;
 use crate::MatMut;
+use std::ops::Range;
 
 /// Channels of one weight panel.
 pub const PANEL: usize = 16;
@@ -100,6 +101,23 @@ impl Output<'_> {
         match self {
             Output::F32(out) => out.cols(),
             Output::I8 { out, .. } => out.cols(),
+        }
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// When the range leaves the result.
+    pub fn part(&mut self, rows: Range<usize>) -> Output<'_> {
+        match self {
+            Output::F32(out) => {
+                let cols = 0..out.cols();
+                Output::F32(out.part(rows, cols))
+            }
+            Output::I8 { out, inv_scale, zero_point } => {
+                let cols = 0..out.cols();
+                Output::I8 { out: out.part(rows, cols), inv_scale: *inv_scale, zero_point: *zero_point }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ pub(in crate::cpu) mod tests;
 pub(in crate::cpu) use epilogue::Columns;
 pub use epilogue::{Addend, Epilogue, Output, PANEL, ResidualOrder, Scale};
 pub use pack::{StridedMatrix, pack_panels_f32};
-pub use rows::Rows;
+pub use rows::{MAX_RUNS, Rows};
 
 use super::isa::Isa;
 

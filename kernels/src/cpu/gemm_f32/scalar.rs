@@ -11,7 +11,8 @@ fn run(task: &mut Task<'_>) {
         let columns = task.epilogue.columns(start, n);
         for row in 0..m {
             let mut acc = [[0.0f32; PANEL]];
-            for (&a, b) in task.a.row(row).iter().zip(panel.as_chunks::<PANEL>().0) {
+            let a = (0..task.a.runs()).flat_map(|i| task.a.run(row, i));
+            for (&a, b) in a.zip(panel.as_chunks::<PANEL>().0) {
                 for lane in 0..PANEL {
                     acc[0][lane] = a.mul_add(b[lane], acc[0][lane]);
                 }

@@ -197,6 +197,35 @@ fn layer_shapes_give_the_same_bits() {
 }
 
 #[test]
+fn rows_in_runs_give_the_bits_of_whole_rows() {
+    let mut random = Random::new(5);
+    for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
+        for _ in 0..300 {
+            let (m, n) = (1 + random.below(30), 1 + random.below(50));
+            let (runs, len, stride) = (1 + random.below(MAX_RUNS), random.below(20), random.below(30));
+            let offsets: Vec<usize> = (0..runs).map(|_| random.below(200)).collect();
+            let data = random.floats(200 + m * stride + len);
+            let a = Rows::windows(&data, m, len, stride, &offsets);
+            let whole: Vec<f32> =
+                (0..m).flat_map(|r| (0..runs).flat_map(move |i| a.run(r, i).to_vec())).collect();
+            let k = runs * len;
+            let panels = random.floats(n.div_ceil(PANEL) * PANEL * k);
+            let (mut got, mut want) = (vec![0.0; m * n], vec![0.0; m * n]);
+            variant.run(MatMut::new(&mut got, m, n, n), a, &panels, &Epilogue::default());
+            let a = Rows::new(&whole, m, k, k);
+            scalar::VARIANT.run(MatMut::new(&mut want, m, n, n), a, &panels, &Epilogue::default());
+            assert_same_bits(&got, &want, &format!("{} {m} x {n}, {runs} runs of {len}", variant.name));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "needs Some(21) elements, got 20")]
+fn a_run_past_the_data_is_refused() {
+    Rows::windows(&[0u8; 20], 2, 3, 8, &[0, 10]);
+}
+
+#[test]
 fn nan_and_infinity_come_through() {
     let mut random = Random::new(3);
     for variant in others() {

@@ -27,7 +27,7 @@ use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, windows: false, run, row_factor, sum };
 
 /// Half-offset codes stand for `2q + 1`: the sum once. Narrow codes are multiplied as `q + 2^(bits-1)`.
 fn row_factor(half_offset: bool, bits: u32) -> i32 {

@@ -76,6 +76,8 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
+    /// Whether rows may be made of several runs, of a multiple of 8 activations each.
+    pub windows: bool,
     run: unsafe fn(&mut Task<'_>),
     /// What a group's sum of activations is multiplied by before it is added to the variant's own sums, for half-offset
     /// codes or plain ones of so many bits.
@@ -171,6 +173,8 @@ impl Variant {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         assert_eq!(x.rows.rows(), m, "{}: rows of activations (left) and of the result (right)", self.name);
         assert_eq!(x.rows.cols(), w.k, "{}: columns of activations (left) and K (right)", self.name);
+        let whole = x.rows.runs() == 1 || (self.windows && x.rows.run_len().is_multiple_of(BLOCK));
+        assert!(whole, "{}: rows in {} runs of {}", self.name, x.rows.runs(), x.rows.run_len());
         w.check(self.name, n);
         assert!((-128..128).contains(&x.zero_point), "{}: zero point {} of i8", self.name, x.zero_point);
         assert_eq!(
@@ -199,9 +203,23 @@ impl Variant {
             return;
         }
         for m in 0..rows.rows() {
-            for (part, out) in rows.row(m).chunks(w.group).zip(out.chunks_exact_mut(rows.rows())) {
-                // SAFETY: the CPU has the ISA, checked above.
-                out[m] = unsafe { (self.sum)(part) }.wrapping_mul(factor);
+            let (mut sums, mut sum, mut left) = (out.chunks_exact_mut(rows.rows()), 0i32, w.group);
+            for run in 0..rows.runs() {
+                let mut run = rows.run(m, run);
+                while !run.is_empty() {
+                    let (part, rest) = run.split_at(left.min(run.len()));
+                    // SAFETY: the CPU has the ISA, checked above.
+                    sum = sum.wrapping_add(unsafe { (self.sum)(part) });
+                    (run, left) = (rest, left - part.len());
+                    if left == 0 {
+                        sums.next().expect("a group")[m] = sum.wrapping_mul(factor);
+                        (sum, left) = (0, w.group);
+                    }
+                }
+            }
+            // The last group may be shorter.
+            if let Some(last) = sums.next() {
+                last[m] = sum.wrapping_mul(factor);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, windows: true, run, row_factor, sum };
 
 /// Half-offset codes stand for `2q + 1`: the sum once.
 fn row_factor(half_offset: bool, _bits: u32) -> i32 {
@@ -18,7 +18,9 @@ fn run(task: &mut Task<'_>) {
         let panel = w.panel(index);
         for row in 0..m {
             let mut acc = [0.0f32; PANEL];
-            for (g, x) in task.x.rows.row(row).chunks(w.group).enumerate() {
+            for g in 0..w.groups() {
+                let runs = (0..task.x.rows.runs()).flat_map(|i| task.x.rows.run(row, i));
+                let x = runs.skip(g * w.group).take(w.group);
                 let dot = dot(x, &panel.codes[g * w.group * PANEL..]);
                 for (lane, acc) in acc.iter_mut().enumerate() {
                     // Terms may wrap on the way to a sum that fits.
@@ -34,9 +36,9 @@ fn run(task: &mut Task<'_>) {
 }
 
 /// Products of one group's activations with its 16 columns, `codes` from the group's first block on.
-fn dot(x: &[i8], codes: &[i8]) -> [i32; PANEL] {
+fn dot<'a>(x: impl Iterator<Item = &'a i8>, codes: &[i8]) -> [i32; PANEL] {
     let mut dot = [0; PANEL];
-    for (i, &x) in x.iter().enumerate() {
+    for (i, &x) in x.enumerate() {
         let block = &codes[i / BLOCK * PANEL * BLOCK..];
         for (lane, dot) in dot.iter_mut().enumerate() {
             *dot += i32::from(block[lane * BLOCK + i % BLOCK]) * i32::from(x);

@@ -4,7 +4,7 @@ use super::*;
 use crate::MatMut;
 use crate::cpu::activation::Activation;
 use crate::cpu::gemm_f32::tests::{Random, assert_same_bits, report};
-use crate::cpu::gemm_f32::{Addend, ResidualOrder, Scale};
+use crate::cpu::gemm_f32::{Addend, MAX_RUNS, ResidualOrder, Scale};
 
 /// Operands of one product, activations strided and starting off alignment.
 struct Case {
@@ -77,8 +77,8 @@ impl Case {
         Rows::new(&self.x[1..], self.m, self.k, self.x_stride)
     }
 
-    fn call(&self, variant: &Variant, out: Output<'_>, kind: usize) {
-        let w = I8Panels {
+    fn panels(&self) -> I8Panels<'_> {
+        I8Panels {
             codes: &self.codes,
             scales: &self.scales,
             colsum: &self.colsum,
@@ -86,7 +86,11 @@ impl Case {
             group: self.group,
             half_offset: self.half_offset,
             code_bits: self.code_bits,
-        };
+        }
+    }
+
+    fn call(&self, variant: &Variant, out: Output<'_>, kind: usize) {
+        let w = self.panels();
         let mut row_sums = vec![0; self.m * w.groups()];
         variant.row_sums(self.rows(), &w, &mut row_sums);
         let residual = Rows::new(&self.residual, self.m, self.n, self.n);
@@ -167,6 +171,42 @@ fn layer_shapes_give_the_same_bits() {
             for _ in 0..4 {
                 Case::new(&mut random, m, n, k, group).compare(variant, random.below(12));
             }
+        }
+    }
+}
+
+#[test]
+fn rows_in_runs_give_the_bits_of_whole_rows() {
+    let mut random = Random::new(17);
+    for variant in VARIANTS.iter().filter(|v| v.windows && v.isa.supported()) {
+        for _ in 0..300 {
+            let (m, n) = (1 + random.below(30), 1 + random.below(50));
+            let (runs, len) = (1 + random.below(MAX_RUNS), BLOCK * (1 + random.below(9)));
+            let k = runs * len;
+            let group = [8, 32, len, k][random.below(4)];
+            let mut case = Case::new(&mut random, m, n, k, group);
+            let (offsets, stride): (Vec<usize>, usize) =
+                ((0..runs).map(|_| random.below(200)).collect(), random.below(30));
+            let data = random.codes(200 + m * stride + len);
+            let x = Rows::windows(&data, m, len, stride, &offsets);
+            case.x = [0]
+                .into_iter()
+                .chain((0..m).flat_map(|r| (0..runs).flat_map(move |i| x.run(r, i).to_vec())))
+                .collect();
+            case.x_stride = k;
+            let want = case.run_f32(&scalar::VARIANT, 0);
+            let w = case.panels();
+            let mut row_sums = vec![0; m * w.groups()];
+            variant.row_sums(x, &w, &mut row_sums);
+            let x = I8Rows { rows: x, zero_point: case.zero_point, row_sums: &row_sums };
+            let mut got = vec![0.0; m * n];
+            let epilogue = Epilogue { scale: Scale::Uniform(0.003), ..Epilogue::default() };
+            variant.run(MatMut::new(&mut got, m, n, n), x, &w, &epilogue);
+            assert_same_bits(
+                &got,
+                &want,
+                &format!("{} {m} x {n}, {runs} runs of {len}, group {group}", variant.name),
+            );
         }
     }
 }

@@ -14,19 +14,20 @@
 
 use std::arch::x86_64::{
     __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm512_add_epi32, _mm512_broadcastq_epi64, _mm512_cvtepi32_ps,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mullo_epi32,
-    _mm512_permutex2var_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_storeu_ps,
-    _mm512_xor_si512,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+    _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_sllv_epi32,
+    _mm512_storeu_ps, _mm512_xor_si512,
 };
 
 use super::super::gemm_f32::Columns;
+use super::super::gemm_f32::MAX_RUNS;
 use super::super::gemm_f32::epilogue_avx512::finish;
 use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, windows: true, run, row_factor, sum };
 
 /// What is subtracted for `q + 128` in place of `q`, and for half-offset codes the sum itself.
 fn row_factor(half_offset: bool, _bits: u32) -> i32 {
@@ -111,15 +112,30 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
     let tables = place.panel * groups * PANEL..(place.panel + panels) * groups * PANEL;
     let (scales, colsum) = (&w.scales[tables.clone()], &w.colsum[tables]);
     let sums = &task.x.row_sums[..groups * x.rows()];
-    // All rows are there, and as long.
-    let (first, _) = (x.row(row), x.row(row + ROWS - 1));
+    // All rows are there.
+    let (_, len) = (x.run(row + ROWS - 1, 0), x.run_len());
+    let mut runs = [std::ptr::null::<i8>(); MAX_RUNS];
+    for (i, run) in runs.iter_mut().enumerate().take(x.runs()) {
+        *run = x.run(row, i).as_ptr();
+    }
+    let mut pieces = [(std::ptr::null(), 0); MAX_RUNS];
+    // Where the next group starts: in which run, and how many of its activations are behind it.
+    let (mut run, mut behind) = (0, 0);
     let Aligned(total) = &mut Aligned([[0.0; PANEL]; MR]);
     for g in 0..groups {
         let (from, to) = (g * w.group, w.k.min((g + 1) * w.group));
+        let (mut left, mut count) = (to - from, 0);
+        while left > 0 {
+            let taken = left.min(len - behind);
+            pieces[count] = (runs[run].wrapping_add(behind), taken / BLOCK);
+            (left, behind, count) = (left - taken, behind + taken, count + 1);
+            if behind == len {
+                (run, behind) = (run + 1, 0);
+            }
+        }
         let group = Group {
-            x: first[from..to].as_ptr(),
+            pieces: &pieces[..count],
             stride: x.stride(),
-            blocks: (to - from) / BLOCK,
             rest: (1 << ((to - from) % BLOCK)) - 1,
             codes: codes[from / BLOCK * BLOCK_BYTES..].as_ptr(),
             panel: blocks * BLOCK_BYTES,
@@ -130,8 +146,9 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
             minus_zero: -task.x.zero_point,
             double: i32::from(w.half_offset),
         };
-        // SAFETY: rows `row` to `row + ROWS` are there, and each has `to - from` activations from `from` on. Group g has as
-        // many codes, padded to whole blocks, in each of the panels, 16 scales and 16 sums, and a sum for each row.
+        // SAFETY: rows `row` to `row + ROWS` are there, and each has `to - from` activations in the pieces, of which none but the
+        // last may have a partial block (`Variant::run`). Group g has as many codes, padded to whole blocks, in each of the
+        // panels, 16 scales and 16 sums, and a sum for each row.
         unsafe { group.add::<ROWS, VECS>(total) };
     }
     for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(ROWS)) {
@@ -140,13 +157,11 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
 }
 
 /// One group of k of a tile.
-struct Group {
-    /// First activation of the first row; rows are `stride` apart.
-    x: *const i8,
+struct Group<'a> {
+    /// Where the first row's activations lie, in order, and whole blocks there; those of other rows are `stride` apart.
+    pieces: &'a [(*const i8, usize)],
     stride: usize,
-    /// Whole blocks.
-    blocks: usize,
-    /// A bit for each activation past them.
+    /// A bit for each activation past the last block.
     rest: __mmask16,
     /// First block of the first panel; panels are `panel` bytes apart.
     codes: *const i8,
@@ -162,36 +177,38 @@ struct Group {
     double: i32,
 }
 
-impl Group {
+impl Group<'_> {
     /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`. With an
     /// odd number of vectors the upper 8 columns get the sums of the lower ones.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
     ///
     /// # Safety
-    /// `x`: `ROWS` rows, `8 blocks` and as many more as `rest` has bits long. `codes`: as many blocks, one more if `rest` has
-    /// bits, of each panel. `sums`: `ROWS`. `colsum`, `scales`: 16 of each panel.
+    /// `pieces`: of `ROWS` rows, the last with as many more activations as `rest` has bits. `codes`: as many blocks, one more if
+    /// `rest` has bits, of each panel. `sums`: `ROWS`. `colsum`, `scales`: 16 of each panel.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline(never)]
     unsafe fn add<const ROWS: usize, const VECS: usize>(&self, total: &mut [[f32; PANEL]; MR]) {
         let mut acc = [[_mm512_setzero_si512(); VECS]; ROWS];
         let (mut codes, stride, panel) = (self.codes, self.stride, self.panel);
-        let mut x = [self.x; MR / NEAR];
-        for (i, x) in x.iter_mut().enumerate() {
-            *x = x.wrapping_add(i * NEAR * stride);
-        }
-        for _ in 0..self.blocks {
-            // SAFETY: the caller's promise: a block of each panel.
-            let rhs = unsafe { unsigned::<VECS>(codes, panel) };
-            each_row!(ROWS, |R| {
-                // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i64.
-                let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i64>().read_unaligned() };
-                for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                    *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi64(x));
-                }
-            });
-            x = x.map(|x| x.wrapping_add(BLOCK));
-            codes = codes.wrapping_add(BLOCK_BYTES);
+        let mut x = [std::ptr::null::<i8>(); MR / NEAR];
+        for &(piece, blocks) in self.pieces {
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = piece.wrapping_add(i * NEAR * stride);
+            }
+            for _ in 0..blocks {
+                // SAFETY: the caller's promise: a block of each panel.
+                let rhs = unsafe { unsigned::<VECS>(codes, panel) };
+                each_row!(ROWS, |R| {
+                    // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i64.
+                    let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i64>().read_unaligned() };
+                    for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                        *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi64(x));
+                    }
+                });
+                x = x.map(|x| x.wrapping_add(BLOCK));
+                codes = codes.wrapping_add(BLOCK_BYTES);
+            }
         }
         if self.rest != 0 {
             // SAFETY: the caller's promise: a block of each panel.
@@ -262,5 +279,10 @@ fn sum(x: &[i8]) -> i32 {
         let x = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
         acc = _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), x);
     }
-    _mm512_reduce_add_epi32(acc) + rest.iter().map(|&x| i32::from(x)).sum::<i32>()
+    if !rest.is_empty() {
+        // SAFETY: as many bytes as the mask has bits.
+        let x = unsafe { _mm512_maskz_loadu_epi8((1 << rest.len()) - 1, rest.as_ptr()) };
+        acc = _mm512_dpbusd_epi32(acc, _mm512_set1_epi8(1), x);
+    }
+    _mm512_reduce_add_epi32(acc)
 }

@@ -154,8 +154,14 @@ pub(super) fn conv(
     let bytes = if depthwise {
         crate::cpu::depthwise::scratch(k, integer)
     } else {
-        let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer && !pointwise).unwrap_or(0);
-        scratch(b, &weights, k, !pointwise, integer).max(narrow + panels(b, &weights, integer))
+        let group = match &weights {
+            Matrix::Tensor(tensor) => b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group),
+            Matrix::Panels(_) => k,
+        };
+        let ring = crate::cpu::product::ring_scratch(&geometry, integer.then_some(group));
+        let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer).unwrap_or(0);
+        let rows = if pointwise { 0 } else { ring.max(narrow) };
+        scratch(b, &weights, k, !pointwise, integer).max(rows + panels(b, &weights, integer))
     };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
