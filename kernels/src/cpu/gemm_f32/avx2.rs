@@ -7,7 +7,7 @@
 //!     epilogue on the tile, stored once
 //! ```
 //! Where the last panel holds at most 8 columns, its second vector is nobody's: it goes with the panel before it, as
-//! 3 rows x 24 columns, or alone as 12 rows x 8.
+//! 3 rows x 24 columns, or alone as 8 rows x 8.
 
 use std::arch::x86_64::{
     __m256, _MM_HINT_T0, _mm_prefetch, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps,
@@ -30,8 +30,8 @@ const MR: usize = 6;
 /// Rows of a full tile of a panel and a half: 3 x 3 accumulators. With a fourth row all 16 registers would be taken, and the
 /// compiler moves them about in every step.
 const WIDE: usize = 3;
-/// Rows of a full tile of half a panel: 12 accumulators.
-const NARROW: usize = 12;
+/// Rows of a full tile of half a panel: 8 accumulators, enough chains for both ports, and as many pointers as there are registers for.
+const NARROW: usize = 8;
 
 #[target_feature(enable = "avx2,fma")]
 fn run(task: &mut Task<'_>) {
