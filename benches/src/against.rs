@@ -48,9 +48,9 @@ impl<'a, 'c> Against<'a, 'c> {
         samples.sort_by(f64::total_cmp);
         let Some(median) = samples.get(samples.len() / 2) else { return false };
         let (n, unit, limit, of) = match work {
-            Work::Operations(n) => (n, "GFLOP/s", self.machine.gflops, "peak"),
-            Work::OperationsI8(n) => (n, "GOP/s", self.machine.gops_i8, "peak"),
-            Work::Bytes(n) => (n, "GB/s", self.machine.gbytes, "memory"),
+            Work::Operations(n) => (n, "GFLOP/s", self.machine.gflops(), "peak"),
+            Work::OperationsI8(n) => (n, "GOP/s", self.machine.gops_i8(), "peak"),
+            Work::Bytes(n) => (n, "GB/s", self.machine.gbytes(), "memory"),
         };
         let rate = n as f64 / median / 1e9;
         println!("{:>28} {rate:.1} {unit}, {:.0}% of {of}", "", 100.0 * rate / limit);

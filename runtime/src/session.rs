@@ -182,6 +182,14 @@ impl Session {
         self.kernels.names()
     }
 
+    /// The name of the kernel variant that does most of step `index`.
+    ///
+    /// # Panics
+    /// When the plan has no such step.
+    pub fn kernel_of(&self, index: usize) -> &'static str {
+        self.kernels.of(&self.plan().steps[index])
+    }
+
     /// Set it from any thread to stop a run at its next step; the run then returns [`RunError::Cancelled`].
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
         self.cancelled.clone()

@@ -1,7 +1,7 @@
-//! The most that one core multiplies and adds: what kernels are measured against.
+//! The most that one core multiplies, adds and reads: what kernels are measured against.
 //!
-//! Nothing but registers is touched: [`ACCUMULATORS`] independent chains of multiply-adds, enough to hide the latency of two
-//! ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a quarter of the truth or
+//! Of arithmetic nothing but registers is touched: [`ACCUMULATORS`] independent chains of multiply-adds, enough to hide the latency
+//! of two ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a quarter of the truth or
 //! less.
 
 use super::isa::Isa;
@@ -42,6 +42,88 @@ pub static I8_VARIANTS: &[Variant] = &[
 ];
 
 const I8_SCALAR: Variant = Variant { name: "dot_i8__scalar", isa: Isa::Scalar, products: 1, run: i8_scalar };
+
+/// One way to read memory.
+pub struct ReadVariant {
+    /// `op__isa`.
+    pub name: &'static str,
+    /// What it needs.
+    pub isa: Isa,
+    run: unsafe fn(&[u64]) -> u64,
+}
+
+/// Loads in order, as wide as they come. Best first; scalar last.
+pub static READ_VARIANTS: &[ReadVariant] = &[
+    #[cfg(target_arch = "x86_64")]
+    ReadVariant { name: "read__avx512", isa: Isa::Avx512, run: read_avx512 },
+    #[cfg(target_arch = "x86_64")]
+    ReadVariant { name: "read__avx2", isa: Isa::Avx2, run: read_avx2 },
+    READ_SCALAR,
+];
+
+const READ_SCALAR: ReadVariant = ReadVariant { name: "read__scalar", isa: Isa::Scalar, run: read_scalar };
+
+/// The best variant at or below `isa` that this CPU runs.
+pub fn select_read(isa: Isa) -> &'static ReadVariant {
+    let fits = |variant: &&ReadVariant| variant.isa <= isa && variant.isa.supported();
+    READ_VARIANTS.iter().find(fits).unwrap_or(&READ_SCALAR)
+}
+
+impl ReadVariant {
+    /// Reads all of `words`: their exclusive or.
+    ///
+    /// # Panics
+    /// When the CPU lacks the variant's ISA.
+    pub fn run(&self, words: &[u64]) -> u64 {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        // SAFETY: the CPU has what the variant needs, checked on the line above.
+        unsafe { (self.run)(words) }
+    }
+}
+
+fn read_scalar(words: &[u64]) -> u64 {
+    words.iter().fold(0, |all, word| all ^ word)
+}
+
+/// A vector variant: eight registers at a time.
+#[cfg(target_arch = "x86_64")]
+macro_rules! reads {
+    ($name:ident, $features:literal, $zero:ident, $load:ident, $xor:ident, $store:ident, $words:literal) => {
+        #[target_feature(enable = $features)]
+        fn $name(words: &[u64]) -> u64 {
+            use std::arch::x86_64::{$load, $store, $xor, $zero};
+            let (blocks, rest) = words.as_chunks::<{ 8 * $words }>();
+            let mut all = [$zero(); 8];
+            for block in blocks {
+                for (i, all) in all.iter_mut().enumerate() {
+                    // SAFETY: one of the eight registers of a block.
+                    *all = $xor(*all, unsafe { $load(block[i * $words..].as_ptr().cast()) });
+                }
+            }
+            let mut result = read_scalar(rest);
+            for all in all {
+                let mut lanes = [0; $words];
+                // SAFETY: as many words as a register has.
+                unsafe { $store(lanes.as_mut_ptr().cast(), all) };
+                result ^= read_scalar(&lanes);
+            }
+            result
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+reads!(read_avx2, "avx2", _mm256_setzero_si256, _mm256_loadu_si256, _mm256_xor_si256, _mm256_storeu_si256, 4);
+#[cfg(target_arch = "x86_64")]
+reads!(
+    read_avx512,
+    "avx512f",
+    _mm512_setzero_si512,
+    _mm512_loadu_si512,
+    _mm512_xor_si512,
+    _mm512_storeu_si512,
+    8
+);
 
 fn select(table: &'static [Variant], scalar: &'static Variant, isa: Isa) -> &'static Variant {
     let fits = |variant: &&Variant| variant.isa <= isa && variant.isa.supported();
@@ -178,6 +260,16 @@ chains!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_word_is_read() {
+        let words: Vec<u64> = (0..203u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        for variant in READ_VARIANTS.iter().filter(|v| v.isa.supported()) {
+            for n in [0, 1, 31, 32, 64, 65, 203] {
+                assert_eq!(variant.run(&words[..n]), read_scalar(&words[..n]), "{} {n}", variant.name);
+            }
+        }
+    }
 
     #[test]
     fn every_variant_does_the_work_it_counts() {

@@ -67,6 +67,31 @@ impl Kernels {
         }
     }
 
+    /// The variant that does most of a step's work.
+    pub fn of(&self, step: &Step) -> &'static str {
+        let integer = step.work().integer;
+        match &step.op {
+            StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
+                self.conv_narrow.name
+            }
+            StepOp::Gemm { m, .. } if integer && *m < self.wide_from => self.gemm_i8.name,
+            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer && self.wide_from == usize::MAX => {
+                self.gemm_i8.name
+            }
+            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer => self.gemm_i16.name,
+            StepOp::Gemm { .. }
+            | StepOp::Conv { .. }
+            | StepOp::ConvTranspose { .. }
+            | StepOp::MatMul(_)
+            | StepOp::Attention(_)
+            | StepOp::Lstm(_)
+            | StepOp::Gru(_) => self.gemm_f32.name,
+            StepOp::Depthwise { .. } if integer => self.depthwise_i8.name,
+            StepOp::Depthwise { .. } => self.depthwise_f32.name,
+            _ => self.loops.isa().name(),
+        }
+    }
+
     /// Names of the variants, for listings.
     pub fn names(&self) -> Vec<&'static str> {
         vec![

@@ -6,7 +6,7 @@
 
 use super::memory::Views;
 use super::windows::Windows;
-use super::{Context, MatrixView, floats, matrix};
+use super::{Context, Kernels, MatrixView, floats, matrix};
 use crate::device::Scratch;
 use crate::graph::Act;
 use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
@@ -258,6 +258,11 @@ pub(crate) fn gemm(
     Ok(())
 }
 
+/// Whether a convolution of floats goes by pixels. Plain loops over pixels are no faster than plain loops over channels.
+pub(super) fn is_narrow(kernels: &Kernels, g: &ConvGeometry) -> bool {
+    kernels.conv_narrow.isa != Isa::Scalar && super::narrow::scratch(g).is_some()
+}
+
 pub(crate) fn conv(
     ctx: &Context<'_>,
     step: &Step,
@@ -266,9 +271,7 @@ pub(crate) fn conv(
     finish: Finish,
 ) -> Result<(), String> {
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
-    // Plain loops over pixels are no faster than plain loops over channels.
-    let narrow = input.is_none() && ctx.kernels.conv_narrow.isa != Isa::Scalar;
-    if narrow && super::narrow::scratch(g).is_some() {
+    if input.is_none() && is_narrow(&ctx.kernels, g) {
         return super::narrow::run(ctx, step, views, g, finish);
     }
     let matrix = matrix(ctx, step, &views, 0)?;

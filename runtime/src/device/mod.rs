@@ -10,6 +10,7 @@ mod error;
 #[cfg(test)]
 mod fixture;
 mod ledger;
+mod limits;
 mod memory;
 mod pool;
 mod process;
@@ -25,6 +26,7 @@ use edge_kernels::Isa;
 pub use cpu::{Caches, CpuInfo, CpuQuota, MAX_THREADS, ThreadChoice, ThreadSource, isa_in_force};
 pub use error::DeviceError;
 pub use ledger::{BudgetError, Holding, Ledger, Reservation};
+pub use limits::{Limits, Read};
 pub use memory::{LimitSource, MemoryLimit};
 pub use pool::{Pool, STACK_BYTES};
 pub use resident::{current_rss, page_size, peak_rss, reset_peak};

@@ -13,6 +13,7 @@ mod join;
 mod lower;
 mod offsets;
 mod step;
+mod work;
 
 pub use error::PlanError;
 pub use fact::{BufferId, Operand, Quant};
@@ -24,6 +25,8 @@ pub use step::{
 use crate::graph::ValueId;
 use crate::model::Model;
 use crate::pack::Rung;
+pub use work::Work;
+
 pub(crate) use fact::{Fact, Place};
 use std::sync::Arc;
 

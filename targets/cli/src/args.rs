@@ -115,8 +115,9 @@ pub enum BenchFormat {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// The pack.
-    pub pack: PathBuf,
+    /// The pack; may be left out with --limits.
+    #[arg(required_unless_present = "limits")]
+    pub pack: Option<PathBuf>,
     #[command(flatten)]
     pub target: Target,
     /// Timed runs.
@@ -125,9 +126,13 @@ pub struct BenchArgs {
     /// Runs before timing.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub warmup: usize,
-    /// Time every step and list the slowest.
+    /// Time every step and list the slowest, against the limits of this device; with a file, also write all of them there as a
+    /// trace for chrome://tracing or Perfetto.
+    #[arg(long, value_name = "TRACE.json", num_args = 0..=1)]
+    pub profile: Option<Option<PathBuf>>,
+    /// Measure what this device can do at most: multiply-adds, and reading each level of memory.
     #[arg(long)]
-    pub profile: bool,
+    pub limits: bool,
     /// How the result is written.
     #[arg(long, value_enum, default_value = "md")]
     pub format: BenchFormat,

@@ -3,9 +3,10 @@
 use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
 use crate::print::greatest_first;
+use crate::profile::{Profile, print_limits};
 use crate::{inputs, load};
 use edge_runtime::Session;
-use edge_runtime::device::{ByteSize, peak_rss};
+use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
 use edge_runtime::select::Request;
 use serde_json::json;
 use std::io::Write;
@@ -14,7 +15,11 @@ use std::time::Instant;
 
 pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let opened = load::open(&args.pack, target)?;
+    if args.limits {
+        limits(args)?;
+    }
+    let Some(path) = &args.pack else { return Ok(()) };
+    let opened = load::open(path, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
     let selection = opened
         .select(&Request { copies_outputs: false, ..opened.request(target) }, &inputs::specs(&arrays))?;
@@ -29,16 +34,11 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
         session.run()?;
     }
     let mut samples = Vec::with_capacity(args.repeat);
-    let mut steps = vec![0.0f64; session.plan().steps.len()];
+    let mut profile = Profile::new();
     for _ in 0..args.repeat.max(1) {
         let start = Instant::now();
-        if args.profile {
-            let mut last = start;
-            session.run_observed(|i, _| {
-                let now = Instant::now();
-                steps[i] += (now - last).as_secs_f64();
-                last = now;
-            })?;
+        if args.profile.is_some() {
+            profile.run(&mut session)?;
         } else {
             session.run()?;
         }
@@ -50,6 +50,11 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let deviation = (samples.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
     let peak = peak_rss().unwrap_or(0);
     let threads = opened.device.pool().threads();
+    // After the runs: measuring takes memory of its own.
+    let limits = args
+        .profile
+        .as_ref()
+        .map(|_| Limits::measure(opened.device.pool(), opened.device.isa(), &opened.device.cpu().caches));
     let mut out = std::io::stdout().lock();
     match if target.json { BenchFormat::Json } else { args.format } {
         BenchFormat::Json => {
@@ -58,14 +63,8 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
                 "kernels": session.kernels(), "ms": {"p50": at(0.5), "p95": at(0.95), "min": sorted[0], "mean": mean, "stddev": deviation},
                 "samples_ms": samples, "planned": need.total(), "peak_rss": peak, "arena": need.arena,
             });
-            if args.profile {
-                value["steps"] = session.plan().steps.iter().zip(&steps).map(|(step, seconds)| {
-                    let result = &step.outputs[0];
-                    json!({
-                        "name": session.plan().names.get(step.name as usize), "step": step.op.name(),
-                        "us": seconds * 1e6 / args.repeat.max(1) as f64, "dtype": result.dtype.to_string(), "dims": result.dims,
-                    })
-                }).collect();
+            if let Some(limits) = &limits {
+                value["steps"] = profile.json(&session, limits);
             }
             writeln!(out, "{value:#}")?;
         }
@@ -98,24 +97,24 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
             }
         }
     }
-    if args.profile && !target.json && matches!(args.format, BenchFormat::Md) {
-        let plan = session.plan();
-        let total: f64 = steps.iter().sum();
-        writeln!(out, "{:>9} {:>6}  {:<16} result", "us/run", "share", "step")?;
-        for i in greatest_first(&steps).into_iter().take(25) {
-            let step = &plan.steps[i];
-            let result = &step.outputs[0];
-            let name = plan.names.get(step.name as usize).map(String::as_str).unwrap_or_default();
-            writeln!(
-                out,
-                "{:>9.1} {:>5.1}%  {:<16} {} {:?} {name}",
-                steps[i] * 1e6 / args.repeat.max(1) as f64,
-                100.0 * steps[i] / total,
-                step.op.name(),
-                result.dtype,
-                result.dims
-            )?;
+    if let Some(limits) = &limits {
+        if let Some(Some(path)) = &args.profile {
+            profile.write_trace(path, &session, limits)?;
+        }
+        if !target.json && args.format == BenchFormat::Md {
+            profile.print(&mut out, &session, limits)?;
         }
     }
     Ok(())
+}
+
+/// What one thread can do, and all of them.
+fn limits(args: &BenchArgs) -> Result<(), Failure> {
+    let device = load::device(&args.target)?;
+    let measure = |pool: &Pool| Limits::measure(pool, device.isa(), &device.cpu().caches);
+    let mut all = vec![measure(&Pool::new(1)?)];
+    if device.pool().threads() > 1 {
+        all.push(measure(device.pool()));
+    }
+    print_limits(&mut std::io::stdout().lock(), &all, args.target.json)
 }

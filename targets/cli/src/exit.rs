@@ -7,6 +7,7 @@ use edge_runtime::plan::PlanError;
 use edge_runtime::select::SelectError;
 use edge_runtime::{RunError, SessionError};
 use std::io::Write;
+use std::path::PathBuf;
 
 /// A command that failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ pub enum Failure {
     Usage(String),
     #[error("{0}")]
     Golden(String),
+    #[error("{}: {error}", path.display())]
+    Write { path: PathBuf, error: std::io::Error },
     #[error("stdout: {0}")]
     Stdout(#[from] std::io::Error),
 }
@@ -70,7 +73,7 @@ impl Failure {
                 InputError::Kind { .. } => USAGE,
                 _ => BAD_FILE,
             },
-            Failure::Stdout(_) => DEVICE,
+            Failure::Stdout(_) | Failure::Write { .. } => DEVICE,
             Failure::Usage(_) => USAGE,
             Failure::Golden(_) => GOLDEN,
         }

@@ -19,14 +19,19 @@ pub struct Opened {
     pub model: Model,
 }
 
-/// Opens the pack and probes the device.
-pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
+/// The device, within the budget asked for.
+pub fn device(target: &Target) -> Result<Arc<Device>, Failure> {
     crate::logging::start(target.verbose);
     let budget = target.mem.map(|ByteSize(bytes)| bytes);
     if let Some(bytes) = budget {
         log::info!("budget {}", ByteSize(bytes));
     }
-    let device = Device::builder().threads(target.threads).budget(budget).build()?;
+    Ok(Device::builder().threads(target.threads).budget(budget).build()?)
+}
+
+/// Opens the pack and probes the device.
+pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
+    let device = device(target)?;
     let pack = PackFile::open_within(path, device.ledger().budget())?;
     if pack.missing_bytes() > 0 {
         let missing = ByteSize(pack.missing_bytes());

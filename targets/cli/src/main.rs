@@ -10,6 +10,7 @@ mod load;
 mod logging;
 mod plan;
 mod print;
+mod profile;
 mod run;
 mod verify;
 
