@@ -148,6 +148,19 @@ impl Variant {
         self.isa
     }
 
+    /// [`Variant::run`] for a caller that has served the plain variant itself where it [`PLAIN_IS_RARE`]: no plain copy of `body` is
+    /// made there.
+    #[inline(always)]
+    pub(crate) fn run_unless_rare<R>(self, body: impl FnOnce() -> R) -> R {
+        match self.isa {
+            // SAFETY: as below.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { run__avx2(body) },
+            _ if PLAIN_IS_RARE => unreachable!("the caller serves the plain variant"),
+            _ => run__scalar(body),
+        }
+    }
+
     /// Runs `body`, compiled for this variant's level as far as it is inlined.
     ///
     /// So `body` and every function and larger closure below it are marked `#[inline(always)]`: what the compiler
@@ -162,6 +175,10 @@ impl Variant {
         }
     }
 }
+
+/// Whether the plain variant is only for CPUs that are rare or asked for it, so that its size counts more than its speed: of
+/// large bodies one copy that calls its parts then serves all operations. On AArch64 the plain variant is the one in use.
+pub(crate) const PLAIN_IS_RARE: bool = cfg!(target_arch = "x86_64");
 
 /// Not inlined: the runtime is compiled for size, and loops that were inlined into it would stay scalar.
 #[inline(never)]

@@ -55,36 +55,7 @@ fn run(task: &mut Task<'_>) {
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            match (rows, count) {
-                (1, 8) => block::<1, 8>(task, row, &place),
-                (1, 4) => block::<1, 4>(task, row, &place),
-                (1, 2) => block::<1, 2>(task, row, &place),
-                (1, _) => block::<1, 1>(task, row, &place),
-                (2, 4) => block::<2, 4>(task, row, &place),
-                (2, 2) => block::<2, 2>(task, row, &place),
-                (2, _) => block::<2, 1>(task, row, &place),
-                (3, 4) => block::<3, 4>(task, row, &place),
-                (3, 2) => block::<3, 2>(task, row, &place),
-                (3, _) => block::<3, 1>(task, row, &place),
-                (4, 2) => block::<4, 2>(task, row, &place),
-                (4, _) => block::<4, 1>(task, row, &place),
-                (5, 2) => block::<5, 2>(task, row, &place),
-                (5, _) => block::<5, 1>(task, row, &place),
-                (6, 2) => block::<6, 2>(task, row, &place),
-                (6, _) => block::<6, 1>(task, row, &place),
-                (7, 2) => block::<7, 2>(task, row, &place),
-                (7, _) => block::<7, 1>(task, row, &place),
-                (8, 2) => block::<8, 2>(task, row, &place),
-                (8, _) => block::<8, 1>(task, row, &place),
-                (9, 2) => block::<9, 2>(task, row, &place),
-                (9, _) => block::<9, 1>(task, row, &place),
-                (10, 2) => block::<10, 2>(task, row, &place),
-                (10, _) => block::<10, 1>(task, row, &place),
-                (11, 2) => block::<11, 2>(task, row, &place),
-                (11, _) => block::<11, 1>(task, row, &place),
-                (_, 2) => block::<MR, 2>(task, row, &place),
-                _ => block::<MR, 1>(task, row, &place),
-            }
+            block(task, row, rows, &place, Sums::of(rows, count));
             row += rows;
         }
         panel += count;
@@ -98,13 +69,13 @@ struct Place<'a> {
     columns: &'a [Columns],
 }
 
-/// `ROWS` rows from `row` times `PANELS` panels.
+/// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn block<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, row: usize, place: &Place<'_>) {
+fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store: Store) {
     let (a, k) = (task.a, task.a.cols());
-    let panels = &task.panels[place.panel * k * PANEL..][..PANELS * k * PANEL];
+    let panels = &task.panels[place.panel * k * PANEL..][..place.columns.len() * k * PANEL];
     // All rows are there.
-    let _ = a.run(row + ROWS - 1, 0);
+    let _ = a.run(row + rows - 1, 0);
     let mut runs = [std::ptr::null(); MAX_RUNS];
     for (i, run) in runs.iter_mut().enumerate().take(a.runs()) {
         *run = a.run(row, i).as_ptr();
@@ -117,17 +88,17 @@ fn block<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, row: usize
         panel: k * PANEL,
     };
     let Aligned(tile) = &mut Aligned([[0.0; PANEL]; ACCUMULATORS]);
-    // SAFETY: rows `row` to `row + ROWS` are there, in as many runs of as many elements; each panel has a row of 16 for each.
-    unsafe { sums.store::<ROWS, PANELS>(tile) };
-    for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(ROWS)) {
+    // SAFETY: rows `row` to `row + rows` are there, in as many runs of as many elements; each panel has a row of 16 for each.
+    unsafe { store(&sums, tile) };
+    for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(rows)) {
         finish(task.epilogue, &mut task.out, row, columns, tile);
     }
 }
 
 /// The operands of a tile.
-struct Sums<'a> {
+struct Sums {
     /// The first row's runs of `len` elements; those of other rows are `stride` apart.
-    runs: &'a [*const f32],
+    runs: *const [*const f32],
     len: usize,
     stride: usize,
     /// `[k][16]` of the first panel; panels are `panel` elements apart.
@@ -135,13 +106,50 @@ struct Sums<'a> {
     panel: usize,
 }
 
-impl Sums<'_> {
+/// Makes the sums of a tile: [`Sums::store`] for some number of rows and panels.
+type Store = unsafe fn(&Sums, &mut Tile);
+
+impl Sums {
+    /// The kernel for so many rows and panels.
+    fn of(rows: usize, panels: usize) -> Store {
+        match (rows, panels) {
+            (1, 8) => Sums::store::<1, 8>,
+            (1, 4) => Sums::store::<1, 4>,
+            (1, 2) => Sums::store::<1, 2>,
+            (1, _) => Sums::store::<1, 1>,
+            (2, 4) => Sums::store::<2, 4>,
+            (2, 2) => Sums::store::<2, 2>,
+            (2, _) => Sums::store::<2, 1>,
+            (3, 4) => Sums::store::<3, 4>,
+            (3, 2) => Sums::store::<3, 2>,
+            (3, _) => Sums::store::<3, 1>,
+            (4, 2) => Sums::store::<4, 2>,
+            (4, _) => Sums::store::<4, 1>,
+            (5, 2) => Sums::store::<5, 2>,
+            (5, _) => Sums::store::<5, 1>,
+            (6, 2) => Sums::store::<6, 2>,
+            (6, _) => Sums::store::<6, 1>,
+            (7, 2) => Sums::store::<7, 2>,
+            (7, _) => Sums::store::<7, 1>,
+            (8, 2) => Sums::store::<8, 2>,
+            (8, _) => Sums::store::<8, 1>,
+            (9, 2) => Sums::store::<9, 2>,
+            (9, _) => Sums::store::<9, 1>,
+            (10, 2) => Sums::store::<10, 2>,
+            (10, _) => Sums::store::<10, 1>,
+            (11, 2) => Sums::store::<11, 2>,
+            (11, _) => Sums::store::<11, 1>,
+            (_, 2) => Sums::store::<MR, 2>,
+            _ => Sums::store::<MR, 1>,
+        }
+    }
+
     /// `tile[p * ROWS + r] = row r · panel p`.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
     ///
     /// # Safety
-    /// `ROWS` rows are readable, and `PANELS` panels of as many rows of 16 as a row has elements.
+    /// `runs` is readable, and so are `ROWS` rows, and `PANELS` panels of as many rows of 16 as a row has elements.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
     #[inline(never)]
     unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, tile: &mut Tile) {
@@ -151,7 +159,9 @@ impl Sums<'_> {
         // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
         // each twelve rows would not fit the registers.
         let mut from = [std::ptr::null::<f32>(); MR / NEAR];
-        for &run in self.runs {
+        // SAFETY: the caller's promise.
+        let runs = unsafe { &*self.runs };
+        for &run in runs {
             for (i, from) in from.iter_mut().enumerate() {
                 *from = run.wrapping_add(i * NEAR * stride);
             }

@@ -64,32 +64,11 @@ fn run(task: &mut Task<'_>) {
         }
         let place = Place { panel, columns: &columns[..count] };
         // Of a panel that is half empty only the lower half is multiplied.
-        let half = count == 1 && columns[0].valid() <= PANEL / 2;
+        let vecs = if count == 1 && columns[0].valid() <= PANEL / 2 { 1 } else { 2 * count };
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            match (rows, count, half) {
-                (1, 4, _) => block::<1, 8>(task, row, &place),
-                (2, 4, _) => block::<2, 8>(task, row, &place),
-                (3, 2, _) => block::<3, 4>(task, row, &place),
-                (1, _, _) => block::<1, 2>(task, row, &place),
-                (2, _, _) => block::<2, 2>(task, row, &place),
-                (3, _, _) => block::<3, 2>(task, row, &place),
-                (4, _, _) => block::<4, 2>(task, row, &place),
-                (5, _, _) => block::<5, 2>(task, row, &place),
-                (6, _, _) => block::<6, 2>(task, row, &place),
-                (7, _, _) => block::<7, 2>(task, row, &place),
-                (8, _, false) => block::<8, 2>(task, row, &place),
-                (8, _, true) => block::<8, 1>(task, row, &place),
-                (9, _, false) => block::<9, 2>(task, row, &place),
-                (9, _, true) => block::<9, 1>(task, row, &place),
-                (10, _, false) => block::<10, 2>(task, row, &place),
-                (10, _, true) => block::<10, 1>(task, row, &place),
-                (11, _, false) => block::<11, 2>(task, row, &place),
-                (11, _, true) => block::<11, 1>(task, row, &place),
-                (_, _, false) => block::<MR, 2>(task, row, &place),
-                (_, _, true) => block::<MR, 1>(task, row, &place),
-            }
+            block(task, row, rows, &place, Group::of(rows, vecs));
             row += rows;
         }
         panel += count;
@@ -103,17 +82,17 @@ struct Place<'a> {
     columns: &'a [Columns],
 }
 
-/// `ROWS` rows from `row` times `8 VECS` columns.
+/// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, place: &Place<'_>) {
+fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, add: Add) {
     let (w, x, groups) = (task.w, task.x.rows, task.w.groups());
-    let (panels, blocks) = (VECS.div_ceil(2), w.k.div_ceil(BLOCK));
+    let (panels, blocks) = (place.columns.len(), w.k.div_ceil(BLOCK));
     let codes = &w.codes[place.panel * blocks * BLOCK_BYTES..][..panels * blocks * BLOCK_BYTES];
     let tables = place.panel * groups * PANEL..(place.panel + panels) * groups * PANEL;
     let (scales, colsum) = (&w.scales[tables.clone()], &w.colsum[tables]);
     let sums = &task.x.row_sums[..groups * x.rows()];
     // All rows are there.
-    let (_, len) = (x.run(row + ROWS - 1, 0), x.run_len());
+    let (_, len) = (x.run(row + rows - 1, 0), x.run_len());
     let mut runs = [std::ptr::null::<i8>(); MAX_RUNS];
     for (i, run) in runs.iter_mut().enumerate().take(x.runs()) {
         *run = x.run(row, i).as_ptr();
@@ -139,27 +118,27 @@ fn block<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, row: usize, 
             rest: (1 << ((to - from) % BLOCK)) - 1,
             codes: codes[from / BLOCK * BLOCK_BYTES..].as_ptr(),
             panel: blocks * BLOCK_BYTES,
-            sums: sums[g * x.rows() + row..][..ROWS].as_ptr(),
+            sums: sums[g * x.rows() + row..][..rows].as_ptr(),
             colsum: colsum[g * PANEL..].as_ptr(),
             scales: scales[g * PANEL..].as_ptr(),
             table: groups * PANEL,
             minus_zero: -task.x.zero_point,
             double: i32::from(w.half_offset),
         };
-        // SAFETY: rows `row` to `row + ROWS` are there, and each has `to - from` activations in the pieces, of which none but the
+        // SAFETY: rows `row` to `row + rows` are there, and each has `to - from` activations in the pieces, of which none but the
         // last may have a partial block (`Variant::run`). Group g has as many codes, padded to whole blocks, in each of the
         // panels, 16 scales and 16 sums, and a sum for each row.
-        unsafe { group.add::<ROWS, VECS>(total) };
+        unsafe { add(&group, total) };
     }
-    for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(ROWS)) {
+    for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(rows)) {
         finish(task.epilogue, &mut task.out, row, columns, acc);
     }
 }
 
 /// One group of k of a tile.
-struct Group<'a> {
+struct Group {
     /// Where the first row's activations lie, in order, and whole blocks there; those of other rows are `stride` apart.
-    pieces: &'a [(*const i8, usize)],
+    pieces: *const [(*const i8, usize)],
     stride: usize,
     /// A bit for each activation past the last block.
     rest: __mmask16,
@@ -177,14 +156,43 @@ struct Group<'a> {
     double: i32,
 }
 
-impl Group<'_> {
+/// Adds a group of a tile: [`Group::add`] for some number of rows and vectors.
+type Add = unsafe fn(&Group, &mut [[f32; PANEL]; MR]);
+
+impl Group {
+    /// The kernel for so many rows and vectors of 8 columns.
+    fn of(rows: usize, vecs: usize) -> Add {
+        match (rows, vecs) {
+            (1, 8) => Group::add::<1, 8>,
+            (2, 8) => Group::add::<2, 8>,
+            (3, 4) => Group::add::<3, 4>,
+            (1, _) => Group::add::<1, 2>,
+            (2, _) => Group::add::<2, 2>,
+            (3, _) => Group::add::<3, 2>,
+            (4, _) => Group::add::<4, 2>,
+            (5, _) => Group::add::<5, 2>,
+            (6, _) => Group::add::<6, 2>,
+            (7, _) => Group::add::<7, 2>,
+            (8, 1) => Group::add::<8, 1>,
+            (8, _) => Group::add::<8, 2>,
+            (9, 1) => Group::add::<9, 1>,
+            (9, _) => Group::add::<9, 2>,
+            (10, 1) => Group::add::<10, 1>,
+            (10, _) => Group::add::<10, 2>,
+            (11, 1) => Group::add::<11, 1>,
+            (11, _) => Group::add::<11, 2>,
+            (_, 1) => Group::add::<MR, 1>,
+            _ => Group::add::<MR, 2>,
+        }
+    }
+
     /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`. With an
     /// odd number of vectors the upper 8 columns get the sums of the lower ones.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
     ///
     /// # Safety
-    /// `pieces`: of `ROWS` rows, the last with as many more activations as `rest` has bits. `codes`: as many blocks, one more if
+    /// `pieces`: readable; of `ROWS` rows, the last with as many more activations as `rest` has bits. `codes`: as many blocks, one more if
     /// `rest` has bits, of each panel. `sums`: `ROWS`. `colsum`, `scales`: 16 of each panel.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline(never)]
@@ -192,7 +200,9 @@ impl Group<'_> {
         let mut acc = [[_mm512_setzero_si512(); VECS]; ROWS];
         let (mut codes, stride, panel) = (self.codes, self.stride, self.panel);
         let mut x = [std::ptr::null::<i8>(); MR / NEAR];
-        for &(piece, blocks) in self.pieces {
+        // SAFETY: the caller's promise.
+        let pieces = unsafe { &*self.pieces };
+        for &(piece, blocks) in pieces {
             for (i, x) in x.iter_mut().enumerate() {
                 *x = piece.wrapping_add(i * NEAR * stride);
             }

@@ -15,7 +15,8 @@ mod tests;
 pub use layout::Reduction;
 
 use super::elementwise::Int;
-use super::loops::{BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
+use super::isa::Isa;
+use super::loops::{self, BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
 use super::math;
 use super::shape::next_index;
 
@@ -177,79 +178,106 @@ fn fold<T: Copy>(
     if out.is_empty() {
         return;
     }
-    v.run(
+    if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        return fold_plain(shape, x, out, init, &step, &join, &finish);
+    }
+    v.run_unless_rare(
         #[inline(always)]
-        || {
-            if shape.inner_is_kept() {
-                shape.each_kept_row(
-                    #[inline(always)]
-                    |base, o| {
-                        let width = shape.row_len();
-                        for c in (0..width).step_by(COLUMNS) {
-                            let n = COLUMNS.min(width - c);
-                            let out = &mut out[o + c..o + c + n];
-                            let mut sums = Cascade::<T, COLUMNS>::new(init);
-                            shape.each_reduced_row(
-                                #[inline(always)]
-                                |offset| {
-                                    let row = &x[base + offset + c..][..n];
-                                    for ((acc, x), prior) in sums.acc.iter_mut().zip(row).zip(&*out) {
-                                        *acc = step(*acc, *x, *prior);
-                                    }
-                                    sums.taken(1, join);
-                                },
-                            );
-                            for (out, total) in out.iter_mut().zip(sums.total(join)) {
-                                *out = finish(total, *out);
-                            }
-                        }
-                    },
-                );
-            } else {
-                let few = shape.count() == shape.row_len() && shape.row_len() <= LANES;
-                shape.each_kept_row(
-                    #[inline(always)]
-                    |base, o| {
-                        let prior = out[o];
-                        if few {
-                            // What the cascade adds to a lane, and the lanes that it leaves alone, change nothing after
-                            // the first join.
-                            let row = &x[base..][..shape.row_len()];
-                            let mut lanes = [init; LANES];
-                            for (lane, x) in lanes.iter_mut().zip(row) {
-                                *lane = join(init, step(init, *x, prior));
-                            }
-                            let mut half = LANES / 2;
-                            while half > 0 {
-                                for i in half..row.len().min(2 * half) {
-                                    lanes[i - half] = join(lanes[i - half], lanes[i]);
-                                }
-                                half /= 2;
-                            }
-                            out[o] = finish(lanes[0], prior);
-                            return;
-                        }
-                        let mut sums = Cascade::<T, LANES>::new(init);
-                        shape.each_reduced_row(
-                            #[inline(always)]
-                            |offset| {
-                                for run in x[base + offset..][..shape.row_len()].chunks(BLOCK * LANES) {
-                                    fold_lanes(
-                                        &mut sums.acc,
-                                        run,
-                                        #[inline(always)]
-                                        |acc, x| step(acc, x, prior),
-                                    );
-                                    sums.taken(run.len().div_ceil(LANES), join);
-                                }
-                            },
-                        );
-                        out[o] = finish(join_lanes(sums.total(join), join), prior);
-                    },
-                );
-            }
-        },
+        || fold_rows(shape, x, out, init, step, join, finish),
     );
+}
+
+/// [`fold_rows`] by calls: one copy for all operations of a type.
+fn fold_plain<T: Copy>(
+    shape: &Reduction,
+    x: &[T],
+    out: &mut [T],
+    init: T,
+    step: &dyn Fn(T, T, T) -> T,
+    join: &dyn Fn(T, T) -> T,
+    finish: &dyn Fn(T, T) -> T,
+) {
+    fold_rows(shape, x, out, init, step, join, finish);
+}
+
+#[inline(always)]
+fn fold_rows<T: Copy>(
+    shape: &Reduction,
+    x: &[T],
+    out: &mut [T],
+    init: T,
+    step: impl Fn(T, T, T) -> T + Copy,
+    join: impl Fn(T, T) -> T + Copy,
+    finish: impl Fn(T, T) -> T + Copy,
+) {
+    if shape.inner_is_kept() {
+        shape.each_kept_row(
+            #[inline(always)]
+            |base, o| {
+                let width = shape.row_len();
+                for c in (0..width).step_by(COLUMNS) {
+                    let n = COLUMNS.min(width - c);
+                    let out = &mut out[o + c..o + c + n];
+                    let mut sums = Cascade::<T, COLUMNS>::new(init);
+                    shape.each_reduced_row(
+                        #[inline(always)]
+                        |offset| {
+                            let row = &x[base + offset + c..][..n];
+                            for ((acc, x), prior) in sums.acc.iter_mut().zip(row).zip(&*out) {
+                                *acc = step(*acc, *x, *prior);
+                            }
+                            sums.taken(1, join);
+                        },
+                    );
+                    for (out, total) in out.iter_mut().zip(sums.total(join)) {
+                        *out = finish(total, *out);
+                    }
+                }
+            },
+        );
+    } else {
+        let few = shape.count() == shape.row_len() && shape.row_len() <= LANES;
+        shape.each_kept_row(
+            #[inline(always)]
+            |base, o| {
+                let prior = out[o];
+                if few {
+                    // What the cascade adds to a lane, and the lanes that it leaves alone, change nothing after
+                    // the first join.
+                    let row = &x[base..][..shape.row_len()];
+                    let mut lanes = [init; LANES];
+                    for (lane, x) in lanes.iter_mut().zip(row) {
+                        *lane = join(init, step(init, *x, prior));
+                    }
+                    let mut half = LANES / 2;
+                    while half > 0 {
+                        for i in half..row.len().min(2 * half) {
+                            lanes[i - half] = join(lanes[i - half], lanes[i]);
+                        }
+                        half /= 2;
+                    }
+                    out[o] = finish(lanes[0], prior);
+                    return;
+                }
+                let mut sums = Cascade::<T, LANES>::new(init);
+                shape.each_reduced_row(
+                    #[inline(always)]
+                    |offset| {
+                        for run in x[base + offset..][..shape.row_len()].chunks(BLOCK * LANES) {
+                            fold_lanes(
+                                &mut sums.acc,
+                                run,
+                                #[inline(always)]
+                                |acc, x| step(acc, x, prior),
+                            );
+                            sums.taken(run.len().div_ceil(LANES), join);
+                        }
+                    },
+                );
+                out[o] = finish(join_lanes(sums.total(join), join), prior);
+            },
+        );
+    }
 }
 
 /// Steps to the next index; its offset.
