@@ -1,7 +1,8 @@
 //! Functions of two tensors that broadcast.
 
 use super::{ASIDE, Broadcast, Int};
-use crate::cpu::loops::Variant;
+use crate::cpu::isa::Isa;
+use crate::cpu::loops::{self, Variant};
 use crate::cpu::math;
 
 /// Arithmetic on two numbers of one type. Integers wrap and never panic.
@@ -449,25 +450,38 @@ fn row<T: Copy, U: Copy>(
     out: &mut [U],
     f: impl Fn(T, T) -> U + Copy,
 ) {
-    v.run(
+    if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        return row_plain(a, b, out, &f);
+    }
+    v.run_unless_rare(
         #[inline(always)]
-        || match (a, b) {
-            (Run::Vector(a), Run::Vector(b)) => {
-                for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
-                    *o = f(*a, *b);
-                }
-            }
-            (Run::Vector(a), Run::Scalar(b)) => {
-                for (o, a) in out.iter_mut().zip(a) {
-                    *o = f(*a, b);
-                }
-            }
-            (Run::Scalar(a), Run::Vector(b)) => {
-                for (o, b) in out.iter_mut().zip(b) {
-                    *o = f(a, *b);
-                }
-            }
-            (Run::Scalar(a), Run::Scalar(b)) => out.fill(f(a, b)),
-        },
+        || row_loop(a, b, out, f),
     );
+}
+
+/// [`row_loop`] by calls: one copy for all functions of a type.
+fn row_plain<T: Copy, U: Copy>(a: Run<'_, T>, b: Run<'_, T>, out: &mut [U], f: &dyn Fn(T, T) -> U) {
+    row_loop(a, b, out, f);
+}
+
+#[inline(always)]
+fn row_loop<T: Copy, U: Copy>(a: Run<'_, T>, b: Run<'_, T>, out: &mut [U], f: impl Fn(T, T) -> U) {
+    match (a, b) {
+        (Run::Vector(a), Run::Vector(b)) => {
+            for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+                *o = f(*a, *b);
+            }
+        }
+        (Run::Vector(a), Run::Scalar(b)) => {
+            for (o, a) in out.iter_mut().zip(a) {
+                *o = f(*a, b);
+            }
+        }
+        (Run::Scalar(a), Run::Vector(b)) => {
+            for (o, b) in out.iter_mut().zip(b) {
+                *o = f(a, *b);
+            }
+        }
+        (Run::Scalar(a), Run::Scalar(b)) => out.fill(f(a, b)),
+    }
 }

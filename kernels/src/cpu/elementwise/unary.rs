@@ -2,7 +2,8 @@
 
 use super::InOut;
 use crate::cpu::activation::Activation;
-use crate::cpu::loops::Variant;
+use crate::cpu::isa::Isa;
+use crate::cpu::loops::{self, Variant};
 use crate::cpu::math;
 
 /// A function applied to every element. NaN gives NaN unless said otherwise.
@@ -243,7 +244,10 @@ fn each(v: Variant, io: InOut<'_, f32>, f: impl Fn(f32) -> f32 + Copy) {
 /// Not inlined, so that there is one loop for each function and variant.
 #[inline(never)]
 fn map(v: Variant, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Copy) {
-    v.run(
+    if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        return map_plain(x, y, &f);
+    }
+    v.run_unless_rare(
         #[inline(always)]
         || {
             for (y, x) in y.iter_mut().zip(x) {
@@ -251,6 +255,11 @@ fn map(v: Variant, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Copy) {
             }
         },
     );
+}
+
+/// The loop by calls: one copy for all functions.
+fn map_plain(x: &[f32], y: &mut [f32], f: &dyn Fn(f32) -> f32) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x));
 }
 
 /// Rare functions, by the platform's f64 library: its last-place differences almost never survive the rounding.

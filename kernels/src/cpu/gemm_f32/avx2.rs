@@ -40,56 +40,92 @@ fn run(task: &mut Task<'_>) {
     let half = (1..=LANES).contains(&(n % PANEL));
     let whole = if half { panels.saturating_sub(2) } else { panels };
     let full = m - m % MR;
-    columns::<MR, 2>(task, 0..full, whole);
-    match m - full {
-        0 => {}
-        1 => columns::<1, 8>(task, full..m, whole),
-        2 => columns::<2, 6>(task, full..m, whole),
-        3 => columns::<3, 4>(task, full..m, whole),
-        4 => columns::<4, 2>(task, full..m, whole),
-        _ => columns::<5, 2>(task, full..m, whole),
-    }
+    columns(task, 0..full, Shape { rows: MR, vecs: 2 }, whole);
+    let vecs = match m - full {
+        1 => 8,
+        2 => 6,
+        3 => 4,
+        _ => 2,
+    };
+    columns(task, full..m, Shape { rows: m - full, vecs }, whole);
     match panels - whole {
         0 => {}
         1 => {
             let (full, most) = (m - m % NARROW, m - m % 4);
-            rows::<NARROW, 1>(task, 0..full, whole);
-            rows::<4, 1>(task, full..most, whole);
-            rows::<1, 1>(task, most..m, whole);
+            rows(task, 0..full, Shape { rows: NARROW, vecs: 1 }, whole);
+            rows(task, full..most, Shape { rows: 4, vecs: 1 }, whole);
+            rows(task, most..m, Shape { rows: 1, vecs: 1 }, whole);
         }
         _ => {
             let full = m - m % WIDE;
-            rows::<WIDE, 3>(task, 0..full, whole);
-            rows::<1, 3>(task, full..m, whole);
+            rows(task, 0..full, Shape { rows: WIDE, vecs: 3 }, whole);
+            rows(task, full..m, Shape { rows: 1, vecs: 3 }, whole);
         }
     }
 }
 
-/// Some rows, a multiple of `ROWS` of them, times the first `panels` panels, `VECS` vectors at once while there are as many.
-#[target_feature(enable = "avx2,fma")]
-fn columns<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, range: Range<usize>, panels: usize) {
-    let together = panels - panels % (VECS / 2);
-    for panel in (0..together).step_by(VECS / 2) {
-        rows::<ROWS, VECS>(task, range.clone(), panel);
-    }
-    for panel in together..panels {
-        rows::<ROWS, 2>(task, range.clone(), panel);
+/// Rows and vectors of columns of a tile.
+#[derive(Clone, Copy)]
+struct Shape {
+    rows: usize,
+    vecs: usize,
+}
+
+/// Makes the sums of a tile: [`multiply`] for some shape.
+type Multiply = unsafe fn(&Rows<'_, f32>, usize, &[f32], &mut [[f32; PANEL]; NARROW]);
+
+impl Shape {
+    fn kernel(self) -> Multiply {
+        match (self.rows, self.vecs) {
+            (MR, _) => multiply::<MR, 2>,
+            (5, _) => multiply::<5, 2>,
+            (4, 2) => multiply::<4, 2>,
+            (3, 4) => multiply::<3, 4>,
+            (3, 2) => multiply::<3, 2>,
+            (2, 6) => multiply::<2, 6>,
+            (2, _) => multiply::<2, 2>,
+            (1, 8) => multiply::<1, 8>,
+            (1, 2) => multiply::<1, 2>,
+            (NARROW, _) => multiply::<NARROW, 1>,
+            (4, _) => multiply::<4, 1>,
+            (WIDE, _) => multiply::<WIDE, 3>,
+            (1, 3) => multiply::<1, 3>,
+            _ => multiply::<1, 1>,
+        }
     }
 }
 
-/// Some rows, a multiple of `ROWS` of them, times `VECS` vectors of columns from panel `panel` on.
+/// Some rows, a multiple of those of `shape`, times the first `panels` panels, as many at once as `shape` has while there are as
+/// many.
 #[target_feature(enable = "avx2,fma")]
-fn rows<const ROWS: usize, const VECS: usize>(task: &mut Task<'_>, range: Range<usize>, panel: usize) {
-    let (k, panels) = (task.a.cols(), VECS.div_ceil(2));
+fn columns(task: &mut Task<'_>, range: Range<usize>, shape: Shape, panels: usize) {
+    let together = panels - panels % (shape.vecs / 2);
+    for panel in (0..together).step_by(shape.vecs / 2) {
+        rows(task, range.clone(), shape, panel);
+    }
+    for panel in together..panels {
+        rows(task, range.clone(), Shape { vecs: 2, ..shape }, panel);
+    }
+}
+
+/// Some rows, a multiple of those of `shape`, times the columns of `shape` from panel `panel` on.
+#[target_feature(enable = "avx2,fma")]
+fn rows(task: &mut Task<'_>, range: Range<usize>, shape: Shape, panel: usize) {
+    if range.is_empty() {
+        return;
+    }
+    let (k, panels) = (task.a.cols(), shape.vecs.div_ceil(2));
     let run = &task.panels[panel * k * PANEL..][..panels * k * PANEL];
     let mut columns = [Columns::default(); 4];
     for (p, columns) in columns.iter_mut().enumerate().take(panels) {
         *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
     }
+    let multiply = shape.kernel();
     let mut tile = [[0.0; PANEL]; NARROW];
-    for row in range.step_by(ROWS) {
-        multiply::<ROWS, VECS>(&task.a, row, run, &mut tile);
-        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(ROWS)).take(panels) {
+    for row in range.step_by(shape.rows) {
+        // SAFETY: this function has the features that it needs.
+        unsafe { multiply(&task.a, row, run, &mut tile) };
+        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(shape.rows)).take(panels) {
             finish(task.epilogue, &mut task.out, row, columns, tile);
         }
     }

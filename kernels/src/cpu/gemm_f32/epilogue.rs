@@ -9,6 +9,7 @@
 //! This is the definition, in plain Rust on rows of 16 channels.
 
 use super::super::activation::Activation;
+use super::super::loops::PLAIN_IS_RARE;
 use super::rows::Rows;
 use crate::MatMut;
 use std::ops::Range;
@@ -217,13 +218,13 @@ impl Epilogue<'_> {
             *y = columns.scaled(y);
         }
         match &self.residual {
-            None => activate(self.act, tile),
+            None => activate_plain(self.act, tile),
             Some((addend, ResidualOrder::BeforeActivation)) => {
                 addend.add(m, columns, tile);
-                activate(self.act, tile);
+                activate_plain(self.act, tile);
             }
             Some((addend, ResidualOrder::AfterActivation)) => {
-                activate(self.act, tile);
+                activate_plain(self.act, tile);
                 addend.add(m, columns, tile);
             }
         }
@@ -312,6 +313,15 @@ pub(super) fn bounds(act: Activation) -> Option<(f32, f32)> {
         Activation::Relu => Some((0.0, f32::INFINITY)),
         Activation::Clip { lo, hi } => Some((lo, hi)),
         _ => None,
+    }
+}
+
+/// [`activate`] for the plain form; element by element, and small, where that is rare.
+fn activate_plain(act: Activation, tile: &mut [[f32; PANEL]]) {
+    if PLAIN_IS_RARE {
+        tile.as_flattened_mut().iter_mut().for_each(|y| *y = act.apply(*y));
+    } else {
+        activate(act, tile);
     }
 }
 
