@@ -1,52 +1,8 @@
 //! `edge-run`: runs a model.pack inside a memory budget.
 #![forbid(unsafe_code)]
 
-mod args;
-mod bench;
-mod exit;
-mod inputs;
-mod inspect;
-mod load;
-mod logging;
-mod plan;
-mod print;
-mod profile;
-mod run;
-mod verify;
-
-use args::{Cli, Command};
-use clap::Parser;
-use clap::error::ErrorKind;
-use exit::Failure;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    exit::panics_are_internal_errors();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) => {
-            let help = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            // A closed pipe while printing help is nobody's error.
-            let _ = e.print();
-            return ExitCode::from(if help { 0 } else { exit::USAGE });
-        }
-    };
-    match command(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Stdout(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("edge-run: {failure}");
-            ExitCode::from(failure.code())
-        }
-    }
-}
-
-fn command(cli: Cli) -> Result<(), Failure> {
-    match cli.command {
-        Some(Command::Plan(a)) => plan::command(&a),
-        Some(Command::Bench(a)) => bench::command(&a),
-        Some(Command::Verify(a)) => verify::command(&a),
-        Some(Command::Inspect(a)) => inspect::command(&a),
-        None => run::command(&cli.run),
-    }
+    edge_commands::main()
 }

@@ -28,8 +28,7 @@ type Sums = [[[f32; PANEL]; MAX_CHANNELS]; MAX_PIXELS];
 fn pixels(channels: usize, left: usize) -> usize {
     let most = match channels {
         1 => 8,
-        2 => 8,
-        3..=4 => 4,
+        2..=4 => 4,
         _ => 3,
     };
     match left {
@@ -65,13 +64,9 @@ fn run(task: &mut Task<'_>) {
                 (1, 4) => multiply::<1, 4>(task, oy, ox, sums),
                 (1, 2) => multiply::<1, 2>(task, oy, ox, sums),
                 (1, _) => multiply::<1, 1>(task, oy, ox, sums),
-                (2, 8) => multiply::<2, 8>(task, oy, ox, sums),
-                (2, 4) => multiply::<2, 4>(task, oy, ox, sums),
-                (2, 2) => multiply::<2, 2>(task, oy, ox, sums),
-                (2, _) => multiply::<2, 1>(task, oy, ox, sums),
-                (3..=4, 4) => multiply::<4, 4>(task, oy, ox, sums),
-                (3..=4, 2) => multiply::<4, 2>(task, oy, ox, sums),
-                (3..=4, _) => multiply::<4, 1>(task, oy, ox, sums),
+                (2..=4, 4) => multiply::<4, 4>(task, oy, ox, sums),
+                (2..=4, 2) => multiply::<4, 2>(task, oy, ox, sums),
+                (2..=4, _) => multiply::<4, 1>(task, oy, ox, sums),
                 (_, 3) => multiply::<8, 3>(task, oy, ox, sums),
                 (_, 2) => multiply::<8, 2>(task, oy, ox, sums),
                 _ => multiply::<8, 1>(task, oy, ox, sums),

@@ -14,6 +14,8 @@ use std::arch::x86_64::{
     _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
+use std::ops::Range;
+
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{Isa, PAIR, PANEL, Panel, Task, Variant};
@@ -33,64 +35,84 @@ type Tile = [[f32; PANEL]; MR];
 fn run(task: &mut Task<'_>) {
     let m = task.out.rows();
     let full = m - m % MR;
-    if full > 0 {
-        columns::<MR, 1>(task, 0, full);
+    columns(task, 0..full, MR, 1);
+    let panels = match m - full {
+        1 => 4,
+        2 => 3,
+        3 => 2,
+        _ => 1,
+    };
+    columns(task, full..m, m - full, panels);
+}
+
+/// Some rows, a multiple of `rows` of them, times all panels, `panels` at once while there are as many.
+#[target_feature(enable = "avx2,fma")]
+fn columns(task: &mut Task<'_>, range: Range<usize>, rows: usize, panels: usize) {
+    if range.is_empty() {
+        return;
     }
-    match m - full {
-        0 => {}
-        1 => columns::<1, 4>(task, full, m),
-        2 => columns::<2, 3>(task, full, m),
-        3 => columns::<3, 2>(task, full, m),
-        4 => columns::<4, 1>(task, full, m),
-        _ => columns::<5, 1>(task, full, m),
+    let all = task.out.cols().div_ceil(PANEL);
+    let together = all - all % panels;
+    for panel in (0..together).step_by(panels) {
+        tiles(task, range.clone(), rows, panel..panel + panels);
+    }
+    for panel in together..all {
+        tiles(task, range.clone(), rows, panel..panel + 1);
     }
 }
 
-/// Rows `[from, to)`, a multiple of `ROWS` of them, times all panels, `PANELS` at once while there are as many.
-#[target_feature(enable = "avx2,fma")]
-fn columns<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize) {
-    let panels = task.out.cols().div_ceil(PANEL);
-    let together = panels - panels % PANELS;
-    for panel in (0..together).step_by(PANELS) {
-        rows::<ROWS, PANELS>(task, from, to, panel);
-    }
-    for panel in together..panels {
-        rows::<ROWS, 1>(task, from, to, panel);
+/// Makes the sums of a tile: [`multiply`] for some number of rows and panels.
+type Multiply = unsafe fn(&Task<'_>, usize, usize, &mut Tile);
+
+fn kernel(rows: usize, panels: usize) -> Multiply {
+    match (rows, panels) {
+        (1, 4) => multiply::<1, 4>,
+        (1, _) => multiply::<1, 1>,
+        (2, 3) => multiply::<2, 3>,
+        (2, _) => multiply::<2, 1>,
+        (3, 2) => multiply::<3, 2>,
+        (3, _) => multiply::<3, 1>,
+        (4, _) => multiply::<4, 1>,
+        (5, _) => multiply::<5, 1>,
+        _ => multiply::<MR, 1>,
     }
 }
 
-/// Rows `[from, to)` times `PANELS` panels.
+/// Some rows, `rows` at once, times some panels.
 #[target_feature(enable = "avx2,fma")]
-fn rows<const ROWS: usize, const PANELS: usize>(task: &mut Task<'_>, from: usize, to: usize, first: usize) {
-    let mut panels = [Panel { weights: &[], scales: &[] }; PANELS];
-    for (p, panel) in panels.iter_mut().enumerate() {
-        *panel = task.w.panel(first + p);
+fn tiles(task: &mut Task<'_>, range: Range<usize>, rows: usize, panels: Range<usize>) {
+    let mut columns = [Columns::default(); MR];
+    for (panel, columns) in panels.clone().zip(&mut columns) {
+        *columns = task.epilogue.columns(panel * PANEL, task.out.cols());
     }
-    let mut columns = [Columns::default(); PANELS];
-    for (p, columns) in columns.iter_mut().enumerate() {
-        *columns = task.epilogue.columns((first + p) * PANEL, task.out.cols());
-    }
-    for row in (from..to).step_by(ROWS) {
-        let mut x: [&[i16]; ROWS] = [&[]; ROWS];
-        for (r, x) in x.iter_mut().enumerate() {
-            *x = task.x.row(row + r);
-        }
+    let multiply = kernel(rows, panels.len());
+    for row in range.step_by(rows) {
         let mut tile = [[0.0; PANEL]; MR];
-        multiply(x, panels, task.w.group, &mut tile);
-        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(ROWS)) {
+        // SAFETY: this function has the features that it needs.
+        unsafe { multiply(task, row, panels.start, &mut tile) };
+        for (columns, tile) in columns.iter().zip(tile.chunks_exact_mut(rows)).take(panels.len()) {
             finish(task.epilogue, &mut task.out, row, columns, tile);
         }
     }
 }
 
-/// `tile[p * ROWS + r] = x[r] · panel p`.
+/// `tile[p * ROWS + r] = x[row + r] · panel first + p`.
 #[target_feature(enable = "avx2,fma")]
 fn multiply<const ROWS: usize, const PANELS: usize>(
-    x: [&[i16]; ROWS],
-    panels: [Panel<'_>; PANELS],
-    group: usize,
+    task: &Task<'_>,
+    row: usize,
+    first: usize,
     tile: &mut Tile,
 ) {
+    let group = task.w.group;
+    let mut panels = [Panel { weights: &[], scales: &[] }; PANELS];
+    for (p, panel) in panels.iter_mut().enumerate() {
+        *panel = task.w.panel(first + p);
+    }
+    let mut x: [&[i16]; ROWS] = [&[]; ROWS];
+    for (r, x) in x.iter_mut().enumerate() {
+        *x = task.x.row(row + r);
+    }
     let pairs = x[0].len() / PAIR;
     assert!(x.iter().all(|row| row.len() == pairs * PAIR));
     assert!(panels.iter().all(|panel| panel.weights.len() == pairs * STEP));

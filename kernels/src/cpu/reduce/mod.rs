@@ -94,22 +94,21 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
         ReduceOp::Min => {
             fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, as_it_is)
         }
-        ReduceOp::Prod => fold(v, shape, x, out, 1.0, |acc, x, _| acc * x, |a, b| a * b, as_it_is),
-        ReduceOp::L1 => fold(v, shape, x, out, 0.0, |acc, x, _| acc + x.abs(), add, as_it_is),
+        // Rare ones by calls: the loops are not worth their bytes.
+        ReduceOp::Prod => fold_plain(shape, x, out, 1.0, &|acc, x, _| acc * x, &|a, b| a * b, &as_it_is),
+        ReduceOp::L1 => fold_plain(shape, x, out, 0.0, &|acc, x, _| acc + x.abs(), &add, &as_it_is),
         ReduceOp::LogSumExp => {
             reduce(v, ReduceOp::Max, shape, x, out);
             // The largest is the shift; an infinite one would make inf - inf.
             out.iter_mut().for_each(|m| *m = if m.is_infinite() { 0.0 } else { *m });
-            fold(
-                v,
+            fold_plain(
                 shape,
                 x,
                 out,
                 0.0,
-                #[inline(always)]
-                |acc, x, shift| acc + math::exp(x - shift),
-                add,
-                |acc, shift| math::ln(acc) + shift,
+                &|acc, x, shift| acc + math::exp(x - shift),
+                &add,
+                &|acc, shift| math::ln(acc) + shift,
             );
         }
     }
@@ -173,11 +172,6 @@ fn fold<T: Copy>(
     join: impl Fn(T, T) -> T + Copy,
     finish: impl Fn(T, T) -> T + Copy,
 ) {
-    assert_eq!(x.len(), shape.operand_len(), "length of the operand is not its shape's");
-    assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
-    if out.is_empty() {
-        return;
-    }
     if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
         return fold_plain(shape, x, out, init, &step, &join, &finish);
     }
@@ -210,6 +204,11 @@ fn fold_rows<T: Copy>(
     join: impl Fn(T, T) -> T + Copy,
     finish: impl Fn(T, T) -> T + Copy,
 ) {
+    assert_eq!(x.len(), shape.operand_len(), "length of the operand is not its shape's");
+    assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
+    if out.is_empty() {
+        return;
+    }
     if shape.inner_is_kept() {
         shape.each_kept_row(
             #[inline(always)]
