@@ -114,6 +114,8 @@ def ncnn_peer(model, threads, feeds, folder):
 def quantised(model, feeds):
     """The model statically quantised to QDQ, kept beside the environment."""
     import logging
+    import onnx
+    from onnx import version_converter
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
     folder = ROOT / "target" / "peers-int8"
@@ -130,7 +132,11 @@ def quantised(model, feeds):
         def get_next(self):
             return self.left.pop() if self.left else None
     prepared, partial = folder / f"{digest}.prepared.onnx", folder / f"{digest}.partial.onnx"
-    quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+    graph = onnx.load(model)
+    if max(o.version for o in graph.opset_import if o.domain in ("", "ai.onnx")) < 13:  # scales per channel came with it
+        graph = version_converter.convert_version(graph, 13)
+    onnx.save(graph, str(prepared))
+    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     quantize_static(str(prepared), str(partial), Noise(), quant_format=QuantFormat.QDQ, per_channel=True,
                     weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8)
     partial.rename(target)

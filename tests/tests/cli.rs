@@ -49,6 +49,44 @@ fn stdout_carries_the_answer_and_nothing_else() {
 }
 
 #[test]
+fn a_profile_names_every_step_and_is_a_trace() {
+    let s = Sample::new(&models::classifier(), "");
+    let folder = Folder::new("trace");
+    let trace = folder.file("trace.json");
+    let bench = edge_run().arg("bench").arg(&s.pack).args("--repeat 2 --json --profile").arg(&trace).run();
+    let bench = bench.expect(0).json();
+    let steps = bench["steps"].as_array().unwrap();
+    assert!(!steps.is_empty());
+    for step in steps {
+        assert!(step["us"].as_f64().unwrap() > 0.0 && !step["kernel"].as_str().unwrap().is_empty(), "{step}");
+        // Bytes are moved by every step; at no rate above the limit by so much that it must be wrong.
+        let share = step["share_of_limit"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 100.0, "{step}");
+    }
+    assert!(steps.iter().any(|step| step["gops"].as_f64().unwrap() > 0.0), "{steps:?}");
+    let trace: serde_json::Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert_eq!(events.len(), 2 * steps.len());
+    for pair in events.windows(2) {
+        let end = pair[0]["ts"].as_f64().unwrap() + pair[0]["dur"].as_f64().unwrap();
+        assert!(end <= pair[1]["ts"].as_f64().unwrap() + 0.01, "{pair:?}");
+    }
+    let nowhere = folder.path().join("no-folder").join("trace.json");
+    let bench = edge_run().arg("bench").arg(&s.pack).args("--repeat 1 --profile").arg(&nowhere).run();
+    bench.expect_saying(6, &["no-folder"]);
+}
+
+#[test]
+fn limits_need_no_pack_and_nothing_else_does() {
+    let limits = edge_run().args("bench --limits --json -t 1").run();
+    let limits = limits.expect(0).json();
+    let one = &limits["limits"][0];
+    assert_eq!(one["threads"], 1);
+    assert!(one["f32_gflops"].as_f64().unwrap() > 0.0 && one["i8_gops"].as_f64().unwrap() > 0.0, "{one}");
+    edge_run().args("bench").run().expect_saying(2, &["PACK"]);
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let s = Sample::new(&models::classifier(), "");
     let inspect = edge_run().arg("inspect").arg(&s.pack);
