@@ -86,6 +86,8 @@ fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store:
         stride: a.stride(),
         panels: panels.as_ptr(),
         panel: k * PANEL,
+        // With the last rows comes the turn of the panels behind these, if there are any.
+        ahead: if row + rows == a.rows() { panels.len() } else { 0 },
     };
     let Aligned(tile) = &mut Aligned([[0.0; PANEL]; ACCUMULATORS]);
     // SAFETY: rows `row` to `row + rows` are there, in as many runs of as many elements; each panel has a row of 16 for each.
@@ -104,6 +106,8 @@ struct Sums {
     /// `[k][16]` of the first panel; panels are `panel` elements apart.
     panels: *const f32,
     panel: usize,
+    /// Elements from a row of a panel to what is brought into the cache with it.
+    ahead: usize,
 }
 
 /// Makes the sums of a tile: [`Sums::store`] for some number of rows and panels.
@@ -154,6 +158,7 @@ impl Sums {
     #[inline(never)]
     unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, tile: &mut Tile) {
         let (stride, panel) = (self.stride, self.panel);
+        let ahead = if ROWS == 1 { AHEAD } else { self.ahead };
         let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
         let mut panels = self.panels;
         // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
@@ -169,9 +174,7 @@ impl Sums {
                 let mut lanes = [_mm512_setzero_ps(); PANELS];
                 for (p, lanes) in lanes.iter_mut().enumerate() {
                     let at = panels.wrapping_add(p * panel);
-                    if ROWS == 1 {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
-                    }
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
                     // SAFETY: the caller's promise: a row of each panel.
                     *lanes = unsafe { _mm512_loadu_ps(at) };
                 }
