@@ -15,7 +15,7 @@ impl Machine {
     /// When no pool of one thread can be made.
     pub fn measure() -> Machine {
         let pool = Pool::new(1).expect("a pool of one thread starts none");
-        Machine(Limits::measure(&pool, Isa::detect(), &CpuInfo::probe().caches))
+        Machine(Limits::measure(&pool, Isa::detect(), &CpuInfo::probe().caches, u64::MAX))
     }
 
     /// Fused multiply-adds of f32, as 10^9 floating-point operations a second: two each.

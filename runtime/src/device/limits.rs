@@ -8,6 +8,8 @@ use std::time::Instant;
 
 /// Larger than any last-level cache that a device of this kind has.
 const STREAM_BYTES: usize = 256 << 20;
+/// Least bytes that each thread reads, whatever is free.
+const LEAST_BYTES: usize = 64 << 10;
 /// Rounds of multiply-adds of one measurement: some milliseconds.
 const ROUNDS: u64 = 1 << 21;
 /// Bytes read in one measurement of a cache.
@@ -40,8 +42,9 @@ pub struct Read {
 }
 
 impl Limits {
-    /// Measures with all threads of `pool`; takes about two seconds, and [`struct@Read`]'s 256 MiB of memory.
-    pub fn measure(pool: &Pool, isa: Isa, caches: &Caches) -> Limits {
+    /// Measures with all threads of `pool`; takes about two seconds. Memory is read in an array of 256 MiB, or of half of `free`
+    /// bytes when that is less: then what is called memory may lie in a cache in part.
+    pub fn measure(pool: &Pool, isa: Isa, caches: &Caches, free: u64) -> Limits {
         let threads = pool.threads();
         let rate = |chains: &peak::Variant| {
             chains.operations(ROUNDS) as f64 * threads as f64
@@ -53,9 +56,11 @@ impl Limits {
         let (f32_gflops, i8_gops) = (rate(peak::select_f32(isa)), rate(peak::select_i8(isa)));
         let reader = peak::select_read(isa);
         // From a cache line's start: a register that lies across two takes two loads.
-        let stream = vec![1u64; STREAM_BYTES / 8 + 8];
+        let bytes =
+            STREAM_BYTES.min(usize::try_from(free / 2).unwrap_or(usize::MAX)).max(threads * LEAST_BYTES);
+        let stream = vec![1u64; bytes / 8 + 8];
         let stream = &stream[stream.as_ptr().align_offset(64).min(8)..];
-        let each = (STREAM_BYTES / 8 / threads) & !7;
+        let each = (bytes / 8 / threads) & !7;
         // Half of a cache, so that what else lies there does not push the bytes out.
         let mut levels = vec![("L1", caches.l1d as usize / 2), ("L2", caches.l2 as usize / 2)];
         levels.extend(caches.l3.map(|l3| ("L3", l3 as usize / 2 / threads)));
@@ -101,7 +106,7 @@ mod tests {
     #[test]
     fn every_limit_is_a_number_above_zero() {
         let pool = Pool::new(1).unwrap();
-        let limits = Limits::measure(&pool, edge_kernels::Isa::detect(), &CpuInfo::probe().caches);
+        let limits = Limits::measure(&pool, edge_kernels::Isa::detect(), &CpuInfo::probe().caches, 1 << 20);
         assert!(limits.f32_gflops > 0.0 && limits.i8_gops > 0.0 && limits.memory_gbytes() > 0.0);
         assert!(limits.read.len() >= 3 && limits.read.iter().all(|r| r.gbytes.is_finite() && r.bytes > 0));
     }

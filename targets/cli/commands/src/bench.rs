@@ -51,10 +51,10 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let peak = peak_rss().unwrap_or(0);
     let threads = opened.device.pool().threads();
     // After the runs: measuring takes memory of its own.
-    let limits = args
-        .profile
-        .as_ref()
-        .map(|_| Limits::measure(opened.device.pool(), opened.device.isa(), &opened.device.cpu().caches));
+    let limits = args.profile.as_ref().map(|_| {
+        let device = &opened.device;
+        Limits::measure(device.pool(), device.isa(), &device.cpu().caches, device.ledger().free())
+    });
     let mut out = std::io::stdout().lock();
     match if target.json { BenchFormat::Json } else { args.format } {
         BenchFormat::Json => {
@@ -111,7 +111,8 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
 /// What one thread can do, and all of them.
 fn limits(args: &BenchArgs) -> Result<(), Failure> {
     let device = load::device(&args.target)?;
-    let measure = |pool: &Pool| Limits::measure(pool, device.isa(), &device.cpu().caches);
+    let free = device.ledger().free();
+    let measure = |pool: &Pool| Limits::measure(pool, device.isa(), &device.cpu().caches, free);
     let mut all = vec![measure(&Pool::new(1)?)];
     if device.pool().threads() > 1 {
         all.push(measure(device.pool()));
