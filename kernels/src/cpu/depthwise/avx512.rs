@@ -7,8 +7,8 @@
 //!     epilogue
 //! ```
 //! From the ring, because in the image a pixel's neighbours lie a whole pixel apart, often in the same set of the cache, and because
-//! zeros there make all windows whole. A zero that is multiplied changes nothing: no sum is ever -0, and weights are finite (where
-//! they are not, AVX2 leaves such taps out).
+//! zeros there make all windows whole. A zero that is multiplied changes nothing but the sign of a sum that underflowed to -0, and
+//! weights are finite (where they are not, AVX2 leaves such taps out).
 //!
 //! The integers of i8 are exact in f32 while a sum stays below 2^24; where weights are so large that it may not, they are cut into
 //! a high part and a low byte, summed apart and joined as integers.
