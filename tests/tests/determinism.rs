@@ -32,16 +32,11 @@ fn outputs(model: &Arc<Model>, rung: &Rung, isa: Isa, threads: usize) -> Vec<Vec
     all
 }
 
+/// Every level that this machine runs.
 fn levels() -> Vec<Isa> {
-    let best = Isa::detect();
-    let known = [Isa::Scalar, Isa::Avx2, Isa::Neon];
     let device =
         |isa: &Isa| Device::builder().isa(Some(*isa)).threads(Some(1)).budget(Some(1)).build().is_ok();
-    let mut levels: Vec<Isa> = known.into_iter().filter(device).collect();
-    if !levels.contains(&best) {
-        levels.push(best);
-    }
-    levels
+    Isa::ALL.into_iter().filter(device).collect()
 }
 
 fn same_bits(pack: &Path, name: &str) {
