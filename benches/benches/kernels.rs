@@ -48,8 +48,13 @@ fn products(c: &mut Criterion, machine: &Machine) {
     group.finish();
 
     let mut group = Against::new(c.benchmark_group("gemm_i8"), machine);
-    for (shape, m, n, k) in PRODUCTS {
-        let group_size = if k % 32 == 0 { 32 } else { k };
+    // A scale for 32 weights, and one for a whole row.
+    let sizes = |k: usize| if k.is_multiple_of(32) { vec![32, k] } else { vec![k] };
+    let all = PRODUCTS
+        .into_iter()
+        .flat_map(|(shape, m, n, k)| sizes(k).into_iter().map(move |g| (shape, m, n, k, g)));
+    for (shape, m, n, k, group_size) in all {
+        let shape = format!("{shape}, groups of {group_size}");
         let (columns, groups) = (n.div_ceil(PANEL) * PANEL, k.div_ceil(group_size));
         let x = codes(m * k);
         let mut w = zeros::<i8>(columns * k.div_ceil(BLOCK) * BLOCK);

@@ -7,7 +7,8 @@
 DIR holds NAME.pack for each model, as tests/reference/compare.py leaves them (with --convert-arg=--keep-float, so that a float
 rung is there). In each round every contender runs once, in a process of its own, the order turning from round to round:
 some warm-up runs, then --runs timed ones, of which the median counts. Printed for each contender: the median over the rounds
-in ms, the least and the greatest round, MB resident at the peak above the empty process, and the ms from a path to the first run.
+in ms, the least and the greatest round, MB resident at the peak above the empty process, and the ms from a path to the first
+result; of ours the last two are of the whole process, its start included.
 Under it, the ratios of ours to each peer's: the median over the rounds of the ratio within a round, so that what
 disturbs the machine for a while disturbs both.
 
@@ -195,11 +196,9 @@ def time_peer(python, job):
     return json.loads(output([python, __file__, "--worker", json.dumps(job)]).splitlines()[-1])
 
 
-def time_ours(args, pack, rung, spec, threads):
-    shapes = [f"--shape={name}={','.join(map(str, dims))}" for name, (_, dims) in spec.items()]
-    free = [] if free_inputs(args.run, pack) is False else shapes
+def time_ours(args, pack, rung, shapes, threads):
+    words = [args.run, "bench", pack, "--rung", rung, *shapes, "-t", threads]
     start = time.perf_counter()
-    words = [args.run, "bench", pack, "--rung", rung, *free, "-t", threads]
     output([*words, "--warmup", 0, "--repeat", 1, "--json"])
     load = (time.perf_counter() - start) * 1e3
     found = json.loads(output([*words, "--warmup", WARMUP, "--repeat", args.runs, "--json"]))
@@ -207,19 +206,16 @@ def time_ours(args, pack, rung, spec, threads):
     return {"ms": found["ms"]["p50"], "load_ms": load, "mb": found["peak_rss"] / 1e6}
 
 
-def free_inputs(run, pack):
-    """Whether the pack has an input with a dimension to be given."""
-    card = json.loads(output([run, "inspect", pack, "--json"]))
-    return "inputs" not in card or any(not isinstance(d, int) for i in card["inputs"] for d in i.get("dims", []))
-
-
-def our_rungs(run, pack):
+def our_rungs(card):
     """{label: rung} of the best float rung and the best integer one."""
-    rungs = json.loads(output([run, "inspect", pack, "--json"]))["rungs"]
-    best = {}
-    for rung in rungs:
-        best[rung["acts"]] = rung["id"]  # stored worst first
+    best = {rung["acts"]: rung["id"] for rung in card["rungs"]}  # stored worst first
     return {f"edge-run {best[acts]}": best[acts] for acts in ("f32", "i8") if acts in best}
+
+
+def our_shapes(card, spec):
+    """The flags that give an input with free dimensions its shape; none for a pack whose shapes are fixed."""
+    free = {i["name"] for i in card["inputs"] if any(not isinstance(d, int) for d in i["dims"])}
+    return [f"--shape={name}={','.join(map(str, dims))}" for name, (_, dims) in spec.items() if name in free]
 
 
 def measure(args, python, name, threads):
@@ -228,9 +224,10 @@ def measure(args, python, name, threads):
     model = output([sys.executable, ROOT / "tests" / "models" / "fetch.py", entry]).splitlines()
     model = next(path for path in model if path.endswith(file))
     pack = pathlib.Path(args.packs) / f"{name}.pack"
-    contenders, missing = {}, {}
-    for label, rung in our_rungs(args.run, pack).items():
-        contenders[label] = lambda rung=rung: time_ours(args, pack, rung, spec, threads)
+    card = json.loads(output([args.run, "inspect", pack, "--json"]))
+    shapes, contenders, missing = our_shapes(card, spec), {}, {}
+    for label, rung in our_rungs(card).items():
+        contenders[label] = lambda rung=rung: time_ours(args, pack, rung, shapes, threads)
     for peer in args.peers:
         job = {"peer": peer, "model": model, "inputs": spec, "threads": threads, "runs": args.runs, "ncnn": args.ncnn}
         try:

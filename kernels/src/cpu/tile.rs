@@ -1,4 +1,4 @@
-//! What tiles of AVX-512 registers are made with: loops over their rows, written out, and memory that no cache line cuts.
+//! What tiles of registers are made with: loops over their rows, written out, and memory that no cache line cuts.
 
 /// A block for each row of a tile of at most 12, its number a constant. The compiler leaves a loop of this size a loop, with
 /// its accumulators in memory.

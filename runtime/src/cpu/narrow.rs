@@ -1,7 +1,7 @@
 //! Convolutions to so few channels that a matrix product would waste most of its panel.
 
 use super::memory::Views;
-use super::product::{HELD_BYTES, Held, Tail, panel_layout, pitches};
+use super::product::{HELD_BYTES, Held, Tail, conv_shape, panel_layout, pitches};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -23,23 +23,8 @@ const WORK: usize = 2 << 20;
 
 /// The convolution of some pixels of a single row, or of whole rows.
 fn shape(g: &ConvGeometry, pitch: usize) -> ConvShape {
-    ConvShape {
-        ih: g.ih,
-        iw: g.iw,
-        ic: g.ic,
-        pixel_stride: pitch,
-        channel_offset: 0,
-        kh: g.kernel[0],
-        kw: g.kernel[1],
-        stride_h: g.stride[0],
-        stride_w: g.stride[1],
-        dil_h: g.dilation[0],
-        dil_w: g.dilation[1],
-        pad_top: g.pad_top,
-        pad_left: g.pad_left,
-        oh: g.oh,
-        ow: if single_row(g) { g.ow.min(PIECE) } else { g.ow },
-    }
+    let ow = if single_row(g) { g.ow.min(PIECE) } else { g.ow };
+    ConvShape { ow, ..conv_shape(g, pitch, 0) }
 }
 
 fn single_row(g: &ConvGeometry) -> bool {

@@ -50,7 +50,7 @@ pub(crate) fn ring_scratch(g: &ConvGeometry, group: Option<usize>) -> usize {
 }
 
 /// The convolution of one group of channels of an image whose pixels are `pitch` elements apart.
-fn conv_shape(g: &ConvGeometry, pitch: usize, group: usize) -> ConvShape {
+pub(super) fn conv_shape(g: &ConvGeometry, pitch: usize, group: usize) -> ConvShape {
     let ic = g.ic / g.groups;
     ConvShape {
         ih: g.ih,

@@ -89,6 +89,10 @@ fn run(task: &mut Task<'_>) {
 /// Lays input row `y` out in the ring.
 fn fill(task: &mut Task<'_>, y: usize) {
     let s = task.shape;
+    // A row without pixels is padding alone.
+    if s.iw == 0 {
+        return;
+    }
     let each = s.ic * s.stride_w * task.ring.len;
     let row = &mut task.scratch[y % task.ring.rows * each..][..each];
     let image = &task.image[y * s.iw * s.pixel_stride..][..s.iw * s.pixel_stride];

@@ -97,6 +97,16 @@ fn every_width_of_a_tile_is_right() {
 }
 
 #[test]
+fn an_image_without_pixels_is_padding() {
+    let mut random = Random::new(44);
+    for n in [1, 3, 8] {
+        let shape =
+            ConvShape { iw: 0, ic: 3, pixel_stride: 4, channel_offset: 1, ..random_shape(&mut random) };
+        compare(&mut random, &shape, n);
+    }
+}
+
+#[test]
 fn sizes_that_overflow_have_no_ring() {
     let shape = random_shape(&mut Random::new(43));
     assert!(scratch_floats(&ConvShape { ic: usize::MAX / 2, ..shape }).is_none());

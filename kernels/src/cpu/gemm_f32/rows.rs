@@ -30,7 +30,8 @@ impl<'a, T> Rows<'a, T> {
     /// A view of rows of `offsets.len()` runs of `len` elements: run `i` of row `r` starts at `offsets[i] + r * stride`.
     ///
     /// # Panics
-    /// When `data` is shorter than some run's end in the last row, or there are no runs or more than [`MAX_RUNS`].
+    /// When `data` is shorter than some run's end in the last row, a row has more elements than can be counted, or there are no runs
+    /// or more than [`MAX_RUNS`].
     pub fn windows(data: &'a [T], rows: usize, len: usize, stride: usize, offsets: &[usize]) -> Self {
         let count = offsets.len();
         assert!((1..=MAX_RUNS).contains(&count), "rows of {count} runs, 1 to {MAX_RUNS} are possible");
@@ -43,7 +44,8 @@ impl<'a, T> Rows<'a, T> {
         assert!(fits, "{rows} x {len} at stride {stride} needs {need:?} elements, got {}", data.len());
         let mut all = [0; MAX_RUNS];
         all[..count].copy_from_slice(offsets);
-        let cols = len.checked_mul(count).expect("columns of runs that lie in memory");
+        // Runs overlap at will, so that their sum may pass what memory holds.
+        let Some(cols) = len.checked_mul(count) else { panic!("{count} runs of {len} elements") };
         Rows { data, rows, cols, stride, offsets: all, count }
     }
 
