@@ -43,7 +43,7 @@ fn open(c: &mut Criterion) {
         let opened = model(&pack.path);
         let specs = specs(&opened.header().graphs[0]);
         let top = opened.header().rungs.last().expect("a rung").clone();
-        let options = PlanOptions { threads: 2, keep_values: false };
+        let options = PlanOptions { threads: 2, ..PlanOptions::default() };
         group.bench_function("plan the last rung", |b| {
             b.iter(|| Plan::new(&opened, black_box(&top), &specs, &options).expect("a plan"))
         });

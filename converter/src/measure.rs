@@ -81,7 +81,7 @@ impl<'a> Evaluator<'a> {
         samples: &[Sample],
         mut see: impl FnMut(ValueId, &[f32]),
     ) -> Result<(), ConvertError> {
-        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: true };
+        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: true, fast: false };
         for sample in samples {
             self.go_on()?;
             let plan = Plan::new(model, rung, &sample.specs(), &options)?;

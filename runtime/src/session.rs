@@ -6,7 +6,7 @@ use crate::device::{BudgetError, Device, Reservation};
 use crate::graph::{DType, Graph, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, BlobId, Rung};
-use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError, PlanOptions};
+use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError};
 use crate::weights::Weights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,8 +55,9 @@ impl Session {
         rung: &Rung,
         inputs: &[InputSpec],
     ) -> Result<Session, SessionError> {
-        let options = PlanOptions { threads: device.pool().threads(), keep_values: false };
-        let plan = Plan::new(model, rung, inputs, &options)?;
+        let room = || device.ledger().budget().saturating_sub(device.ledger().used());
+        let fits = |plan: &Plan| reserved_for(plan) <= room();
+        let plan = Plan::fast_if(model, rung, inputs, device.pool().threads(), fits)?;
         Session::with_plan(device, model, rung, plan)
     }
 
@@ -114,11 +115,16 @@ impl Session {
     /// # Errors
     /// When the inputs do not suit the model or the budget has no room; the session is unchanged then.
     pub fn reshape(&mut self, inputs: &[InputSpec]) -> Result<(), SessionError> {
-        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: false };
-        let plan = Plan::new(&self.model, &self.rung, inputs, &options)?;
-        if reserved_for(&plan) > self.reservation.bytes() {
-            self.reservation.resize(reserved_for(&plan))?;
-        }
+        let reservation = &mut self.reservation;
+        let mut reserve = |plan: &Plan| match reserved_for(plan) {
+            need if need > reservation.bytes() => reservation.resize(need),
+            _ => Ok(()),
+        };
+        // What has to stream its weights has no room for more than it needs.
+        let spare = self.released.is_empty();
+        let fits = |plan: &Plan| spare && reserve(plan).is_ok();
+        let plan = Plan::fast_if(&self.model, &self.rung, inputs, self.device.pool().threads(), fits)?;
+        reserve(&plan)?;
         self.plan = plan;
         self.memory.refit(&self.plan);
         self.reset_state();

@@ -25,3 +25,4 @@ pub mod shape;
 pub mod softmax;
 #[cfg(target_arch = "x86_64")]
 mod tile;
+pub mod winograd;

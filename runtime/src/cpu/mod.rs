@@ -15,6 +15,7 @@ pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod transposed;
 mod windows;
+pub(crate) mod winograd;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};
@@ -23,6 +24,7 @@ use crate::weights::Weights;
 use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
+use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{conv_narrow, depthwise as dw, gemm_f32, gemm_i8, gemm_i16, loops, movement};
 use memory::Views;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub(crate) struct Kernels {
     pub depthwise_f32: &'static dw::F32Variant,
     pub depthwise_i8: &'static dw::I8Variant,
     pub conv_narrow: &'static conv_narrow::Variant,
+    pub winograd: &'static tiles::Variant,
     pub deconv: &'static deconv::Variant,
 }
 
@@ -63,6 +66,7 @@ impl Kernels {
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
             conv_narrow: conv_narrow::select(isa),
+            winograd: tiles::select(isa),
             deconv: deconv::select(isa),
         }
     }
@@ -86,6 +90,7 @@ impl Kernels {
             | StepOp::Attention(_)
             | StepOp::Lstm(_)
             | StepOp::Gru(_) => self.gemm_f32.name,
+            StepOp::Winograd { .. } | StepOp::TransformFilters { .. } => self.winograd.name,
             StepOp::Depthwise { .. } if integer => self.depthwise_i8.name,
             StepOp::Depthwise { .. } => self.depthwise_f32.name,
             _ => self.loops.isa().name(),
@@ -101,6 +106,7 @@ impl Kernels {
             self.depthwise_f32.name,
             self.depthwise_i8.name,
             self.conv_narrow.name,
+            self.winograd.name,
             self.deconv.name,
             self.loops.isa().name(),
         ]
@@ -181,6 +187,8 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
     match &step.op {
         StepOp::Gemm { m, n, k, finish } => product::gemm(ctx, step, views, *m, *n, *k, *finish)?,
         StepOp::Conv { geometry, finish } => product::conv(ctx, step, views, geometry, *finish)?,
+        StepOp::TransformFilters { ic, oc } => winograd::transform(ctx, step, views, *ic, *oc)?,
+        StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish),
         StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),

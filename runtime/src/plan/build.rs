@@ -4,7 +4,7 @@ use super::error::PlanError;
 use super::fact::{BufferId, Fact, Operand, Place, Quant};
 use super::lower;
 use super::step::{Matrix, Step, StepOp};
-use super::{Buffer, BufferKind, InputSpec, LIMIT};
+use super::{Buffer, BufferKind, InputSpec, LIMIT, PlanOptions};
 use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, ConstantData, Rung};
@@ -22,6 +22,8 @@ pub(super) struct Builder<'a> {
     pub graph: &'a Graph,
     pub rung: &'a Rung,
     pub workers: usize,
+    /// See [`super::PlanOptions::fast`].
+    pub fast: bool,
     pub facts: Vec<Option<Fact>>,
     pub buffers: Vec<Buffer>,
     pub steps: Vec<Step>,
@@ -63,13 +65,14 @@ impl Call<'_> {
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(model: &'a Model, rung: &'a Rung, workers: usize) -> Result<Self, PlanError> {
+    pub fn new(model: &'a Model, rung: &'a Rung, options: &PlanOptions) -> Result<Self, PlanError> {
         let graph = model.graph(rung);
         let mut builder = Builder {
             model,
             graph,
             rung,
-            workers,
+            workers: options.threads.max(1),
+            fast: options.fast,
             facts: vec![None; graph.values.len()],
             buffers: Vec::new(),
             steps: Vec::new(),

@@ -287,7 +287,9 @@ fn overlap(a: &(BufferId, Range<usize>), b: &(BufferId, Range<usize>)) -> bool {
 fn writes_rows(op: &StepOp, cols: usize) -> bool {
     match op {
         StepOp::Gemm { n, .. } => *n == cols,
-        StepOp::Conv { geometry, .. } | StepOp::Depthwise { geometry, .. } => geometry.oc == cols,
+        StepOp::Conv { geometry, .. }
+        | StepOp::Winograd { geometry, .. }
+        | StepOp::Depthwise { geometry, .. } => geometry.oc == cols,
         _ => false,
     }
 }
@@ -297,7 +299,7 @@ fn reads_rows(op: &StepOp, slot: Slot, cols: usize) -> bool {
     match op {
         _ if slot != Slot::Input(0) => false,
         StepOp::Gemm { k, .. } => *k == cols,
-        StepOp::Conv { geometry, .. } => geometry.ic == cols,
+        StepOp::Conv { geometry, .. } | StepOp::Winograd { geometry, .. } => geometry.ic == cols,
         _ => false,
     }
 }

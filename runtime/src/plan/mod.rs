@@ -78,6 +78,8 @@ pub struct PlanOptions {
     pub threads: usize,
     /// Keep every value until the end of the run, for calibration and comparison.
     pub keep_values: bool,
+    /// Spend memory on speed: convolutions by Winograd's tiles, which need room for transformed filters and blocks of tiles.
+    pub fast: bool,
 }
 
 /// Everything a session needs to run a rung on inputs of given shapes.
@@ -116,7 +118,7 @@ impl Plan {
         inputs: &[InputSpec],
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
-        let mut b = build::Builder::new(model, rung, options.threads.max(1))?;
+        let mut b = build::Builder::new(model, rung, options)?;
         let specs = inputs::bind(b.graph, inputs)?;
         for (i, spec) in specs.iter().enumerate() {
             b.input(i, spec);
@@ -175,6 +177,30 @@ impl Plan {
         };
         arena::place(&mut plan, options.keep_values);
         Ok(plan)
+    }
+
+    /// The fast plan when there is one and it `fits`, else the one that takes least memory: whether that fits is not asked.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn fast_if(
+        model: &Model,
+        rung: &Rung,
+        inputs: &[InputSpec],
+        threads: usize,
+        fits: impl FnOnce(&Plan) -> bool,
+    ) -> Result<Plan, PlanError> {
+        let options = PlanOptions { threads, keep_values: false, fast: true };
+        let plan = Plan::new(model, rung, inputs, &options)?;
+        if !plan.is_fast() || fits(&plan) {
+            return Ok(plan);
+        }
+        Plan::new(model, rung, inputs, &PlanOptions { fast: false, ..options })
+    }
+
+    /// Whether there is a step that [`PlanOptions::fast`] brought.
+    pub fn is_fast(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.op, StepOp::Winograd { .. }))
     }
 
     /// Bytes that a session allocates for this plan: arena and known values.

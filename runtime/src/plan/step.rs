@@ -145,6 +145,10 @@ pub enum StepOp {
     Gemm { m: usize, n: usize, k: usize, finish: Finish },
     /// x, scale?, bias?, residual?
     Conv { geometry: ConvGeometry, finish: Finish },
+    /// no operand: a 3 x 3 filter's matrix, transformed for `Winograd`
+    TransformFilters { ic: usize, oc: usize },
+    /// x, scale?, bias?, residual?; the matrix is what `TransformFilters` made
+    Winograd { geometry: ConvGeometry, finish: Finish },
     /// x, scale?, bias?, residual?
     Depthwise { geometry: ConvGeometry, finish: Finish },
     /// x, bias?
@@ -222,6 +226,8 @@ impl StepOp {
             StepOp::Table(_) => "table",
             StepOp::Gemm { .. } => "gemm",
             StepOp::Conv { .. } => "conv",
+            StepOp::TransformFilters { .. } => "transform_filters",
+            StepOp::Winograd { .. } => "winograd",
             StepOp::Depthwise { .. } => "depthwise",
             StepOp::ConvTranspose { .. } => "conv_transpose",
             StepOp::PackPanels { .. } => "pack_panels",

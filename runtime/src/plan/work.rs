@@ -21,7 +21,7 @@ impl Step {
         // Multiply-adds, and elements of stored matrices.
         let (multiply_adds, weights) = match &self.op {
             StepOp::Gemm { m, n, k, .. } => (m * n * k, n * k),
-            StepOp::Conv { geometry: g, .. } => {
+            StepOp::Conv { geometry: g, .. } | StepOp::Winograd { geometry: g, .. } => {
                 let k = g.kernel[0] * g.kernel[1] * g.ic / g.groups.max(1);
                 (g.batch * g.oh * g.ow * g.oc * k, g.oc * k)
             }

@@ -117,7 +117,10 @@ pub fn select(
             if plans.floor(rung, weighing, request)?.is_some_and(|f| f > budget) {
                 continue;
             }
-            let plan = plans.plan(rung)?;
+            let plan = match weighing {
+                Weighing::Resident => plans.fast_within(rung, request, budget)?,
+                Weighing::Streamed => plans.plan(rung)?,
+            };
             let need = plans.need(&plan, rung, weighing, request)?;
             if need.total() <= budget && chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
                 chosen = Some(Selection { rung, weighing, need, plan, budget });
@@ -234,8 +237,18 @@ impl<'a> Plans<'a> {
     }
 
     fn plan(&mut self, rung: usize) -> Result<Plan, PlanError> {
-        let options = PlanOptions { threads: self.threads, keep_values: false };
+        let options = PlanOptions { threads: self.threads, ..PlanOptions::default() };
         let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
+        self.remember(&plan, rung);
+        Ok(plan)
+    }
+
+    /// The fast plan when it fits with its weights resident, else the one that takes least.
+    fn fast_within(&mut self, rung: usize, request: &Request<'_>, budget: u64) -> Result<Plan, PlanError> {
+        let need = |plan: &Plan| self.need(plan, rung, Weighing::Resident, request);
+        // What keeps the need from being known is told of the plan that is returned.
+        let fits = |plan: &Plan| need(plan).is_ok_and(|need| need.total() <= budget);
+        let plan = Plan::fast_if(self.model, self.rung(rung), self.inputs, self.threads, fits)?;
         self.remember(&plan, rung);
         Ok(plan)
     }

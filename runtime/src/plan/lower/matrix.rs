@@ -113,6 +113,18 @@ fn panels(b: &Builder, matrix: &Matrix, integer: bool) -> usize {
     }
 }
 
+/// The filters of a convolution, transformed by a step of its own.
+fn transformed(b: &mut Builder, weights: Matrix, g: &ConvGeometry, bytes: usize) -> Result<Matrix, Why> {
+    let filters = b.result(DType::F32, &[bytes / 4])?;
+    let scratch = match weights {
+        Matrix::Tensor(_) => crate::cpu::winograd::transform_scratch(g.ic),
+        Matrix::Panels(_) => 0,
+    };
+    let op = StepOp::TransformFilters { ic: g.ic, oc: g.oc };
+    b.emit_full(op, &[], &[&filters], vec![weights], scratch)?;
+    Ok(Matrix::Panels(b.operand(&filters)?))
+}
+
 #[allow(clippy::too_many_arguments)] // the attributes of one graph operation
 pub(super) fn conv(
     b: &mut Builder,
@@ -144,6 +156,14 @@ pub(super) fn conv(
         && geometry.pad_top == 0
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
+    let winograd = crate::cpu::winograd::memory(&geometry)
+        .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
+    if let Some((filters, each)) = winograd {
+        let weights = transformed(b, weights, &geometry, filters)?;
+        let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
+        b.emit_full(StepOp::Winograd { geometry, finish }, &inputs, &[&out], vec![weights], each)?;
+        return one(out);
+    }
     let op = if depthwise {
         StepOp::Depthwise { geometry, finish }
     } else if pointwise {

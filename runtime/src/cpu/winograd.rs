@@ -1,0 +1,117 @@
+//! Convolutions by Winograd's tiles: the filters are transformed by a step of their own.
+
+use super::memory::Views;
+use super::product::{HELD_BYTES, Tail, conv_shape, pitches};
+use super::{Context, MatrixView, floats, floats_mut, matrix};
+use crate::device::Scratch;
+use crate::plan::{ConvGeometry, Finish, Step};
+use crate::weights::PANEL;
+use edge_kernels::MatMut;
+use edge_kernels::cpu::gemm_f32::Output;
+use edge_kernels::cpu::winograd::{POINTS, TILE, filter_floats, fits, scratch_floats};
+
+/// Multiply-adds of a task: about 20 microseconds of a CPU with AVX-512.
+const WORK: usize = 2 << 20;
+/// Least rows of the products of a task.
+const LEAST_TILES: usize = 12;
+/// Channels below which transforming takes longer than what it saves.
+const LEAST_CHANNELS: usize = 12;
+/// Tiles below which the filters' transform takes longer than what it saves: it is made for every run.
+const LEAST_IMAGE: usize = 36;
+/// Most bytes of transformed filters: they are read again for every block of tiles.
+const FILTER_BYTES: usize = 4 << 20;
+
+/// Bytes of the transformed filters, and of one worker's scratch; `None` for a convolution that tiles cannot do, or not faster.
+pub(crate) fn memory(g: &ConvGeometry) -> Option<(usize, usize)> {
+    let tiles = g.batch * g.oh.div_ceil(TILE) * g.ow.div_ceil(TILE);
+    let pays = g.groups == 1
+        && g.ic >= LEAST_CHANNELS
+        && g.oc >= LEAST_CHANNELS
+        && tiles >= LEAST_IMAGE
+        && fits(&conv_shape(g, g.ic, 0));
+    let filters = filter_floats(g.ic, g.oc).filter(|_| pays)?.checked_mul(4)?;
+    let scratch = scratch_floats(g.ic, g.oc)?.checked_mul(4)?;
+    (filters <= FILTER_BYTES).then_some((filters, scratch.next_multiple_of(64)))
+}
+
+/// Scratch bytes of one worker for [`transform`], beside decoded panels.
+pub(crate) fn transform_scratch(ic: usize) -> usize {
+    HELD_BYTES + 9 * ic * PANEL * 4
+}
+
+/// Transforms the filters, panel by panel.
+pub(super) fn transform(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    ic: usize,
+    oc: usize,
+) -> Result<(), String> {
+    let matrix = matrix(ctx, step, &views, 0)?;
+    let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let (row, each) = (oc.next_multiple_of(PANEL) * ic, ic * PANEL);
+    let out = MatMut::new(floats_mut(out), POINTS, row, row);
+    ctx.pool.tiles(out, POINTS, each, |worker, _, col, out| {
+        let panel = col / each..col / each + 1;
+        let mut slot = scratch.slot(worker);
+        let weights = match matrix {
+            MatrixView::Panels(all) => &all[panel.start * 9 * each..][..9 * each],
+            MatrixView::Weights(w) => match w.borrow_f32(panel.clone()) {
+                Some(stored) => stored,
+                None => {
+                    let area = &mut floats_mut(&mut slot)[..9 * each];
+                    w.fill_f32(panel, area);
+                    area
+                }
+            },
+        };
+        ctx.kernels.winograd.transform(weights, out);
+    });
+    Ok(())
+}
+
+/// Runs a convolution of floats whose filters are transformed.
+pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &ConvGeometry, finish: Finish) {
+    let filters = floats(views.panels[0].unwrap_or_default());
+    let x = floats(views.inputs[0].unwrap_or_default());
+    let tail = Tail::new(step, &views, g.oc, finish, None);
+    let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
+    let (shape, pixels) = (conv_shape(g, pitch_in, 0), g.oh * g.ow);
+    let across = g.ow.div_ceil(TILE);
+    let work = across * POINTS * g.ic * g.oc.next_multiple_of(PANEL);
+    let rows = (WORK / work.max(1)).max(LEAST_TILES.div_ceil(across.max(1))).max(1) * TILE * g.ow;
+    let image = g.ih * g.iw * pitch_in;
+    let quant = step.outputs[0].quant;
+    for batch in 0..g.batch {
+        let src = &x[batch * image..x.len().min((batch + 1) * image)];
+        let part = |worker: usize, first: usize, out: Output<'_>| {
+            let epilogue = tail.part(batch * pixels + first, 0, out.rows(), g.oc);
+            let lines = first / g.ow..(first + out.rows()) / g.ow;
+            let mut slot = scratch.slot(worker);
+            let (kernels, scratch) = (&ctx.kernels, floats_mut(&mut slot));
+            kernels.winograd.run(out, &shape, lines, src, filters, kernels.gemm_f32, &epilogue, scratch);
+        };
+        match quant {
+            None => {
+                let out = &mut floats_mut(out)[batch * pixels * pitch_out..];
+                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
+                ctx.pool
+                    .tiles(mat, rows, g.oc, |worker, first, _, out| part(worker, first, Output::F32(out)));
+            }
+            Some(to) => {
+                let out = &mut super::elements_mut::<i8>(out)[batch * pixels * pitch_out..];
+                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
+                ctx.pool.tiles(mat, rows, g.oc, |worker, first, _, out| {
+                    part(
+                        worker,
+                        first,
+                        Output::I8 { out, inv_scale: 1.0 / to.scale, zero_point: to.zero_point },
+                    );
+                });
+            }
+        }
+    }
+}
