@@ -12,10 +12,11 @@ use std::arch::x86_64::{
     __m512, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_storeu_ps,
 };
+use std::mem::MaybeUninit;
 
 use super::super::tile::{Aligned, each_row};
 use super::epilogue_avx512::finish;
-use super::{Columns, Isa, MAX_RUNS, PANEL, Task, Variant};
+use super::{Columns, Isa, MAX_RUNS, Output, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx512", isa: Isa::Avx512, run };
 
@@ -26,9 +27,6 @@ const ACCUMULATORS: usize = 24;
 
 /// Rows that share a pointer.
 const NEAR: usize = 3;
-
-/// Accumulators of one tile, `[panel][row][16]`.
-type Tile = [[f32; PANEL]; ACCUMULATORS];
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn run(task: &mut Task<'_>) {
@@ -89,9 +87,24 @@ fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store:
         // With the last rows comes the turn of the panels behind these, if there are any.
         ahead: if row + rows == a.rows() { panels.len() } else { 0 },
     };
-    let Aligned(tile) = &mut Aligned([[0.0; PANEL]; ACCUMULATORS]);
-    // SAFETY: rows `row` to `row + rows` are there, in as many runs of as many elements; each panel has a row of 16 for each.
-    unsafe { store(&sums, tile) };
+    if let (true, Output::F32(out)) = (task.epilogue.is_nothing(), &mut task.out)
+        && place.columns.iter().all(|columns| columns.valid() == PANEL)
+    {
+        let start = place.panel * PANEL;
+        let mut out = out.part(row..row + rows, start..start + place.columns.len() * PANEL);
+        let to = To { at: out.as_mut_ptr(), row: out.stride(), panel: PANEL };
+        // SAFETY: as below; the result has the rows and the columns.
+        return unsafe { store(&sums, to) };
+    }
+    // Filling it with zeros takes a tenth of a product of K = 24.
+    let Aligned(tile) = &mut Aligned([[MaybeUninit::<f32>::uninit(); PANEL]; ACCUMULATORS]);
+    let to = To { at: tile.as_mut_ptr().cast(), row: PANEL, panel: rows * PANEL };
+    // SAFETY: rows `row` to `row + rows` are there, in as many runs of as many elements; each panel has a row of 16 for each. The tile has room
+    // for all of them, and then holds them.
+    let tile: &mut [[f32; PANEL]] = unsafe {
+        store(&sums, to);
+        std::slice::from_raw_parts_mut(tile.as_mut_ptr().cast(), rows * place.columns.len())
+    };
     for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(rows)) {
         finish(task.epilogue, &mut task.out, row, columns, tile);
     }
@@ -110,8 +123,15 @@ struct Sums {
     ahead: usize,
 }
 
+/// Where the sums of a tile go: rows and panels so many elements apart.
+struct To {
+    at: *mut f32,
+    row: usize,
+    panel: usize,
+}
+
 /// Makes the sums of a tile: [`Sums::store`] for some number of rows and panels.
-type Store = unsafe fn(&Sums, &mut Tile);
+type Store = unsafe fn(&Sums, To);
 
 impl Sums {
     /// The kernel for so many rows and panels.
@@ -148,15 +168,16 @@ impl Sums {
         }
     }
 
-    /// `tile[p * ROWS + r] = row r · panel p`.
+    /// Row r times panel p, for each of them.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
     ///
     /// # Safety
-    /// `runs` is readable, and so are `ROWS` rows, and `PANELS` panels of as many rows of 16 as a row has elements.
+    /// `runs` is readable, and so are `ROWS` rows, and `PANELS` panels of as many rows of 16 as a row has elements. `to` has room
+    /// for 16 of each row and panel.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
     #[inline(never)]
-    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, tile: &mut Tile) {
+    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, to: To) {
         let (stride, panel) = (self.stride, self.panel);
         let ahead = if ROWS == 1 { AHEAD } else { self.ahead };
         let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
@@ -189,11 +210,13 @@ impl Sums {
                 panels = panels.wrapping_add(PANEL);
             }
         }
+        let mut at = to.at;
         each_row!(ROWS, |R| {
             for (p, acc) in acc[R].iter().enumerate() {
-                // SAFETY: 16 floats.
-                unsafe { _mm512_storeu_ps(tile[p * ROWS + R].as_mut_ptr(), *acc) };
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_ps(at.wrapping_add(p * to.panel), *acc) };
             }
+            at = at.wrapping_add(to.row);
         });
     }
 }

@@ -179,6 +179,12 @@ impl Epilogue<'_> {
         }
     }
 
+    /// Whether it leaves sums as they are.
+    pub(in crate::cpu) fn is_nothing(&self) -> bool {
+        let parts = (self.scale, self.bias, &self.residual, self.act);
+        matches!(parts, (Scale::One, None, None, Activation::None))
+    }
+
     /// Loads what belongs to columns `[start, start + 16)` of `n`.
     #[inline(always)]
     pub(in crate::cpu) fn columns(&self, start: usize, n: usize) -> Columns {

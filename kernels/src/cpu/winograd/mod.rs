@@ -216,7 +216,8 @@ impl Variant {
             unsafe { (self.input)(&input, inputs) };
             let matrices = inputs.chunks_exact(block.inputs).zip(products.chunks_exact_mut(block.products));
             for ((input, product), filter) in matrices.zip(filters.chunks_exact(weights / POINTS)) {
-                let product = MatMut::new(product, count, n, block.width);
+                // Whole panels: what lies past the last column is not looked at.
+                let product = MatMut::new(product, count, block.width, block.width);
                 gemm.run(product, Rows::new(input, count, c, c), filter, &Epilogue::default());
             }
             let (rows, out) = (rows.clone(), &mut out);

@@ -1,7 +1,7 @@
 //! The transforms, written once for all instruction sets.
 
 use super::super::gemm_f32::{Columns, Epilogue, Output, PANEL};
-use super::{Inputs, Outputs, SIDE, TILE, across};
+use super::{Inputs, Outputs, POINTS, SIDE, TILE, across};
 use crate::MatMut;
 
 /// The interpolation points other than 0 and infinity are `+-SMALL` and `+-LARGE`, whose squares are 1/2 and 2.
@@ -20,6 +20,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load(from: &[f32]) -> Self;
     /// To the first [`Lanes::WIDTH`] elements.
     fn store(self, to: &mut [f32]);
+    /// Brings what lies there into the cache, if it can.
+    fn prefetch(_: *const f32) {}
     fn plus(self, other: Self) -> Self;
     fn minus(self, other: Self) -> Self;
     fn times(self, factor: f32) -> Self;
@@ -96,28 +98,49 @@ pub(super) unsafe fn filter<L: Lanes>(panel: &[f32], out: &mut MatMut<'_, f32>) 
     }
 }
 
-/// Channels of a pixel, 0 after the last; a pixel outside the image has none.
-///
-/// # Safety
-/// The CPU has the instruction set of `L`.
-#[inline(always)]
-unsafe fn load<L: Lanes>(pixel: &[f32], first: usize) -> L {
-    let channels = pixel.get(first..).unwrap_or_default();
-    // SAFETY: the caller's promise.
-    unsafe {
-        match channels.len() {
-            len if len >= L::WIDTH => L::load(channels),
-            0 => L::load(&NONE),
-            _ => L::load(&part(channels)),
-        }
-    }
+/// What pixels outside the image are read from.
+const ZEROS: &[f32; PANEL] = &[0.0; PANEL];
+
+/// The elements under a tile.
+struct Pixels {
+    /// Channel 0 of each pixel, or zeros.
+    at: [[*const f32; SIDE]; SIDE],
+    /// All ones where there are channels to step over, 0 for zeros.
+    steps: [[usize; SIDE]; SIDE],
 }
 
-#[inline(never)]
-fn part(channels: &[f32]) -> [f32; PANEL] {
-    let mut lanes = NONE;
-    lanes[..channels.len()].copy_from_slice(channels);
-    lanes
+impl Pixels {
+    /// Of tile `number`.
+    fn new(task: &Inputs<'_>, number: usize) -> Pixels {
+        let s = task.shape;
+        let (top, left) = (number / across(s) * TILE, number % across(s) * TILE);
+        let mut pixels = Pixels { at: [[ZEROS.as_ptr(); SIDE]; SIDE], steps: [[0; SIDE]; SIDE] };
+        for y in 0..SIDE {
+            let row = (top + y).wrapping_sub(s.pad_top);
+            if row >= s.ih {
+                continue;
+            }
+            for x in 0..SIDE {
+                let column = (left + x).wrapping_sub(s.pad_left);
+                if column < s.iw {
+                    let start = (row * s.iw + column) * s.pixel_stride + s.channel_offset;
+                    pixels.at[y][x] = task.image[start..][..s.ic].as_ptr();
+                    pixels.steps[y][x] = usize::MAX;
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Channels from `first` on.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `L`, and the image has `L::WIDTH` channels from `first` on.
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(&self, y: usize, x: usize, first: usize) -> L {
+        // SAFETY: the caller's promise; there are 16 zeros, which no step leaves.
+        unsafe { L::load(std::slice::from_raw_parts(self.at[y][x].add(first & self.steps[y][x]), L::WIDTH)) }
+    }
 }
 
 /// Fills `[36][tiles][C]`, the points so far apart as asked.
@@ -127,42 +150,46 @@ fn part(channels: &[f32]) -> [f32; PANEL] {
 #[inline(always)]
 pub(super) unsafe fn input<L: Lanes>(task: &Inputs<'_>, out: &mut [f32]) {
     let s = task.shape;
+    if s.ic < L::WIDTH {
+        return plain_input(task, out);
+    }
+    assert!(
+        task.tiles.len() * s.ic <= task.apart && POINTS * task.apart <= out.len(),
+        "tiles leave their matrices"
+    );
     for (tile, number) in task.tiles.clone().enumerate() {
-        let (top, left) = (number / across(s) * TILE, number % across(s) * TILE);
-        // A pixel outside the image has no channels.
-        let mut pixels: [[&[f32]; SIDE]; SIDE] = [[&[]; SIDE]; SIDE];
-        for (y, row) in pixels.iter_mut().enumerate() {
-            let y = (top + y).wrapping_sub(s.pad_top);
-            for (x, pixel) in row.iter_mut().enumerate() {
-                let x = (left + x).wrapping_sub(s.pad_left);
-                if y < s.ih && x < s.iw {
-                    *pixel = &task.image[(y * s.iw + x) * s.pixel_stride + s.channel_offset..][..s.ic];
-                }
-            }
-        }
+        let pixels = Pixels::new(task, number);
         for first in (0..s.ic).step_by(L::WIDTH) {
-            // SAFETY: the caller's promise.
-            let at = |y: usize, x: usize| unsafe { load::<L>(pixels[y][x], first) };
-            let columns = [0, 1, 2, 3, 4, 5].map(|x| input_side([0, 1, 2, 3, 4, 5].map(|y| at(y, x))));
+            // The last channels may be done twice.
+            let first = first.min(s.ic - L::WIDTH);
+            let side = |x: usize| {
+                [0, 1, 2, 3, 4, 5].map(|y: usize| {
+                    if x >= SIDE - TILE {
+                        // The next tile's pixel.
+                        L::prefetch(pixels.at[y][x].wrapping_add(TILE * s.pixel_stride + first));
+                    }
+                    // SAFETY: the caller's promise, and that many channels.
+                    unsafe { pixels.load::<L>(y, x, first) }
+                })
+            };
+            let columns = [0, 1, 2, 3, 4, 5].map(|x| input_side(side(x)));
             for y in 0..SIDE {
                 let row = input_side([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
                 for (x, lanes) in row.into_iter().enumerate() {
-                    let to = &mut out[(y * SIDE + x) * task.apart + tile * s.ic..][..s.ic][first..];
-                    match to.len() {
-                        len if len >= L::WIDTH => lanes.store(to),
-                        _ => store_part(lanes, to),
-                    }
+                    let at = (y * SIDE + x) * task.apart + tile * s.ic + first;
+                    // SAFETY: a tile's channels in a point's matrix, which `out` holds: checked above.
+                    lanes.store(unsafe { out.get_unchecked_mut(at..at + L::WIDTH) });
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-fn store_part<L: Lanes>(lanes: L, to: &mut [f32]) {
-    let mut all = NONE;
-    lanes.store(&mut all);
-    to.copy_from_slice(&all[..to.len()]);
+/// For fewer channels than a register has.
+#[inline(never)]
+fn plain_input(task: &Inputs<'_>, out: &mut [f32]) {
+    // SAFETY: plain numbers need no instruction set.
+    unsafe { input::<f32>(task, out) }
 }
 
 /// Most tiles of a row that are finished together.
