@@ -8,7 +8,7 @@ use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::Output;
-use edge_kernels::cpu::winograd::{POINTS, TILE, filter_floats, fits, scratch_floats};
+use edge_kernels::cpu::winograd::{POINTS, TILE, filters, fits, scratch_floats};
 
 /// Multiply-adds of a task: about 20 microseconds of a CPU with AVX-512.
 const WORK: usize = 2 << 20;
@@ -16,8 +16,8 @@ const WORK: usize = 2 << 20;
 const LEAST_TILES: usize = 12;
 /// Channels below which transforming takes longer than what it saves.
 const LEAST_CHANNELS: usize = 12;
-/// Tiles below which the filters' transform takes longer than what it saves: it is made for every run.
-const LEAST_IMAGE: usize = 36;
+/// Tiles below which transforming the filters, which every run does, takes longer than what it saves.
+const LEAST_IMAGE: usize = 9;
 /// Most bytes of transformed filters: they are read again for every block of tiles.
 const FILTER_BYTES: usize = 4 << 20;
 
@@ -29,7 +29,7 @@ pub(crate) fn memory(g: &ConvGeometry) -> Option<(usize, usize)> {
         && g.oc >= LEAST_CHANNELS
         && tiles >= LEAST_IMAGE
         && fits(&conv_shape(g, g.ic, 0));
-    let filters = filter_floats(g.ic, g.oc).filter(|_| pays)?.checked_mul(4)?;
+    let filters = filters(g.ic, g.oc).filter(|_| pays)?.1.checked_mul(POINTS * 4)?;
     let scratch = scratch_floats(g.ic, g.oc)?.checked_mul(4)?;
     (filters <= FILTER_BYTES).then_some((filters, scratch.next_multiple_of(64)))
 }
@@ -50,8 +50,9 @@ pub(super) fn transform(
     let matrix = matrix(ctx, step, &views, 0)?;
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     let [out, ..] = views.outputs;
-    let (row, each) = (oc.next_multiple_of(PANEL) * ic, ic * PANEL);
-    let out = MatMut::new(floats_mut(out), POINTS, row, row);
+    let (row, apart) = filters(ic, oc).ok_or("filters beyond the address space")?;
+    let each = ic * PANEL;
+    let out = MatMut::new(floats_mut(out), POINTS, row, apart);
     ctx.pool.tiles(out, POINTS, each, |worker, _, col, out| {
         let panel = col / each..col / each + 1;
         let mut slot = scratch.slot(worker);
@@ -73,7 +74,7 @@ pub(super) fn transform(
 
 /// Runs a convolution of floats whose filters are transformed.
 pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &ConvGeometry, finish: Finish) {
-    let filters = floats(views.panels[0].unwrap_or_default());
+    let transformed = floats(views.panels[0].unwrap_or_default());
     let x = floats(views.inputs[0].unwrap_or_default());
     let tail = Tail::new(step, &views, g.oc, finish, None);
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
@@ -92,7 +93,7 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &Conv
             let lines = first / g.ow..(first + out.rows()) / g.ow;
             let mut slot = scratch.slot(worker);
             let (kernels, scratch) = (&ctx.kernels, floats_mut(&mut slot));
-            kernels.winograd.run(out, &shape, lines, src, filters, kernels.gemm_f32, &epilogue, scratch);
+            kernels.winograd.run(out, &shape, lines, src, transformed, kernels.gemm_f32, &epilogue, scratch);
         };
         match quant {
             None => {

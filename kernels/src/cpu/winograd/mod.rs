@@ -74,9 +74,12 @@ pub fn scratch_floats(c: usize, n: usize) -> Option<usize> {
     block.inputs.checked_add(block.products)?.checked_mul(POINTS)
 }
 
-/// Floats of the transformed filters, `[36][ceil(N/16)][C][16]`; `None` for sizes that no memory has.
-pub fn filter_floats(c: usize, n: usize) -> Option<usize> {
-    n.checked_next_multiple_of(PANEL)?.checked_mul(c)?.checked_mul(POINTS)
+/// How the transformed filters lie: floats of a point's panels, `[ceil(N/16)][C][16]`, and from one point to the next; `None` for
+/// sizes that no memory has.
+pub fn filters(c: usize, n: usize) -> Option<(usize, usize)> {
+    let panels = n.checked_next_multiple_of(PANEL)?.checked_mul(c)?;
+    let apart = panels.checked_add(APART)?;
+    apart.checked_mul(POINTS).map(|_| (panels, apart))
 }
 
 /// Whether the convolution is one that tiles can do.
@@ -160,7 +163,7 @@ impl Variant {
     }
 
     /// Computes output rows `rows`, which start at a multiple of [`TILE`], into `out`: `rows.len() * ow` pixels x N channels. `image`
-    /// is the whole image; `filters` `[36][ceil(N/16)][C][16]` from [`Variant::transform`]; `scratch` has [`scratch_floats`].
+    /// is the whole image; `transformed` is what [`Variant::transform`] made, as [`filters`] has it; `scratch` has [`scratch_floats`].
     ///
     /// # Panics
     /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
@@ -171,7 +174,7 @@ impl Variant {
         shape: &ConvShape,
         rows: Range<usize>,
         image: &[f32],
-        filters: &[f32],
+        transformed: &[f32],
         gemm: &gemm_f32::Variant,
         epilogue: &Epilogue<'_>,
         scratch: &mut [f32],
@@ -193,12 +196,12 @@ impl Variant {
             image.len()
         );
         let (c, n) = (s.ic, out.cols());
-        let (Some(block), Some(floats), Some(weights)) =
-            (block(c, n), scratch_floats(c, n), filter_floats(c, n))
+        let (Some(block), Some(floats), Some((panels, apart))) =
+            (block(c, n), scratch_floats(c, n), filters(c, n))
         else {
             panic!("{name}: {c} x {n} channels overflow")
         };
-        assert_eq!(filters.len(), weights, "{name}: filters given (left) for {c} x {n} channels");
+        assert_eq!(transformed.len(), apart * POINTS, "{name}: filters given (left) for {c} x {n} channels");
         assert!(floats <= scratch.len(), "{name}: scratch of {floats} floats, got {}", scratch.len());
         epilogue.check(name, out.rows(), n);
         if out.rows() == 0 || n == 0 {
@@ -215,10 +218,10 @@ impl Variant {
             // SAFETY: the CPU has the ISA, checked above.
             unsafe { (self.input)(&input, inputs) };
             let matrices = inputs.chunks_exact(block.inputs).zip(products.chunks_exact_mut(block.products));
-            for ((input, product), filter) in matrices.zip(filters.chunks_exact(weights / POINTS)) {
+            for ((input, product), filter) in matrices.zip(transformed.chunks_exact(apart)) {
                 // Whole panels: what lies past the last column is not looked at.
                 let product = MatMut::new(product, count, block.width, block.width);
-                gemm.run(product, Rows::new(input, count, c, c), filter, &Epilogue::default());
+                gemm.run(product, Rows::new(input, count, c, c), &filter[..panels], &Epilogue::default());
             }
             let (rows, out) = (rows.clone(), &mut out);
             let mut output = Outputs { shape, tiles, rows, products, block, epilogue, out };

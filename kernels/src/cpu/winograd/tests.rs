@@ -49,10 +49,10 @@ impl Case {
 
     fn run(&self, variant: &Variant, rows: Range<usize>, epilogue: &Epilogue<'_>) -> Vec<f32> {
         let (c, n) = (self.shape.ic, self.n);
-        let mut filters = vec![f32::NAN; filter_floats(c, n).unwrap()];
-        let stride = filters.len() / POINTS;
+        let (row, stride) = filters(c, n).unwrap();
+        let mut filters = vec![f32::NAN; stride * POINTS];
         for (i, panel) in self.panels.chunks(self.shape.k() * PANEL).enumerate() {
-            let mut all = MatMut::new(&mut filters, POINTS, stride, stride);
+            let mut all = MatMut::new(&mut filters, POINTS, row, stride);
             variant.transform(panel, all.part(0..POINTS, i * c * PANEL..(i + 1) * c * PANEL));
         }
         let (m, pitch) = (rows.len() * self.shape.ow, n + 2);
@@ -163,6 +163,6 @@ fn what_is_not_a_number_stays_in_its_tile() {
 #[test]
 fn sizes_that_overflow_have_no_scratch() {
     assert!(scratch_floats(usize::MAX / 64, 16).is_none());
-    assert!(filter_floats(1 << 40, usize::MAX - 3).is_none());
+    assert!(filters(1 << 40, usize::MAX - 3).is_none());
     assert!(scratch_floats(8, 8).is_some());
 }
