@@ -95,10 +95,10 @@ fn fill(task: &mut Task<'_>, y: usize) {
     }
     let each = s.ic * s.stride_w * task.ring.len;
     let row = &mut task.scratch[y % task.ring.rows * each..][..each];
-    let image = &task.image[y * s.iw * s.pixel_stride..][..s.iw * s.pixel_stride];
+    let image = &task.image[y * s.iw * s.pixel_stride..];
     for c in 0..s.ic {
         let phases = &mut row[c * s.stride_w * task.ring.len..][..s.stride_w * task.ring.len];
-        let values = image[s.channel_offset + c..].iter().step_by(s.pixel_stride);
+        let values = image[s.channel_offset + c..].iter().step_by(s.pixel_stride).take(s.iw);
         if s.stride_w == 1 {
             // Pixels that no window reaches may not fit.
             for (to, value) in phases.iter_mut().skip(s.pad_left).zip(values) {

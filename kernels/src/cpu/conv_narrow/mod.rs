@@ -134,7 +134,7 @@ impl Variant {
         assert_eq!(out.rows(), rows.len() * s.ow, "{name}: rows of the result (left) and pixels (right)");
         assert!(out.cols() <= MAX_CHANNELS, "{name}: {} channels, at most {MAX_CHANNELS}", out.cols());
         assert!(s.channel_offset + s.ic <= s.pixel_stride, "{name}: channels of {s:?}");
-        let need = s.ih.checked_mul(s.iw).and_then(|pixels| pixels.checked_mul(s.pixel_stride));
+        let need = s.image_len();
         assert!(
             need.is_some_and(|need| need <= image.len()),
             "{name}: image of {need:?}, got {}",

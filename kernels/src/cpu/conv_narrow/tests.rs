@@ -30,7 +30,7 @@ fn random_shape(random: &mut Random) -> ConvShape {
 }
 
 fn compare(random: &mut Random, shape: &ConvShape, n: usize) {
-    let image = random.floats(shape.ih * shape.iw * shape.pixel_stride);
+    let image = random.floats(shape.image_len().unwrap());
     let mut panel = random.floats(shape.k() * PANEL);
     panel.iter_mut().enumerate().filter(|(i, _)| i % PANEL >= n).for_each(|(_, w)| *w = 0.0);
     let bias = random.floats(n);

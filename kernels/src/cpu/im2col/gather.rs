@@ -42,6 +42,17 @@ impl ConvShape {
         self.kh * self.kw * self.ic
     }
 
+    /// Elements of an image from its first to the last that belongs to the group; `None` when they cannot be counted. Pixels of a
+    /// part of the channels of a wider tensor end before the next pixel starts.
+    pub fn image_len(&self) -> Option<usize> {
+        match self.ih.checked_mul(self.iw)?.checked_sub(1) {
+            None => Some(0),
+            Some(last) => {
+                last.checked_mul(self.pixel_stride)?.checked_add(self.channel_offset)?.checked_add(self.ic)
+            }
+        }
+    }
+
     /// Whether the windows are the image's pixels as they lie, so that the image itself is the matrix.
     pub fn is_pointwise(&self) -> bool {
         let one = self.kh == 1 && self.kw == 1 && self.stride_h == 1 && self.stride_w == 1;
@@ -76,8 +87,8 @@ pub fn im2col_rows<T: Copy>(
     );
     assert!(first_pixel + pixels <= grid, "pixels {first_pixel} + {pixels} of a grid of {grid}");
     // The last pixel ends with this group's channels: in a joined value others may follow or not.
-    let need = (s.ih * s.iw).checked_sub(1).map_or(0, |last| last * s.pixel_stride + s.channel_offset + s.ic);
-    assert!(src.len() >= need, "image of {:?}, got {}", (s.ih, s.iw, s.pixel_stride), src.len());
+    let fits = s.image_len().is_some_and(|need| need <= src.len());
+    assert!(fits, "image of {:?}, got {}", (s.ih, s.iw, s.pixel_stride), src.len());
     assert!(k <= dst_stride || pixels <= 1, "windows of {k} elements overlap at stride {dst_stride}");
     let line = s.kw * s.ic;
     for i in 0..pixels {

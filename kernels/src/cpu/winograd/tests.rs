@@ -37,7 +37,7 @@ struct Case {
 
 impl Case {
     fn random(random: &mut Random, shape: ConvShape, n: usize) -> Case {
-        let image = random.floats(shape.ih * shape.iw * shape.pixel_stride);
+        let image = random.floats(shape.image_len().unwrap());
         let mut panels = random.floats(n.div_ceil(PANEL) * shape.k() * PANEL);
         for (i, w) in panels.iter_mut().enumerate() {
             if i / (shape.k() * PANEL) * PANEL + i % PANEL >= n {
@@ -104,7 +104,8 @@ fn results_are_the_convolution_within_the_stated_error() {
             direct = direct.max((f64::from(single) - exact).abs());
         }
         println!("{c} channels: greatest error {worst:.2e}, of the direct sum {direct:.2e}");
-        assert!(worst < 5.0 * direct, "{c} channels: {worst} and {direct}");
+        let bound = if c < 16 { 8.0 } else { 3.0 };
+        assert!(worst < bound * direct, "{c} channels: {worst} and {direct}");
     }
 }
 
