@@ -14,6 +14,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod transposed;
+mod window_sums;
 mod windows;
 pub(crate) mod winograd;
 

@@ -5,6 +5,7 @@
 //! the number of threads changes no bit.
 
 use super::memory::Views;
+use super::window_sums;
 use super::windows::Windows;
 use super::{Context, Kernels, MatrixView, floats, matrix};
 use crate::device::Scratch;
@@ -45,7 +46,7 @@ pub(crate) fn ring_scratch(g: &ConvGeometry, group: Option<usize>) -> usize {
     let shape = conv_shape(g, g.ic, 0);
     let Some(windows) = Windows::new(&shape, group.is_some()) else { return 0 };
     let ring = windows.elements() * if group.is_some() { 1 } else { 4 };
-    let sums = group.map_or(0, |group| windows.width() * shape.k().div_ceil(group.max(1)) * 4);
+    let sums = group.map_or(0, |group| window_sums::scratch(&windows, group));
     ring.next_multiple_of(64) + sums.next_multiple_of(64)
 }
 
@@ -413,11 +414,12 @@ impl<'a> Product<'a> {
                 if let Some((windows, image, lines)) = self.ring(row, rows) {
                     let ring = &mut super::floats_mut(row_area)[..windows.elements()];
                     let mut out = out;
-                    windows.each(super::elements(image), lines, 0.0, ring, |first, a| {
+                    let mut multiply = |first: usize, a: Rows<'_, f32>| {
                         let (first, rows) = (first - row, a.rows());
                         let part = out.part(first..first + rows);
                         ctx.kernels.gemm_f32.run(part, a, weights, &epilogue(first, rows));
-                    });
+                    };
+                    windows.each(super::elements(image), lines, 0.0, ring, &mut multiply);
                     return;
                 }
                 let (gathered, _) = self.rows_area(row_area, 4);
@@ -454,15 +456,20 @@ impl<'a> Product<'a> {
         if let Some((windows, image, lines)) = self.ring(row, rows) {
             let (ring, sums) = row_area.split_at_mut(windows.elements().next_multiple_of(64));
             let ring = &mut super::elements_mut::<i8>(ring)[..windows.elements()];
-            let sums = super::elements_mut::<i32>(sums);
-            windows.each(super::elements(image), lines, input.zero_point as i8, ring, |first, a| {
-                let (first, rows) = (first - row, a.rows());
-                let row_sums = &mut sums[..rows * groups];
-                ctx.kernels.gemm_i8.row_sums(a, &weights, row_sums);
-                let x = I8Rows { rows: a, zero_point: input.zero_point, row_sums };
-                let part = out.part(first..first + rows);
-                ctx.kernels.gemm_i8.run(part, x, &weights, &epilogue(first, rows));
-            });
+            let mut multiply = window_sums::Multiply {
+                windows,
+                kernel: ctx.kernels.gemm_i8,
+                loops: ctx.kernels.loops,
+                weights: &weights,
+                zero_point: input.zero_point,
+                scratch: super::elements_mut(sums),
+                each: |first: usize, x: I8Rows<'_>| {
+                    let (first, rows) = (first - row, x.rows.rows());
+                    let part = out.part(first..first + rows);
+                    ctx.kernels.gemm_i8.run(part, x, &weights, &epilogue(first, rows));
+                },
+            };
+            windows.each(super::elements(image), lines, input.zero_point as i8, ring, &mut multiply);
             return;
         }
         let (gathered, made) = self.rows_area(row_area, 1);

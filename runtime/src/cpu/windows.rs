@@ -11,6 +11,20 @@ const RING_BYTES: usize = 192 << 10;
 /// Least pixels of a piece of an output row, which is one call of a kernel: as many as gathered rows would be.
 const LEAST_WIDTH: usize = 8;
 
+/// Who works on the pieces of [`Windows::each`].
+pub(super) trait Pieces<T> {
+    /// A slot of the ring has a new input row.
+    fn filled(&mut self, _slot: usize, _row: &[T]) {}
+    /// The windows of the output pixels from `first` on; where in the ring each tap row of the first window lies.
+    fn piece(&mut self, first: usize, windows: Rows<'_, T>, taps: &[usize]);
+}
+
+impl<T, F: FnMut(usize, Rows<'_, T>)> Pieces<T> for F {
+    fn piece(&mut self, first: usize, windows: Rows<'_, T>, _: &[usize]) {
+        self(first, windows);
+    }
+}
+
 /// A ring of input rows for pieces of output rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows {
@@ -55,19 +69,29 @@ impl Windows {
         self.width
     }
 
-    /// Calls `each` for pieces of the output rows `rows`: the first pixel of the piece, and its windows. `ring` has
-    /// [`Windows::elements`].
+    /// The convolution.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Elements of a slot of the ring, which has [`Windows::rows`] and one more.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// Shows `each` pieces of the output rows `rows`. `ring` has [`Windows::elements`].
     pub fn each<T: Copy>(
         &self,
         image: &[T],
         rows: Range<usize>,
         pad: T,
         ring: &mut [T],
-        mut each: impl FnMut(usize, Rows<'_, T>),
+        each: &mut impl Pieces<T>,
     ) {
         let s = &self.shape;
         let padding = self.rows * self.slot;
         ring[padding..].fill(pad);
+        each.filled(self.rows, &ring[padding..]);
         for ox in (0..s.ow).step_by(self.width) {
             let width = self.width.min(s.ow - ox);
             let mut filled = 0;
@@ -76,7 +100,9 @@ impl Windows {
                 let top = oy * s.stride_h;
                 let end = (top + self.rows).saturating_sub(s.pad_top).min(s.ih);
                 for y in top.saturating_sub(s.pad_top).max(filled)..end {
-                    self.fill(image, y, ox, pad, &mut ring[y % self.rows * self.slot..][..self.slot]);
+                    let slot = &mut ring[y % self.rows * self.slot..][..self.slot];
+                    self.fill(image, y, ox, pad, slot);
+                    each.filled(y % self.rows, slot);
                 }
                 filled = filled.max(end);
                 let mut offsets = [padding; MAX_RUNS];
@@ -87,7 +113,8 @@ impl Windows {
                     }
                 }
                 let (run, stride) = (s.kw * s.ic, s.stride_w * s.ic);
-                each(oy * s.ow + ox, Rows::windows(ring, width, run, stride, &offsets[..s.kh]));
+                let offsets = &offsets[..s.kh];
+                each.piece(oy * s.ow + ox, Rows::windows(ring, width, run, stride, offsets), offsets);
             }
         }
     }
@@ -122,6 +149,7 @@ impl Windows {
 #[cfg(test)]
 mod tests {
     use super::Windows;
+    use edge_kernels::cpu::gemm_f32::Rows;
     use edge_kernels::cpu::im2col::{ConvShape, im2col_rows};
 
     /// Numbers without a pattern.
@@ -161,7 +189,7 @@ mod tests {
             let rows = start..start + 1 + below(shape.oh - start);
             let mut ring = vec![f32::NAN; windows.elements()];
             let mut seen = 0;
-            windows.each(&image, rows.clone(), -1.0, &mut ring, |first, a| {
+            windows.each(&image, rows.clone(), -1.0, &mut ring, &mut |first: usize, a: Rows<'_, f32>| {
                 let mut want = vec![0.0; a.rows() * shape.k()];
                 im2col_rows(&shape, &image, first, a.rows(), -1.0, &mut want, shape.k());
                 for r in 0..a.rows() {

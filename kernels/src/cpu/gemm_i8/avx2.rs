@@ -27,7 +27,7 @@ use super::super::gemm_f32::epilogue_avx2::finish;
 use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, windows: false, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, windows: false, run, row_factor, sums };
 
 /// Half-offset codes stand for `2q + 1`: the sum once. Narrow codes are multiplied as `q + 2^(bits-1)`.
 fn row_factor(half_offset: bool, bits: u32) -> i32 {
@@ -353,6 +353,14 @@ unsafe fn load<T>(from: *const T) -> __m256i {
 }
 
 #[target_feature(enable = "avx2,fma")]
+fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
+    for (to, x) in sums.iter_mut().zip(x.chunks(group)) {
+        *to = sum(x);
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+#[inline]
 fn sum(x: &[i8]) -> i32 {
     let (chunks, rest) = x.as_chunks::<32>();
     let mut acc = _mm256_setzero_si256();

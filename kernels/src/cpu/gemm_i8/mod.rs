@@ -19,6 +19,11 @@ mod scalar;
 pub(in crate::cpu) mod tests;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+mod window_sums;
+
+pub use window_sums::{add_blocks, block_sums};
+
+use std::ops::Range;
 
 use super::gemm_f32::{Epilogue, Output, PANEL, Rows};
 use super::isa::Isa;
@@ -82,8 +87,12 @@ pub struct Variant {
     /// What a group's sum of activations is multiplied by before it is added to the variant's own sums, for half-offset
     /// codes or plain ones of so many bits.
     row_factor: fn(bool, u32) -> i32,
-    sum: unsafe fn(&[i8]) -> i32,
+    /// Sums of consecutive groups of so many activations, as many as there is room for; the last may be shorter.
+    sums: unsafe fn(&[i8], usize, &mut [i32]),
 }
+
+/// Activations of a row that are summed at once, when they lie in several runs.
+const GATHERED: usize = 4096;
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
@@ -188,6 +197,11 @@ impl Variant {
         unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }
     }
 
+    /// What sums of activations are multiplied by for the product with codes like `w`'s: 0 when it does not need them.
+    pub fn row_factor(&self, w: &I8Panels<'_>) -> i32 {
+        (self.row_factor)(w.half_offset, w.code_bits)
+    }
+
     /// Sums of each row's groups, in the form that this variant's product with codes like `w`'s takes them:
     /// `out[g][m]`, `[ceil(K / group)][M]`, computed once for all panels.
     ///
@@ -197,30 +211,68 @@ impl Variant {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         let groups = rows.cols().div_ceil(w.group);
         assert_eq!(out.len(), rows.rows() * groups, "{}: row sums given (left) and made (right)", self.name);
-        let factor = (self.row_factor)(w.half_offset, w.code_bits);
+        let factor = self.row_factor(w);
         if factor == 0 {
             out.fill(0);
             return;
         }
-        for m in 0..rows.rows() {
-            let (mut sums, mut sum, mut left) = (out.chunks_exact_mut(rows.rows()), 0i32, w.group);
-            for run in 0..rows.runs() {
-                let mut run = rows.run(m, run);
-                while !run.is_empty() {
-                    let (part, rest) = run.split_at(left.min(run.len()));
-                    // SAFETY: the CPU has the ISA, checked above.
-                    sum = sum.wrapping_add(unsafe { (self.sum)(part) });
-                    (run, left) = (rest, left - part.len());
-                    if left == 0 {
-                        sums.next().expect("a group")[m] = sum.wrapping_mul(factor);
-                        (sum, left) = (0, w.group);
-                    }
+        let (m, group) = (rows.rows(), w.group);
+        let (mut made, mut gathered) = ([0; GATHERED / BLOCK], [0; GATHERED]);
+        // As many whole groups as fit the two buffers, but at least one.
+        let together = (GATHERED / group).clamp(1, made.len());
+        for row in 0..m {
+            for first in (0..groups).step_by(together) {
+                let count = together.min(groups - first);
+                let range = first * group..rows.cols().min((first + count) * group);
+                let sums = &mut made[..count];
+                // SAFETY: the CPU has the ISA, checked above.
+                unsafe { self.sums_of(&rows, row, range, group, &mut gathered, sums) };
+                for (g, sum) in (first..).zip(sums) {
+                    out[g * m + row] = sum.wrapping_mul(factor);
                 }
             }
-            // The last group may be shorter.
-            if let Some(last) = sums.next() {
-                last[m] = sum.wrapping_mul(factor);
-            }
         }
+    }
+
+    /// Sums of the groups of the part `range` of a row.
+    ///
+    /// # Safety
+    /// The CPU has the variant's ISA.
+    unsafe fn sums_of(
+        &self,
+        rows: &Rows<'_, i8>,
+        row: usize,
+        range: Range<usize>,
+        group: usize,
+        gathered: &mut [i8; GATHERED],
+        sums: &mut [i32],
+    ) {
+        if rows.runs() == 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { (self.sums)(&rows.row(row)[range], group, sums) };
+        }
+        let (len, mut at) = (rows.run_len(), range.start);
+        if range.len() <= GATHERED {
+            let mut free = &mut gathered[..range.len()];
+            while at < range.end {
+                let run = &rows.run(row, at / len)[at % len..];
+                let (to, rest) = std::mem::take(&mut free).split_at_mut(run.len().min(range.end - at));
+                to.copy_from_slice(&run[..to.len()]);
+                (at, free) = (at + to.len(), rest);
+            }
+            // SAFETY: the caller's promise.
+            return unsafe { (self.sums)(&gathered[..range.len()], group, sums) };
+        }
+        // One group, larger than the buffer.
+        let mut sum = 0i32;
+        while at < range.end {
+            let run = &rows.run(row, at / len)[at % len..];
+            let run = &run[..run.len().min(range.end - at)];
+            let mut part = [0];
+            // SAFETY: the caller's promise.
+            unsafe { (self.sums)(run, run.len(), &mut part) };
+            (at, sum) = (at + run.len(), sum.wrapping_add(part[0]));
+        }
+        sums[0] = sum;
     }
 }

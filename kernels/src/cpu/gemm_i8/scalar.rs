@@ -3,7 +3,7 @@
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, windows: true, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, windows: true, run, row_factor, sums };
 
 /// Half-offset codes stand for `2q + 1`: the sum once.
 fn row_factor(half_offset: bool, _bits: u32) -> i32 {
@@ -47,6 +47,8 @@ fn dot<'a>(x: impl Iterator<Item = &'a i8>, codes: &[i8]) -> [i32; PANEL] {
     dot
 }
 
-fn sum(x: &[i8]) -> i32 {
-    x.iter().map(|&x| i32::from(x)).sum()
+fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
+    for (sum, x) in sums.iter_mut().zip(x.chunks(group)) {
+        *sum = x.iter().map(|&x| i32::from(x)).sum();
+    }
 }

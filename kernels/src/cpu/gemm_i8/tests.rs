@@ -270,21 +270,43 @@ fn scalar_is_within_the_bound_of_f64() {
 #[test]
 fn row_sums_are_exact_for_every_length() {
     let mut random = Random::new(15);
-    let x = random.codes(700);
+    let x = random.codes(3 * 1400);
+    for k in (1..=130usize).chain([255, 256, 257, 511, 1311]) {
+        for group in [8, 32, 40, 64, k] {
+            check_row_sums(&mut random, Rows::new(&x[1..], 3, k, k + 2), group);
+        }
+    }
+    // Whatever lies in 64 bytes, the sum of a group is exact.
+    let least = vec![-128; 600];
+    check_row_sums(&mut random, Rows::new(&least, 1, 600, 600), 32);
+}
+
+#[test]
+fn row_sums_go_over_the_ends_of_runs() {
+    let mut random = Random::new(17);
+    let x = random.codes(20_000);
+    for (len, runs, groups) in [(8, 3, [8, 16, 24]), (48, 3, [32, 40, 144]), (3000, 3, [32, 4104, 9000])] {
+        let offsets: Vec<usize> = (0..runs).map(|_| random.below(9000)).collect();
+        for group in groups {
+            check_row_sums(&mut random, Rows::windows(&x, 5, len, 13, &offsets), group);
+        }
+    }
+}
+
+fn check_row_sums(random: &mut Random, rows: Rows<'_, i8>, group: usize) {
+    let (m, k) = (rows.rows(), rows.cols());
+    let groups = k.div_ceil(group);
     for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
-        for k in 1..=130usize {
-            for group in [8, 40, 64, k] {
-                let (groups, code_bits) = (k.div_ceil(group), 1 + random.below(8) as u32);
-                let half_offset = random.below(2) == 0;
-                let w = I8Panels { codes: &[], scales: &[], colsum: &[], k, group, half_offset, code_bits };
-                let mut got = vec![0; 3 * groups];
-                variant.row_sums(Rows::new(&x[1..], 3, k, k + 2), &w, &mut got);
-                let part = |m: usize, g: usize| &x[1 + m * (k + 2)..][..k][g * group..k.min((g + 1) * group)];
-                for (i, &got) in got.iter().enumerate() {
-                    let sum: i32 = part(i % 3, i / 3).iter().map(|&x| i32::from(x)).sum();
-                    let want = sum * (variant.row_factor)(half_offset, code_bits);
-                    assert_eq!(got, want, "{} K {k} group {group} sum {i}", variant.name);
-                }
+        let (half_offset, code_bits) = (random.below(2) == 0, 1 + random.below(8) as u32);
+        let w = I8Panels { codes: &[], scales: &[], colsum: &[], k, group, half_offset, code_bits };
+        let mut got = vec![0; m * groups];
+        variant.row_sums(rows, &w, &mut got);
+        let factor = (variant.row_factor)(half_offset, code_bits);
+        for row in 0..m {
+            let all: Vec<i8> = (0..rows.runs()).flat_map(|i| rows.run(row, i).to_vec()).collect();
+            for (g, x) in all.chunks(group).enumerate() {
+                let sum: i32 = x.iter().map(|&x| i32::from(x)).sum();
+                assert_eq!(got[g * m + row], sum * factor, "{} K {k} group {group} sum {g}", variant.name);
             }
         }
     }

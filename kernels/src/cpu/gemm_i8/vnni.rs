@@ -13,11 +13,13 @@
 //! Sums of `u * x` may pass i32 on the way: they wrap, and what is left after the corrections fits.
 
 use std::arch::x86_64::{
-    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm512_add_epi32, _mm512_broadcastq_epi64, _mm512_cvtepi32_ps,
+    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_sub_epi32,
+    _mm512_add_epi32, _mm512_add_epi64, _mm512_broadcastq_epi64, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32,
     _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_reduce_add_epi32, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_sllv_epi32,
-    _mm512_storeu_ps, _mm512_xor_si512,
+    _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_reduce_add_epi32,
+    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32,
+    _mm512_setr_epi64, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_storeu_ps, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::super::gemm_f32::Columns;
@@ -27,7 +29,7 @@ use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, windows: true, run, row_factor, sum };
+    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, windows: true, run, row_factor, sums };
 
 /// What is subtracted for `q + 128` in place of `q`, and for half-offset codes the sum itself.
 fn row_factor(half_offset: bool, _bits: u32) -> i32 {
@@ -280,7 +282,54 @@ fn join(low: __m512i, high: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high))
 }
 
+/// Group size that most weights have.
+const USUAL_GROUP: usize = 32;
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
+    let (mut x, mut sums) = (x, sums);
+    if group == USUAL_GROUP {
+        let (whole, _) = x.as_chunks::<{ 8 * USUAL_GROUP }>();
+        let (eights, _) = sums.as_chunks_mut::<8>();
+        let count = whole.len().min(eights.len());
+        for (x, sums) in whole.iter().zip(eights) {
+            *sums = eight_sums(x);
+        }
+        (x, sums) = (&x[count * 8 * USUAL_GROUP..], &mut sums[count * 8..]);
+    }
+    for (to, x) in sums.iter_mut().zip(x.chunks(group)) {
+        *to = sum(x);
+    }
+}
+
+/// Sums of eight groups of 32.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
+#[inline]
+fn eight_sums(x: &[i8; 8 * USUAL_GROUP]) -> [i32; 8] {
+    // Sums of 8 bytes are for u8 only: x + 128.
+    let unsigned = _mm512_set1_epi8(-128);
+    let mut eights = [_mm512_setzero_si512(); 4];
+    for (eights, x) in eights.iter_mut().zip(x.as_chunks::<VEC_BYTES>().0) {
+        // SAFETY: 64 bytes.
+        let x = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+        *eights = _mm512_sad_epu8(_mm512_xor_si512(x, unsigned), _mm512_setzero_si512());
+    }
+    // Groups 2i and 2i + 1 are the halves of vector i, four sums each.
+    let pairs = |a, b| _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let (ab, cd) = (pairs(eights[0], eights[1]), pairs(eights[2], eights[3]));
+    let low = _mm512_setr_epi64(0, 4, 1, 5, 8, 12, 9, 13);
+    let high = _mm512_setr_epi64(2, 6, 3, 7, 10, 14, 11, 15);
+    let sums =
+        _mm512_add_epi64(_mm512_permutex2var_epi64(ab, low, cd), _mm512_permutex2var_epi64(ab, high, cd));
+    let sums = _mm256_sub_epi32(_mm512_cvtepi64_epi32(sums), _mm256_set1_epi32(128 * USUAL_GROUP as i32));
+    let mut out = [0; 8];
+    // SAFETY: 8 elements.
+    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) };
+    out
+}
+
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vnni")]
+#[inline]
 fn sum(x: &[i8]) -> i32 {
     let (chunks, rest) = x.as_chunks::<VEC_BYTES>();
     let mut acc = _mm512_setzero_si512();
