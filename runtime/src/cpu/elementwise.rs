@@ -184,10 +184,10 @@ pub(super) fn binary(
             return Err(format!("{op:?} of booleans in place"));
         }
         (Family::Logical(op), DType::Bool) => ew::logical(loops, op, shape, a, b, out),
-        (Family::Bitwise(op), DType::I32) => bitwise::<i32>(ctx, op, shape, a, b, out),
-        (Family::Bitwise(op), DType::I64) => bitwise::<i64>(ctx, op, shape, a, b, out),
-        (Family::Bitwise(op), DType::I8) => bitwise::<i8>(ctx, op, shape, a, b, out),
-        (Family::Bitwise(op), DType::U8) => bitwise::<u8>(ctx, op, shape, a, b, out),
+        (Family::Bitwise(op), DType::I32) => bitwise::<i32>(op, shape, a, b, out),
+        (Family::Bitwise(op), DType::I64) => bitwise::<i64>(op, shape, a, b, out),
+        (Family::Bitwise(op), DType::I8) => bitwise::<i8>(op, shape, a, b, out),
+        (Family::Bitwise(op), DType::U8) => bitwise::<u8>(op, shape, a, b, out),
         (_, dtype) => return Err(format!("{op:?} of {dtype} elements")),
     }
     Ok(())
@@ -239,7 +239,6 @@ fn compare<T: ew::Compared + bytemuck::Pod>(
 }
 
 fn bitwise<T: ew::Int + bytemuck::Pod>(
-    ctx: &Context<'_>,
     op: BitwiseOp,
     shape: &Broadcast<2>,
     a: &[u8],
@@ -247,7 +246,7 @@ fn bitwise<T: ew::Int + bytemuck::Pod>(
     out: &mut [u8],
 ) {
     let (a, b) = (super::elements(a), super::elements(b));
-    ew::bitwise::<T>(ctx.kernels.loops, op, shape, a, b, super::elements_mut(out));
+    ew::bitwise::<T>(op, shape, a, b, super::elements_mut(out));
 }
 
 pub(super) fn select(

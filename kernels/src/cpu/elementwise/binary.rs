@@ -115,17 +115,29 @@ pub trait Number: Copy + PartialOrd + Default + 'static {
         if self < Self::default() { self.mul(slope) } else { self }
     }
 
-    /// [`binary`] and [`binary_in_place`] of this type. A type of its own says it again, to have it compiled in this
-    /// crate (see [`crate::cpu::quantize::i8s`]).
+    /// [`binary`] and [`binary_in_place`] of this type: by calls, one copy of the loops for all functions. Integers that are computed
+    /// with at run time are few.
     #[doc(hidden)]
     fn arithmetic(
-        v: Variant,
+        _: Variant,
         op: BinaryOp,
         shape: &Broadcast<2>,
         operands: Operands<'_, Self>,
         out: &mut [Self],
     ) {
-        arithmetic(v, op, shape, operands, out);
+        let f: fn(Self, Self) -> Self = match op {
+            BinaryOp::Add => Self::add,
+            BinaryOp::Sub => Self::sub,
+            BinaryOp::Mul => Self::mul,
+            BinaryOp::Div => Self::div,
+            BinaryOp::Pow => Self::pow,
+            BinaryOp::Max => Self::max,
+            BinaryOp::Min => Self::min,
+            BinaryOp::FloorMod => Self::floor_mod,
+            BinaryOp::TruncMod => Self::trunc_mod,
+            BinaryOp::PRelu => Self::prelu,
+        };
+        zip(shape, operands, out, &|a, b, out| row_plain(a, b, out, &f));
     }
 }
 
@@ -231,18 +243,13 @@ pub fn binary_in_place<T: Number>(
     T::arithmetic(v, op, shape, Operands::InPlace(side, other), inout);
 }
 
-fn arithmetic<T: Number>(
-    v: Variant,
-    op: BinaryOp,
-    shape: &Broadcast<2>,
-    operands: Operands<'_, T>,
-    out: &mut [T],
-) {
+/// Each function's loops are compiled for it.
+fn arithmetic(v: Variant, op: BinaryOp, shape: &Broadcast<2>, operands: Operands<'_, f32>, out: &mut [f32]) {
     match op {
-        BinaryOp::Add => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::add)),
-        BinaryOp::Sub => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::sub)),
-        BinaryOp::Mul => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::mul)),
-        BinaryOp::Div => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::div)),
+        BinaryOp::Add => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::add)),
+        BinaryOp::Sub => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::sub)),
+        BinaryOp::Mul => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::mul)),
+        BinaryOp::Div => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::div)),
         BinaryOp::Pow => zip(shape, operands, out, &|a, b, out| {
             row(
                 v,
@@ -250,14 +257,14 @@ fn arithmetic<T: Number>(
                 b,
                 out,
                 #[inline(always)]
-                |a: T, b: T| a.pow(b),
+                |a: f32, b: f32| math::pow(a, b),
             )
         }),
-        BinaryOp::Max => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::max)),
-        BinaryOp::Min => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::min)),
-        BinaryOp::FloorMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::floor_mod)),
-        BinaryOp::TruncMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::trunc_mod)),
-        BinaryOp::PRelu => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, T::prelu)),
+        BinaryOp::Max => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::max)),
+        BinaryOp::Min => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::min)),
+        BinaryOp::FloorMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::floor_mod)),
+        BinaryOp::TruncMod => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::trunc_mod)),
+        BinaryOp::PRelu => zip(shape, operands, out, &|a, b, out| row(v, a, b, out, Number::prelu)),
     }
 }
 
@@ -335,15 +342,15 @@ pub fn logical(v: Variant, op: LogicalOp, shape: &Broadcast<2>, a: &[u8], b: &[u
 ///
 /// # Panics
 /// When a slice is not as long as `shape` says.
-pub fn bitwise<T: Int>(v: Variant, op: BitwiseOp, shape: &Broadcast<2>, a: &[T], b: &[T], out: &mut [T]) {
-    let ab = (a, b);
-    match op {
-        BitwiseOp::And => zip_apart(v, shape, ab, out, T::bit_and),
-        BitwiseOp::Or => zip_apart(v, shape, ab, out, T::bit_or),
-        BitwiseOp::Xor => zip_apart(v, shape, ab, out, T::bit_xor),
-        BitwiseOp::ShiftLeft => zip_apart(v, shape, ab, out, T::shl),
-        BitwiseOp::ShiftRight => zip_apart(v, shape, ab, out, T::shr),
-    }
+pub fn bitwise<T: Int>(op: BitwiseOp, shape: &Broadcast<2>, a: &[T], b: &[T], out: &mut [T]) {
+    let f: fn(T, T) -> T = match op {
+        BitwiseOp::And => T::bit_and,
+        BitwiseOp::Or => T::bit_or,
+        BitwiseOp::Xor => T::bit_xor,
+        BitwiseOp::ShiftLeft => T::shl,
+        BitwiseOp::ShiftRight => T::shr,
+    };
+    apart(shape, (a, b), out, &|a, b, out| row_plain(a, b, out, &f));
 }
 
 /// Where the two operands lie.
@@ -460,6 +467,7 @@ fn row<T: Copy, U: Copy>(
 }
 
 /// [`row_loop`] by calls: one copy for all functions of a type.
+#[inline(never)]
 fn row_plain<T: Copy, U: Copy>(a: Run<'_, T>, b: Run<'_, T>, out: &mut [U], f: &dyn Fn(T, T) -> U) {
     row_loop(a, b, out, f);
 }

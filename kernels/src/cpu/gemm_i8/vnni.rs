@@ -2,25 +2,25 @@
 //!
 //! ```text
 //! for each panel, for each tile of rows:
-//!     24 accumulators = 12 rows x 2 vectors of 8 columns, 2 partial sums of each column
-//!     for each group, for each block of 8 k:
-//!         codes made unsigned, u = q + 128, once for all rows; 8 activations of a row broadcast; one multiply-add for each
-//!         row and vector
+//!     12 sums of i32 and 12 of f32, a register of 16 columns for each row
+//!     for each group, for each block of 8 k, for each half of it:
+//!         codes of 4 k and 16 columns gathered and made unsigned, u = q + 128, once for all rows
+//!         for each row one multiply-add, which broadcasts 4 activations
 //!         dot(q, x) is dot(u, x) - 128 * rowsum(x)
-//!     partial sums joined, corrected, scaled, added to the f32 accumulators
+//!     sums corrected, scaled, added to the f32 ones, while the next group is multiplied
 //! epilogue
 //! ```
 //! Sums of `u * x` may pass i32 on the way: they wrap, and what is left after the corrections fits.
 
 use std::arch::x86_64::{
-    __m512i, __mmask16, _mm_maskz_loadu_epi8, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_sub_epi32,
-    _mm512_add_epi32, _mm512_add_epi64, _mm512_broadcastq_epi64, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-    _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_reduce_add_epi32,
-    _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setr_epi32,
-    _mm512_setr_epi64, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_storeu_ps, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi64, _mm512_xor_si512,
+    __m512, __m512i, __mmask16, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32,
+    _mm512_add_epi64, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_maskz_loadu_epi8, _mm512_mullo_epi32,
+    _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_reduce_add_epi32, _mm512_sad_epu8,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_storeu_ps, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
+use std::mem::MaybeUninit;
 
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::MAX_RUNS;
@@ -38,6 +38,8 @@ fn row_factor(half_offset: bool, _bits: u32) -> i32 {
 
 /// Most rows of a tile.
 const MR: usize = 12;
+/// Most panels of a tile.
+const MAX_PANELS: usize = 4;
 
 /// Bytes of a block of codes.
 const BLOCK_BYTES: usize = PANEL * BLOCK;
@@ -57,20 +59,18 @@ fn run(task: &mut Task<'_>) {
         // Few rows: more panels at once, or the chains would be too few to hide the latency.
         let count = match (m, panels - panel) {
             (1..=2, 4..) => 4,
-            (3, 2..) => 2,
+            (1..=4, 2..) => 2,
             _ => 1,
         };
-        let mut columns = [Columns::default(); 4];
+        let mut columns = [Columns::default(); MAX_PANELS];
         for (p, columns) in columns.iter_mut().enumerate().take(count) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
         }
         let place = Place { panel, columns: &columns[..count] };
-        // Of a panel that is half empty only the lower half is multiplied.
-        let vecs = if count == 1 && columns[0].valid() <= PANEL / 2 { 1 } else { 2 * count };
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            block(task, row, rows, &place, Group::of(rows, vecs));
+            block(task, row, rows, &place, Tile::of(rows, count));
             row += rows;
         }
         panel += count;
@@ -86,7 +86,7 @@ struct Place<'a> {
 
 /// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, add: Add) {
+fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store: Store) {
     let (w, x, groups) = (task.w, task.x.rows, task.w.groups());
     let (panels, blocks) = (place.columns.len(), w.k.div_ceil(BLOCK));
     let codes = &w.codes[place.panel * blocks * BLOCK_BYTES..][..panels * blocks * BLOCK_BYTES];
@@ -94,192 +94,208 @@ fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, add: A
     let (scales, colsum) = (&w.scales[tables.clone()], &w.colsum[tables]);
     let sums = &task.x.row_sums[..groups * x.rows()];
     // All rows are there.
-    let (_, len) = (x.run(row + rows - 1, 0), x.run_len());
-    let mut runs = [std::ptr::null::<i8>(); MAX_RUNS];
-    for (i, run) in runs.iter_mut().enumerate().take(x.runs()) {
-        *run = x.run(row, i).as_ptr();
-    }
-    let mut pieces = [(std::ptr::null(), 0); MAX_RUNS];
-    // Where the next group starts: in which run, and how many of its activations are behind it.
-    let (mut run, mut behind) = (0, 0);
-    let Aligned(total) = &mut Aligned([[0.0; PANEL]; MR]);
-    for g in 0..groups {
-        let (from, to) = (g * w.group, w.k.min((g + 1) * w.group));
-        let (mut left, mut count) = (to - from, 0);
-        while left > 0 {
-            let taken = left.min(len - behind);
-            pieces[count] = (runs[run].wrapping_add(behind), taken / BLOCK);
-            (left, behind, count) = (left - taken, behind + taken, count + 1);
-            if behind == len {
-                (run, behind) = (run + 1, 0);
-            }
+    let _ = x.run(row + rows - 1, 0);
+    // A last block that is not whole, with zeros behind it: what follows a row may not be readable.
+    let (whole, rest) = (w.k / BLOCK, w.k % BLOCK);
+    let mut tails = [[0i8; BLOCK]; MR];
+    if rest > 0 {
+        for (r, tail) in tails.iter_mut().enumerate().take(rows) {
+            tail[..rest].copy_from_slice(&x.row(row + r)[whole * BLOCK..]);
         }
-        let group = Group {
-            pieces: &pieces[..count],
-            stride: x.stride(),
-            rest: (1 << ((to - from) % BLOCK)) - 1,
-            codes: codes[from / BLOCK * BLOCK_BYTES..].as_ptr(),
-            panel: blocks * BLOCK_BYTES,
-            sums: sums[g * x.rows() + row..][..rows].as_ptr(),
-            colsum: colsum[g * PANEL..].as_ptr(),
-            scales: scales[g * PANEL..].as_ptr(),
-            table: groups * PANEL,
-            minus_zero: -task.x.zero_point,
-            double: i32::from(w.half_offset),
-        };
-        // SAFETY: rows `row` to `row + rows` are there, and each has `to - from` activations in the pieces, of which none but the
-        // last may have a partial block (`Variant::run`). Group g has as many codes, padded to whole blocks, in each of the
-        // panels, 16 scales and 16 sums, and a sum for each row.
-        unsafe { add(&group, total) };
     }
+    let mut runs = [Run { at: tails.as_ptr().cast(), blocks: 1, stride: BLOCK }; MAX_RUNS + 1];
+    let whole_runs = if whole == 0 { 0 } else { x.runs() };
+    for (i, run) in runs.iter_mut().enumerate().take(whole_runs) {
+        *run = Run { at: x.run(row, i).as_ptr(), blocks: x.run_len() / BLOCK, stride: x.stride() };
+    }
+    let tile = Tile {
+        runs: runs.as_ptr(),
+        groups,
+        group_blocks: w.group.div_ceil(BLOCK),
+        blocks,
+        codes: codes.as_ptr(),
+        sums: sums.as_ptr().wrapping_add(row),
+        m: x.rows(),
+        colsum: colsum.as_ptr(),
+        scales: scales.as_ptr(),
+        minus_zero: -task.x.zero_point,
+        doubled: if w.half_offset { !0 } else { 0 },
+    };
+    let Aligned(total) = &mut Aligned([[MaybeUninit::<f32>::uninit(); PANEL]; MR]);
+    // SAFETY: rows `row` to `row + rows` are there, in runs that make up the blocks of a row: whole ones, but for the last block of the
+    // only run, of which there is a whole copy (`Variant::run`). The panels have their codes, padded to whole blocks, 16 scales
+    // and 16 sums for each group, and each row has a sum for each group. The results
+    // are at most 12 registers, all of which are written.
+    let total: &mut [[f32; PANEL]] = unsafe {
+        store(&tile, total.as_mut_ptr().cast());
+        std::slice::from_raw_parts_mut(total.as_mut_ptr().cast(), rows * panels)
+    };
     for (columns, acc) in place.columns.iter().zip(total.chunks_exact_mut(rows)) {
         finish(task.epilogue, &mut task.out, row, columns, acc);
     }
 }
 
-/// One group of k of a tile.
-struct Group {
-    /// Where the first row's activations lie, in order, and whole blocks there; those of other rows are `stride` apart.
-    pieces: *const [(*const i8, usize)],
+/// Some blocks of activations: where those of the first row lie, and how far apart the rows are.
+#[derive(Clone, Copy)]
+struct Run {
+    at: *const i8,
+    blocks: usize,
     stride: usize,
-    /// A bit for each activation past the last block.
-    rest: __mmask16,
-    /// First block of the first panel; panels are `panel` bytes apart.
-    codes: *const i8,
-    panel: usize,
-    /// A sum for each row.
-    sums: *const i32,
-    /// Of the first panel; those of the others are `table` elements apart.
-    colsum: *const i32,
-    scales: *const f32,
-    table: usize,
-    minus_zero: i32,
-    /// 1 to double products.
-    double: i32,
 }
 
-/// Adds a group of a tile: [`Group::add`] for some number of rows and vectors.
-type Add = unsafe fn(&Group, &mut [[f32; PANEL]; MR]);
+/// The operands of a tile.
+struct Tile {
+    /// As many as the blocks take.
+    runs: *const Run,
+    groups: usize,
+    /// Blocks of a group; the last may have fewer.
+    group_blocks: usize,
+    /// Blocks of a row.
+    blocks: usize,
+    /// `[panel][block][16][8]`
+    codes: *const i8,
+    /// The first row's sum for the first group; those of the next group are `m` behind.
+    sums: *const i32,
+    m: usize,
+    /// `[panel][groups][16]`
+    colsum: *const i32,
+    scales: *const f32,
+    minus_zero: i32,
+    /// All ones to double products.
+    doubled: __mmask16,
+}
 
-impl Group {
-    /// The kernel for so many rows and vectors of 8 columns.
-    fn of(rows: usize, vecs: usize) -> Add {
-        match (rows, vecs) {
-            (1, 8) => Group::add::<1, 8>,
-            (2, 8) => Group::add::<2, 8>,
-            (3, 4) => Group::add::<3, 4>,
-            (1, _) => Group::add::<1, 2>,
-            (2, _) => Group::add::<2, 2>,
-            (3, _) => Group::add::<3, 2>,
-            (4, _) => Group::add::<4, 2>,
-            (5, _) => Group::add::<5, 2>,
-            (6, _) => Group::add::<6, 2>,
-            (7, _) => Group::add::<7, 2>,
-            (8, 1) => Group::add::<8, 1>,
-            (8, _) => Group::add::<8, 2>,
-            (9, 1) => Group::add::<9, 1>,
-            (9, _) => Group::add::<9, 2>,
-            (10, 1) => Group::add::<10, 1>,
-            (10, _) => Group::add::<10, 2>,
-            (11, 1) => Group::add::<11, 1>,
-            (11, _) => Group::add::<11, 2>,
-            (_, 1) => Group::add::<MR, 1>,
-            _ => Group::add::<MR, 2>,
+/// Makes the results of a tile: [`Tile::store`] for some number of rows and panels.
+type Store = unsafe fn(&Tile, *mut f32);
+
+impl Tile {
+    /// The kernel for so many rows and panels.
+    fn of(rows: usize, panels: usize) -> Store {
+        match (rows, panels) {
+            (1, 4) => Tile::store::<1, 4>,
+            (1, 2) => Tile::store::<1, 2>,
+            (1, _) => Tile::store::<1, 1>,
+            (2, 4) => Tile::store::<2, 4>,
+            (2, 2) => Tile::store::<2, 2>,
+            (2, _) => Tile::store::<2, 1>,
+            (3, 2) => Tile::store::<3, 2>,
+            (3, _) => Tile::store::<3, 1>,
+            (4, 2) => Tile::store::<4, 2>,
+            (4, _) => Tile::store::<4, 1>,
+            (5, _) => Tile::store::<5, 1>,
+            (6, _) => Tile::store::<6, 1>,
+            (7, _) => Tile::store::<7, 1>,
+            (8, _) => Tile::store::<8, 1>,
+            (9, _) => Tile::store::<9, 1>,
+            (10, _) => Tile::store::<10, 1>,
+            (11, _) => Tile::store::<11, 1>,
+            _ => Tile::store::<MR, 1>,
         }
     }
 
-    /// `total[p * ROWS + r] += scale * (sum over the group of w * (x - zero_point))`. With an
-    /// odd number of vectors the upper 8 columns get the sums of the lower ones.
+    /// `to[p * ROWS + r] = sum over the groups of scale * (sum over the group of w * (x - zero_point))`.
     ///
     /// Not inlined: what surrounds it would take registers from the accumulators.
     ///
     /// # Safety
-    /// `pieces`: readable; of `ROWS` rows, the last with as many more activations as `rest` has bits. `codes`: as many blocks, one more if
-    /// `rest` has bits, of each panel. `sums`: `ROWS`. `colsum`, `scales`: 16 of each panel.
+    /// `runs`: readable for `ROWS` rows. `codes`: as many blocks of each panel as a row has. `sums`: `ROWS` for each group. `colsum`,
+    /// `scales`: 16 for each group of each panel. `to` has room for 16 results of each row and panel.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline(never)]
-    unsafe fn add<const ROWS: usize, const VECS: usize>(&self, total: &mut [[f32; PANEL]; MR]) {
-        let mut acc = [[_mm512_setzero_si512(); VECS]; ROWS];
-        let (mut codes, stride, panel) = (self.codes, self.stride, self.panel);
+    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, to: *mut f32) {
+        let panel = self.blocks * BLOCK_BYTES;
+        let mut total: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
+        let (mut codes, mut sums) = (self.codes, self.sums);
+        let (mut colsum, mut scales) = (self.colsum, self.scales);
+        let (mut runs, mut run_left, mut left, mut stride) = (self.runs, 0, self.blocks, 0);
         let mut x = [std::ptr::null::<i8>(); MR / NEAR];
-        // SAFETY: the caller's promise.
-        let pieces = unsafe { &*self.pieces };
-        for &(piece, blocks) in pieces {
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = piece.wrapping_add(i * NEAR * stride);
-            }
-            for _ in 0..blocks {
-                // SAFETY: the caller's promise: a block of each panel.
-                let rhs = unsafe { unsigned::<VECS>(codes, panel) };
-                each_row!(ROWS, |R| {
-                    // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i64.
-                    let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i64>().read_unaligned() };
-                    for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                        *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi64(x));
+        for _ in 0..self.groups {
+            let mut acc = [[_mm512_setzero_si512(); PANELS]; ROWS];
+            let mut blocks = self.group_blocks.min(left);
+            left -= blocks;
+            while blocks > 0 {
+                if run_left == 0 {
+                    // SAFETY: the caller's promise: there are blocks left, so there is a run.
+                    let run = unsafe { &*runs };
+                    (runs, run_left, stride) = (runs.wrapping_add(1), run.blocks, run.stride);
+                    for (i, x) in x.iter_mut().enumerate() {
+                        *x = run.at.wrapping_add(i * NEAR * stride);
                     }
-                });
-                x = x.map(|x| x.wrapping_add(BLOCK));
-                codes = codes.wrapping_add(BLOCK_BYTES);
+                }
+                let taken = blocks.min(run_left);
+                (blocks, run_left) = (blocks - taken, run_left - taken);
+                for _ in 0..taken {
+                    // Written twice: as a loop, the halves would go through memory.
+                    // SAFETY: the caller's promise: a block of each panel.
+                    let rhs = unsafe { unsigned::<PANELS>(codes, panel, 0) };
+                    each_row!(ROWS, |R| {
+                        // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i32.
+                        let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i32>().read_unaligned() };
+                        for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                            *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
+                        }
+                    });
+                    // SAFETY: as above.
+                    let rhs = unsafe { unsigned::<PANELS>(codes, panel, 1) };
+                    each_row!(ROWS, |R| {
+                        // SAFETY: as above.
+                        let x =
+                            unsafe { x[R / NEAR].add(R % NEAR * stride + 4).cast::<i32>().read_unaligned() };
+                        for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                            *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
+                        }
+                    });
+                    x = x.map(|x| x.wrapping_add(BLOCK));
+                    codes = codes.wrapping_add(BLOCK_BYTES);
+                }
             }
-        }
-        if self.rest != 0 {
-            // SAFETY: the caller's promise: a block of each panel.
-            let rhs = unsafe { unsigned::<VECS>(codes, panel) };
-            each_row!(ROWS, |R| {
-                // SAFETY: the caller's promise: as many activations as the mask has bits. What follows them may not be
-                // readable, and is not read.
-                let x = unsafe { _mm_maskz_loadu_epi8(self.rest, x[R / NEAR].add(R % NEAR * stride)) };
-                for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                    *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_broadcastq_epi64(x));
-                }
+            each_row!(PANELS, |P| {
+                let at = P * self.groups * PANEL;
+                // SAFETY: the caller's promise: 16 of each.
+                let (colsum, scale) = unsafe {
+                    let colsum = _mm512_loadu_si512(colsum.add(at).cast());
+                    (colsum, _mm512_loadu_ps(scales.add(at)))
+                };
+                let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(self.minus_zero));
+                each_row!(ROWS, |R| {
+                    // SAFETY: the caller's promise: a sum for each row.
+                    let rest = _mm512_add_epi32(zero, _mm512_set1_epi32(unsafe { *sums.add(R) }));
+                    let dot = _mm512_mask_add_epi32(acc[R][P], self.doubled, acc[R][P], acc[R][P]);
+                    let t = _mm512_cvtepi32_ps(_mm512_add_epi32(dot, rest));
+                    total[R][P] = _mm512_fmadd_ps(t, scale, total[R][P]);
+                });
             });
+            (colsum, scales) = (colsum.wrapping_add(PANEL), scales.wrapping_add(PANEL));
+            sums = sums.wrapping_add(self.m);
         }
-        let double = _mm512_set1_epi32(self.double);
-        for p in 0..VECS.div_ceil(2) {
-            // SAFETY: the caller's promise: 16 of each.
-            let (colsum, scale) = unsafe {
-                let colsum = _mm512_loadu_si512(self.colsum.add(p * self.table).cast());
-                (colsum, _mm512_loadu_ps(self.scales.add(p * self.table)))
-            };
-            let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(self.minus_zero));
-            each_row!(ROWS, |R| {
-                let dot = join(acc[R][2 * p], acc[R][(2 * p + 1).min(VECS - 1)]);
-                let total = &mut total[p * ROWS + R];
-                // SAFETY: the caller's promise: a sum for each row; and 16 floats.
-                unsafe {
-                    let rest = _mm512_add_epi32(zero, _mm512_set1_epi32(*self.sums.add(R)));
-                    let t = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_sllv_epi32(dot, double), rest));
-                    let y = _mm512_fmadd_ps(t, scale, _mm512_loadu_ps(total.as_ptr()));
-                    _mm512_storeu_ps(total.as_mut_ptr(), y);
-                }
-            });
-        }
+        each_row!(ROWS, |R| {
+            for (p, total) in total[R].iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_ps(to.wrapping_add((p * ROWS + R) * PANEL), *total) };
+            }
+        });
     }
 }
 
-/// The codes of a block, plus 128.
+/// Four of the eight k of a block of each panel for all 16 columns, codes plus 128: the first (half 0) or the last (half 1).
 ///
 /// # Safety
-/// `codes` points to as many vectors, two in a panel, panels `panel` bytes apart.
+/// `codes` points to a block, and so do those so many bytes behind it that are the other panels'.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-unsafe fn unsigned<const VECS: usize>(codes: *const i8, panel: usize) -> [__m512i; VECS] {
-    let mut vectors = [_mm512_setzero_si512(); VECS];
-    for (j, vector) in vectors.iter_mut().enumerate() {
+unsafe fn unsigned<const PANELS: usize>(codes: *const i8, panel: usize, half: i32) -> [__m512i; PANELS] {
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let index = _mm512_add_epi32(even, _mm512_set1_epi32(half));
+    let mut vectors = [_mm512_setzero_si512(); PANELS];
+    for (p, vector) in vectors.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        let q = unsafe { _mm512_loadu_si512(codes.add(j / 2 * panel + j % 2 * VEC_BYTES).cast()) };
-        *vector = _mm512_xor_si512(q, _mm512_set1_epi8(-128));
+        let (low, high) = unsafe {
+            let at = codes.add(p * panel);
+            (_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(VEC_BYTES).cast()))
+        };
+        *vector = _mm512_xor_si512(_mm512_permutex2var_epi32(low, index, high), _mm512_set1_epi8(-128));
     }
     vectors
-}
-
-/// Sums of the pairs of partial sums of 16 columns.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn join(low: __m512i, high: __m512i) -> __m512i {
-    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-    _mm512_add_epi32(_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high))
 }
 
 /// Group size that most weights have.

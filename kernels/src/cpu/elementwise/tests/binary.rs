@@ -188,11 +188,11 @@ fn small_integers_compare_shift_and_combine() {
     let shape = Broadcast::new([&[4], &[4]]).unwrap();
     let v = supported().next().unwrap();
     let mut out = [9u8; 4];
-    bitwise(v, BitwiseOp::ShiftLeft, &shape, &[1u8, 3, 255, 1], &[7, 1, 8, 200], &mut out);
+    bitwise(BitwiseOp::ShiftLeft, &shape, &[1u8, 3, 255, 1], &[7, 1, 8, 200], &mut out);
     assert_eq!(out, [128, 6, 0, 0]);
-    bitwise(v, BitwiseOp::ShiftRight, &shape, &[128u8, 3, 255, 1], &[7, 1, 8, 200], &mut out);
+    bitwise(BitwiseOp::ShiftRight, &shape, &[128u8, 3, 255, 1], &[7, 1, 8, 200], &mut out);
     assert_eq!(out, [1, 1, 0, 0]);
-    bitwise(v, BitwiseOp::Xor, &shape, &[1u8, 3, 255, 1], &[7, 1, 8, 1], &mut out);
+    bitwise(BitwiseOp::Xor, &shape, &[1u8, 3, 255, 1], &[7, 1, 8, 1], &mut out);
     assert_eq!(out, [6, 2, 247, 0]);
     for (op, want) in
         [(LogicalOp::And, [0, 0, 0, 1]), (LogicalOp::Or, [0, 1, 1, 1]), (LogicalOp::Xor, [0, 1, 1, 0])]
