@@ -91,8 +91,8 @@ pub struct Variant {
     sums: unsafe fn(&[i8], usize, &mut [i32]),
 }
 
-/// Activations of a row that are summed at once, when they lie in several runs.
-const GATHERED: usize = 4096;
+/// Sums that are made at once.
+const TOGETHER: usize = 64;
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
@@ -217,16 +217,18 @@ impl Variant {
             return;
         }
         let (m, group) = (rows.rows(), w.group);
-        let (mut made, mut gathered) = ([0; GATHERED / BLOCK], [0; GATHERED]);
-        // As many whole groups as fit the two buffers, but at least one.
-        let together = (GATHERED / group).clamp(1, made.len());
+        let mut made = [0; TOGETHER];
         for row in 0..m {
-            for first in (0..groups).step_by(together) {
-                let count = together.min(groups - first);
-                let range = first * group..rows.cols().min((first + count) * group);
-                let sums = &mut made[..count];
+            for first in (0..groups).step_by(TOGETHER) {
+                let sums = &mut made[..TOGETHER.min(groups - first)];
+                let range = first * group..rows.cols().min((first + sums.len()) * group);
                 // SAFETY: the CPU has the ISA, checked above.
-                unsafe { self.sums_of(&rows, row, range, group, &mut gathered, sums) };
+                unsafe {
+                    match rows.runs() {
+                        1 => (self.sums)(&rows.row(row)[range], group, sums),
+                        _ => self.sums_of_runs(&rows, row, range, group, sums),
+                    }
+                }
                 for (g, sum) in (first..).zip(sums) {
                     out[g * m + row] = sum.wrapping_mul(factor);
                 }
@@ -234,45 +236,30 @@ impl Variant {
         }
     }
 
-    /// Sums of the groups of the part `range` of a row.
+    /// Sums of the groups of the part `range` of a row, which lies in several runs.
     ///
     /// # Safety
     /// The CPU has the variant's ISA.
-    unsafe fn sums_of(
+    unsafe fn sums_of_runs(
         &self,
         rows: &Rows<'_, i8>,
         row: usize,
         range: Range<usize>,
         group: usize,
-        gathered: &mut [i8; GATHERED],
         sums: &mut [i32],
     ) {
-        if rows.runs() == 1 {
-            // SAFETY: the caller's promise.
-            return unsafe { (self.sums)(&rows.row(row)[range], group, sums) };
-        }
         let (len, mut at) = (rows.run_len(), range.start);
-        if range.len() <= GATHERED {
-            let mut free = &mut gathered[..range.len()];
-            while at < range.end {
+        for sum in sums {
+            let end = range.end.min(at + group);
+            *sum = 0;
+            while at < end {
                 let run = &rows.run(row, at / len)[at % len..];
-                let (to, rest) = std::mem::take(&mut free).split_at_mut(run.len().min(range.end - at));
-                to.copy_from_slice(&run[..to.len()]);
-                (at, free) = (at + to.len(), rest);
+                let run = &run[..run.len().min(end - at)];
+                let mut part = [0];
+                // SAFETY: the caller's promise.
+                unsafe { (self.sums)(run, run.len(), &mut part) };
+                (at, *sum) = (at + run.len(), sum.wrapping_add(part[0]));
             }
-            // SAFETY: the caller's promise.
-            return unsafe { (self.sums)(&gathered[..range.len()], group, sums) };
         }
-        // One group, larger than the buffer.
-        let mut sum = 0i32;
-        while at < range.end {
-            let run = &rows.run(row, at / len)[at % len..];
-            let run = &run[..run.len().min(range.end - at)];
-            let mut part = [0];
-            // SAFETY: the caller's promise.
-            unsafe { (self.sums)(run, run.len(), &mut part) };
-            (at, sum) = (at + run.len(), sum.wrapping_add(part[0]));
-        }
-        sums[0] = sum;
     }
 }
