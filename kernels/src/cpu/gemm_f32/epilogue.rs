@@ -317,7 +317,7 @@ pub(super) fn bounds(act: Activation) -> Option<(f32, f32)> {
 }
 
 /// [`activate`] for the plain form; element by element, and small, where that is rare.
-fn activate_plain(act: Activation, tile: &mut [[f32; PANEL]]) {
+pub(super) fn activate_plain(act: Activation, tile: &mut [[f32; PANEL]]) {
     if PLAIN_IS_RARE {
         tile.as_flattened_mut().iter_mut().for_each(|y| *y = act.apply(*y));
     } else {
