@@ -14,6 +14,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod groups_neon;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
@@ -91,6 +99,12 @@ pub static VARIANTS: &[Variant] = &[
     vnni::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    i8mm::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    dotprod::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 
