@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each panel, for each tile of rows:
-//!     16 accumulators = 8 rows x 8 columns, or 4 rows x 16; one or two rows: more panels at once, for as many chains
+//!     16 accumulators = 8 rows x 8 columns, or 4 rows x 16; one or two rows: two panels at once, for as many chains
 //!     for each 4 k: load 4 k of each row; for each of these k: load the vectors of the columns, one FMA by lane for each row and
 //!     vector
 //!     epilogue on the tile, stored once
@@ -30,8 +30,8 @@ const MR: usize = 8;
 /// Most rows of a tile of all 16 columns, which reads each cache line of the panel once.
 const WIDE: usize = 4;
 
-/// Most panels of a tile.
-const PANELS: usize = 4;
+/// Most panels of a tile, of one or two rows.
+const PANELS: usize = 2;
 
 /// Results of one tile, `[panel * rows + row][16]`.
 type Tile = [[f32; PANEL]; MR];
@@ -42,8 +42,7 @@ fn run(task: &mut Task<'_>) {
     let mut panel = 0;
     while panel < panels {
         let count = match (m, panels - panel) {
-            (1, PANELS..) => PANELS,
-            (1..=2, 2..) => 2,
+            (1..=2, PANELS..) => PANELS,
             _ => 1,
         };
         let mut columns = [Columns::default(); PANELS];
@@ -88,7 +87,6 @@ type Multiply = unsafe fn(&Rows<'_, f32>, usize, &[f32], usize, &mut Tile);
 
 fn kernel(rows: usize, vecs: usize) -> Multiply {
     match (rows, vecs) {
-        (1, 16) => multiply::<1, 16>,
         (1, 8) => multiply::<1, 8>,
         (1, 4) => multiply::<1, 4>,
         (1, _) => multiply::<1, 2>,

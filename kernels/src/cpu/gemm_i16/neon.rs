@@ -11,7 +11,7 @@
 //! pass by before the next panel.
 
 use std::arch::aarch64::{
-    int16x8_t, vcvtq_f32_s32, vdupq_n_s16, vdupq_n_s32, vfmaq_f32, vget_low_s16, vld1q_f32, vld1q_s16,
+    int16x8_t, int32x4_t, vcvtq_f32_s32, vdupq_n_s16, vdupq_n_s32, vfmaq_f32, vget_low_s16, vld1q_f32, vld1q_s16,
     vmlal_high_s16, vmlal_s16, vpaddq_s32, vreinterpretq_s16_s32, vst1q_f32,
 };
 
@@ -107,20 +107,34 @@ fn multiply<const ROWS: usize, const VECS: usize>(
         // Of each vector the lower and the upper 2 columns.
         let mut acc = [[[vdupq_n_s32(0); 2]; VECS]; ROWS];
         for pair in from..to {
-            let mut lanes = [vdupq_n_s16(0); VECS];
-            for (j, lanes) in lanes.iter_mut().enumerate() {
-                let at = pair * STEP + first * PAIR + j * LANES;
-                // SAFETY: the panel has as many pairs of 16 columns, of which these are some: asserted above.
-                *lanes = unsafe { vld1q_s16(panel.weights.as_ptr().add(at)) };
+            // Whichever operand has fewer vectors waits in registers while the other passes by.
+            if ROWS < VECS {
+                let mut values = [vdupq_n_s16(0); ROWS];
+                each_row!(ROWS, |R| {
+                    // SAFETY: pair < pairs, as every row has: asserted above.
+                    values[R] = unsafe { broadcast(x[R], pair) };
+                });
+                each_row!(VECS, |J| {
+                    // SAFETY: the panel has as many pairs of 16 columns, of which these are some: asserted above.
+                    let lanes = unsafe { load(panel.weights, pair, first, J) };
+                    each_row!(ROWS, |R| {
+                        acc[R][J] = add(acc[R][J], lanes, values[R]);
+                    });
+                });
+            } else {
+                let mut lanes = [vdupq_n_s16(0); VECS];
+                each_row!(VECS, |J| {
+                    // SAFETY: as above.
+                    lanes[J] = unsafe { load(panel.weights, pair, first, J) };
+                });
+                each_row!(ROWS, |R| {
+                    // SAFETY: as above.
+                    let value = unsafe { broadcast(x[R], pair) };
+                    each_row!(VECS, |J| {
+                        acc[R][J] = add(acc[R][J], lanes[J], value);
+                    });
+                });
             }
-            each_row!(ROWS, |R| {
-                // SAFETY: pair < pairs, as every row has: asserted above.
-                let value = unsafe { broadcast(x[R], pair) };
-                for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
-                    acc[0] = vmlal_s16(acc[0], vget_low_s16(lanes), vget_low_s16(value));
-                    acc[1] = vmlal_high_s16(acc[1], lanes, value);
-                }
-            });
         }
         from = to;
         for (j, scale) in scales[first..].as_chunks::<4>().0.iter().enumerate().take(VECS) {
@@ -134,6 +148,24 @@ fn multiply<const ROWS: usize, const VECS: usize>(
             }
         }
     }
+}
+
+/// Products of 4 columns and a pair of k added to those of 2 columns each.
+#[target_feature(enable = "neon")]
+#[inline]
+fn add(acc: [int32x4_t; 2], lanes: int16x8_t, value: int16x8_t) -> [int32x4_t; 2] {
+    [vmlal_s16(acc[0], vget_low_s16(lanes), vget_low_s16(value)), vmlal_high_s16(acc[1], lanes, value)]
+}
+
+/// Vector `j` of a pair's columns from `first` on.
+///
+/// # Safety
+/// `weights` has more than `pair` pairs of 16 columns; `first` plus 4 of each vector up to `j` is at most 16.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn load(weights: &[i16], pair: usize, first: usize, j: usize) -> int16x8_t {
+    // SAFETY: the caller's promise.
+    unsafe { vld1q_s16(weights.as_ptr().add(pair * STEP + first * PAIR + j * LANES)) }
 }
 
 /// Both activations of a pair in every lane.

@@ -74,7 +74,9 @@ unsafe fn add<const ROWS: usize, const VECS: usize>(group: &Group<'_>, total: &m
         for (r, x) in x.iter_mut().enumerate() {
             *x = piece.row(r);
         }
-        for _ in 0..piece.blocks {
+        let mut left = piece.blocks;
+        // Tested at its end: with a way around it the accumulators would be copied in every step.
+        loop {
             // Whichever operand has fewer vectors waits in registers while the other passes by.
             if ROWS < VECS {
                 let mut values = [vdupq_n_s8(0); ROWS];
@@ -82,38 +84,44 @@ unsafe fn add<const ROWS: usize, const VECS: usize>(group: &Group<'_>, total: &m
                     // SAFETY: the caller's promise: a block of row R.
                     values[R] = unsafe { both(x[R]) };
                 });
-                for j in 0..VECS {
+                each_row!(VECS, |J| {
                     // SAFETY: the caller's promise: a block, of which these are columns.
-                    let q = unsafe { vld1q_s8(codes.add(j * VEC_BYTES)) };
+                    let q = unsafe { vld1q_s8(codes.add(J * VEC_BYTES)) };
                     each_row!(ROWS, |R| {
-                        acc[R][j] = dot(acc[R][j], q, values[R]);
+                        acc[R][J] = dot(acc[R][J], q, values[R]);
                     });
-                }
+                });
             } else {
                 let mut q = [vdupq_n_s8(0); VECS];
-                for (j, q) in q.iter_mut().enumerate() {
+                each_row!(VECS, |J| {
                     // SAFETY: the caller's promise: a block, of which these are columns.
-                    *q = unsafe { vld1q_s8(codes.add(j * VEC_BYTES)) };
-                }
+                    q[J] = unsafe { vld1q_s8(codes.add(J * VEC_BYTES)) };
+                });
                 each_row!(ROWS, |R| {
                     // SAFETY: the caller's promise: a block of row R.
                     let value = unsafe { both(x[R]) };
-                    for (acc, q) in acc[R].iter_mut().zip(q) {
-                        *acc = dot(*acc, q, value);
-                    }
+                    each_row!(VECS, |J| {
+                        acc[R][J] = dot(acc[R][J], q[J], value);
+                    });
                 });
             }
             x = x.map(|x| x.wrapping_add(BLOCK));
             codes = codes.wrapping_add(BLOCK_BYTES);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
     }
-    for j in (0..VECS).step_by(2) {
-        let mut dots = [vdupq_n_s32(0); ROWS];
-        each_row!(ROWS, |R| {
-            dots[R] = vpaddq_s32(acc[R][j], acc[R][j + 1]);
-        });
-        group.scale(group.first + j * 2, dots, total);
-    }
+    each_row!(VECS, |J| {
+        if J % 2 == 0 {
+            let mut dots = [vdupq_n_s32(0); ROWS];
+            each_row!(ROWS, |R| {
+                dots[R] = vpaddq_s32(acc[R][J], acc[R][J + 1]);
+            });
+            group.scale(group.first + J * 2, dots, total);
+        }
+    });
 }
 
 /// `acc + a · b`, by fours. The intrinsic is not stable.

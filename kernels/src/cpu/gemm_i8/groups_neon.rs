@@ -16,7 +16,7 @@ use std::arch::aarch64::{
 
 use super::super::gemm_f32::epilogue_neon::finish;
 use super::super::gemm_f32::{Columns, MAX_RUNS};
-use super::super::tile::Aligned;
+use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, PANEL, Task};
 
 /// Half-offset codes stand for `2q + 1`: the sum once.
@@ -39,7 +39,7 @@ const MR: usize = 6;
 /// Accumulators of a tile.
 pub(super) type Total = [[f32; PANEL]; MR];
 
-/// A run of whole blocks of activations.
+/// A run of whole blocks of activations, at least one.
 #[derive(Clone, Copy)]
 pub(super) struct Piece {
     /// The first row's.
@@ -80,8 +80,8 @@ pub(super) struct Group<'a> {
 /// Adds a group of a tile, of a kernel's number of rows and columns.
 ///
 /// # Safety
-/// The CPU has what the variant needs. `pieces` are readable for as many rows, `codes` for as many blocks as all pieces together, and
-/// `first` plus the kernel's columns is at most 16.
+/// The CPU has what the variant needs. `pieces` have a block at least each, and are readable for as many rows; `codes` has as many
+/// blocks as all of them; `first` plus the kernel's columns is at most 16.
 pub(super) type Add = unsafe fn(&Group<'_>, &mut Total);
 
 /// A way to multiply.
@@ -162,9 +162,12 @@ unsafe fn tile(
         let (mut left, mut count) = (to - from, 0);
         while left > 0 {
             let taken = left.min(len - behind);
-            pieces[count] =
-                Piece { x: runs[run].x.wrapping_add(behind), blocks: taken / BLOCK, ..runs[run] };
-            (left, behind, count) = (left - taken, behind + taken, count + 1);
+            if taken >= BLOCK {
+                let x = runs[run].x.wrapping_add(behind);
+                pieces[count] = Piece { x, blocks: taken / BLOCK, ..runs[run] };
+                count += 1;
+            }
+            (left, behind) = (left - taken, behind + taken);
             if behind == len {
                 (run, behind) = (run + 1, 0);
             }
@@ -187,8 +190,9 @@ unsafe fn tile(
         };
         while group.first < columns.valid() {
             // SAFETY: the caller's promise of the CPU. Rows `row` to `row + rows` are there, and each has `to - from` activations in
-            // the pieces: runs hold whole blocks, or the only one has its last block in `tails` (`Variant::run` checks). `codes`
-            // has been cut to as many blocks. `first` is a multiple of the kernel's columns below 16.
+            // the pieces, none of which is empty: runs hold whole blocks, or the only one has its last block in `tails`
+            // (`Variant::run` checks). `codes` has been cut to as many blocks. `first` is a multiple of the kernel's columns
+            // below 16.
             unsafe { (kernel.add)(&group, total) };
             group.first += kernel.columns;
         }
@@ -207,19 +211,21 @@ impl Group<'_> {
         dots: [int32x4_t; ROWS],
         total: &mut Total,
     ) {
-        let (colsum, scale) =
-            (&self.colsum[column..][..LANES], &self.scales[column..][..LANES]);
+        let colsum = &self.colsum.as_chunks::<LANES>().0[column / LANES];
+        let scale = &self.scales.as_chunks::<LANES>().0[column / LANES];
         // SAFETY: 4 of 4 elements each.
         let (colsum, scale) = unsafe { (vld1q_s32(colsum.as_ptr()), vld1q_f32(scale.as_ptr())) };
         let zero = vmulq_s32(colsum, vdupq_n_s32(self.minus_zero));
         let double = vdupq_n_s32(self.double);
-        for ((dot, sum), total) in dots.into_iter().zip(self.sums).zip(total) {
-            let total = &mut total[column..][..LANES];
-            // Terms may wrap on the way to a sum that fits.
-            let rest = vaddq_s32(zero, vdupq_n_s32(*sum));
-            let t = vcvtq_f32_s32(vaddq_s32(vshlq_s32(dot, double), rest));
-            // SAFETY: 4 of 4 floats.
-            unsafe { vst1q_f32(total.as_mut_ptr(), vfmaq_f32(vld1q_f32(total.as_ptr()), t, scale)) };
-        }
+        each_row!(ROWS, |R| {
+            if let (Some(sum), Some(total)) = (self.sums.get(R), total.get_mut(R)) {
+                // Terms may wrap on the way to a sum that fits.
+                let rest = vaddq_s32(zero, vdupq_n_s32(*sum));
+                let t = vcvtq_f32_s32(vaddq_s32(vshlq_s32(dots[R], double), rest));
+                let total = &mut total.as_chunks_mut::<LANES>().0[column / LANES];
+                // SAFETY: 4 of 4 floats.
+                unsafe { vst1q_f32(total.as_mut_ptr(), vfmaq_f32(vld1q_f32(total.as_ptr()), t, scale)) };
+            }
+        });
     }
 }

@@ -80,36 +80,42 @@ unsafe fn add<const ROWS: usize, const PAIRS: usize, const VECS: usize>(
         for (p, x) in x.iter_mut().enumerate() {
             *x = [piece.row(2 * p), piece.row((2 * p + 1).min(ROWS - 1))];
         }
-        for _ in 0..piece.blocks {
+        let mut left = piece.blocks;
+        // Tested at its end: with a way around it the accumulators would be copied in every step.
+        loop {
             let mut values = [vdupq_n_s8(0); PAIRS];
             each_row!(PAIRS, |P| {
                 // SAFETY: the caller's promise: a block of each row.
                 values[P] = unsafe { vcombine_s8(vld1_s8(x[P][0]), vld1_s8(x[P][1])) };
             });
-            for j in 0..VECS {
+            each_row!(VECS, |J| {
                 // SAFETY: the caller's promise: a block, of which these are columns.
-                let q = unsafe { vld1q_s8(codes.add(j * VEC_BYTES)) };
+                let q = unsafe { vld1q_s8(codes.add(J * VEC_BYTES)) };
                 each_row!(PAIRS, |P| {
-                    acc[P][j] = multiply(acc[P][j], values[P], q);
+                    acc[P][J] = multiply(acc[P][J], values[P], q);
                 });
-            }
+            });
             x = x.map(|x| x.map(|x| x.wrapping_add(BLOCK)));
             codes = codes.wrapping_add(BLOCK_BYTES);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
     }
-    for j in (0..VECS).step_by(2) {
-        let mut dots = [vdupq_n_s32(0); ROWS];
-        each_row!(ROWS, |R| {
-            // A vector is two columns of the one row, then of the other.
-            let columns = [acc[R / 2][j], acc[R / 2][j + 1]].map(|acc| vreinterpretq_s64_s32(acc));
-            let row = match R % 2 {
-                0 => vtrn1q_s64(columns[0], columns[1]),
-                _ => vtrn2q_s64(columns[0], columns[1]),
-            };
-            dots[R] = vreinterpretq_s32_s64(row);
-        });
-        group.scale(group.first + j * 2, dots, total);
-    }
+    each_row!(VECS, |J| {
+        if J % 2 == 0 {
+            let mut dots = [vdupq_n_s32(0); ROWS];
+            each_row!(ROWS, |R| {
+                // A vector is two columns of the one row, then of the other.
+                let low = vreinterpretq_s64_s32(acc[R / 2][J]);
+                let high = vreinterpretq_s64_s32(acc[R / 2][J + 1]);
+                let row = if R % 2 == 0 { vtrn1q_s64(low, high) } else { vtrn2q_s64(low, high) };
+                dots[R] = vreinterpretq_s32_s64(row);
+            });
+            group.scale(group.first + J * 2, dots, total);
+        }
+    });
 }
 
 /// `acc + a · bᵀ`, two rows of 8 each: `[a0 b0, a0 b1, a1 b0, a1 b1]`. The intrinsic is not stable.

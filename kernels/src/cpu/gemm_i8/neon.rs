@@ -76,7 +76,9 @@ unsafe fn wide<const ROWS: usize, const VECS: usize, const COLUMNS: usize>(
         for (r, x) in x.iter_mut().enumerate() {
             *x = piece.row(r);
         }
-        for _ in 0..piece.blocks {
+        let mut left = piece.blocks;
+        // Tested at its end: with a way around it the accumulators would be copied in every step.
+        loop {
             let mut values = [vdupq_n_s8(0); ROWS];
             each_row!(ROWS, |R| {
                 // SAFETY: the caller's promise: a block of row R.
@@ -93,6 +95,10 @@ unsafe fn wide<const ROWS: usize, const VECS: usize, const COLUMNS: usize>(
             }
             x = x.map(|x| x.wrapping_add(BLOCK));
             codes = codes.wrapping_add(BLOCK_BYTES);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
         }
     }
     join(group, acc, total);
