@@ -5,10 +5,10 @@
 //! plain, on a tile in memory.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vbslq_f32, vcgtq_f32, vcltq_f32, vcombine_s8, vcvtq_f32_s32,
-    vcvtq_s32_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vget_low_s8, vget_low_s16, vld1q_f32, vld1q_s8, vmovl_high_s8,
-    vmovl_high_s16, vmovl_s8, vmovl_s16, vmulq_f32, vqmovn_high_s32, vqmovn_s16, vqmovn_s32, vrndnq_f32, vst1q_f32, vst1q_s8,
-    vsubq_s32,
+    float32x4_t, vaddq_f32, vbslq_f32, vcgtq_f32, vcltq_f32, vcombine_s8, vcvtq_f32_s32, vcvtq_s32_f32,
+    vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vget_low_s8, vget_low_s16, vld1q_f32, vld1q_s8, vmovl_high_s8,
+    vmovl_high_s16, vmovl_s8, vmovl_s16, vmulq_f32, vqmovn_high_s32, vqmovn_s16, vqmovn_s32, vrndnq_f32,
+    vst1q_f32, vst1q_s8, vsubq_s32,
 };
 
 use super::epilogue::{Columns, activate_plain, bounds, load, store};

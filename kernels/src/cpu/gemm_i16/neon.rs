@@ -11,8 +11,8 @@
 //! pass by before the next panel.
 
 use std::arch::aarch64::{
-    int16x8_t, int32x4_t, vcvtq_f32_s32, vdupq_n_s16, vdupq_n_s32, vfmaq_f32, vget_low_s16, vld1q_f32, vld1q_s16,
-    vmlal_high_s16, vmlal_s16, vpaddq_s32, vreinterpretq_s16_s32, vst1q_f32,
+    int16x8_t, int32x4_t, vcvtq_f32_s32, vdupq_n_s16, vdupq_n_s32, vfmaq_f32, vget_low_s16, vld1q_f32,
+    vld1q_s16, vmlal_high_s16, vmlal_s16, vpaddq_s32, vreinterpretq_s16_s32, vst1q_f32,
 };
 
 use super::super::gemm_f32::epilogue_neon::finish;
@@ -176,5 +176,7 @@ unsafe fn load(weights: &[i16], pair: usize, first: usize, j: usize) -> int16x8_
 #[inline]
 unsafe fn broadcast(row: &[i16], pair: usize) -> int16x8_t {
     // SAFETY: the caller's promise; every pattern is an i32.
-    vreinterpretq_s16_s32(vdupq_n_s32(unsafe { row.as_ptr().add(pair * PAIR).cast::<i32>().read_unaligned() }))
+    vreinterpretq_s16_s32(vdupq_n_s32(unsafe {
+        row.as_ptr().add(pair * PAIR).cast::<i32>().read_unaligned()
+    }))
 }

@@ -8,9 +8,7 @@
 //! partial sums joined in pairs; the rest is shared
 //! ```
 
-use std::arch::aarch64::{
-    int8x16_t, int32x4_t, vaddvq_s32, vdupq_n_s8, vdupq_n_s32, vld1q_s8, vpaddq_s32,
-};
+use std::arch::aarch64::{int8x16_t, int32x4_t, vaddvq_s32, vdupq_n_s8, vdupq_n_s32, vld1q_s8, vpaddq_s32};
 use std::arch::asm;
 
 use super::super::tile::each_row;
@@ -18,14 +16,8 @@ use super::groups_neon::{self, BLOCK_BYTES, Group, Kernel, Kernels, Total, VEC_B
 use super::neon::both;
 use super::{BLOCK, Isa, PANEL, Task, Variant};
 
-pub(super) const VARIANT: Variant = Variant {
-    name: "gemm_w8_a8__neon_dotprod",
-    isa: Isa::NeonDotprod,
-    windows: true,
-    run,
-    row_factor,
-    sum,
-};
+pub(super) const VARIANT: Variant =
+    Variant { name: "gemm_w8_a8__neon_dotprod", isa: Isa::NeonDotprod, windows: true, run, row_factor, sum };
 
 /// Most rows of a tile of 16 columns: 3 x 8 accumulators, 3 vectors of activations and what passes by fit 32 registers.
 const WIDE: usize = 3;
@@ -127,7 +119,7 @@ unsafe fn add<const ROWS: usize, const VECS: usize>(group: &Group<'_>, total: &m
 /// `acc + a · b`, by fours. The intrinsic is not stable.
 #[target_feature(enable = "neon,dotprod")]
 #[inline]
-fn dot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+pub(in crate::cpu) fn dot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: registers only, and this function has the feature.
     unsafe {
         asm!(

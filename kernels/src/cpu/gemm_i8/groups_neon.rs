@@ -205,12 +205,7 @@ impl Group<'_> {
     /// `dots[r]` are `dot(q, x)`, of rows that there are and perhaps one more.
     #[target_feature(enable = "neon")]
     #[inline]
-    pub(super) fn scale<const ROWS: usize>(
-        &self,
-        column: usize,
-        dots: [int32x4_t; ROWS],
-        total: &mut Total,
-    ) {
+    pub(super) fn scale<const ROWS: usize>(&self, column: usize, dots: [int32x4_t; ROWS], total: &mut Total) {
         let colsum = &self.colsum.as_chunks::<LANES>().0[column / LANES];
         let scale = &self.scales.as_chunks::<LANES>().0[column / LANES];
         // SAFETY: 4 of 4 elements each.

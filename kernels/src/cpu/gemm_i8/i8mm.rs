@@ -121,7 +121,7 @@ unsafe fn add<const ROWS: usize, const PAIRS: usize, const VECS: usize>(
 /// `acc + a · bᵀ`, two rows of 8 each: `[a0 b0, a0 b1, a1 b0, a1 b1]`. The intrinsic is not stable.
 #[target_feature(enable = "neon,i8mm")]
 #[inline]
-fn multiply(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+pub(in crate::cpu) fn multiply(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: registers only, and this function has the feature.
     unsafe {
         asm!(

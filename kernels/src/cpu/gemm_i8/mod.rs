@@ -15,11 +15,11 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "aarch64")]
-mod dotprod;
+pub(in crate::cpu) mod dotprod;
 #[cfg(target_arch = "aarch64")]
 mod groups_neon;
 #[cfg(target_arch = "aarch64")]
-mod i8mm;
+pub(in crate::cpu) mod i8mm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;

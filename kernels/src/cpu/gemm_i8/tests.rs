@@ -252,7 +252,11 @@ fn the_largest_products_are_exact_in_every_tile() {
                     case.x.fill(-128);
                     case.pack();
                     for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
-                        assert!(case.run_f32(variant, 0).iter().all(|&y| y == 0.0), "{}: x is the zero point", variant.name);
+                        assert!(
+                            case.run_f32(variant, 0).iter().all(|&y| y == 0.0),
+                            "{}: x is the zero point",
+                            variant.name
+                        );
                     }
                     case.zero_point = 127;
                     for variant in &others {
