@@ -120,27 +120,27 @@ fn taps_f32<const P: usize, const WHOLE: bool>(
         let w = &weights[(ky * s.kw + place.columns.start) * PANEL..(ky * s.kw + place.columns.end) * PANEL];
         for w in w.as_chunks::<PANEL>().0 {
             let mut weight = [vdupq_n_f32(0.0); VECS];
-            each_row!(VECS, |J| {
-                // SAFETY: 4 of 16 floats, at a multiple of 4.
-                weight[J] = unsafe { vld1q_f32(w.as_ptr().add(4 * J)) };
-            });
+            for (weight, w) in weight.iter_mut().zip(w.as_chunks::<4>().0) {
+                // SAFETY: 4 of 4 floats.
+                *weight = unsafe { vld1q_f32(w.as_ptr()) };
+            }
             each_row!(P, |I| {
                 // SAFETY: if `WHOLE`, what the tile reads is in the image.
                 let x = unsafe { Lanes::<f32, WHOLE>::new(task.src, at + I * pixel) };
-                each_row!(VECS, |J| {
+                for (j, acc) in acc[I].iter_mut().enumerate() {
                     // SAFETY: lanes are 16 readable floats.
-                    let x = unsafe { vld1q_f32(x.as_ptr().add(4 * J)) };
-                    acc[I][J] = vfmaq_f32(acc[I][J], x, weight[J]);
-                });
+                    let x = unsafe { vld1q_f32(x.as_ptr().add(4 * j)) };
+                    *acc = vfmaq_f32(*acc, x, weight[j]);
+                }
             });
             at += across;
         }
     }
     each_row!(P, |I| {
-        each_row!(VECS, |J| {
-            // SAFETY: 4 of 16 floats, at a multiple of 4.
-            unsafe { vst1q_f32(y[I].as_mut_ptr().add(4 * J), acc[I][J]) };
-        });
+        for (y, acc) in y[I].as_chunks_mut::<4>().0.iter_mut().zip(acc[I]) {
+            // SAFETY: 4 of 4 floats.
+            unsafe { vst1q_f32(y.as_mut_ptr(), acc) };
+        }
     });
 }
 
@@ -195,10 +195,10 @@ fn taps_i8<const P: usize, const WHOLE: bool>(
         }
     }
     each_row!(P, |I| {
-        each_row!(VECS, |J| {
-            // SAFETY: 4 of 16 floats, at a multiple of 4.
-            unsafe { vst1q_f32(y[I].as_mut_ptr().add(4 * J), vcvtq_f32_s32(acc[I][J])) };
-        });
+        for (y, acc) in y[I].as_chunks_mut::<4>().0.iter_mut().zip(acc[I]) {
+            // SAFETY: 4 of 4 floats.
+            unsafe { vst1q_f32(y.as_mut_ptr(), vcvtq_f32_s32(acc)) };
+        }
     });
 }
 

@@ -10,7 +10,7 @@
 //! Of a panel that is half empty only the lower half is multiplied. A panel's weights come from memory once: all rows pass by
 //! before the next panel.
 
-use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_f32, vfmaq_laneq_f32, vld1q_f32, vst1q_f32};
+use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_laneq_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32};
 
 use super::super::tile::{Aligned, each_row};
 use super::epilogue_neon::finish;
@@ -120,7 +120,7 @@ fn multiply<const ROWS: usize, const V: usize>(
     let (k, len) = (a.cols(), a.run_len());
     assert!(panels.len() == V.div_ceil(VECS) * k * PANEL);
     assert!(first + V.min(VECS) * LANES <= PANEL);
-    let mut acc = [[vdupq_n_f32(0.0); V]; ROWS];
+    let mut acc = [[vdupq_n_f32(0.0); ROWS]; V];
     for run in 0..a.runs() {
         let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
         for (r, rows) in rows.iter_mut().enumerate() {
@@ -146,17 +146,18 @@ fn multiply<const ROWS: usize, const V: usize>(
             }
         }
         for i in whole..len {
-            for j in 0..V {
+            for (j, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: run * len + i < k, and each panel has k rows of 16, with 4 V or all 16 columns from `first` on.
-                let lanes = unsafe { load::<V>(&b, i, j) };
+                let lanes = unsafe { load(&b, i, j) };
                 each_row!(ROWS, |R| {
-                    acc[R][j] = vfmaq_f32(acc[R][j], lanes, vdupq_n_f32(rows[R][i]));
+                    // SAFETY: i < len, the length of each row.
+                    acc[R] = vfmaq_n_f32(acc[R], lanes, unsafe { *rows[R].get_unchecked(i) });
                 });
             }
         }
     }
-    for (r, acc) in acc.iter().enumerate() {
-        for (j, acc) in acc.iter().enumerate() {
+    for (j, acc) in acc.iter().enumerate() {
+        for (r, acc) in acc.iter().enumerate() {
             let lanes = &mut tile[j / VECS * ROWS + r][first + j % VECS * LANES..][..LANES];
             // SAFETY: 4 floats.
             unsafe { vst1q_f32(lanes.as_mut_ptr(), *acc) };
@@ -174,13 +175,13 @@ unsafe fn add_lane<const ROWS: usize, const V: usize, const L: i32>(
     b: &[*const f32; PANELS],
     i: usize,
     values: [float32x4_t; ROWS],
-    acc: &mut [[float32x4_t; V]; ROWS],
+    acc: &mut [[float32x4_t; ROWS]; V],
 ) {
-    for j in 0..V {
+    for (j, acc) in acc.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
-        let lanes = unsafe { load::<V>(b, i + L as usize, j) };
+        let lanes = unsafe { load(b, i + L as usize, j) };
         each_row!(ROWS, |R| {
-            acc[R][j] = vfmaq_laneq_f32::<L>(acc[R][j], lanes, values[R]);
+            acc[R] = vfmaq_laneq_f32::<L>(acc[R], lanes, values[R]);
         });
     }
 }
@@ -188,10 +189,10 @@ unsafe fn add_lane<const ROWS: usize, const V: usize, const L: i32>(
 /// Vector `j` of row `i` of the panels.
 ///
 /// # Safety
-/// As of [`add_lane`]; `j` is below V.
+/// It is readable, from where `b` points on.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn load<const V: usize>(b: &[*const f32; PANELS], i: usize, j: usize) -> float32x4_t {
+unsafe fn load(b: &[*const f32; PANELS], i: usize, j: usize) -> float32x4_t {
     // SAFETY: the caller's promise.
     unsafe { vld1q_f32(b[j / VECS].add(i * PANEL + j % VECS * LANES)) }
 }

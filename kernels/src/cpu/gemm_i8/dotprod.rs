@@ -106,7 +106,7 @@ unsafe fn add<const ROWS: usize, const VECS: usize>(group: &Group<'_>, total: &m
         }
     }
     each_row!(VECS, |J| {
-        if J % 2 == 0 {
+        if J.is_multiple_of(2) {
             let mut dots = [vdupq_n_s32(0); ROWS];
             each_row!(ROWS, |R| {
                 dots[R] = vpaddq_s32(acc[R][J], acc[R][J + 1]);

@@ -104,13 +104,13 @@ unsafe fn add<const ROWS: usize, const PAIRS: usize, const VECS: usize>(
         }
     }
     each_row!(VECS, |J| {
-        if J % 2 == 0 {
+        if J.is_multiple_of(2) {
             let mut dots = [vdupq_n_s32(0); ROWS];
             each_row!(ROWS, |R| {
                 // A vector is two columns of the one row, then of the other.
                 let low = vreinterpretq_s64_s32(acc[R / 2][J]);
                 let high = vreinterpretq_s64_s32(acc[R / 2][J + 1]);
-                let row = if R % 2 == 0 { vtrn1q_s64(low, high) } else { vtrn2q_s64(low, high) };
+                let row = if R.is_multiple_of(2) { vtrn1q_s64(low, high) } else { vtrn2q_s64(low, high) };
                 dots[R] = vreinterpretq_s32_s64(row);
             });
             group.scale(group.first + J * 2, dots, total);
