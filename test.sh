@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every test: the Rust suites, then the real models against ONNX Runtime. `./test.sh rust` stops after the first.
+# Every test: the Rust suites, the real models against ONNX Runtime, the ONNX project's own tests, then AArch64 on an emulator.
+# `./test.sh rust` stops after the first.
 #
 # Models and samples come from package registries by name, version and sha256 (tests/models/fetch.py); a model that cannot
 # be fetched is a failure, not a skip.

@@ -66,7 +66,7 @@ pub(super) struct Group<'a> {
     pub codes: *const i8,
     /// First of the columns that are wanted.
     pub first: usize,
-    /// Products of a half pair of i8 that fit i16, see [`super::neon`].
+    /// Products of a code and an activation whose sum surely fits i16.
     pub depth: usize,
     /// One a row.
     sums: &'a [i32],
@@ -96,7 +96,7 @@ pub(super) struct Kernel {
 pub(super) struct Kernels {
     /// Most rows of a tile, at most [`MR`].
     pub most: usize,
-    /// Rows come in multiples of this where there are as many.
+    /// Rows of all tiles but the last are a multiple of this.
     pub step: usize,
     /// The kernel for so many rows, at most `most`, and columns of a panel that are wanted.
     pub of: fn(usize, usize) -> Kernel,
@@ -115,7 +115,7 @@ pub(super) unsafe fn run(task: &mut Task<'_>, kernels: &Kernels) {
         let mut row = 0;
         for left in (1..=tiles).rev() {
             let rows = (m - row).div_ceil(left).next_multiple_of(kernels.step).min(m - row);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller's promise of the CPU, and `of` gives a kernel for as many rows.
             unsafe { tile(task, row, rows, panel, &columns, (kernels.of)(rows, columns.valid())) };
             row += rows;
         }
@@ -202,7 +202,7 @@ unsafe fn tile(
 
 impl Group<'_> {
     /// `total[r] += scale * (sum over the group of w * (x - zero_point))` for 4 columns from `column` on, a multiple of 4;
-    /// `dots[r]` are `dot(q, x)`, of rows that there are and perhaps one more.
+    /// `dots[r]` are `dot(q, x)` of row r.
     #[target_feature(enable = "neon")]
     #[inline]
     pub(super) fn scale<const ROWS: usize>(&self, column: usize, dots: [int32x4_t; ROWS], total: &mut Total) {
