@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every test: the Rust suites, then the real models against ONNX Runtime. `./test.sh rust` stops after the first.
+# Every test: the Rust suites, the real models against ONNX Runtime, the ONNX project's own tests, then AArch64 on an emulator.
+# `./test.sh rust` stops after the first.
 #
 # Models and samples come from package registries by name, version and sha256 (tests/models/fetch.py); a model that cannot
 # be fetched is a failure, not a skip.
@@ -40,3 +41,7 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
 "$python" tests/conformance/suite.py prepare
 "$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 75 \
     --baseline tests/conformance/baseline.json --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+
+# The other architecture, emulated: its kernels, and the same bits from its edge-run.
+EDGE_RUN="$bin/edge-run" EDGE_CONVERT="$quick/edge-convert" targets/aarch64-linux/test.sh \
+    target/compare/packs/ppocr-cls.pack:1,3,48,192

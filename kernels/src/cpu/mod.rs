@@ -23,6 +23,6 @@ pub mod reduce;
 pub mod resize;
 pub mod shape;
 pub mod softmax;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tile;
 pub mod winograd;

@@ -4,7 +4,11 @@
 //! of two ports. Written with intrinsics, because a plain loop is at the compiler's mercy: left scalar, it said a quarter of the truth or
 //! less.
 
+#[cfg(target_arch = "aarch64")]
+use super::gemm_i8::{dotprod, i8mm};
 use super::isa::Isa;
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::{int16x8_t, int32x4_t};
 
 /// Chains: two ports times a latency of four or five cycles need ten; twelve leave registers for the factor.
 pub const ACCUMULATORS: usize = 12;
@@ -26,6 +30,8 @@ pub static F32_VARIANTS: &[Variant] = &[
     Variant { name: "fma_f32__avx512", isa: Isa::Avx512, products: 16, run: f32_avx512 },
     #[cfg(target_arch = "x86_64")]
     Variant { name: "fma_f32__avx2", isa: Isa::Avx2, products: 8, run: f32_avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Variant { name: "fma_f32__neon", isa: Isa::Neon, products: 4, run: f32_neon },
     F32_SCALAR,
 ];
 
@@ -38,6 +44,12 @@ pub static I8_VARIANTS: &[Variant] = &[
     Variant { name: "dot_i8__avx512_vnni", isa: Isa::Avx512Vnni, products: 64, run: i8_vnni },
     #[cfg(target_arch = "x86_64")]
     Variant { name: "dot_i8__avx2", isa: Isa::Avx2, products: 16, run: i8_avx2 },
+    #[cfg(target_arch = "aarch64")]
+    Variant { name: "dot_i8__neon_i8mm", isa: Isa::NeonI8mm, products: 32, run: i8_i8mm },
+    #[cfg(target_arch = "aarch64")]
+    Variant { name: "dot_i8__neon_dotprod", isa: Isa::NeonDotprod, products: 16, run: i8_dotprod },
+    #[cfg(target_arch = "aarch64")]
+    Variant { name: "dot_i8__neon", isa: Isa::Neon, products: 4, run: i8_neon },
     I8_SCALAR,
 ];
 
@@ -52,7 +64,7 @@ pub struct ReadVariant {
     run: unsafe fn(&[u64]) -> u64,
 }
 
-/// Loads in order, as wide as they come. Best first; scalar last.
+/// Loads in order, as wide as they come. Best first; scalar last, which the compiler vectorises for AArch64.
 pub static READ_VARIANTS: &[ReadVariant] = &[
     #[cfg(target_arch = "x86_64")]
     ReadVariant { name: "read__avx512", isa: Isa::Avx512, run: read_avx512 },
@@ -184,11 +196,14 @@ fn i8_scalar(rounds: u64) -> f32 {
 
 /// A vector variant: chains of `$step` from `$zero`, each opaque to the compiler at first, so that they are not found alike;
 /// their lanes `$out`, stored by `$store`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! chains {
     ($name:ident, $features:literal, $zero:expr, $factor:expr, $step:expr, $store:ident, $lane:ty, $lanes:literal) => {
         #[target_feature(enable = $features)]
         fn $name(rounds: u64) -> f32 {
+            #[cfg(target_arch = "aarch64")]
+            use std::arch::aarch64::*;
+            #[cfg(target_arch = "x86_64")]
             use std::arch::x86_64::*;
             let mut chains = [$zero; ACCUMULATORS];
             for chain in &mut chains {
@@ -256,6 +271,59 @@ chains!(
     i32,
     16
 );
+
+#[cfg(target_arch = "aarch64")]
+chains!(
+    f32_neon,
+    "neon",
+    vdupq_n_f32(0.0),
+    vdupq_n_f32(0.5),
+    |x, half| vfmaq_f32(half, x, half),
+    vst1q_f32,
+    f32,
+    4
+);
+#[cfg(target_arch = "aarch64")]
+chains!(i8_neon, "neon", vdupq_n_s32(0), vdupq_n_s16(1), widening, vst1q_s32, i32, 4);
+#[cfg(target_arch = "aarch64")]
+chains!(
+    i8_dotprod,
+    "neon,dotprod",
+    vdupq_n_s32(0),
+    vdupq_n_s8(1),
+    |x, ones| dotprod::dot(x, ones, ones),
+    vst1q_s32,
+    i32,
+    4
+);
+#[cfg(target_arch = "aarch64")]
+chains!(
+    i8_i8mm,
+    "neon,i8mm",
+    vdupq_n_s32(0),
+    vdupq_n_s8(1),
+    |x, ones| i8mm::multiply(x, ones, ones),
+    vst1q_s32,
+    i32,
+    4
+);
+
+/// `x + ones * ones` of the lower halves. As an intrinsic the product would be made once for all rounds.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+#[inline]
+fn widening(mut x: int32x4_t, ones: int16x8_t) -> int32x4_t {
+    // SAFETY: registers only, and this function has the feature.
+    unsafe {
+        std::arch::asm!(
+            "smlal {x:v}.4s, {ones:v}.4h, {ones:v}.4h",
+            x = inout(vreg) x,
+            ones = in(vreg) ones,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    x
+}
 
 #[cfg(test)]
 mod tests {

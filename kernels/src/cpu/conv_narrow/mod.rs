@@ -12,6 +12,10 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod ring;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -65,6 +69,8 @@ pub struct Variant {
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     avx512::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 

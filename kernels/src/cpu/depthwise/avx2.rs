@@ -15,10 +15,10 @@ use std::arch::x86_64::{
     _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_sub_epi16, _mm256_unpackhi_epi16,
     _mm256_unpacklo_epi16,
 };
-use std::ops::Range;
 
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx2::finish;
+use super::place::{Lanes, Place, blocks, columns_of, inner, readable};
 use super::{F32Variant, I8Variant, Isa, PANEL, Task};
 
 pub(super) const F32: F32Variant =
@@ -29,19 +29,6 @@ pub(super) const I8: I8Variant = I8Variant { name: "depthwise_w16_a8__avx2", isa
 const PIXELS_F32: usize = 6;
 /// Pixels of a full tile of i8: 4 x 2 accumulators, and beside them what is being interleaved.
 const PIXELS_I8: usize = 4;
-
-/// Where a tile lies, and its taps: the same for all pixels.
-#[derive(Clone)]
-struct Place {
-    oy: usize,
-    ox: usize,
-    /// First channel and block within the part.
-    channel: usize,
-    block: usize,
-    /// Taps inside the image.
-    rows: Range<usize>,
-    columns: Range<usize>,
-}
 
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn run_f32(task: &mut Task<'_, f32, f32>) {
@@ -84,36 +71,6 @@ pub(super) fn run_i8(task: &mut Task<'_, i8, i16>) {
             }
         }
     }
-}
-
-/// Output columns whose windows lie in the image from left to right.
-fn inner<X, W>(task: &Task<'_, X, W>) -> Range<usize> {
-    let s = task.shape;
-    let whole = |ox: &usize| s.columns(*ox) == (0..s.kw);
-    let start = (0..s.ow).find(whole).unwrap_or(s.ow);
-    // With all columns inside at both ends, they are inside between them.
-    start..(start..s.ow).rev().find(whole).map_or(start, |last| last + 1)
-}
-
-/// Kernel columns inside the image for output column `ox`. No division for most of them.
-#[inline(always)]
-fn columns_of<X, W>(task: &Task<'_, X, W>, inner: &Range<usize>, ox: usize) -> Range<usize> {
-    if inner.contains(&ox) { 0..task.shape.kw } else { task.shape.columns(ox) }
-}
-
-/// The channel blocks of output row `oy`.
-#[inline(always)]
-fn blocks<'a, X, W>(
-    task: &Task<'a, X, W>,
-    oy: usize,
-) -> impl Iterator<Item = (Place, Columns)> + use<'a, X, W> {
-    let rows = task.shape.rows(oy);
-    let channels = task.part.channels.clone();
-    let (epilogue, cols) = (task.epilogue, channels.len());
-    channels.step_by(PANEL).enumerate().map(move |(block, channel)| {
-        let place = Place { oy, ox: 0, channel, block, rows: rows.clone(), columns: 0..0 };
-        (place, epilogue.columns(block * PANEL, cols))
-    })
 }
 
 /// `P` pixels from `place` on; one by one where the image ends within what they read.
@@ -255,56 +212,10 @@ fn taps_i8<const P: usize, const WHOLE: bool>(
     }
 }
 
-/// Whether 16 elements can be read under every tap of `pixels` pixels from `place` on: the last tap's end in the image. Only a
-/// block that the channels do not fill may run past it, at the last pixel.
-#[inline(always)]
-fn readable<X, W>(task: &Task<'_, X, W>, place: &Place, pixels: usize) -> bool {
-    if place.rows.is_empty() || place.columns.is_empty() {
-        return true;
-    }
-    let s = task.shape;
-    let last = s.at((place.oy, place.ox + pixels - 1), (place.rows.end - 1, place.columns.end - 1));
-    last + place.channel + PANEL <= task.src.len()
-}
-
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn load_weights(w: &[i16]) -> __m256i {
     let w = &w[..PANEL];
     // SAFETY: 16 weights.
     unsafe { _mm256_loadu_si256(w.as_ptr().cast()) }
-}
-
-/// 16 readable elements of an image from some offset on.
-enum Lanes<T, const WHOLE: bool> {
-    Image(*const T),
-    Copy([T; PANEL]),
-}
-
-impl<T: Copy + Default, const WHOLE: bool> Lanes<T, WHOLE> {
-    /// A block that the image does not fill runs into the next pixel, whose lanes nobody stores; after the last
-    /// pixel there is none, so those lanes are made up.
-    ///
-    /// # Safety
-    /// If `WHOLE`, 16 elements from `at` on are in `src`.
-    #[inline(always)]
-    unsafe fn new(src: &[T], at: usize) -> Self {
-        if WHOLE {
-            // SAFETY: the caller's promise.
-            return Lanes::Image(unsafe { src.as_ptr().add(at) });
-        }
-        let from = &src[at..];
-        let mut lanes = [T::default(); PANEL];
-        let len = from.len().min(PANEL);
-        lanes[..len].copy_from_slice(&from[..len]);
-        Lanes::Copy(lanes)
-    }
-
-    #[inline(always)]
-    fn as_ptr(&self) -> *const T {
-        match self {
-            Lanes::Image(lanes) => *lanes,
-            Lanes::Copy(lanes) => lanes.as_ptr(),
-        }
-    }
 }

@@ -13,6 +13,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod place;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -141,6 +145,8 @@ pub static F32_VARIANTS: &[F32Variant] = &[
     avx512::F32,
     #[cfg(target_arch = "x86_64")]
     avx2::F32,
+    #[cfg(target_arch = "aarch64")]
+    neon::F32,
     scalar::F32,
 ];
 
@@ -150,6 +156,8 @@ pub static I8_VARIANTS: &[I8Variant] = &[
     avx512::I8,
     #[cfg(target_arch = "x86_64")]
     avx2::I8,
+    #[cfg(target_arch = "aarch64")]
+    neon::I8,
     scalar::I8,
 ];
 

@@ -179,7 +179,8 @@ impl Epilogue<'_> {
         }
     }
 
-    /// Whether it leaves sums as they are.
+    /// Whether it leaves sums as they are. Asked where a tile has no other way to the result.
+    #[cfg(target_arch = "x86_64")]
     pub(in crate::cpu) fn is_nothing(&self) -> bool {
         let parts = (self.scale, self.bias, &self.residual, self.act);
         matches!(parts, (Scale::One, None, None, Activation::None))
@@ -323,7 +324,7 @@ pub(super) fn bounds(act: Activation) -> Option<(f32, f32)> {
 }
 
 /// [`activate`] for the plain form; element by element, and small, where that is rare.
-fn activate_plain(act: Activation, tile: &mut [[f32; PANEL]]) {
+pub(super) fn activate_plain(act: Activation, tile: &mut [[f32; PANEL]]) {
     if PLAIN_IS_RARE {
         tile.as_flattened_mut().iter_mut().for_each(|y| *y = act.apply(*y));
     } else {

@@ -13,6 +13,10 @@ mod epilogue;
 pub(in crate::cpu) mod epilogue_avx2;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod epilogue_avx512;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::cpu) mod epilogue_neon;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod rows;
 mod scalar;
@@ -41,6 +45,8 @@ pub static VARIANTS: &[Variant] = &[
     avx512::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 

@@ -24,7 +24,7 @@ use std::arch::x86_64::{
 
 use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::epilogue_avx2::finish;
-use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant};
+use super::{BLOCK, I8Panels, Isa, PANEL, Panel, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemm_w8_a8__avx2", isa: Isa::Avx2, windows: false, run, row_factor, sums };
@@ -354,9 +354,7 @@ unsafe fn load<T>(from: *const T) -> __m256i {
 
 #[target_feature(enable = "avx2,fma")]
 fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
-    for (to, x) in sums.iter_mut().zip(x.chunks(group)) {
-        *to = sum(x);
-    }
+    sums_by_group(x, group, sums, |x| sum(x));
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -14,6 +14,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::cpu) mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod groups_neon;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::cpu) mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 pub(in crate::cpu) mod tests;
@@ -94,12 +102,26 @@ pub struct Variant {
 /// Sums that are made at once.
 const TOGETHER: usize = 64;
 
+/// `sums[i] = sum(x[i * group..][..group])`; the last may be shorter.
+#[inline(always)]
+fn sums_by_group(x: &[i8], group: usize, sums: &mut [i32], sum: impl Fn(&[i8]) -> i32) {
+    for (to, x) in sums.iter_mut().zip(x.chunks(group)) {
+        *to = sum(x);
+    }
+}
+
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     vnni::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    i8mm::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    dotprod::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 

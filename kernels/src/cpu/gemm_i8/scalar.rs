@@ -1,6 +1,6 @@
 //! The definition.
 
-use super::{BLOCK, Isa, PANEL, Task, Variant};
+use super::{BLOCK, Isa, PANEL, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, windows: true, run, row_factor, sums };
@@ -48,7 +48,5 @@ fn dot<'a>(x: impl Iterator<Item = &'a i8>, codes: &[i8]) -> [i32; PANEL] {
 }
 
 fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
-    for (sum, x) in sums.iter_mut().zip(x.chunks(group)) {
-        *sum = x.iter().map(|&x| i32::from(x)).sum();
-    }
+    sums_by_group(x, group, sums, |x| x.iter().map(|&x| i32::from(x)).sum());
 }

@@ -238,6 +238,37 @@ fn extremes_are_exact() {
 }
 
 #[test]
+fn the_largest_products_are_exact_in_every_tile() {
+    // Least codes times least activations: two products of 8 bits pass i16, as do four of 7 bits, and so on.
+    let mut random = Random::new(18);
+    let others = others();
+    for code_bits in 1..=8 {
+        for m in 1..=13 {
+            for n in [3, 8, 16, 29] {
+                for k in [8, 23, 8 * ((1 << (8 - code_bits)) + 1), 2064] {
+                    let mut case = Case::new(&mut random, m, n, k, k);
+                    (case.code_bits, case.zero_point) = (code_bits, -128);
+                    case.q.fill((-1i32 << (code_bits - 1)) as i8);
+                    case.x.fill(-128);
+                    case.pack();
+                    for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
+                        assert!(
+                            case.run_f32(variant, 0).iter().all(|&y| y == 0.0),
+                            "{}: x is the zero point",
+                            variant.name
+                        );
+                    }
+                    case.zero_point = 127;
+                    for variant in &others {
+                        case.compare(variant, 0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn scalar_is_within_the_bound_of_f64() {
     let mut random = Random::new(14);
     for (m, n, k, group) in [(3, 17, 1, 8), (5, 16, 40, 16), (2, 33, 1000, 32), (1, 5, 9000, 9000)] {

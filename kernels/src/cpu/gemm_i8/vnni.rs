@@ -29,7 +29,7 @@ use super::super::gemm_f32::Columns;
 use super::super::gemm_f32::MAX_RUNS;
 use super::super::gemm_f32::epilogue_avx512::finish;
 use super::super::tile::{Aligned, each_row};
-use super::{BLOCK, Isa, PANEL, Task, Variant};
+use super::{BLOCK, Isa, PANEL, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, windows: true, run, row_factor, sums };
@@ -360,9 +360,7 @@ fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
         }
         (x, sums) = (&x[count * 8 * USUAL_GROUP..], &mut sums[count * 8..]);
     }
-    for (to, x) in sums.iter_mut().zip(x.chunks(group)) {
-        *to = sum(x);
-    }
+    sums_by_group(x, group, sums, |x| sum(x));
 }
 
 /// Sums of eight groups of 32.

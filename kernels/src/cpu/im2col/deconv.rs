@@ -9,6 +9,8 @@ use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
 use super::super::gemm_f32::epilogue_avx2;
+#[cfg(target_arch = "aarch64")]
+use super::super::gemm_f32::epilogue_neon;
 use super::super::gemm_f32::{Columns, Epilogue, Output, PANEL, Rows};
 use super::super::isa::Isa;
 
@@ -120,11 +122,15 @@ pub struct Variant {
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     AVX2,
+    #[cfg(target_arch = "aarch64")]
+    NEON,
     SCALAR,
 ];
 
 #[cfg(target_arch = "x86_64")]
 const AVX2: Variant = Variant { name: "col2im_f32_f32__avx2", isa: Isa::Avx2, run: run_avx2 };
+#[cfg(target_arch = "aarch64")]
+const NEON: Variant = Variant { name: "col2im_f32_f32__neon", isa: Isa::Neon, run: run_neon };
 const SCALAR: Variant = Variant { name: "col2im_f32_f32__scalar", isa: Isa::Scalar, run: run_scalar };
 
 /// The best variant at or below `isa` that this CPU runs.
@@ -191,6 +197,13 @@ impl Variant {
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2(task: &mut Task<'_>) {
     run(task, epilogue_avx2::finish);
+}
+
+/// The same loops with the epilogue of NEON; they use it by themselves.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn run_neon(task: &mut Task<'_>) {
+    run(task, epilogue_neon::finish);
 }
 
 fn run_scalar(task: &mut Task<'_>) {

@@ -9,6 +9,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -61,6 +63,8 @@ struct Scales<'a> {
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 

@@ -17,6 +17,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -105,6 +107,8 @@ pub static VARIANTS: &[Variant] = &[
     avx512::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::VARIANT,
     scalar::VARIANT,
 ];
 
