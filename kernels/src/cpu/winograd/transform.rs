@@ -29,6 +29,9 @@ pub(super) trait Lanes: Copy {
     fn times_plus(self, factor: f32, other: Self) -> Self;
 }
 
+/// Positions along a side.
+const ALL: [usize; SIDE] = [0, 1, 2, 3, 4, 5];
+
 /// What a side of a tile becomes.
 type Side<L> = [L; SIDE];
 
@@ -89,7 +92,7 @@ pub(super) unsafe fn filter<L: Lanes>(panel: &[f32], out: &mut MatMut<'_, f32>) 
         // SAFETY: the caller's promise.
         let tap = |ky: usize, kx: usize| unsafe { L::load(&panel[(ky * 3 + kx) * row + first..]) };
         let columns = [0, 1, 2].map(|kx| filter_side([tap(0, kx), tap(1, kx), tap(2, kx)]));
-        for y in 0..SIDE {
+        for y in ALL {
             let points = filter_side([columns[0][y], columns[1][y], columns[2][y]]);
             for (x, lanes) in points.into_iter().enumerate() {
                 lanes.store(&mut out.row(y * SIDE + x)[first..]);
@@ -163,7 +166,7 @@ pub(super) unsafe fn input<L: Lanes>(task: &Inputs<'_>, out: &mut [f32]) {
             // The last channels may be done twice.
             let first = first.min(s.ic - L::WIDTH);
             let side = |x: usize| {
-                [0, 1, 2, 3, 4, 5].map(|y: usize| {
+                ALL.map(|y: usize| {
                     if x >= SIDE - TILE {
                         // The next tile's pixel.
                         L::prefetch(pixels.at[y][x].wrapping_add(TILE * s.pixel_stride + first));
@@ -172,9 +175,9 @@ pub(super) unsafe fn input<L: Lanes>(task: &Inputs<'_>, out: &mut [f32]) {
                     unsafe { pixels.load::<L>(y, x, first) }
                 })
             };
-            let columns = [0, 1, 2, 3, 4, 5].map(|x| input_side(side(x)));
-            for y in 0..SIDE {
-                let row = input_side([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
+            let columns = ALL.map(|x| input_side(side(x)));
+            for y in ALL {
+                let row = input_side(ALL.map(|x: usize| columns[x][y]));
                 for (x, lanes) in row.into_iter().enumerate() {
                     let at = (y * SIDE + x) * task.apart + tile * s.ic + first;
                     // SAFETY: a tile's channels in a point's matrix, which `out` holds: checked above.
@@ -224,10 +227,9 @@ pub(super) unsafe fn output<L: Lanes>(
                         // SAFETY: the caller's promise.
                         unsafe { L::load(&task.products[from..]) }
                     };
-                    let columns =
-                        [0, 1, 2, 3, 4, 5].map(|x| output_side([0, 1, 2, 3, 4, 5].map(|y| point(y, x))));
+                    let columns = ALL.map(|x| output_side(ALL.map(|y| point(y, x))));
                     for (y, results) in results.0.iter_mut().enumerate() {
-                        let row = output_side([0, 1, 2, 3, 4, 5].map(|x: usize| columns[x][y]));
+                        let row = output_side(ALL.map(|x: usize| columns[x][y]));
                         for (to, lanes) in results[tile * TILE..].iter_mut().zip(row) {
                             lanes.store(&mut to[lane..]);
                         }
