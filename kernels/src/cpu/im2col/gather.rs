@@ -1,5 +1,8 @@
 //! Windows of an image as rows of a matrix.
 
+use bytemuck::Pod;
+use std::ops::Range;
+
 /// A two-dimensional convolution over one group of channels of one NHWC image. A one-dimensional one has
 /// `ih = kh = oh = 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl ConvShape {
 ///
 /// # Panics
 /// When the pixels leave the grid, or `src` or `dst` is too short.
-pub fn im2col_rows<T: Copy>(
+pub fn im2col_rows<T: Pod>(
     shape: &ConvShape,
     src: &[T],
     first_pixel: usize,
@@ -76,8 +79,7 @@ pub fn im2col_rows<T: Copy>(
     dst: &mut [T],
     dst_stride: usize,
 ) {
-    let s = *shape;
-    let (grid, k) = (s.oh * s.ow, s.k());
+    let (s, k) = (shape, shape.k());
     assert!(
         s.channel_offset + s.ic <= s.pixel_stride,
         "{} channels at {} of {}",
@@ -85,52 +87,102 @@ pub fn im2col_rows<T: Copy>(
         s.channel_offset,
         s.pixel_stride
     );
+    let grid = s.oh * s.ow;
     assert!(first_pixel + pixels <= grid, "pixels {first_pixel} + {pixels} of a grid of {grid}");
     // The last pixel ends with this group's channels: in a joined value others may follow or not.
     let fits = s.image_len().is_some_and(|need| need <= src.len());
     assert!(fits, "image of {:?}, got {}", (s.ih, s.iw, s.pixel_stride), src.len());
     assert!(k <= dst_stride || pixels <= 1, "windows of {k} elements overlap at stride {dst_stride}");
+    let size = size_of::<T>();
+    // Only bytes move: one copy of the loops for all types, compiled in this crate.
+    let bytes = ConvShape {
+        ic: s.ic * size,
+        pixel_stride: s.pixel_stride * size,
+        channel_offset: s.channel_offset * size,
+        ..*s
+    };
+    let pixels = first_pixel..first_pixel + pixels;
+    let (src, dst) = (bytemuck::cast_slice(src), bytemuck::cast_slice_mut(dst));
+    gather(&bytes, src, pixels, bytemuck::bytes_of(&pad_value), dst, dst_stride * size);
+}
+
+/// Bytes of a kernel row that are copied as one register.
+const SHORT: usize = 16;
+
+/// [`im2col_rows`] of a shape in bytes.
+fn gather(s: &ConvShape, src: &[u8], pixels: Range<usize>, pad: &[u8], dst: &mut [u8], dst_stride: usize) {
     let line = s.kw * s.ic;
-    for i in 0..pixels {
-        let (oy, ox) = ((first_pixel + i) / s.ow, (first_pixel + i) % s.ow);
-        let window = &mut dst[i * dst_stride..][..k];
+    let together = s.dil_w == 1 && s.pixel_stride == s.ic;
+    // What is copied past the end of a kernel row is overwritten by the next one, when nothing lies between them.
+    let short = together && line <= SHORT && dst_stride == s.kh * line;
+    let end = pixels.len() * dst_stride;
+    let (mut oy, mut ox) = (pixels.start / s.ow.max(1), pixels.start % s.ow.max(1));
+    for i in 0..pixels.len() {
+        let left = (ox * s.stride_w).checked_sub(s.pad_left).filter(|left| left + s.kw <= s.iw);
         for ky in 0..s.kh {
-            let to = &mut window[ky * line..][..line];
+            let at = i * dst_stride + ky * line;
             // Padding shifts the origin: the image starts at (pad_top, pad_left).
-            match (oy * s.stride_h + ky * s.dil_h).checked_sub(s.pad_top) {
-                Some(y) if y < s.ih => kernel_row(&s, &src[y * s.iw * s.pixel_stride..], ox, pad_value, to),
-                _ => to.fill(pad_value),
+            let y = (oy * s.stride_h + ky * s.dil_h).wrapping_sub(s.pad_top);
+            if y >= s.ih {
+                fill(&mut dst[at..at + line], pad);
+                continue;
             }
+            let row = y * s.iw * s.pixel_stride;
+            if let (true, Some(left)) = (short, left) {
+                let from = row + left * s.ic;
+                let room = at + SHORT <= end;
+                if let (Some(from), true) = (src.get(from..from + SHORT), room) {
+                    let to = &mut dst[at..at + SHORT];
+                    to.copy_from_slice(from);
+                    continue;
+                }
+            }
+            let to = &mut dst[at..at + line];
+            if together {
+                kernel_row(s, &src[row..], ox, pad, to);
+            } else {
+                kernel_pixels(s, &src[row..], ox, pad, to);
+            }
+        }
+        ox += 1;
+        if ox == s.ow {
+            (oy, ox) = (oy + 1, 0);
         }
     }
 }
 
-/// One row of a window, `[kw][ic]`, from the image row that starts at `row`.
-#[inline]
-fn kernel_row<T: Copy>(s: &ConvShape, row: &[T], ox: usize, pad_value: T, to: &mut [T]) {
-    let left = ox * s.stride_w;
-    if s.dil_w == 1 && s.pixel_stride == s.ic {
-        // The whole kernel row lies contiguously in the image; only its part inside is copied.
-        let outside_left = s.pad_left.saturating_sub(left).min(s.kw);
-        let inside_end = (s.iw + s.pad_left).saturating_sub(left).clamp(outside_left, s.kw);
-        to[..outside_left * s.ic].fill(pad_value);
-        if outside_left < inside_end {
-            let from = (left + outside_left - s.pad_left) * s.ic;
-            let inside = (inside_end - outside_left) * s.ic;
-            to[outside_left * s.ic..][..inside].copy_from_slice(&row[from..][..inside]);
-        }
-        to[inside_end * s.ic..].fill(pad_value);
-        return;
+fn fill(to: &mut [u8], pad: &[u8]) {
+    match pad {
+        [byte] => to.fill(*byte),
+        _ => to.chunks_exact_mut(pad.len()).for_each(|to| to.copy_from_slice(pad)),
     }
+}
+
+/// One row of a window, `[kw][ic]`, that lies contiguously in the image row that starts at `row`; only its part inside is copied.
+fn kernel_row(s: &ConvShape, row: &[u8], ox: usize, pad: &[u8], to: &mut [u8]) {
+    let left = ox * s.stride_w;
+    let outside_left = s.pad_left.saturating_sub(left).min(s.kw);
+    let inside_end = (s.iw + s.pad_left).saturating_sub(left).clamp(outside_left, s.kw);
+    fill(&mut to[..outside_left * s.ic], pad);
+    if outside_left < inside_end {
+        let from = (left + outside_left - s.pad_left) * s.ic;
+        let inside = (inside_end - outside_left) * s.ic;
+        to[outside_left * s.ic..][..inside].copy_from_slice(&row[from..][..inside]);
+    }
+    fill(&mut to[inside_end * s.ic..], pad);
+}
+
+/// One row of a window from pixels that lie apart.
+fn kernel_pixels(s: &ConvShape, row: &[u8], ox: usize, pad: &[u8], to: &mut [u8]) {
     if s.ic == 0 {
         return;
     }
     for (kx, to) in to.chunks_exact_mut(s.ic).enumerate() {
-        match (left + kx * s.dil_w).checked_sub(s.pad_left) {
+        match (ox * s.stride_w + kx * s.dil_w).checked_sub(s.pad_left) {
             Some(x) if x < s.iw => {
                 to.copy_from_slice(&row[x * s.pixel_stride + s.channel_offset..][..s.ic]);
             }
-            _ => to.fill(pad_value),
+            _ => fill(to, pad),
         }
     }
 }
