@@ -3,11 +3,11 @@
 //! The same operations in the same order as the plain form, so the same bits.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm_mask_storeu_epi8,
-    _mm_maskz_loadu_epi8, _mm_storeu_si128, _mm512_add_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-    _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
+    __m512, __mmask16, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_mask_storeu_epi8,
+    _mm_maskz_loadu_epi8, _mm_prefetch, _mm_storeu_si128, _mm512_add_ps, _mm512_cvtepi8_epi32,
+    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
 };
 
 use super::epilogue::{Columns, activate, bounds};
@@ -150,6 +150,9 @@ struct Target {
     results: Results,
 }
 
+/// Rows from one that is stored to one whose cache line is asked for.
+const AHEAD: usize = 24;
+
 enum Results {
     F32(*mut f32),
     I8 { codes: *mut i8, inv_scale: f32, zero: f32 },
@@ -180,6 +183,8 @@ impl Target {
         // Whole rows without a mask: a masked store of bytes is slow on some CPUs.
         match self.results {
             Results::F32(to) => {
+                // A result larger than the cache would wait for every line that it writes: each is asked for two tiles ahead.
+                _mm_prefetch::<_MM_HINT_T0>(to.wrapping_add((r + AHEAD) * self.stride).cast());
                 // SAFETY: a row that `new` checked, as many floats as the mask has bits.
                 unsafe { _mm512_mask_storeu_ps(to.add(r * self.stride), self.mask, y) };
             }
