@@ -46,6 +46,8 @@ impl<F: FnMut(usize, I8Rows<'_>)> Multiply<'_, '_, F> {
 }
 
 impl<F: FnMut(usize, I8Rows<'_>)> Pieces<i8> for Multiply<'_, '_, F> {
+    const IN_IMAGE: bool = true;
+
     fn filled(&mut self, slot: usize, row: &[i8]) {
         let Some(factor) = self.factor() else { return };
         let (v, channels, blocks) = (self.loops, self.windows.shape().ic, row.len() / BLOCK);
@@ -59,7 +61,7 @@ impl<F: FnMut(usize, I8Rows<'_>)> Pieces<i8> for Multiply<'_, '_, F> {
         let (factor, group, kernel, weights) = (self.factor(), self.weights.group, self.kernel, self.weights);
         let (sums, blocks) = self.areas();
         let sums = &mut sums[..m * groups];
-        if factor.is_none() {
+        if factor.is_none() || taps.is_empty() {
             kernel.row_sums(windows, weights, sums);
         } else {
             sums.fill(0);

@@ -13,6 +13,8 @@ const LEAST_WIDTH: usize = 8;
 
 /// Who works on the pieces of [`Windows::each`].
 pub(super) trait Pieces<T> {
+    /// Whether windows may also lie in the image, where no tap row is in the ring.
+    const IN_IMAGE: bool = false;
     /// A slot of the ring has a new input row.
     fn filled(&mut self, _slot: usize, _row: &[T]) {}
     /// The windows of the output pixels from `first` on; where in the ring each tap row of the first window lies.
@@ -20,6 +22,8 @@ pub(super) trait Pieces<T> {
 }
 
 impl<T, F: FnMut(usize, Rows<'_, T>)> Pieces<T> for F {
+    const IN_IMAGE: bool = true;
+
     fn piece(&mut self, first: usize, windows: Rows<'_, T>, _: &[usize]) {
         self(first, windows);
     }
@@ -79,21 +83,43 @@ impl Windows {
         self.slot
     }
 
+    /// Output columns whose windows of one row lie in the image as they are; not worth a piece of their own when few.
+    fn in_image(&self) -> Option<Range<usize>> {
+        let s = &self.shape;
+        let whole =
+            s.kh == 1 && s.pixel_stride == s.ic && s.pad_top == 0 && s.oh.checked_sub(1)? * s.stride_h < s.ih;
+        let first = s.pad_left.div_ceil(s.stride_w);
+        let last = (s.iw + s.pad_left).checked_sub(s.kw)? / s.stride_w;
+        let columns = first..s.ow.min(last + 1);
+        (whole && columns.len() >= LEAST_WIDTH).then_some(columns)
+    }
+
     /// Shows `each` pieces of the output rows `rows`. `ring` has [`Windows::elements`].
-    pub fn each<T: Copy>(
+    pub fn each<T: Copy, P: Pieces<T>>(
         &self,
         image: &[T],
         rows: Range<usize>,
         pad: T,
         ring: &mut [T],
-        each: &mut impl Pieces<T>,
+        each: &mut P,
     ) {
         let s = &self.shape;
+        let (run, stride) = (s.kw * s.ic, s.stride_w * s.ic);
+        let lie = self.in_image().filter(|_| P::IN_IMAGE).unwrap_or(0..0);
+        // Pieces of equal width, none wider than one in the ring would be.
+        let wide = lie.len().div_ceil(lie.len().div_ceil(self.width).max(1)).max(1);
+        for (oy, ox) in rows.clone().flat_map(|oy| lie.clone().step_by(wide).map(move |ox| (oy, ox))) {
+            let first = (oy * s.stride_h * s.iw + ox * s.stride_w - s.pad_left) * s.ic;
+            let windows = Rows::windows(image, wide.min(lie.end - ox), run, stride, &[first]);
+            each.piece(oy * s.ow + ox, windows, &[]);
+        }
         let padding = self.rows * self.slot;
         ring[padding..].fill(pad);
         each.filled(self.rows, &ring[padding..]);
-        for ox in (0..s.ow).step_by(self.width) {
-            let width = self.width.min(s.ow - ox);
+        let before = (0..lie.start).step_by(self.width).map(|ox| (ox, lie.start));
+        let behind = (lie.end..s.ow).step_by(self.width).map(|ox| (ox, s.ow));
+        for (ox, until) in before.chain(behind) {
+            let width = self.width.min(until - ox);
             let mut filled = 0;
             for oy in rows.clone() {
                 // All rows that the window spans, though no tap may see one: a later window's may.
@@ -112,7 +138,6 @@ impl Windows {
                         *offset = y % self.rows * self.slot;
                     }
                 }
-                let (run, stride) = (s.kw * s.ic, s.stride_w * s.ic);
                 let offsets = &offsets[..s.kh];
                 each.piece(oy * s.ow + ox, Rows::windows(ring, width, run, stride, offsets), offsets);
             }
@@ -161,23 +186,24 @@ mod tests {
     #[test]
     fn the_windows_are_the_gathered_ones() {
         let mut state = 5;
-        let (mut some, mut cut) = (0, 0);
+        let (mut some, mut cut, mut lying) = (0, 0, 0);
         for _ in 0..2000 {
             let mut below = |bound: usize| next(&mut state) % bound;
             let (ic, channel_offset, wide) = (1 + below(40), below(3), below(4) == 0);
+            let lies = wide && below(2) == 0;
             let shape = ConvShape {
                 ih: 1 + below(9),
                 iw: 1 + below(if wide { 3000 } else { 30 }),
                 ic,
-                pixel_stride: channel_offset + ic + below(3),
-                channel_offset,
-                kh: 1 + below(5),
+                pixel_stride: if lies { ic } else { channel_offset + ic + below(3) },
+                channel_offset: if lies { 0 } else { channel_offset },
+                kh: if lies { 1 } else { 1 + below(5) },
                 kw: 1 + below(5),
                 stride_h: 1 + below(3),
                 stride_w: 1 + below(3),
                 dil_h: 1 + below(2),
                 dil_w: 1,
-                pad_top: below(4),
+                pad_top: if lies { 0 } else { below(4) },
                 pad_left: below(4),
                 oh: 1 + below(6),
                 ow: 8 + below(if wide { 2000 } else { 20 }),
@@ -201,7 +227,9 @@ mod tests {
             assert_eq!(seen, rows.len() * shape.ow, "{shape:?}");
             some += 1;
             cut += usize::from(windows.width() < shape.ow);
+            lying += usize::from(windows.in_image().is_some());
         }
         assert!(some > 1000 && cut > 20, "{some} shapes have windows, {cut} of them in pieces");
+        assert!(lying > 20, "{lying} shapes have windows that lie in the image");
     }
 }

@@ -59,6 +59,31 @@ pub struct ConvGeometry {
     pub groups: usize,
 }
 
+impl ConvGeometry {
+    /// The same convolution along the width when it goes along the height of a single column, where all lies alike: kernels take
+    /// neighbours in a row together.
+    pub(super) fn along_the_width(self) -> ConvGeometry {
+        if (self.iw, self.ow, self.kernel[1], self.pad_left) != (1, 1, 1, 0) {
+            return self;
+        }
+        let swap = |[y, x]: [usize; 2]| [x, y];
+        ConvGeometry {
+            ih: self.iw,
+            iw: self.ih,
+            oh: self.ow,
+            ow: self.oh,
+            kernel: swap(self.kernel),
+            stride: swap(self.stride),
+            dilation: swap(self.dilation),
+            pad_top: self.pad_left,
+            pad_left: self.pad_top,
+            pad_bottom: self.pad_right,
+            pad_right: self.pad_bottom,
+            ..self
+        }
+    }
+}
+
 /// What follows a product: see `edge_kernels`' epilogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Finish {

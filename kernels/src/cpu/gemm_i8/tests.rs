@@ -350,3 +350,32 @@ fn a_group_that_could_overflow_is_refused() {
     case.half_offset = true;
     case.run_f32(&scalar::VARIANT, 0);
 }
+
+#[test]
+fn sums_of_blocks_are_exact() {
+    let mut random = Random::new(18);
+    for v in crate::cpu::loops::supported() {
+        for (pixels, channels) in [(1, 8), (3, 16), (17, 24), (40, 8), (0, 8)] {
+            let mut row = random.codes(pixels * channels);
+            row.iter_mut().take(8).for_each(|x| *x = -128);
+            row.iter_mut().rev().take(8).for_each(|x| *x = 127);
+            let mut sums = vec![0; row.len() / BLOCK];
+            block_sums(v, &row, channels, -255, &mut sums);
+            for (i, got) in sums.iter().enumerate() {
+                let (c, x) = (i / pixels, i % pixels);
+                let block = &row[x * channels + c * BLOCK..][..BLOCK];
+                let want = block.iter().map(|x| i32::from(*x)).sum::<i32>() * -255;
+                assert_eq!(*got, want, "{pixels} x {channels} channel block {c} pixel {x}");
+            }
+            for stride in [1, 2, 3] {
+                let mut all = vec![5; sums.len().div_ceil(stride)];
+                if all.is_empty() {
+                    continue;
+                }
+                add_blocks(v, &mut all, &sums, stride);
+                let want: Vec<i32> = sums.iter().step_by(stride).map(|x| x + 5).collect();
+                assert_eq!(all, want, "every {stride}th");
+            }
+        }
+    }
+}

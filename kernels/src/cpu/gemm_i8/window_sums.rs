@@ -21,11 +21,21 @@ pub fn block_sums(v: Variant, row: &[i8], channels: usize, factor: i32, sums: &m
             for c in 0..per_pixel {
                 let sums = &mut sums[c * pixels..][..pixels];
                 for (sum, block) in sums.iter_mut().zip(blocks[c..].iter().step_by(per_pixel)) {
-                    *sum = block.iter().map(|x| i32::from(*x)).sum::<i32>() * factor;
+                    *sum = block_sum(*block) * factor;
                 }
             }
         },
     );
+}
+
+/// The sum of 8 elements, within one register of 64 bits, so that several are made at once.
+#[inline(always)]
+fn block_sum(block: [i8; BLOCK]) -> i32 {
+    // Unsigned: each 128 more than it is.
+    let bytes = u64::from_le_bytes(block.map(|x| x as u8)) ^ 0x8080_8080_8080_8080;
+    let pairs = (bytes & 0x00ff_00ff_00ff_00ff) + ((bytes >> 8) & 0x00ff_00ff_00ff_00ff);
+    let quads = pairs + (pairs >> 16);
+    ((quads + (quads >> 32)) & 0xffff) as i32 - 8 * 128
 }
 
 /// `sums[m] += blocks[m * stride]`.

@@ -141,6 +141,7 @@ pub(super) fn conv(
     }
     let geometry = geometry(&call.input(0)?.dims, &window, oc, groups, false)?;
     let dims = spatial_result(&call.input(0)?.dims, batch, geometry.oh, geometry.ow, oc);
+    let geometry = geometry.along_the_width();
     let depthwise = groups > 1 && groups == ic && groups == oc;
     let k = window.kernel[0] * window.kernel[1] * (ic / groups);
     let n = if depthwise || groups == 1 { oc } else { groups * (oc / groups).next_multiple_of(16) };
