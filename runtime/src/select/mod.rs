@@ -117,16 +117,19 @@ pub fn select(
             if plans.floor(rung, weighing, request)?.is_some_and(|f| f > budget) {
                 continue;
             }
-            let plan = match weighing {
-                Weighing::Resident => plans.fast_within(rung, request, budget)?,
-                Weighing::Streamed => plans.plan(rung)?,
-            };
+            let plan = plans.plan(rung)?;
             let need = plans.need(&plan, rung, weighing, request)?;
             if need.total() <= budget && chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
                 chosen = Some(Selection { rung, weighing, need, plan, budget });
             }
         }
-        if let Some(chosen) = chosen {
+        if let Some(mut chosen) = chosen {
+            // What has to stream its weights has no room for more than it needs.
+            if weighing == Weighing::Resident
+                && let Some((plan, need)) = plans.fast(chosen.rung, request, budget)?
+            {
+                (chosen.plan, chosen.need) = (plan, need);
+            }
             return Ok(chosen);
         }
     }
@@ -243,14 +246,17 @@ impl<'a> Plans<'a> {
         Ok(plan)
     }
 
-    /// The fast plan when it fits with its weights resident, else the one that takes least.
-    fn fast_within(&mut self, rung: usize, request: &Request<'_>, budget: u64) -> Result<Plan, PlanError> {
-        let need = |plan: &Plan| self.need(plan, rung, Weighing::Resident, request);
-        // What keeps the need from being known is told of the plan that is returned.
-        let fits = |plan: &Plan| need(plan).is_ok_and(|need| need.total() <= budget);
-        let plan = Plan::fast_if(self.model, self.rung(rung), self.inputs, self.threads, fits)?;
-        self.remember(&plan, rung);
-        Ok(plan)
+    /// The fast plan of a rung, if there is one and it fits with its weights resident.
+    fn fast(
+        &mut self,
+        rung: usize,
+        request: &Request<'_>,
+        budget: u64,
+    ) -> Result<Option<(Plan, Need)>, PlanError> {
+        let options = PlanOptions { threads: self.threads, keep_values: false, fast: true };
+        let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
+        let need = self.need(&plan, rung, Weighing::Resident, request)?;
+        Ok((plan.is_fast() && need.total() <= budget).then_some((plan, need)))
     }
 
     fn remember(&mut self, plan: &Plan, rung: usize) {

@@ -91,17 +91,25 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
         return Err(does_not_fit(members, &tables, budget, held));
     };
     let chosen: Vec<Step> = fronts.iter().zip(&choice).map(|(front, at)| front[*at]).collect();
+    // What the rungs leave is for plans that are faster.
+    let taken = chosen.iter().map(|step| step.need.total()).sum::<u64>();
+    let mut spare = left.saturating_sub(taken);
     let mut shares = Vec::with_capacity(members.len());
     for (member, step) in members.iter().zip(chosen) {
-        let plan = Plans::new(device, member.model, member.inputs, 0).plan(step.rung);
-        let plan = plan.map_err(|source| TogetherError::Plan { name: member.name.into(), source })?;
-        shares.push(Share {
-            name: member.name.into(),
-            rung: step.rung,
-            weighing: step.weighing,
-            need: step.need,
-            plan,
-        });
+        let failed = |source| TogetherError::Plan { name: member.name.into(), source };
+        let mut plans = Plans::new(device, member.model, member.inputs, 0);
+        let (mut plan, mut need) = (plans.plan(step.rung).map_err(failed)?, step.need);
+        if step.weighing == Weighing::Resident {
+            let room = need.total() + spare;
+            let fast = plans.fast(step.rung, &member.request, room + FIRST_RUN).map_err(failed)?;
+            if let Some((faster, takes)) = fast {
+                let takes = Need { process: 0, ..takes };
+                spare = room - takes.total();
+                (plan, need) = (faster, takes);
+            }
+        }
+        let (name, rung, weighing) = (member.name.into(), step.rung, step.weighing);
+        shares.push(Share { name, rung, weighing, need, plan });
     }
     Ok(shares)
 }
