@@ -2,7 +2,6 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use edge_benches::{Against, Aligned, Machine, Work, codes, floats, zeros};
-use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::depthwise::{self, DepthwiseShape, I8Image, Part};
 use edge_kernels::cpu::elementwise::{BinaryOp, Broadcast, InOut, UnaryOp, binary, unary};
@@ -10,6 +9,7 @@ use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
 use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
 use edge_kernels::cpu::loops;
 use edge_kernels::cpu::softmax::{Softmax, softmax};
+use edge_kernels::{Isa, MatMut};
 use std::hint::black_box;
 
 /// M, N, K of matrix products.
@@ -32,8 +32,10 @@ const DEPTHWISE: [(&str, usize, usize, usize, usize); 3] = [
 
 fn products(c: &mut Criterion, machine: &Machine) {
     let mut group = Against::new(c.benchmark_group("gemm_f32"), machine);
-    let epilogue = Epilogue::default();
     for (shape, m, n, k) in PRODUCTS {
+        // As a layer has it: sums alone would take a shorter way.
+        let bias = floats(n);
+        let epilogue = Epilogue { bias: Some(&bias), act: Activation::Relu, ..Epilogue::default() };
         let (a, panels) = (floats(m * k), floats(n.div_ceil(PANEL) * PANEL * k));
         let mut out = zeros::<f32>(m * n);
         for variant in gemm_f32::VARIANTS.iter().filter(|v| v.isa.supported()) {
@@ -48,6 +50,7 @@ fn products(c: &mut Criterion, machine: &Machine) {
     group.finish();
 
     let mut group = Against::new(c.benchmark_group("gemm_i8"), machine);
+    let epilogue = Epilogue::default();
     // A scale for 32 weights, and one for a whole row.
     let sizes = |k: usize| if k.is_multiple_of(32) { vec![32, k] } else { vec![k] };
     let all = PRODUCTS
@@ -87,6 +90,56 @@ fn products(c: &mut Criterion, machine: &Machine) {
                 variant.run(out, rows, black_box(&panels), &epilogue);
             });
             assert!(!ran || out.iter().any(|y| *y != out[0]));
+        }
+    }
+    group.finish();
+}
+
+/// Few rows times a matrix that no cache holds: bound by reading it.
+fn skinny(c: &mut Criterion, machine: &Machine) {
+    const N: usize = 16_384;
+    const K: usize = 4096;
+    const GROUP: usize = 32;
+    let mut group = Against::new(c.benchmark_group("gemv"), machine);
+    let epilogue = Epilogue::default();
+    let panels = floats(N * K);
+    for m in [1, 4] {
+        let (a, mut out) = (floats(m * K), zeros::<f32>(m * N));
+        let variants = gemm_f32::VARIANTS.iter().filter(|v| v.isa.supported() && v.isa != Isa::Scalar);
+        for variant in variants {
+            let work = Work::Bytes(4 * (N * K) as u64);
+            group.bench(&format!("{} {m} rows, {N} x {K}", variant.name), work, || {
+                let out = MatMut::new(black_box(&mut out), m, N, N);
+                variant.run(out, Rows::new(black_box(&a), m, K, K), black_box(&panels), &epilogue);
+            });
+        }
+    }
+    drop(panels);
+    let (w, groups) = (codes(N * K), K / GROUP);
+    let (scales, colsum) = (vec![0.01; N * groups], vec![7; N * groups]);
+    let panels = I8Panels {
+        codes: &w,
+        scales: &scales,
+        colsum: &colsum,
+        k: K,
+        group: GROUP,
+        half_offset: true,
+        code_bits: 8,
+    };
+    for m in [1, 4] {
+        let (x, mut out) = (codes(m * K), zeros::<f32>(m * N));
+        let variants = gemm_i8::VARIANTS.iter().filter(|v| v.isa.supported() && v.isa != Isa::Scalar);
+        for variant in variants {
+            let mut row_sums = vec![0; m * groups];
+            variant.row_sums(Rows::new(&x, m, K, K), &panels, &mut row_sums);
+            // A byte a weight, a scale and a sum a group.
+            let work = Work::Bytes((N * K + 8 * N * groups) as u64);
+            group.bench(&format!("{} {m} rows, {N} x {K}, groups of {GROUP}", variant.name), work, || {
+                let rows =
+                    I8Rows { rows: Rows::new(black_box(&x), m, K, K), zero_point: 3, row_sums: &row_sums };
+                let out = MatMut::new(black_box(&mut out), m, N, N);
+                variant.run(out, rows, black_box(&panels), &epilogue);
+            });
         }
     }
     group.finish();
@@ -189,6 +242,7 @@ fn kernels(c: &mut Criterion) {
     let machine = Machine::measure();
     println!("{machine}");
     products(c, &machine);
+    skinny(c, &machine);
     depthwise(c, &machine);
     elementwise(c, &machine);
 }
