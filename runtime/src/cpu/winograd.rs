@@ -1,7 +1,7 @@
 //! Convolutions by Winograd's tiles: the filters are transformed by a step of their own.
 
 use super::memory::Views;
-use super::product::{HELD_BYTES, Tail, conv_shape, pitches};
+use super::product::{Tail, conv_shape, pitches};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -14,8 +14,8 @@ use edge_kernels::cpu::winograd::{POINTS, TILE, filters, fits, scratch_floats};
 const WORK: usize = 2 << 20;
 /// Least rows of the products of a task.
 const LEAST_TILES: usize = 12;
-/// Channels below which transforming takes longer than what it saves.
-const LEAST_CHANNELS: usize = 12;
+/// Channels below which transforming takes longer than what it saves: less than a register has.
+const LEAST_CHANNELS: usize = 16;
 /// Tiles below which transforming the filters, which every run does, takes longer than what it saves.
 const LEAST_IMAGE: usize = 9;
 /// Most bytes of transformed filters: they are read again for every block of tiles.
@@ -34,9 +34,9 @@ pub(crate) fn memory(g: &ConvGeometry) -> Option<(usize, usize)> {
     (filters <= FILTER_BYTES).then_some((filters, scratch.next_multiple_of(64)))
 }
 
-/// Scratch bytes of one worker for [`transform`], beside decoded panels.
+/// Scratch bytes of one worker for [`transform`]: a decoded panel.
 pub(crate) fn transform_scratch(ic: usize) -> usize {
-    HELD_BYTES + 9 * ic * PANEL * 4
+    9 * ic * PANEL * 4
 }
 
 /// Transforms the filters, panel by panel.
