@@ -115,7 +115,7 @@ impl Model {
     pub(crate) fn panel_scratch(&self, rung: &Rung, tensor: TensorId, integer: bool) -> usize {
         let Ok(weights) = self.weights(rung, tensor) else { return 0 };
         let form = weights.code_form().filter(|_| integer);
-        crate::cpu::product::panel_scratch(weights.as_ref(), form)
+        crate::cpu::panels::panel_scratch(weights.as_ref(), form)
     }
 
     /// The bytes of a constant, wherever they are.

@@ -109,8 +109,8 @@ impl Session {
 
     /// Plans the session anew for inputs of other shapes. State goes back to zeros, and every input is to be set again.
     ///
-    /// What was reserved stays reserved, so a session that was made for the largest shapes never asks again; a plan
-    /// that needs more takes it out of the device's account first.
+    /// What was reserved stays reserved, so a session that was made for the largest shapes needs no more; a plan that takes
+    /// more, for larger shapes or to be fast where there is room by now, takes it out of the device's account first.
     ///
     /// # Errors
     /// When the inputs do not suit the model or the budget has no room; the session is unchanged then.

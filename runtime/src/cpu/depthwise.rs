@@ -1,7 +1,8 @@
 //! Depthwise convolution: each channel with its own window.
 
 use super::memory::Views;
-use super::product::{HELD_BYTES, Held, Tail, pitches};
+use super::panels::{HELD_BYTES, Held, float_panels};
+use super::product::{Tail, element, pitches, result_tiles};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -75,31 +76,11 @@ pub(super) fn run(
             (Some(quant), output) => {
                 let codes = &super::elements(x)[batch * image..(batch + 1) * image];
                 let src = I8Image { codes, zero_point: quant.zero_point };
-                match output {
-                    None => {
-                        let mat =
-                            MatMut::new(&mut floats_mut(out)[batch * pixels * pitch..], pixels, g.oc, pitch);
-                        ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
-                            task.integer(
-                                &mut slots.slot(worker),
-                                row,
-                                col,
-                                Output::F32(tile),
-                                src,
-                                quant.scale,
-                            );
-                        });
-                    }
-                    Some(to) => {
-                        let out: &mut [i8] = super::elements_mut(out);
-                        let mat = MatMut::new(&mut out[batch * pixels * pitch..], pixels, g.oc, pitch);
-                        let inv_scale = 1.0 / to.scale;
-                        ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, out| {
-                            let out = Output::I8 { out, inv_scale, zero_point: to.zero_point };
-                            task.integer(&mut slots.slot(worker), row, col, out, src, quant.scale);
-                        });
-                    }
-                }
+                let out = &mut out[batch * pixels * pitch * element(output)..];
+                let (size, tile) = ([pixels, g.oc, pitch], (rows * g.ow, CHANNELS));
+                result_tiles(ctx, out, size, output, tile, |worker, row, col, out| {
+                    task.integer(&mut slots.slot(worker), row, col, out, src, quant.scale);
+                });
             }
         }
     }
@@ -125,21 +106,7 @@ impl Task<'_> {
     fn float(&self, slot: &mut [u8], row: usize, col: usize, tile: MatMut<'_, f32>, src: &[f32]) {
         let (rows, cols) = (tile.rows(), tile.cols());
         let panels = col / PANEL..(col + cols).div_ceil(PANEL);
-        let each = self.taps * PANEL;
-        let weights: &[f32] = match self.matrix {
-            MatrixView::Panels(all) => &all[panels.start * each..panels.end * each],
-            MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
-                Some(stored) => stored,
-                None => {
-                    let (held, area) = slot.split_at_mut(HELD_BYTES);
-                    let area = &mut floats_mut(area)[..panels.len() * each];
-                    if Held::of(held).replace(0, panels.start) {
-                        w.fill_f32(panels, area);
-                    }
-                    area
-                }
-            },
-        };
+        let weights = float_panels(self.matrix, panels, self.taps * PANEL, slot);
         let epilogue = self.tail.part(self.row0 + row, col, rows, cols);
         let part = self.part(row, col, rows, cols);
         self.ctx.kernels.depthwise_f32.run(tile, self.shape, &part, src, weights, &epilogue);

@@ -8,6 +8,7 @@ pub(crate) mod matmul;
 pub(crate) mod memory;
 pub(crate) mod narrow;
 pub(crate) mod normalize;
+pub(crate) mod panels;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod recurrent;

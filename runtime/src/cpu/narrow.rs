@@ -1,11 +1,12 @@
 //! Convolutions to so few channels that a matrix product would waste most of its panel.
 
 use super::memory::Views;
-use super::product::{HELD_BYTES, Held, Tail, conv_shape, panel_layout, pitches};
+use super::panels::{HELD_BYTES, Held, float_panels, panel_layout};
+use super::product::{Tail, WORK, conv_shape, element, pitches, result_tiles};
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
-use edge_kernels::MatMut;
+use crate::weights::PANEL;
 use edge_kernels::cpu::conv_narrow::{MAX_CHANNELS, scratch_floats};
 use edge_kernels::cpu::gemm_f32::Output;
 use edge_kernels::cpu::im2col::ConvShape;
@@ -18,8 +19,6 @@ const LEAST_TAPS: usize = 3;
 const MOST_STRIDE: usize = 4;
 /// Pixels of a task when there is one row only.
 const PIECE: usize = 1024;
-/// Multiply-adds of a task: about 20 microseconds of a CPU with AVX-512.
-const WORK: usize = 2 << 20;
 
 /// The convolution of some pixels of a single row, or of whole rows.
 fn shape(g: &ConvGeometry, pitch: usize) -> ConvShape {
@@ -69,23 +68,11 @@ pub(super) fn run(
     for batch in 0..g.batch {
         let src = &x[batch * image..x.len().min((batch + 1) * image)];
         let part = Part { ctx, shape, matrix: &matrix, tail: &tail, src, row0: batch * pixels, ow: g.ow };
-        match quant {
-            None => {
-                let out = &mut floats_mut(out)[batch * pixels * pitch_out..];
-                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
-                ctx.pool.tiles(mat, piece, g.oc, |worker, first, _, tile| {
-                    part.run(&mut scratch.slot(worker), first, Output::F32(tile));
-                });
-            }
-            Some(to) => {
-                let out = &mut super::elements_mut::<i8>(out)[batch * pixels * pitch_out..];
-                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
-                ctx.pool.tiles(mat, piece, g.oc, |worker, first, _, out| {
-                    let out = Output::I8 { out, inv_scale: 1.0 / to.scale, zero_point: to.zero_point };
-                    part.run(&mut scratch.slot(worker), first, out);
-                });
-            }
-        }
+        let (out, size) =
+            (&mut out[batch * pixels * pitch_out * element(quant)..], [pixels, g.oc, pitch_out]);
+        result_tiles(ctx, out, size, quant, (piece, g.oc), |worker, first, _, out| {
+            part.run(&mut scratch.slot(worker), first, out);
+        });
     }
     Ok(())
 }
@@ -113,20 +100,7 @@ impl Part<'_> {
             MatrixView::Panels(_) => 0,
         };
         let (area, ring) = slot.split_at_mut(held);
-        let panel: &[f32] = match self.matrix {
-            MatrixView::Panels(all) => all,
-            MatrixView::Weights(w) => match w.borrow_f32(0..1) {
-                Some(stored) => stored,
-                None => {
-                    let (held, area) = area.split_at_mut(HELD_BYTES);
-                    let area = &mut floats_mut(area)[..k * crate::weights::PANEL];
-                    if Held::of(held).replace(0, 0) {
-                        w.fill_f32(0..1, area);
-                    }
-                    area
-                }
-            },
-        };
+        let panel = float_panels(self.matrix, 0..1, k * PANEL, area);
         let epilogue = self.tail.part(self.row0 + first, 0, out.rows(), out.cols());
         let (mut shape, mut src) = (self.shape, self.src);
         let rows = if shape.ow == self.ow {

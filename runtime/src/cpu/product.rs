@@ -5,29 +5,26 @@
 //! the number of threads changes no bit.
 
 use super::memory::Views;
+use super::panels::{Decoded, HELD_BYTES, Held, PanelLayout, float_panels, panel_layout};
 use super::window_sums;
 use super::windows::Windows;
 use super::{Context, Kernels, MatrixView, floats, matrix};
 use crate::device::Scratch;
 use crate::graph::Act;
 use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
-use crate::weights::{CodeForm, CodesOut, PANEL, Weights};
+use crate::weights::{CodeForm, PANEL};
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
-use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, pairs_of_codes, widen};
+use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, widen};
 use edge_kernels::cpu::im2col::{ConvShape, im2col_rows};
 use edge_kernels::{Isa, MatMut};
 use std::ops::Range;
 
 /// Bytes of gathered rows that one worker holds: they stay in the L2 beside the panels.
 const ROWS_BYTES: usize = 64 << 10;
-/// Bytes of decoded panels that one worker holds.
-const PANELS_BYTES: usize = 192 << 10;
 /// Most rows of a block: enough work to hide the cut.
 const MAX_ROWS: usize = 192;
-/// What a worker's scratch says of the panels in it: see [`Held`].
-pub(super) const HELD_BYTES: usize = 64;
 /// A multiple of every kernel's row tile (12, 6 and 3).
 const ROW_STEP: usize = 12;
 
@@ -38,8 +35,8 @@ pub(crate) fn row_block(k: usize, integer: bool) -> usize {
     rows / ROW_STEP * ROW_STEP
 }
 
-/// Multiply-adds of a task of a convolution whose windows lie in a ring: about 20 microseconds of a CPU with AVX-512.
-const WORK: usize = 2 << 20;
+/// Multiply-adds of a task of a convolution that is cut by rows: about 20 microseconds of a CPU with AVX-512.
+pub(super) const WORK: usize = 2 << 20;
 
 /// Scratch bytes of one worker for a ring of windows and, in integer mode, their sums; 0 where windows are gathered.
 pub(crate) fn ring_scratch(g: &ConvGeometry, group: Option<usize>) -> usize {
@@ -83,45 +80,6 @@ pub(crate) fn row_scratch(k: usize, gathers: bool, group: Option<usize>) -> usiz
         sums.max(rows * k.next_multiple_of(PAIR) * 2)
     });
     gathered + made.next_multiple_of(64)
-}
-
-/// How a weight's panels lie in scratch.
-#[derive(Clone, Copy)]
-pub(super) struct PanelLayout {
-    /// Panels decoded together.
-    pub panels: usize,
-    codes: usize,
-    groups: usize,
-    pairs: usize,
-    pub bytes: usize,
-}
-
-pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelLayout {
-    let all = n.div_ceil(PANEL).max(1);
-    match form {
-        None => {
-            let each = k * PANEL * 4;
-            // At least the two that kernels take together.
-            let panels = (PANELS_BYTES / each.max(1)).clamp(all.min(2), all);
-            let bytes = (panels * each).next_multiple_of(64);
-            PanelLayout { panels, codes: 0, groups: 0, pairs: 0, bytes }
-        }
-        Some(form) => {
-            let (codes, pairs) = (k.div_ceil(8) * 8 * PANEL, k.next_multiple_of(PAIR) * PANEL);
-            let groups = k.div_ceil(form.group.max(1));
-            // What a product reads again and again.
-            let each = pairs * 2 + groups * PANEL * 4;
-            let panels = (PANELS_BYTES / each.max(1)).clamp(1, all);
-            let tables = (panels * groups * PANEL * 8).next_multiple_of(64);
-            let bytes = (panels * codes).next_multiple_of(64) + tables + panels * pairs * 2;
-            PanelLayout { panels, codes, groups, pairs, bytes: bytes.next_multiple_of(64) }
-        }
-    }
-}
-
-/// Scratch bytes of one worker for decoding a weight; `form` is `Some` in integer mode.
-pub(crate) fn panel_scratch(weights: &dyn Weights, form: Option<CodeForm>) -> usize {
-    HELD_BYTES + panel_layout(weights.n(), weights.k(), form).bytes
 }
 
 /// The kernels' name of an activation function.
@@ -309,6 +267,30 @@ pub(crate) fn conv(
     Ok(())
 }
 
+/// Calls `f(worker, row, column, tile)` for the tiles, so large at most, of an `m x n` result whose rows are `stride` elements apart:
+/// floats, or codes when it is quantized.
+pub(super) fn result_tiles(
+    ctx: &Context<'_>,
+    out: &mut [u8],
+    [m, n, stride]: [usize; 3],
+    quant: Option<Quant>,
+    (rows, cols): (usize, usize),
+    f: impl Fn(usize, usize, usize, Output<'_>) + Sync,
+) {
+    match quant {
+        None => {
+            let mat = MatMut::new(super::floats_mut(out), m, n, stride);
+            ctx.pool.tiles(mat, rows, cols, |worker, r, c, out| f(worker, r, c, Output::F32(out)));
+        }
+        Some(q) => {
+            let (mat, inv_scale) = (MatMut::new(super::elements_mut(out), m, n, stride), 1.0 / q.scale);
+            ctx.pool.tiles(mat, rows, cols, |worker, r, c, out| {
+                f(worker, r, c, Output::I8 { out, inv_scale, zero_point: q.zero_point });
+            });
+        }
+    }
+}
+
 /// Elements between the rows of a product's operand (`cols` wide) and of its result (`n` wide).
 pub(super) fn pitches(step: &Step, cols: usize, n: usize) -> (usize, usize) {
     let input = step.inputs[0].as_ref().map_or(cols, |o| o.row_pitch(cols));
@@ -319,7 +301,7 @@ fn quant_of(operand: &Option<Operand>) -> Option<Quant> {
     operand.as_ref().and_then(|o| o.quant)
 }
 
-fn element(quant: Option<Quant>) -> usize {
+pub(super) fn element(quant: Option<Quant>) -> usize {
     if quant.is_some() { 1 } else { 4 }
 }
 
@@ -351,22 +333,9 @@ impl<'a> Product<'a> {
             }
             _ => row_block(self.k, self.input.is_some()),
         };
-        match self.output {
-            None => {
-                let mat = MatMut::new(super::floats_mut(out), m, n, stride);
-                ctx.pool.tiles(mat, rows, cols, |worker, r, c, tile| {
-                    self.tile(ctx, form, layout, &mut scratch.slot(worker), r, c, Output::F32(tile));
-                });
-            }
-            Some(q) => {
-                let mat = MatMut::new(super::elements_mut(out), m, n, stride);
-                let inv_scale = 1.0 / q.scale;
-                ctx.pool.tiles(mat, rows, cols, |worker, r, c, out| {
-                    let out = Output::I8 { out, inv_scale, zero_point: q.zero_point };
-                    self.tile(ctx, form, layout, &mut scratch.slot(worker), r, c, out);
-                });
-            }
-        }
+        result_tiles(ctx, out, [m, n, stride], self.output, (rows, cols), |worker, r, c, out| {
+            self.tile(ctx, form, layout, &mut scratch.slot(worker), r, c, out);
+        });
     }
 
     #[allow(clippy::too_many_arguments)] // one tile of the loop above
@@ -397,20 +366,7 @@ impl<'a> Product<'a> {
             }
             _ => {
                 let each = self.k * PANEL;
-                let weights: &[f32] = match self.matrix {
-                    MatrixView::Panels(all) => &all[panels.start * each..panels.end * each],
-                    MatrixView::Weights(w) => match w.borrow_f32(panels.clone()) {
-                        Some(stored) => stored,
-                        None => {
-                            let (held, area) = panel_area.split_at_mut(HELD_BYTES);
-                            let area = &mut super::floats_mut(area)[..panels.len() * each];
-                            if Held::of(held).replace(0, panels.start) {
-                                w.fill_f32(panels, area);
-                            }
-                            area
-                        }
-                    },
-                };
+                let weights = float_panels(self.matrix, panels, each, panel_area);
                 if let Some((windows, image, lines)) = self.ring(row, rows) {
                     let ring = &mut super::floats_mut(row_area)[..windows.elements()];
                     let mut out = out;
@@ -528,74 +484,6 @@ impl<'a> Product<'a> {
                 im2col_rows(shape, super::elements(image), row, rows, pad, out, self.k);
                 Rows::new(out, rows, self.k, self.k)
             }
-        }
-    }
-}
-
-/// Which panels lie decoded in a worker's scratch, in each of two forms: tiles below each other read the same.
-pub(super) struct Held<'a>(&'a mut [u32]);
-
-impl<'a> Held<'a> {
-    pub(super) fn of(bytes: &'a mut [u8]) -> Held<'a> {
-        Held(super::elements_mut(bytes))
-    }
-
-    /// Nothing, in every worker's scratch: what lies there is of another step.
-    pub(super) fn clear(scratch: &Scratch<'_, u8>, workers: usize) {
-        for worker in 0..workers {
-            let mut slot = scratch.slot(worker);
-            if let Some(bytes) = slot.get_mut(..HELD_BYTES) {
-                bytes.fill(0);
-            }
-        }
-    }
-
-    /// Notes that the panels from `first` on are there in `form` (0 or 1; form 1 is made of form 0). True when they are
-    /// yet to be decoded.
-    pub(super) fn replace(&mut self, form: usize, first: usize) -> bool {
-        let is = first as u32 + 1;
-        let stale = std::mem::replace(&mut self.0[form], is) != is;
-        if stale && form == 0 {
-            self.0[1] = 0;
-        }
-        stale
-    }
-}
-
-/// Integer panels in a worker's scratch.
-struct Decoded<'a> {
-    held: Held<'a>,
-    first: usize,
-    codes: &'a [i8],
-    scales: &'a [f32],
-    sums: &'a [i32],
-    pairs: &'a mut [i16],
-}
-
-impl<'a> Decoded<'a> {
-    /// The codes of `panels`, decoded unless they are there.
-    fn codes(w: &dyn Weights, layout: PanelLayout, panels: Range<usize>, area: &'a mut [u8]) -> Decoded<'a> {
-        let (first, count) = (panels.start, panels.len());
-        let (held, area) = area.split_at_mut(HELD_BYTES);
-        let (codes, area) = area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
-        let tables = layout.panels * layout.groups * PANEL * 4;
-        let (tables, pairs) = area.split_at_mut((2 * tables).next_multiple_of(64));
-        let (scales, sums) = tables.split_at_mut(layout.panels * layout.groups * PANEL * 4);
-        let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
-        let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
-        let sums = &mut super::elements_mut::<i32>(sums)[..count * layout.groups * PANEL];
-        let pairs = &mut super::elements_mut::<i16>(pairs)[..count * layout.pairs];
-        let mut held = Held::of(held);
-        if held.replace(0, first) {
-            w.fill_codes(panels, CodesOut { codes: &mut *codes, scales: &mut *scales, sums: &mut *sums });
-        }
-        Decoded { held, first, codes, scales, sums, pairs }
-    }
-
-    /// The codes as i16 pairs, made unless they are there.
-    fn make_pairs(&mut self, ctx: &Context<'_>, form: CodeForm, k: usize) {
-        if self.held.replace(1, self.first) {
-            pairs_of_codes(ctx.kernels.loops, self.codes, form.half_offset, k, self.pairs);
         }
     }
 }

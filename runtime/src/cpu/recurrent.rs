@@ -1,7 +1,7 @@
 //! LSTM and GRU layers: one product for all inputs, then a small product a step.
 
 use super::memory::Views;
-use super::product::panel_layout;
+use super::panels::panel_layout;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::graph::{Direction, RnnActivation};
 use crate::plan::{RnnShape, Step};

@@ -1,7 +1,8 @@
 //! Transposed convolution: a product, and a sum of what reaches each output pixel.
 
 use super::memory::Views;
-use super::product::{activation, panel_layout};
+use super::panels::panel_layout;
+use super::product::activation;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};

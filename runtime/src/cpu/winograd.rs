@@ -1,8 +1,9 @@
 //! Convolutions by Winograd's tiles: the filters are transformed by a step of their own.
 
 use super::memory::Views;
-use super::product::{Tail, conv_shape, pitches};
-use super::{Context, MatrixView, floats, floats_mut, matrix};
+use super::panels::{HELD_BYTES, Held, float_panels};
+use super::product::{Tail, WORK, conv_shape, element, pitches, result_tiles};
+use super::{Context, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
@@ -10,8 +11,6 @@ use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::Output;
 use edge_kernels::cpu::winograd::{POINTS, TILE, filters, fits, scratch_floats};
 
-/// Multiply-adds of a task: about 20 microseconds of a CPU with AVX-512.
-const WORK: usize = 2 << 20;
 /// Least rows of the products of a task.
 const LEAST_TILES: usize = 12;
 /// Channels below which transforming takes longer than what it saves: less than a register has.
@@ -36,7 +35,7 @@ pub(crate) fn memory(g: &ConvGeometry) -> Option<(usize, usize)> {
 
 /// Scratch bytes of one worker for [`transform`]: a decoded panel.
 pub(crate) fn transform_scratch(ic: usize) -> usize {
-    9 * ic * PANEL * 4
+    HELD_BYTES + 9 * ic * PANEL * 4
 }
 
 /// Transforms the filters, panel by panel.
@@ -49,24 +48,14 @@ pub(super) fn transform(
 ) -> Result<(), String> {
     let matrix = matrix(ctx, step, &views, 0)?;
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
     let (row, apart) = filters(ic, oc).ok_or("filters beyond the address space")?;
     let each = ic * PANEL;
     let out = MatMut::new(floats_mut(out), POINTS, row, apart);
     ctx.pool.tiles(out, POINTS, each, |worker, _, col, out| {
-        let panel = col / each..col / each + 1;
-        let mut slot = scratch.slot(worker);
-        let weights = match matrix {
-            MatrixView::Panels(all) => &all[panel.start * 9 * each..][..9 * each],
-            MatrixView::Weights(w) => match w.borrow_f32(panel.clone()) {
-                Some(stored) => stored,
-                None => {
-                    let area = &mut floats_mut(&mut slot)[..9 * each];
-                    w.fill_f32(panel, area);
-                    area
-                }
-            },
-        };
+        let (panel, mut slot) = (col / each, scratch.slot(worker));
+        let weights = float_panels(&matrix, panel..panel + 1, 9 * each, &mut slot);
         ctx.kernels.winograd.transform(weights, out);
     });
     Ok(())
@@ -95,24 +84,8 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &Conv
             let (kernels, scratch) = (&ctx.kernels, floats_mut(&mut slot));
             kernels.winograd.run(out, &shape, lines, src, transformed, kernels.gemm_f32, &epilogue, scratch);
         };
-        match quant {
-            None => {
-                let out = &mut floats_mut(out)[batch * pixels * pitch_out..];
-                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
-                ctx.pool
-                    .tiles(mat, rows, g.oc, |worker, first, _, out| part(worker, first, Output::F32(out)));
-            }
-            Some(to) => {
-                let out = &mut super::elements_mut::<i8>(out)[batch * pixels * pitch_out..];
-                let mat = MatMut::new(out, pixels, g.oc, pitch_out);
-                ctx.pool.tiles(mat, rows, g.oc, |worker, first, _, out| {
-                    part(
-                        worker,
-                        first,
-                        Output::I8 { out, inv_scale: 1.0 / to.scale, zero_point: to.zero_point },
-                    );
-                });
-            }
-        }
+        let (out, size) =
+            (&mut out[batch * pixels * pitch_out * element(quant)..], [pixels, g.oc, pitch_out]);
+        result_tiles(ctx, out, size, quant, (rows, g.oc), |worker, first, _, out| part(worker, first, out));
     }
 }

@@ -11,7 +11,7 @@ use std::arch::aarch64::{float32x4_t, vdupq_n_f32, vfmaq_n_f32, vld1q_f32, vst1q
 
 use super::super::gemm_f32::epilogue_neon::finish;
 use super::super::tile::{Aligned, each_row};
-use super::ring::fill;
+use super::ring::{bring, transposed};
 use super::{Isa, MAX_CHANNELS, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "conv_narrow_f32_f32__neon", isa: Isa::Neon, run };
@@ -36,14 +36,7 @@ fn run(task: &mut Task<'_>) {
     task.scratch.fill(0.0);
     let mut filled = 0;
     for (row, oy) in task.rows.clone().enumerate() {
-        let taps = task.taps(oy);
-        // From the window's first row in the image on, though no tap may see it: a later window's may.
-        let first = (oy * s.stride_h).saturating_sub(s.pad_top);
-        let wanted = if taps.is_empty() { 0..0 } else { first..task.row(oy, taps.end - 1) + 1 };
-        for y in wanted.start.max(filled)..wanted.end {
-            fill(task, y);
-        }
-        filled = filled.max(wanted.end);
+        filled = bring(task, oy, filled);
         let mut ox = 0;
         while ox < s.ow {
             let Aligned(sums) = &mut Aligned([[[0.0; PANEL]; MAX_CHANNELS]; MAX_PIXELS]);
@@ -66,12 +59,7 @@ fn run(task: &mut Task<'_>) {
             }
             for (from, sums) in (ox..s.ow).step_by(PANEL).zip(&sums[..count]) {
                 let valid = PANEL.min(s.ow - from);
-                let Aligned(y) = &mut Aligned([[0.0; PANEL]; PANEL]);
-                for (channel, sums) in sums.iter().enumerate().take(n) {
-                    for (y, sum) in y.iter_mut().zip(sums) {
-                        y[channel] = *sum;
-                    }
-                }
+                let Aligned(y) = &mut transposed(sums, n);
                 finish(task.epilogue, &mut task.out, row * s.ow + from, &columns, &mut y[..valid]);
             }
             ox += count * PANEL;

@@ -1,9 +1,38 @@
 //! The ring of input rows that lie by channels.
 
-use super::Task;
+use super::super::tile::Aligned;
+use super::{MAX_CHANNELS, PANEL, Task};
+
+/// Brings the input rows that output row `oy` sees into the ring, without those before `filled`, which have been there. The next
+/// row that has not.
+pub(super) fn bring(task: &mut Task<'_>, oy: usize, filled: usize) -> usize {
+    let taps = task.taps(oy);
+    if taps.is_empty() {
+        return filled;
+    }
+    // From the window's first row in the image on, though no tap may see it: a later window's may.
+    let first = (oy * task.shape.stride_h).saturating_sub(task.shape.pad_top);
+    let end = task.row(oy, taps.end - 1) + 1;
+    for y in first.max(filled)..end {
+        fill(task, y);
+    }
+    filled.max(end)
+}
+
+/// 16 pixels of `n` channels as the epilogue takes them, from channels of pixels.
+#[inline(always)]
+pub(super) fn transposed(sums: &[[f32; PANEL]; MAX_CHANNELS], n: usize) -> Aligned<[[f32; PANEL]; PANEL]> {
+    let mut y = Aligned([[0.0; PANEL]; PANEL]);
+    for (channel, sums) in sums.iter().enumerate().take(n) {
+        for (y, sum) in y.0.iter_mut().zip(sums) {
+            y[channel] = *sum;
+        }
+    }
+    y
+}
 
 /// Lays input row `y` out in the ring.
-pub(super) fn fill(task: &mut Task<'_>, y: usize) {
+fn fill(task: &mut Task<'_>, y: usize) {
     let s = task.shape;
     // A row without pixels is padding alone.
     if s.iw == 0 {

@@ -1,0 +1,146 @@
+//! Panels of a weight as kernels take them: borrowed where they lie, or decoded into a worker's scratch.
+
+use super::{Context, MatrixView};
+use crate::device::Scratch;
+use crate::weights::{CodeForm, CodesOut, PANEL, Weights};
+use edge_kernels::cpu::gemm_i16::{PAIR, pairs_of_codes};
+use std::ops::Range;
+
+/// Bytes of decoded panels that one worker holds.
+const PANELS_BYTES: usize = 192 << 10;
+/// What a worker's scratch says of the panels in it: see [`Held`].
+pub(super) const HELD_BYTES: usize = 64;
+
+/// How a weight's panels lie in scratch.
+#[derive(Clone, Copy)]
+pub(super) struct PanelLayout {
+    /// Panels decoded together.
+    pub panels: usize,
+    codes: usize,
+    groups: usize,
+    pairs: usize,
+    pub bytes: usize,
+}
+
+pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelLayout {
+    let all = n.div_ceil(PANEL).max(1);
+    match form {
+        None => {
+            let each = k * PANEL * 4;
+            // At least the two that kernels take together.
+            let panels = (PANELS_BYTES / each.max(1)).clamp(all.min(2), all);
+            let bytes = (panels * each).next_multiple_of(64);
+            PanelLayout { panels, codes: 0, groups: 0, pairs: 0, bytes }
+        }
+        Some(form) => {
+            let (codes, pairs) = (k.div_ceil(8) * 8 * PANEL, k.next_multiple_of(PAIR) * PANEL);
+            let groups = k.div_ceil(form.group.max(1));
+            // What a product reads again and again.
+            let each = pairs * 2 + groups * PANEL * 4;
+            let panels = (PANELS_BYTES / each.max(1)).clamp(1, all);
+            let tables = (panels * groups * PANEL * 8).next_multiple_of(64);
+            let bytes = (panels * codes).next_multiple_of(64) + tables + panels * pairs * 2;
+            PanelLayout { panels, codes, groups, pairs, bytes: bytes.next_multiple_of(64) }
+        }
+    }
+}
+
+/// Scratch bytes of one worker for decoding a weight; `form` is `Some` in integer mode.
+pub(crate) fn panel_scratch(weights: &dyn Weights, form: Option<CodeForm>) -> usize {
+    HELD_BYTES + panel_layout(weights.n(), weights.k(), form).bytes
+}
+
+/// Panels of `each` floats: where they lie, or decoded into a worker's scratch, which starts with what is [`Held`] there.
+pub(super) fn float_panels<'a>(
+    matrix: &MatrixView<'a>,
+    panels: Range<usize>,
+    each: usize,
+    scratch: &'a mut [u8],
+) -> &'a [f32] {
+    let w = match matrix {
+        MatrixView::Panels(all) => return &all[panels.start * each..panels.end * each],
+        MatrixView::Weights(w) => *w,
+    };
+    if let Some(stored) = w.borrow_f32(panels.clone()) {
+        return stored;
+    }
+    let (held, area) = scratch.split_at_mut(HELD_BYTES);
+    let area = &mut super::floats_mut(area)[..panels.len() * each];
+    if Held::of(held).replace(0, panels.start) {
+        w.fill_f32(panels, area);
+    }
+    area
+}
+
+/// Which panels lie decoded in a worker's scratch, in each of two forms: tiles below each other read the same.
+pub(super) struct Held<'a>(&'a mut [u32]);
+
+impl<'a> Held<'a> {
+    pub(super) fn of(bytes: &'a mut [u8]) -> Held<'a> {
+        Held(super::elements_mut(bytes))
+    }
+
+    /// Nothing, in every worker's scratch: what lies there is of another step.
+    pub(super) fn clear(scratch: &Scratch<'_, u8>, workers: usize) {
+        for worker in 0..workers {
+            let mut slot = scratch.slot(worker);
+            if let Some(bytes) = slot.get_mut(..HELD_BYTES) {
+                bytes.fill(0);
+            }
+        }
+    }
+
+    /// Notes that the panels from `first` on are there in `form` (0 or 1; form 1 is made of form 0). True when they are
+    /// yet to be decoded.
+    pub(super) fn replace(&mut self, form: usize, first: usize) -> bool {
+        let is = first as u32 + 1;
+        let stale = std::mem::replace(&mut self.0[form], is) != is;
+        if stale && form == 0 {
+            self.0[1] = 0;
+        }
+        stale
+    }
+}
+
+/// Integer panels in a worker's scratch.
+pub(super) struct Decoded<'a> {
+    held: Held<'a>,
+    first: usize,
+    pub codes: &'a [i8],
+    pub scales: &'a [f32],
+    pub sums: &'a [i32],
+    pub pairs: &'a mut [i16],
+}
+
+impl<'a> Decoded<'a> {
+    /// The codes of `panels`, decoded unless they are there.
+    pub fn codes(
+        w: &dyn Weights,
+        layout: PanelLayout,
+        panels: Range<usize>,
+        area: &'a mut [u8],
+    ) -> Decoded<'a> {
+        let (first, count) = (panels.start, panels.len());
+        let (held, area) = area.split_at_mut(HELD_BYTES);
+        let (codes, area) = area.split_at_mut((layout.panels * layout.codes).next_multiple_of(64));
+        let tables = layout.panels * layout.groups * PANEL * 4;
+        let (tables, pairs) = area.split_at_mut((2 * tables).next_multiple_of(64));
+        let (scales, sums) = tables.split_at_mut(layout.panels * layout.groups * PANEL * 4);
+        let codes: &mut [i8] = &mut super::elements_mut(codes)[..count * layout.codes];
+        let scales = &mut super::floats_mut(scales)[..count * layout.groups * PANEL];
+        let sums = &mut super::elements_mut::<i32>(sums)[..count * layout.groups * PANEL];
+        let pairs = &mut super::elements_mut::<i16>(pairs)[..count * layout.pairs];
+        let mut held = Held::of(held);
+        if held.replace(0, first) {
+            w.fill_codes(panels, CodesOut { codes: &mut *codes, scales: &mut *scales, sums: &mut *sums });
+        }
+        Decoded { held, first, codes, scales, sums, pairs }
+    }
+
+    /// The codes as i16 pairs, made unless they are there.
+    pub fn make_pairs(&mut self, ctx: &Context<'_>, form: CodeForm, k: usize) {
+        if self.held.replace(1, self.first) {
+            pairs_of_codes(ctx.kernels.loops, self.codes, form.half_offset, k, self.pairs);
+        }
+    }
+}
