@@ -28,7 +28,7 @@ if [ "$bytes" -gt 3000000 ]; then
     echo "edge-run has $bytes bytes, at most 3000000" >&2
     exit 1
 fi
-cargo test --profile quick --locked -p edge-tests --features witness --test witness --test ocr
+cargo test --profile quick --locked -p edge-tests --features witness --test witness --test ocr --test bands
 
 (cd tests/reference && "$python" -m unittest -q)
 "$python" tests/reference/make_inputs.py >/dev/null

@@ -81,7 +81,11 @@ impl<'a> Evaluator<'a> {
         samples: &[Sample],
         mut see: impl FnMut(ValueId, &[f32]),
     ) -> Result<(), ConvertError> {
-        let options = PlanOptions { threads: self.device.pool().threads(), keep_values: true, fast: false };
+        let options = PlanOptions {
+            threads: self.device.pool().threads(),
+            keep_values: true,
+            ..PlanOptions::default()
+        };
         for sample in samples {
             self.go_on()?;
             let plan = Plan::new(model, rung, &sample.specs(), &options)?;

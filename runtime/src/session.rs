@@ -55,9 +55,8 @@ impl Session {
         rung: &Rung,
         inputs: &[InputSpec],
     ) -> Result<Session, SessionError> {
-        let room = || device.ledger().budget().saturating_sub(device.ledger().used());
-        let fits = |plan: &Plan| reserved_for(plan) <= room();
-        let plan = Plan::fast_if(model, rung, inputs, device.pool().threads(), fits)?;
+        let room = device.ledger().free();
+        let plan = Plan::within(model, rung, inputs, device.pool().threads(), true, room)?;
         Session::with_plan(device, model, rung, plan)
     }
 
@@ -115,16 +114,14 @@ impl Session {
     /// # Errors
     /// When the inputs do not suit the model or the budget has no room; the session is unchanged then.
     pub fn reshape(&mut self, inputs: &[InputSpec]) -> Result<(), SessionError> {
-        let reservation = &mut self.reservation;
-        let mut reserve = |plan: &Plan| match reserved_for(plan) {
-            need if need > reservation.bytes() => reservation.resize(need),
-            _ => Ok(()),
-        };
+        let room = self.reservation.bytes() + self.device.ledger().free();
         // What has to stream its weights has no room for more than it needs.
-        let spare = self.released.is_empty();
-        let fits = |plan: &Plan| spare && reserve(plan).is_ok();
-        let plan = Plan::fast_if(&self.model, &self.rung, inputs, self.device.pool().threads(), fits)?;
-        reserve(&plan)?;
+        let fast = self.released.is_empty();
+        let plan = Plan::within(&self.model, &self.rung, inputs, self.device.pool().threads(), fast, room)?;
+        let need = reserved_for(&plan);
+        if need > self.reservation.bytes() {
+            self.reservation.resize(need)?;
+        }
         self.plan = plan;
         self.memory.refit(&self.plan);
         self.reset_state();

@@ -64,6 +64,8 @@ pub enum Attr<'a> {
     Float(f32),
     /// Several numbers.
     Ints(&'a [i64]),
+    /// A word.
+    Str(&'a str),
 }
 
 /// A model in the making. Weights are seeded noise.
@@ -152,6 +154,7 @@ impl Builder {
             let attr = match value {
                 Attr::Float(f) => attr.float(2, *f).int(20, 1),
                 Attr::Int(i) => attr.int(3, *i).int(20, 2),
+                Attr::Str(word) => attr.bytes(4, word.as_bytes()).int(20, 3),
                 Attr::Ints(ints) => ints.iter().fold(attr, |a, i| a.int(8, *i)).int(20, 7),
             };
             node = node.message(5, &attr);

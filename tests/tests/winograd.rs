@@ -47,7 +47,7 @@ fn run(model: &Arc<Model>, rung: &Rung, fast: bool, isa: Isa, threads: usize) ->
         Device::builder().isa(Some(isa)).threads(Some(threads)).budget(Some(1 << 30)).build().unwrap();
     let inputs = inputs_of(model, rung, 2, 7);
     let specs: Vec<InputSpec> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-    let options = PlanOptions { threads, keep_values: false, fast };
+    let options = PlanOptions { threads, fast, ..PlanOptions::default() };
     let plan = Plan::new(model, rung, &specs, &options).unwrap();
     let mut session = Session::with_plan(&device, model, rung, plan.clone()).unwrap();
     session.set_input(0, &inputs[0].1).unwrap();

@@ -75,6 +75,19 @@ impl<T: Copy, const N: usize> Cascade<T, N> {
         Cascade { init, acc: none, blocks: none, total: none, elements_taken: 0, blocks_taken: 0 }
     }
 
+    /// One that goes on where another stopped after `taken` elements, having left these levels.
+    #[inline(always)]
+    pub(crate) fn resumed(init: T, taken: usize, acc: [T; N], blocks: [T; N], total: [T; N]) -> Self {
+        let (elements_taken, blocks_taken) = (taken % BLOCK, taken / BLOCK % BLOCK);
+        Cascade { init, acc, blocks, total, elements_taken, blocks_taken }
+    }
+
+    /// Its levels, for [`Cascade::resumed`].
+    #[inline(always)]
+    pub(crate) fn levels(self) -> [[T; N]; 3] {
+        [self.acc, self.blocks, self.total]
+    }
+
     /// To be called when `n` more elements are in `acc`.
     #[inline(always)]
     pub(crate) fn taken(&mut self, n: usize, join: impl Fn(T, T) -> T + Copy) {

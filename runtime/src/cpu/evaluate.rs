@@ -24,8 +24,9 @@ pub(crate) fn evaluate(
     let (mut arena, mut known) = (0usize, 0usize);
     let used = |id: usize| {
         let touches = |s: &Step| {
-            let operands = s.inputs.iter().flatten().chain(&s.outputs).chain(&s.scratch);
-            operands.into_iter().any(|o| o.buffer as usize == id)
+            let mut operands = s.inputs.iter().flatten().chain(&s.outputs);
+            operands.any(|o| o.buffer as usize == id)
+                || s.scratch.is_some_and(|scratch| scratch.buffer as usize == id)
                 || s.weights.iter().any(|m| matches!(m, Matrix::Panels(o) if o.buffer as usize == id))
         };
         steps.iter().any(touches)

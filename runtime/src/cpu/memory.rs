@@ -136,7 +136,10 @@ impl Memory {
             *slot = arena_range(buffers, operand).expect("results lie in the arena");
         }
         if let Some(scratch) = &step.scratch {
-            written[OUTPUTS] = arena_range(buffers, scratch).expect("scratch lies in the arena");
+            let buffer = &buffers[scratch.buffer as usize];
+            let BufferPlace::Arena(at) = buffer.place else { panic!("scratch lies in the arena") };
+            assert!(scratch.bytes <= buffer.bytes, "scratch beyond its buffer");
+            written[OUTPUTS] = at..at + scratch.bytes;
         }
         for (i, a) in written.iter().enumerate() {
             assert!(a.end <= self.arena.bytes, "step `{}` leaves the arena", step.op.name());

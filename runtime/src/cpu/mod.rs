@@ -207,8 +207,12 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         }
         StepOp::Cast => elementwise::cast(step, x, views.outputs)?,
         StepOp::Pool { kind, geometry } => pool::run(ctx, step, views, *kind, geometry)?,
-        StepOp::ResizeAxis { shape, spec } => resize::run(ctx, step, views, *shape, spec)?,
+        StepOp::ResizeAxis { shape, spec, results, operand } => {
+            resize::run(ctx, step, views, *shape, spec, results.clone(), operand.clone());
+        }
         StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, shape)?,
+        StepOp::AddRows(sums) => reduce::add_rows(ctx, views, *sums),
+        StepOp::SumRows { divisor } => reduce::sum_rows(views, *divisor),
         StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
         StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),
         StepOp::LayerNorm { epsilon, cols } => normalize::layer_norm(ctx, views, *epsilon, *cols),
@@ -223,6 +227,10 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Copy { plan } => {
             let [out, ..] = views.outputs;
             plan.run(x, out);
+        }
+        StepOp::MoveToFront { from } => {
+            let [out, ..] = views.outputs;
+            out.copy_within(*from.., 0);
         }
         StepOp::Fill { value } => {
             let [out, ..] = views.outputs;

@@ -5,7 +5,7 @@ use super::{Context, floats, floats_mut};
 use crate::graph::{DType, ReduceOp};
 use crate::plan::{AxisShape, Step};
 use edge_kernels::cpu::gather::{Extreme, Ties, arg_extreme};
-use edge_kernels::cpu::reduce::{self as kernels, IntReduceOp, Reduction};
+use edge_kernels::cpu::reduce::{self as kernels, IntReduceOp, PartialSums, Reduction};
 
 pub(super) fn run(
     ctx: &Context<'_>,
@@ -57,4 +57,19 @@ pub(super) fn arg(views: Views<'_>, max: bool, last: bool, shape: AxisShape) {
     let extreme = if max { Extreme::Largest } else { Extreme::Smallest };
     let ties = if last { Ties::Last } else { Ties::First };
     arg_extreme(extreme, ties, [shape.outer, shape.n, shape.inner], x, super::elements_mut(out));
+}
+
+pub(super) fn add_rows(ctx: &Context<'_>, views: Views<'_>, sums: PartialSums) {
+    let [state, ..] = views.outputs;
+    kernels::add_rows(
+        ctx.kernels.loops,
+        sums,
+        floats(views.inputs[0].unwrap_or_default()),
+        floats_mut(state),
+    );
+}
+
+pub(super) fn sum_rows(views: Views<'_>, divisor: f32) {
+    let [out, ..] = views.outputs;
+    kernels::total(floats(views.inputs[0].unwrap_or_default()), divisor, floats_mut(out));
 }

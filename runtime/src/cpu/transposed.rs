@@ -10,6 +10,7 @@ use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::{Epilogue, Rows};
 use edge_kernels::cpu::im2col::deconv::{DeconvShape, lay_out};
+use std::ops::Range;
 
 /// Output rows of a task, in strides: input rows that two neighbours both need are computed twice.
 const STRIDES: usize = 2;
@@ -30,6 +31,11 @@ fn shape(g: &ConvGeometry) -> DeconvShape {
         oh: g.oh,
         ow: g.ow,
     }
+}
+
+/// Input rows that reach the output rows `rows`.
+pub(crate) fn input_rows(g: &ConvGeometry, rows: Range<usize>) -> Range<usize> {
+    shape(g).input_rows(rows)
 }
 
 fn block(g: &ConvGeometry) -> usize {

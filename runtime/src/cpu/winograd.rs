@@ -11,6 +11,8 @@ use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::Output;
 use edge_kernels::cpu::winograd::{POINTS, TILE, filters, fits, scratch_floats};
 
+/// Output rows of a tile.
+pub(crate) const ROWS: usize = TILE;
 /// Least rows of the products of a task.
 const LEAST_TILES: usize = 12;
 /// Channels below which transforming takes longer than what it saves: less than a register has.

@@ -5,7 +5,10 @@ use super::step::{Matrix, Step, StepOp};
 use super::{Buffer, BufferId, BufferKind, BufferPlace, Operand, Plan};
 
 /// Buffers start at multiples of a cache line, which also suits every vector load.
-const ALIGN: usize = 64;
+pub(super) const ALIGN: usize = 64;
+
+/// Attempts at a plan in bands, each aiming lower by what the one before was too large.
+const CUTS: usize = 4;
 
 /// Drops steps that nobody needs, reuses operands in place, and gives every buffer its place.
 pub(super) fn place(plan: &mut Plan, keep_values: bool) {
@@ -14,6 +17,39 @@ pub(super) fn place(plan: &mut Plan, keep_values: bool) {
         super::join::join(plan);
         reuse_in_place(plan);
     }
+    lay_out(plan, keep_values);
+}
+
+/// The plan with pictures cut into bands until it takes at most `room` bytes, or as little as it can.
+pub(super) fn cut(whole: Plan, room: u64) -> Plan {
+    let takes = |plan: &Plan| plan.memory() + plan.own_bytes();
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    // Whoever wants every value wants it whole.
+    if takes(&whole) <= room || !whole.values.is_empty() {
+        return whole;
+    }
+    // What is not the arena is there anyway.
+    let mut live = room.saturating_sub(takes(&whole) - whole.arena_bytes);
+    let mut best: Option<Plan> = None;
+    for left in (0..CUTS).rev() {
+        let mut cut = whole.clone();
+        let reached = super::bands::cut(&mut cut, live);
+        lay_out(&mut cut, false);
+        let over = takes(&cut).saturating_sub(room);
+        if takes(&cut) < takes(best.as_ref().unwrap_or(&whole)) {
+            best = Some(cut);
+        }
+        if over == 0 || live == 0 {
+            break;
+        }
+        // What lives at once does not always fit together without gaps: then less must live. As little as can be, in the end.
+        live = if reached && left > 1 { live.saturating_sub(over) } else { 0 };
+    }
+    best.unwrap_or(whole)
+}
+
+/// Gives every buffer its place.
+fn lay_out(plan: &mut Plan, keep_values: bool) {
     let spans = spans(plan, keep_values);
     place_known(plan, &spans);
     plan.live_bytes = most_live(plan, &spans);
@@ -21,7 +57,7 @@ pub(super) fn place(plan: &mut Plan, keep_values: bool) {
 }
 
 /// The buffers that a step reads.
-fn reads(step: &Step) -> impl Iterator<Item = BufferId> {
+pub(super) fn reads(step: &Step) -> impl Iterator<Item = BufferId> {
     let matrices = step.weights.iter().filter_map(|m| match m {
         Matrix::Panels(operand) => Some(operand.buffer),
         Matrix::Tensor(_) => None,

@@ -3,7 +3,7 @@
 use super::error::PlanError;
 use super::fact::{BufferId, Fact, Operand, Place, Quant};
 use super::lower;
-use super::step::{Matrix, Step, StepOp};
+use super::step::{Matrix, Step, StepOp, Workspace};
 use super::{Buffer, BufferKind, InputSpec, LIMIT, PlanOptions};
 use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
 use crate::model::Model;
@@ -293,15 +293,14 @@ impl<'a> Builder<'a> {
         let inputs =
             inputs.iter().map(|f| f.map(|f| self.operand(f)).transpose()).collect::<Result<Vec<_>, _>>()?;
         let outputs = outputs.iter().map(|f| self.operand(f)).collect::<Result<Vec<_>, _>>()?;
-        let scratch_each = scratch_each.next_multiple_of(64);
-        let scratch = match scratch_each * self.workers {
+        let scratch = match scratch_each.next_multiple_of(64) * self.workers {
             0 => None,
             bytes => {
                 let fact = self.result(DType::U8, &[bytes])?;
-                Some(self.operand(&fact)?)
+                Some(Workspace { buffer: self.operand(&fact)?.buffer, bytes })
             }
         };
-        self.steps.push(Step { name: self.name, op, inputs, outputs, weights, scratch, scratch_each });
+        self.steps.push(Step { name: self.name, op, inputs, outputs, weights, scratch });
         Ok(())
     }
 
@@ -371,7 +370,7 @@ impl<'a> Builder<'a> {
             _ => {
                 let out = self.result(fact.dtype, &fact.dims)?;
                 if fact.elements() > 0 {
-                    let plan = lower::flat_copy(&fact)?;
+                    let plan = lower::flat_copy(&fact)?.into();
                     self.emit(StepOp::Copy { plan }, &[Some(&fact)], &[&out])?;
                 }
                 self.operand(&out)

@@ -176,7 +176,10 @@ impl Part {
         if dense {
             return Operand { buffer, offset, dtype, quant, dims: operand.dims.clone(), pitch: None };
         }
-        let dims = vec![self.runs.rows, self.cols()];
+        let dims = match operand.dims.last() == Some(&self.cols()) {
+            true => operand.dims.clone(),
+            false => vec![self.runs.rows, self.cols()],
+        };
         Operand { buffer, offset, dtype, quant, dims, pitch: Some(pitch / self.element) }
     }
 

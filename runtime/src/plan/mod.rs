@@ -5,6 +5,7 @@
 //! place in one arena.
 
 mod arena;
+mod bands;
 mod build;
 mod error;
 mod fact;
@@ -12,6 +13,7 @@ mod inputs;
 mod join;
 mod lower;
 mod offsets;
+mod rows;
 mod step;
 mod work;
 
@@ -20,6 +22,7 @@ pub use fact::{BufferId, Operand, Quant};
 pub use inputs::InputSpec;
 pub use step::{
     AttentionShape, AxisShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step, StepOp,
+    Workspace,
 };
 
 use crate::graph::ValueId;
@@ -32,6 +35,9 @@ use std::sync::Arc;
 
 /// The largest single value, in bytes: what 32-bit devices can address, and a bound for hostile shapes.
 pub const LIMIT: u64 = 2 << 30;
+
+/// Bytes of a step in a plan, an estimate from above.
+const STEP_BYTES: usize = size_of::<Step>() + 6 * size_of::<Operand>() + 256;
 
 /// What a buffer holds.
 #[derive(Clone, Debug)]
@@ -179,23 +185,42 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The fast plan when there is one and it `fits`, else the one that takes least memory: whether that fits is not asked.
+    /// The fastest plan that takes at most `room` bytes ([`Plan::memory`] and [`Plan::own_bytes`]): whole pictures rather than
+    /// bands, and Winograd's tiles with either when `fast` allows them. When none does, one that takes as little as it can.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn fast_if(
+    pub fn within(
         model: &Model,
         rung: &Rung,
         inputs: &[InputSpec],
         threads: usize,
-        fits: impl FnOnce(&Plan) -> bool,
+        fast: bool,
+        room: u64,
     ) -> Result<Plan, PlanError> {
-        let options = PlanOptions { threads, keep_values: false, fast: true };
-        let plan = Plan::new(model, rung, inputs, &options)?;
-        if !plan.is_fast() || fits(&plan) {
-            return Ok(plan);
+        let mut options = PlanOptions { threads, fast, ..PlanOptions::default() };
+        let mut plan = Plan::new(model, rung, inputs, &options)?;
+        if fast && !plan.fits(room) {
+            if plan.is_fast() {
+                plan = plan.cut(room);
+            }
+            if !plan.fits(room) {
+                options.fast = false;
+                plan = Plan::new(model, rung, inputs, &options)?;
+            }
         }
-        Plan::new(model, rung, inputs, &PlanOptions { fast: false, ..options })
+        Ok(if plan.fits(room) { plan } else { plan.cut(room) })
+    }
+
+    /// The plan that computes the same bits in at most `room` bytes ([`Plan::memory`] and [`Plan::own_bytes`]), or in as few as it
+    /// can: pictures are made a band of rows at a time, in as many layers as it takes.
+    pub fn cut(self, room: u64) -> Plan {
+        arena::cut(self, room)
+    }
+
+    /// Whether the plan takes at most `room` bytes.
+    pub fn fits(&self, room: u64) -> bool {
+        (self.memory() + self.own_bytes()) as u64 <= room
     }
 
     /// Whether there is a step that [`PlanOptions::fast`] brought.
@@ -210,8 +235,7 @@ impl Plan {
 
     /// Bytes of the plan's own lists, an estimate from above.
     pub fn own_bytes(&self) -> usize {
-        let steps =
-            self.steps.len() * (std::mem::size_of::<Step>() + 6 * std::mem::size_of::<Operand>() + 256);
+        let steps = self.steps.len() * STEP_BYTES;
         let buffers = self.buffers.len() * std::mem::size_of::<Buffer>();
         let values = self.values.len() * (std::mem::size_of::<Operand>() + 64);
         steps + buffers + values + self.names.iter().map(|n| n.len() + 40).sum::<usize>()

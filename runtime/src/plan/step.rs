@@ -1,14 +1,15 @@
 //! What a plan is made of: operations with every shape and attribute resolved, ready for a backend.
 
-use super::fact::{Operand, Quant};
+use super::fact::{BufferId, Operand, Quant};
 use crate::graph::{
     Act, BinaryOp, DType, Direction, PadMode, PoolKind, ReduceOp, RnnActivation, ScatterReduction, TensorId,
     UnaryOp,
 };
 use edge_kernels::cpu::elementwise::Broadcast;
 use edge_kernels::cpu::movement::{self, CopyPlan, PadPlan};
-use edge_kernels::cpu::reduce::Reduction;
+use edge_kernels::cpu::reduce::{PartialSums, Reduction};
 use edge_kernels::cpu::resize::AxisSpec;
+use std::ops::Range;
 
 /// One kernel call.
 #[derive(Clone, Debug)]
@@ -23,10 +24,17 @@ pub struct Step {
     pub outputs: Vec<Operand>,
     /// Matrix operands.
     pub weights: Vec<Matrix>,
-    /// Memory of the step alone: `scratch.buffer` holds `scratch_each` bytes for every worker.
-    pub scratch: Option<Operand>,
-    /// Bytes of scratch for one worker.
-    pub scratch_each: usize,
+    /// Memory of the step alone.
+    pub scratch: Option<Workspace>,
+}
+
+/// Memory of one step, in equal parts for all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// A buffer that no other step uses at the time.
+    pub buffer: BufferId,
+    /// Its size.
+    pub bytes: usize,
 }
 
 /// Where a matrix operand comes from.
@@ -186,18 +194,22 @@ pub enum StepOp {
     Attention(AttentionShape),
     /// x
     Pool { kind: PoolKind, geometry: ConvGeometry },
-    /// x, indices, weights
-    ResizeAxis { shape: AxisShape, spec: AxisSpec },
+    /// x, indices, weights; the results `results` along the axis, of the elements `operand` alone
+    ResizeAxis { shape: AxisShape, spec: AxisSpec, results: Range<usize>, operand: Range<usize> },
     /// x
     Unary(UnaryOp),
     /// a, b
-    Binary { op: BinaryOp, broadcast: Broadcast<2> },
+    Binary { op: BinaryOp, broadcast: Box<Broadcast<2>> },
     /// condition, a, b
-    Where { broadcast: Broadcast<3> },
+    Where { broadcast: Box<Broadcast<3>> },
     /// x
     Cast,
     /// x
-    Reduce { kind: ReduceOp, shape: Reduction },
+    Reduce { kind: ReduceOp, shape: Box<Reduction> },
+    /// x [rows, cols]: added to the output, which holds how far the sums have come
+    AddRows(PartialSums),
+    /// what `AddRows` left: the sums, divided
+    SumRows { divisor: f32 },
     /// x
     ArgReduce { max: bool, last: bool, shape: AxisShape },
     /// x
@@ -211,7 +223,9 @@ pub enum StepOp {
     /// x
     Lrn { size: usize, alpha: f32, beta: f32, bias: f32 },
     /// x; elements of the output that the copy does not reach are left as they are
-    Copy { plan: CopyPlan },
+    Copy { plan: Box<CopyPlan> },
+    /// no operand: the output's bytes from this one on move to its front
+    MoveToFront { from: usize },
     /// no operand: every element of the output is this value's bytes
     Fill { value: [u8; 8] },
     /// x
@@ -265,6 +279,8 @@ impl StepOp {
             StepOp::Where { .. } => "where",
             StepOp::Cast => "cast",
             StepOp::Reduce { .. } => "reduce",
+            StepOp::AddRows(_) => "add_rows",
+            StepOp::SumRows { .. } => "sum_rows",
             StepOp::ArgReduce { .. } => "arg_reduce",
             StepOp::Softmax { .. } => "softmax",
             StepOp::LayerNorm { .. } => "layer_norm",
@@ -272,6 +288,7 @@ impl StepOp {
             StepOp::GroupNorm { .. } => "group_norm",
             StepOp::Lrn { .. } => "lrn",
             StepOp::Copy { .. } => "copy",
+            StepOp::MoveToFront { .. } => "move_to_front",
             StepOp::Fill { .. } => "fill",
             StepOp::PadMap { .. } => "pad",
             StepOp::Gather { .. } => "gather",

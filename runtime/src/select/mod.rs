@@ -12,7 +12,7 @@ pub use together::{Member, TogetherError, choose_together};
 
 use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
-use crate::pack::{Header, Rung};
+use crate::pack::{Acts, Header, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 use need::Reads;
 use std::cmp::Ordering;
@@ -117,8 +117,7 @@ pub fn select(
             if plans.floor(rung, weighing, request)?.is_some_and(|f| f > budget) {
                 continue;
             }
-            let plan = plans.plan(rung)?;
-            let need = plans.need(&plan, rung, weighing, request)?;
+            let (plan, need) = plans.within(rung, weighing, request, budget)?;
             if need.total() <= budget && chosen.as_ref().is_none_or(|c| need.total() < c.need.total()) {
                 chosen = Some(Selection { rung, weighing, need, plan, budget });
             }
@@ -220,11 +219,23 @@ struct Plans<'a> {
     baseline: u64,
     /// What a plan of each graph reads of the pack: the same for all rungs of the graph.
     reads: HashMap<u32, Reads>,
+    /// Of rungs that did not fit in bands either: their graph, their activations, and what arena and plan took at least.
+    least: Vec<(u32, Acts, u64)>,
 }
+
+/// What scratch a rung's formats need makes plans of one graph differ by: less than this share.
+const PLANS_DIFFER: u64 = 8;
 
 impl<'a> Plans<'a> {
     fn new(device: &Device, model: &'a Model, inputs: &'a [InputSpec], baseline: u64) -> Plans<'a> {
-        Plans { model, inputs, threads: device.pool().threads(), baseline, reads: HashMap::new() }
+        Plans {
+            model,
+            inputs,
+            threads: device.pool().threads(),
+            baseline,
+            reads: HashMap::new(),
+            least: Vec::new(),
+        }
     }
 
     /// For further plans once a rung is chosen: the process has grown by what planning it took, which [`need::FIRST_RUN`]
@@ -246,24 +257,69 @@ impl<'a> Plans<'a> {
         Ok(plan)
     }
 
-    /// The fast plan of a rung, if there is one and it fits with its weights resident.
+    /// The plan of a rung with whole pictures when it fits the budget, else with bands of them: as few as will do, or all that
+    /// help.
+    fn within(
+        &mut self,
+        rung: usize,
+        weighing: Weighing,
+        request: &Request<'_>,
+        budget: u64,
+    ) -> Result<(Plan, Need), PlanError> {
+        let plan = self.plan(rung)?;
+        let need = self.need(&plan, rung, weighing, request)?;
+        let (plan, need) = self.cut(plan, need, rung, weighing, request, budget)?;
+        if need.total() > budget {
+            let header = self.rung(rung);
+            self.least.push((header.graph, header.acts, need.arena + need.plan));
+        }
+        Ok((plan, need))
+    }
+
+    /// A plan and its need, cut into bands where that is beyond the budget.
+    fn cut(
+        &self,
+        plan: Plan,
+        need: Need,
+        rung: usize,
+        weighing: Weighing,
+        request: &Request<'_>,
+        budget: u64,
+    ) -> Result<(Plan, Need), PlanError> {
+        let over = need.total().saturating_sub(budget);
+        if over == 0 {
+            return Ok((plan, need));
+        }
+        // The arena is counted in whole pages.
+        let room = ((plan.memory() + plan.own_bytes()) as u64).saturating_sub(over + device::page_size());
+        let plan = plan.cut(room);
+        let need = self.need(&plan, rung, weighing, request)?;
+        Ok((plan, need))
+    }
+
+    /// The fast plan of a rung, if there is one and it fits with its weights resident, cut into bands if need be.
     fn fast(
         &mut self,
         rung: usize,
         request: &Request<'_>,
         budget: u64,
     ) -> Result<Option<(Plan, Need)>, PlanError> {
-        let options = PlanOptions { threads: self.threads, keep_values: false, fast: true };
+        let options = PlanOptions { threads: self.threads, fast: true, ..PlanOptions::default() };
         let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
+        if !plan.is_fast() {
+            return Ok(None);
+        }
         let need = self.need(&plan, rung, Weighing::Resident, request)?;
-        Ok((plan.is_fast() && need.total() <= budget).then_some((plan, need)))
+        let (plan, need) = self.cut(plan, need, rung, Weighing::Resident, request, budget)?;
+        Ok((need.total() <= budget).then_some((plan, need)))
     }
 
     fn remember(&mut self, plan: &Plan, rung: usize) {
         self.reads.entry(self.rung(rung).graph).or_insert_with(|| Reads::of(self.model, plan));
     }
 
-    /// What a rung takes at least, once another rung of its graph was planned: everything but arena and plan.
+    /// What a rung takes at least, once another rung of its graph was planned: everything but arena and plan, and most of these once
+    /// they are known.
     fn floor(
         &self,
         rung: usize,
@@ -273,7 +329,9 @@ impl<'a> Plans<'a> {
         let rung = self.rung(rung);
         let Some(reads) = self.reads.get(&rung.graph) else { return Ok(None) };
         let weights = reads.bytes(self.model, rung, weighing)?;
-        Ok(Some(self.baseline + need::FIRST_RUN + weights + request.extra))
+        let same = self.least.iter().find(|(graph, acts, _)| (*graph, *acts) == (rung.graph, rung.acts));
+        let plan = same.map_or(0, |(.., bytes)| bytes - bytes / PLANS_DIFFER);
+        Ok(Some(self.baseline + need::FIRST_RUN + weights + plan + request.extra))
     }
 
     /// Of some rungs the one that takes least, weights streamed.
@@ -288,8 +346,7 @@ impl<'a> Plans<'a> {
             if least.as_ref().is_some_and(|(_, l)| floor >= l.total()) {
                 break;
             }
-            let plan = self.plan(rung)?;
-            let need = self.need(&plan, rung, Weighing::Streamed, request)?;
+            let (_, need) = self.within(rung, Weighing::Streamed, request, 0)?;
             if least.as_ref().is_none_or(|(_, l)| need.total() < l.total()) {
                 least = Some((rung, need));
             }
@@ -310,8 +367,7 @@ impl<'a> Plans<'a> {
     }
 
     fn candidate(&mut self, rung: usize, request: &Request<'_>, budget: u64) -> Result<Candidate, PlanError> {
-        let plan = self.plan(rung)?;
-        let need = self.need(&plan, rung, Weighing::Resident, request)?;
+        let (_, need) = self.within(rung, Weighing::Resident, request, budget)?;
         Ok(Candidate { rung, need, fits: need.total() <= budget })
     }
 }

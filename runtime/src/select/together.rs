@@ -71,15 +71,20 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
             device.hold_process(bytes).map_or(bytes, |_| 0)
         }
     };
-    let mut tables = Vec::with_capacity(members.len());
-    for member in members {
-        tables.push(Table::of(device, member)?);
-    }
+    let planned = |bands| members.iter().map(|m| Table::of(device, m, bands)).collect::<Result<Vec<_>, _>>();
+    let mut tables = planned(false)?;
     let budget = device.ledger().budget();
     let held = device.ledger().used() + process;
     let left = budget.saturating_sub(held);
-    let mut fronts: Vec<&[Step]> = tables.iter().map(|t| t.resident.as_slice()).collect();
-    let mut choice = spread(&fronts, left);
+    let mut choice = spread(&fronts_of(&tables), left);
+    let best =
+        |choice: &[usize]| choice.iter().zip(&tables).all(|(at, table)| at + 1 == table.resident.len());
+    if !choice.as_deref().is_some_and(best) {
+        // Bands of pictures take less, but planning them takes time.
+        tables = planned(true)?;
+        choice = spread(&fronts_of(&tables), left);
+    }
+    let mut fronts = fronts_of(&tables);
     for i in by_saving(&tables) {
         if choice.is_some() {
             break;
@@ -98,16 +103,19 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
     for (member, step) in members.iter().zip(chosen) {
         let failed = |source| TogetherError::Plan { name: member.name.into(), source };
         let mut plans = Plans::new(device, member.model, member.inputs, 0);
-        let (mut plan, mut need) = (plans.plan(step.rung).map_err(failed)?, step.need);
-        if step.weighing == Weighing::Resident {
-            let room = need.total() + spare;
-            let fast = plans.fast(step.rung, &member.request, room + FIRST_RUN).map_err(failed)?;
-            if let Some((faster, takes)) = fast {
-                let takes = Need { process: 0, ..takes };
-                spare = room - takes.total();
-                (plan, need) = (faster, takes);
+        let room = step.need.total() + spare;
+        let fast = match step.weighing {
+            Weighing::Resident => plans.fast(step.rung, &member.request, room + FIRST_RUN).map_err(failed)?,
+            Weighing::Streamed => None,
+        };
+        let (plan, need) = match fast {
+            Some(fast) => fast,
+            None => {
+                plans.within(step.rung, step.weighing, &member.request, room + FIRST_RUN).map_err(failed)?
             }
-        }
+        };
+        let need = Need { process: 0, ..need };
+        spare = room.saturating_sub(need.total());
         let (name, rung, weighing) = (member.name.into(), step.rung, step.weighing);
         shares.push(Share { name, rung, weighing, need, plan });
     }
@@ -131,7 +139,8 @@ struct Table {
 }
 
 impl Table {
-    fn of(device: &Device, member: &Member<'_>) -> Result<Table, TogetherError> {
+    /// The steps of a model; `bands` counts the least that its rungs take in bands too.
+    fn of(device: &Device, member: &Member<'_>, bands: bool) -> Result<Table, TogetherError> {
         let mut plans = Plans::new(device, member.model, member.inputs, 0);
         let wanted = member
             .request
@@ -141,13 +150,16 @@ impl Table {
         let failed = |source| TogetherError::Plan { name: member.name.into(), source };
         let (mut resident, mut streamed) = (Vec::new(), Vec::new());
         for rung in wanted {
-            let plan = plans.plan(rung).map_err(failed)?;
-            for (weighing, steps) in
-                [(Weighing::Resident, &mut resident), (Weighing::Streamed, &mut streamed)]
-            {
-                let need = plans.need(&plan, rung, weighing, &member.request).map_err(failed)?;
-                let need = Need { process: 0, ..need };
-                steps.push(Step { rung, weighing, need, level: level(&rungs[rung]) });
+            let whole = plans.plan(rung).map_err(failed)?;
+            let cut = bands.then(|| whole.clone().cut(0));
+            for plan in std::iter::once(whole).chain(cut) {
+                for (weighing, steps) in
+                    [(Weighing::Resident, &mut resident), (Weighing::Streamed, &mut streamed)]
+                {
+                    let need = plans.need(&plan, rung, weighing, &member.request).map_err(failed)?;
+                    let need = Need { process: 0, ..need };
+                    steps.push(Step { rung, weighing, need, level: level(&rungs[rung]) });
+                }
             }
         }
         Ok(Table { resident: rising(resident), streamed: rising(streamed) })
@@ -158,6 +170,11 @@ impl Table {
         let first = |steps: &[Step]| steps.first().map_or(u64::MAX, |s| s.need.total());
         first(&self.resident).min(first(&self.streamed))
     }
+}
+
+/// The steps of each model, weights resident.
+fn fronts_of(tables: &[Table]) -> Vec<&[Step]> {
+    tables.iter().map(|t| t.resident.as_slice()).collect()
 }
 
 /// Measured quality, in the units of its metric (dB for most models). A rung that was not measured stands below all that

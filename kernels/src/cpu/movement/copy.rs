@@ -11,6 +11,14 @@ pub struct Strides<'a> {
     pub strides: &'a [isize],
 }
 
+/// One of the two sides of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Side {
+    Source,
+    Destination,
+}
+
 /// One dimension of the copy, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Dim {
@@ -143,6 +151,56 @@ impl CopyPlan {
         };
         let (src_offset, dst_offset) = (self.src_offset, self.dst_offset);
         Some(Runs { rows, run: self.run, src_offset, src_pitch, dst_offset, dst_pitch })
+    }
+
+    /// The copy of the first `rows` of the `height` rows that one side has, and the bytes of the other side from a row's first to
+    /// the next's; later rows are the same copy further on in both. `None` when rows are not copied alike.
+    pub fn first_rows(
+        &self,
+        side: Side,
+        row_bytes: usize,
+        height: usize,
+        rows: usize,
+    ) -> Option<(CopyPlan, isize)> {
+        let whole = row_bytes.checked_mul(height)?;
+        let mut part = *self;
+        if self.rank == 0 && self.run == whole && height > 0 {
+            part.run = row_bytes * rows;
+            (part.src_len, part.dst_len) = (self.src_offset + part.run, self.dst_offset + part.run);
+            return Some((part, row_bytes as isize));
+        }
+        let strides = |d: &Dim| if side == Side::Source { (d.src, d.dst) } else { (d.dst, d.src) };
+        let rises =
+            |d: &Dim| usize::try_from(strides(d).0).is_ok_and(|s| s.checked_mul(d.len) == Some(whole));
+        let at = self.dims[..self.rank].iter().position(rises)?;
+        let dim = self.dims[at];
+        let offset = if side == Side::Source { self.src_offset } else { self.dst_offset };
+        if !dim.len.is_multiple_of(height) || rows > height || offset >= row_bytes {
+            return None;
+        }
+        let each = dim.len / height;
+        part.dims[at].len = each * rows;
+        let fewer = dim.len - each * rows;
+        // A dimension walked backwards has its first row at the end.
+        part.src_len -= fewer * usize::try_from(dim.src).unwrap_or(0);
+        part.dst_len -= fewer * usize::try_from(dim.dst).unwrap_or(0);
+        Some((part, strides(&dim).1 * each as isize))
+    }
+
+    /// The same copy with one of its sides `bytes` further on.
+    ///
+    /// # Panics
+    /// When that is before the side's first byte.
+    pub fn further(&self, side: Side, bytes: isize) -> CopyPlan {
+        let moved = |at: usize| at.checked_add_signed(bytes).expect("the side begins later");
+        match side {
+            Side::Source => {
+                CopyPlan { src_offset: moved(self.src_offset), src_len: moved(self.src_len), ..*self }
+            }
+            Side::Destination => {
+                CopyPlan { dst_offset: moved(self.dst_offset), dst_len: moved(self.dst_len), ..*self }
+            }
+        }
     }
 
     /// Bytes that [`CopyPlan::run`] needs in its source.

@@ -176,3 +176,55 @@ fn impossible_paddings_are_refused() {
     let e = PadPlan::new(PadMode::Edge, 1, &[2], &[-3], &[0]).unwrap_err();
     assert_eq!(e, ShapeError::BeforeStart);
 }
+
+/// A few rows after a few rows are the whole copy.
+#[test]
+fn copies_row_by_row() {
+    // dims, source (offset, strides), destination strides; height and elements of a row of the destination
+    type Case<'a> = (&'a [usize], usize, &'a [isize], &'a [isize], usize, usize);
+    let cases: [Case; 6] = [
+        (&[6, 20], 0, &[20, 1], &[20, 1], 6, 20),              // all of it
+        (&[6, 5, 3], 2, &[40, 8, 1], &[15, 3, 1], 6, 15),      // a part of wider pixels
+        (&[6, 5, 3], 0, &[15, 3, 1], &[35, 7, 1], 6, 35),      // to a part of wider pixels
+        (&[8, 9, 3], 0, &[9, 1, 72], &[27, 3, 1], 8, 27),      // planes to pixels
+        (&[8, 9, 3], 215, &[-9, -1, -72], &[27, 3, 1], 8, 27), // upside down
+        (&[4, 6, 5], 0, &[0, 5, 1], &[30, 5, 1], 4, 30),       // one row again and again
+    ];
+    for (dims, offset, src_strides, dst_strides, height, row) in cases {
+        for size in [1, 4] {
+            let s = Strides { offset, strides: src_strides };
+            let plan = CopyPlan::new(size, dims, s, Strides { offset: 0, strides: dst_strides }).unwrap();
+            let src = bytes(plan.src_len().div_ceil(size), size);
+            let mut want = vec![0; height * row * size];
+            plan.run(&src, &mut want);
+            for each in 1..=height {
+                let mut got = vec![0; want.len()];
+                for first in (0..height).step_by(each) {
+                    let rows = each.min(height - first);
+                    let by = Side::Destination;
+                    let (part, pitch) = plan.first_rows(by, row * size, height, rows).unwrap();
+                    let part = part.further(Side::Source, first as isize * pitch);
+                    part.run(&src[..part.src_len()], &mut got[first * row * size..][..rows * row * size]);
+                }
+                assert_eq!(got, want, "{dims:?} of {size} bytes, {each} rows at a time");
+            }
+        }
+    }
+    // By rows of the source: pixels to planes.
+    let (s, d) = (Strides { offset: 0, strides: &[27, 3, 1] }, Strides { offset: 0, strides: &[9, 1, 72] });
+    let plan = CopyPlan::new(4, &[8, 9, 3], s, d).unwrap();
+    let (src, mut want) = (bytes(8 * 27, 4), vec![0; 8 * 27 * 4]);
+    plan.run(&src, &mut want);
+    for each in 1..=8 {
+        let mut got = vec![0; want.len()];
+        for first in (0..8).step_by(each) {
+            let (part, pitch) = plan.first_rows(Side::Source, 27 * 4, 8, each.min(8 - first)).unwrap();
+            let part = part.further(Side::Destination, first as isize * pitch);
+            part.run(&src[first * 27 * 4..][..part.src_len()], &mut got);
+        }
+        assert_eq!(got, want, "{each} rows at a time");
+    }
+    let s = Strides { offset: 0, strides: &[4, 1] };
+    let inner = CopyPlan::new(4, &[3, 4], s, Strides { offset: 21, strides: &[10, 1] }).unwrap();
+    assert_eq!(inner.first_rows(Side::Destination, 40, 5, 1), None, "rows around what is copied");
+}

@@ -8,11 +8,13 @@
 //! Both ways add up by [`crate::cpu::loops::Cascade`].
 
 mod layout;
+mod parts;
 
 #[cfg(test)]
 mod tests;
 
 pub use layout::Reduction;
+pub use parts::{PartialSums, add_rows, total};
 
 use super::elementwise::Int;
 use super::isa::Isa;

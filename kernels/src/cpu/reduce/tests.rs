@@ -215,3 +215,29 @@ fn impossible_reductions_are_refused() {
     let axes: Vec<usize> = (0..10).step_by(2).collect();
     assert_eq!(Reduction::new(&[2; 10], &axes).unwrap_err(), ShapeError::TooManyDims { dims: 10 });
 }
+
+#[test]
+fn rows_a_few_at_a_time_add_up_to_the_same_bits() {
+    for v in supported() {
+        for (rows, cols) in [(1, 5), (40, 3), (33, 64), (1100, 70), (2500, 2)] {
+            let x = floats(rows * cols);
+            let shape = Reduction::new(&[rows, cols], &[0]).unwrap();
+            let (mut sum, mut mean) = (vec![0.0; cols], vec![0.0; cols]);
+            reduce(v, ReduceOp::Sum, &shape, &x, &mut sum);
+            reduce(v, ReduceOp::Mean, &shape, &x, &mut mean);
+            for each in [1, 7, 32, 100, rows] {
+                let mut sums = PartialSums { cols, before: 0 };
+                let mut state = vec![f32::NAN; sums.state_len()];
+                for part in x.chunks(each * cols) {
+                    add_rows(v, sums, part, &mut state);
+                    sums.before += part.len() / cols;
+                }
+                for (want, divisor) in [(&sum, 1.0), (&mean, rows as f32)] {
+                    let mut got = vec![0.0; cols];
+                    total(&state, divisor, &mut got);
+                    assert_eq!(&got, want, "{rows} rows of {cols}, {each} at a time");
+                }
+            }
+        }
+    }
+}

@@ -107,7 +107,7 @@ pub fn resize_axis_i8(v: Variant, table: &AxisTable<'_>, outer: usize, inner: us
 fn rows<X: Sample, Y: Sample>(table: &AxisTable<'_>, x: &[X], y: &mut [Y], inner: usize) {
     for (o, y) in y.chunks_exact_mut(inner).enumerate() {
         let (indices, weights) = table.row(o);
-        let row = |k: usize| &x[indices[k] as usize * inner..][..inner];
+        let row = |k: usize| &x[table.at(indices[k]).saturating_mul(inner)..][..inner];
         match table.taps() {
             1 => {
                 for (y, x) in y.iter_mut().zip(row(0)) {
@@ -138,9 +138,9 @@ fn rows<X: Sample, Y: Sample>(table: &AxisTable<'_>, x: &[X], y: &mut [Y], inner
 fn along<X: Sample, Y: Sample>(table: &AxisTable<'_>, x: &[X], y: &mut [Y]) {
     for (o, y) in y.iter_mut().enumerate() {
         let (indices, weights) = table.row(o);
-        let mut sum = weights[0] * x[indices[0] as usize].to_f32();
+        let mut sum = weights[0] * x[table.at(indices[0])].to_f32();
         for (i, w) in indices.iter().zip(weights).skip(1) {
-            sum = w.mul_add(x[*i as usize].to_f32(), sum);
+            sum = w.mul_add(x[table.at(*i)].to_f32(), sum);
         }
         *y = Y::from_f32(sum);
     }

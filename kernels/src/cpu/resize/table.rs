@@ -1,5 +1,7 @@
 //! Which elements, and how much of each.
 
+use std::ops::Range;
+
 /// Where a result element lies in the operand (ONNX `coordinate_transformation_mode`); `scale` is output over input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coordinates {
@@ -77,6 +79,8 @@ pub struct AxisSpec {
 pub struct AxisTable<'a> {
     taps: usize,
     input: usize,
+    /// The operand's element that is at hand first.
+    first: usize,
     indices: &'a [u32],
     weights: &'a [f32],
 }
@@ -175,7 +179,27 @@ impl<'a> AxisTable<'a> {
     /// When a buffer is not [`AxisSpec::table_len`] long.
     pub fn new(spec: &AxisSpec, indices: &'a [u32], weights: &'a [f32]) -> Self {
         assert_eq!((indices.len(), weights.len()), (spec.table_len(), spec.table_len()), "table of {spec:?}");
-        AxisTable { taps: spec.interpolation.taps(), input: spec.input, indices, weights }
+        AxisTable { taps: spec.interpolation.taps(), input: spec.input, first: 0, indices, weights }
+    }
+
+    /// The results `results` alone, of the operand's elements `operand` alone.
+    ///
+    /// # Panics
+    /// When there are no such results. Applying the table panics when one is made of other elements.
+    pub fn part(self, results: Range<usize>, operand: Range<usize>) -> AxisTable<'a> {
+        let taps = results.start * self.taps..results.end * self.taps;
+        let (indices, weights) = (&self.indices[taps.clone()], &self.weights[taps]);
+        AxisTable { input: operand.len(), first: operand.start, indices, weights, ..self }
+    }
+
+    /// The operand's elements that the results `results` are made of, from the first to the last.
+    ///
+    /// # Panics
+    /// When there are no such results.
+    pub fn span(&self, results: Range<usize>) -> Range<usize> {
+        let used = &self.indices[results.start * self.taps..results.end * self.taps];
+        let first = used.iter().min().map_or(0, |i| *i as usize);
+        first..used.iter().max().map_or(first, |i| *i as usize + 1)
     }
 
     /// Elements of the operand along the axis.
@@ -193,7 +217,13 @@ impl<'a> AxisTable<'a> {
         self.taps
     }
 
-    /// Elements and weights of result element `o`.
+    /// The element at hand that stands at `index` of the whole operand.
+    #[inline(always)]
+    pub(super) fn at(&self, index: u32) -> usize {
+        (index as usize).wrapping_sub(self.first)
+    }
+
+    /// Elements of the whole operand and weights of result element `o`.
     pub(super) fn row(&self, o: usize) -> (&'a [u32], &'a [f32]) {
         let row = o * self.taps..(o + 1) * self.taps;
         (&self.indices[row.clone()], &self.weights[row])

@@ -150,3 +150,34 @@ fn bytes_are_rounded_once_and_nearest_is_exact() {
         resize_axis::<f32, f32>(v, &table, 0, 3, &[], &mut []);
     }
 }
+
+#[test]
+fn a_part_of_the_results_needs_a_part_of_the_operand() {
+    let how = [
+        Interpolation::Nearest(Nearest::Floor),
+        Interpolation::Linear,
+        Interpolation::Cubic { a: -0.75, exclude_outside: false },
+    ];
+    for (input, output) in [(7, 14), (9, 4), (5, 23)] {
+        for interpolation in how {
+            let spec =
+                AxisSpec { input, output, scale: None, coordinates: Coordinates::HalfPixel, interpolation };
+            let (mut indices, mut weights) = (vec![0; spec.table_len()], vec![0.0; spec.table_len()]);
+            spec.fill(&mut indices, &mut weights);
+            let table = AxisTable::new(&spec, &indices, &weights);
+            let x: Vec<f32> = (0..input * 3).map(|i| (i as f32 * 0.7).sin()).collect();
+            let v = crate::cpu::loops::select(crate::Isa::detect());
+            let mut whole = vec![0.0; output * 3];
+            resize_axis(v, &table, 1, 3, &x, &mut whole);
+            for start in 0..output {
+                for end in start + 1..=output {
+                    let span = table.span(start..end);
+                    let mut part = vec![0.0; (end - start) * 3];
+                    let table = table.part(start..end, span.clone());
+                    resize_axis(v, &table, 1, 3, &x[span.start * 3..span.end * 3], &mut part);
+                    assert_eq!(part, whole[start * 3..end * 3], "{spec:?} {start}..{end}");
+                }
+            }
+        }
+    }
+}

@@ -78,7 +78,7 @@ fn numeric(
     let dims = broadcast_dims(&[&x.dims, &y.dims])?;
     let broadcast = Broadcast::new([&x.dims, &y.dims]).map_err(|e| e.to_string())?;
     let out = b.result(dtype, &dims)?;
-    b.emit(StepOp::Binary { op, broadcast }, &[Some(x), Some(y)], &[&out])?;
+    b.emit(StepOp::Binary { op, broadcast: broadcast.into() }, &[Some(x), Some(y)], &[&out])?;
     Ok(out)
 }
 
@@ -140,7 +140,7 @@ pub(super) fn select(b: &mut Builder, call: &Call) -> Results {
     let dims = broadcast_dims(&[&condition.dims, &x.dims, &y.dims])?;
     let broadcast = Broadcast::new([&condition.dims, &x.dims, &y.dims]).map_err(|e| e.to_string())?;
     let out = b.result(x.dtype, &dims)?;
-    b.emit(StepOp::Where { broadcast }, &[Some(&condition), Some(&x), Some(&y)], &[&out])?;
+    b.emit(StepOp::Where { broadcast: broadcast.into() }, &[Some(&condition), Some(&x), Some(&y)], &[&out])?;
     one(out)
 }
 

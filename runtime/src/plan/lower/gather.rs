@@ -92,7 +92,7 @@ pub(super) fn gather_nd(b: &mut Builder, call: &Call, batch_dims: usize) -> Resu
 fn scatter_target(b: &mut Builder, data: &Fact) -> Result<Fact, Why> {
     let out = b.result(data.dtype, &data.dims)?;
     let plan = super::flat_copy(data)?;
-    b.emit(StepOp::Copy { plan }, &[Some(data)], &[&out])?;
+    b.emit(StepOp::Copy { plan: plan.into() }, &[Some(data)], &[&out])?;
     Ok(out)
 }
 

@@ -36,7 +36,7 @@ fn copy(b: &mut Builder, dims: &[usize], src: Strided<'_>, dst: Strided<'_>) -> 
     }
     let plan =
         CopyPlan::new(src.fact.dtype.bytes(), dims, side(&src), side(&dst)).map_err(|e| e.to_string())?;
-    b.emit(StepOp::Copy { plan }, &[Some(src.fact)], &[dst.fact])
+    b.emit(StepOp::Copy { plan: plan.into() }, &[Some(src.fact)], &[dst.fact])
 }
 
 /// A result of the operand's type and quantization.

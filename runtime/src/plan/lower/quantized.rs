@@ -67,7 +67,7 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Result<Optio
     let dims = broadcast_dims(&[&x.dims, &y.dims])?;
     let broadcast = Broadcast::new([&x.dims, &y.dims]).map_err(|e| e.to_string())?;
     let out = b.result_i8(quant, &dims)?;
-    b.emit(StepOp::Binary { op, broadcast }, &[Some(&x), Some(&y)], &[&out])?;
+    b.emit(StepOp::Binary { op, broadcast: broadcast.into() }, &[Some(&x), Some(&y)], &[&out])?;
     Ok(Some(out))
 }
 

@@ -82,7 +82,7 @@ fn narrow(b: &mut Builder, x: &Fact, kind: ReduceOp, axes: &[usize], dims: &[usi
 
 fn emit(b: &mut Builder, kind: ReduceOp, x: &Fact, axes: &[usize], out: &Fact) -> Result<(), Why> {
     let shape = Reduction::new(&x.dims, axes).map_err(|e| e.to_string())?;
-    b.emit(StepOp::Reduce { kind, shape }, &[Some(x)], &[out])
+    b.emit(StepOp::Reduce { kind, shape: shape.into() }, &[Some(x)], &[out])
 }
 
 pub(super) fn arg_reduce(

@@ -81,7 +81,7 @@ pub(super) fn resize(
             Some(quant) => b.result_i8(quant, &dims)?,
             None => b.result(DType::F32, &dims)?,
         };
-        let op = StepOp::ResizeAxis { shape, spec };
+        let op = StepOp::ResizeAxis { shape, spec, results: 0..output, operand: 0..input };
         b.emit(op, &[Some(&value), Some(&indices), Some(&weights)], &[&out])?;
         value = out;
     }
