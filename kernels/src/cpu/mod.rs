@@ -10,6 +10,7 @@ pub mod gemm_i16;
 pub mod gemm_i8;
 pub mod im2col;
 pub mod isa;
+pub mod lookup;
 pub mod loops;
 pub mod math;
 pub mod movement;

@@ -339,7 +339,7 @@ pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
                     None => InOut::InPlace(out),
                     Some(x) => InOut::Apart(&super::elements(x)[i * CHUNK..][..out.len()], out),
                 };
-                quantize::look_up(table, io);
+                ctx.kernels.lookup.run(table, io);
             });
         }
         _ => {}

@@ -27,7 +27,7 @@ use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
-use edge_kernels::cpu::{conv_narrow, depthwise as dw, gemm_f32, gemm_i8, gemm_i16, loops, movement};
+use edge_kernels::cpu::{conv_narrow, depthwise as dw, gemm_f32, gemm_i8, gemm_i16, lookup, loops, movement};
 use memory::Views;
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ const WIDE_ROWS: usize = 8;
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
     pub loops: loops::Variant,
+    pub lookup: &'static lookup::Variant,
     pub gemm_f32: &'static gemm_f32::Variant,
     pub gemm_i8: &'static gemm_i8::Variant,
     pub gemm_i16: &'static gemm_i16::Variant,
@@ -61,6 +62,7 @@ impl Kernels {
     pub fn select(isa: Isa) -> Kernels {
         Kernels {
             loops: loops::select(isa),
+            lookup: lookup::select(isa),
             gemm_f32: gemm_f32::select(isa),
             gemm_i8: gemm_i8::select(isa),
             gemm_i16: gemm_i16::select(isa),
@@ -94,6 +96,7 @@ impl Kernels {
             | StepOp::Gru(_) => self.gemm_f32.name,
             StepOp::Winograd { .. } | StepOp::TransformFilters { .. } => self.winograd.name,
             StepOp::Depthwise { .. } if integer => self.depthwise_i8.name,
+            StepOp::Table(_) => self.lookup.name,
             StepOp::Depthwise { .. } => self.depthwise_f32.name,
             _ => self.loops.isa().name(),
         }
@@ -110,6 +113,7 @@ impl Kernels {
             self.conv_narrow.name,
             self.winograd.name,
             self.deconv.name,
+            self.lookup.name,
             self.loops.isa().name(),
         ]
     }

@@ -2,8 +2,8 @@
 //! every window that they belong to.
 
 use super::windows::{Pieces, Windows};
-use edge_kernels::cpu::gemm_f32::Rows;
-use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows, add_blocks, block_sums};
+use edge_kernels::cpu::gemm_f32::{MAX_RUNS, Rows};
+use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows, WindowBlocks, block_sums, window_sums};
 use edge_kernels::cpu::loops;
 
 /// Scratch bytes of one worker for the sums of a piece's windows, `group` k of which share a scale, and of the ring's blocks.
@@ -64,17 +64,19 @@ impl<F: FnMut(usize, I8Rows<'_>)> Pieces<i8> for Multiply<'_, '_, F> {
         if factor.is_none() || taps.is_empty() {
             kernel.row_sums(windows, weights, sums);
         } else {
-            sums.fill(0);
-            let (columns, per_pixel) = (slot / shape.ic, shape.ic / BLOCK);
-            let mut k = 0;
-            for tap in taps {
-                let row = &blocks[tap / BLOCK..][..slot / BLOCK];
-                for (x, c) in (0..shape.kw).flat_map(|x| (0..per_pixel).map(move |c| (x, c))) {
-                    let sums = &mut sums[k / group * m..][..m];
-                    add_blocks(v, sums, &row[c * columns + x..], shape.stride_w);
-                    k += BLOCK;
-                }
-            }
+            let mut rows = [0; MAX_RUNS];
+            let rows = &mut rows[..taps.len()];
+            rows.iter_mut().zip(taps).for_each(|(row, tap)| *row = tap / BLOCK);
+            let windows = WindowBlocks {
+                windows: m,
+                taps: rows,
+                kw: shape.kw,
+                stride: shape.stride_w,
+                per_pixel: shape.ic / BLOCK,
+                pixels: slot / shape.ic,
+                group,
+            };
+            window_sums(v, &windows, blocks, sums);
         }
         let (sums, _) = self.scratch.split_at(m * groups);
         (self.each)(first, I8Rows { rows: windows, zero_point: self.zero_point, row_sums: sums });

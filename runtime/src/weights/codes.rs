@@ -1,7 +1,7 @@
 //! Panels of integer codes from rectangles of them.
 
 use super::{BLOCK, CHUNK, CodeForm, CodesOut, PANEL, Part, Weights};
-use edge_kernels::cpu::planes::{UNIT, Variant};
+use edge_kernels::cpu::planes::{UNIT, Variant, widen};
 use std::ops::Range;
 
 /// [`Weights::fill_codes`] by [`Weights::codes_part`] and [`Weights::scales_at`].
@@ -72,13 +72,7 @@ pub(super) fn fill_i16<W: Weights + ?Sized>(
         for (i, codes) in codes.chunks_mut(CHUNK * PANEL).enumerate() {
             part.cols = i * CHUNK..i * CHUNK + codes.len() / PANEL;
             weights.codes_part(&part, 0, &mut bytes);
-            for (c, column) in codes.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-                column.fill(0);
-                for (lane, code) in column[..rows].iter_mut().enumerate() {
-                    let q = i16::from(bytes[c / BLOCK * UNIT + lane * BLOCK + c % BLOCK]);
-                    *code = if form.half_offset { 2 * q + 1 } else { q };
-                }
-            }
+            widen(&bytes, rows, form.half_offset, codes);
         }
     }
 }

@@ -29,7 +29,7 @@ pub(in crate::cpu) mod tests;
 mod vnni;
 mod window_sums;
 
-pub use window_sums::{add_blocks, block_sums};
+pub use window_sums::{WindowBlocks, block_sums, window_sums};
 
 use std::ops::Range;
 

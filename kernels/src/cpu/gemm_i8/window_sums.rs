@@ -38,26 +38,57 @@ fn block_sum(block: [i8; BLOCK]) -> i32 {
     ((quads + (quads >> 32)) & 0xffff) as i32 - 8 * 128
 }
 
-/// `sums[m] += blocks[m * stride]`.
+/// The windows of a piece in a ring of input rows.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowBlocks<'a> {
+    /// Windows.
+    pub windows: usize,
+    /// Where in `blocks` the first window's part of each tap row begins, in rows of [`block_sums`].
+    pub taps: &'a [usize],
+    /// Tap columns.
+    pub kw: usize,
+    /// Pixels between neighbouring windows.
+    pub stride: usize,
+    /// Blocks of a pixel.
+    pub per_pixel: usize,
+    /// Pixels of an input row.
+    pub pixels: usize,
+    /// k that share a scale.
+    pub group: usize,
+}
+
+/// The sums of each window's groups from those of its blocks, `[group][window]`: k runs over tap rows, tap columns and channels.
 ///
 /// # Panics
-/// When there are too few blocks, or the stride is 0.
-pub fn add_blocks(v: Variant, sums: &mut [i32], blocks: &[i32], stride: usize) {
-    let need = sums.len().saturating_sub(1) * stride + 1;
-    assert!(
-        stride > 0 && need <= blocks.len(),
-        "{} sums of every {stride}th of {}",
-        sums.len(),
-        blocks.len()
-    );
+/// When a window reaches beyond `blocks`, the stride is 0, or `sums` has another length.
+pub fn window_sums(v: Variant, w: &WindowBlocks<'_>, blocks: &[i32], sums: &mut [i32]) {
+    let k = w.taps.len() * w.kw * w.per_pixel * BLOCK;
+    assert!(w.stride > 0 && w.windows > 0 && w.group > 0, "sums of {w:?}");
+    assert_eq!(sums.len(), k.div_ceil(w.group) * w.windows, "sums of {w:?}");
+    sums.fill(0);
     v.run(
         #[inline(always)]
-        || match stride {
-            1 => sums.iter_mut().zip(blocks).for_each(|(sum, block)| *sum = sum.wrapping_add(*block)),
-            _ => {
-                let blocks = blocks.iter().step_by(stride);
-                sums.iter_mut().zip(blocks).for_each(|(sum, block)| *sum = sum.wrapping_add(*block));
+        || {
+            let mut k = 0;
+            for tap in w.taps {
+                for x in 0..w.kw {
+                    for c in 0..w.per_pixel {
+                        let sums = &mut sums[k / w.group * w.windows..][..w.windows];
+                        let blocks = &blocks[tap + c * w.pixels + x..];
+                        if w.stride == 1 {
+                            add(sums, blocks[..w.windows].iter());
+                        } else {
+                            add(sums, blocks[..(w.windows - 1) * w.stride + 1].iter().step_by(w.stride));
+                        }
+                        k += BLOCK;
+                    }
+                }
             }
         },
     );
+}
+
+#[inline(always)]
+fn add<'a>(sums: &mut [i32], blocks: impl Iterator<Item = &'a i32>) {
+    sums.iter_mut().zip(blocks).for_each(|(sum, block)| *sum = sum.wrapping_add(*block));
 }

@@ -9,6 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod columns;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -17,6 +18,7 @@ mod tests;
 
 use super::isa::Isa;
 
+pub use columns::{join_columns_f32, join_columns_i16};
 pub use scalar::join;
 
 /// Output channels of a panel.
@@ -154,5 +156,30 @@ impl Variant {
         }
         let bits = total_bits(planes);
         assert!((1..=most).contains(&bits), "{}: codes of {bits} bits, at most {most}", self.name);
+    }
+}
+
+/// Columns of codes in 16 bits, for kernels that take one column at a time: of the first `channels` channels `2q + 1` when
+/// `half_offset`, else `q`, of the others 0. `codes`: `[ceil(k / 8)][16][8]` or more; `out`: `[k][16]`.
+///
+/// # Panics
+/// When there are too few codes, more than 16 channels, or `out` is not whole columns.
+#[inline(never)] // or its loops would be compiled as its caller is: for size
+pub fn widen(codes: &[i8], channels: usize, half_offset: bool, out: &mut [i16]) {
+    assert!(
+        out.len().is_multiple_of(PANEL) && channels <= PANEL,
+        "{} codes of {channels} channels",
+        out.len()
+    );
+    let (factor, offset) = if half_offset { (2, 1) } else { (1, 0) };
+    let units = codes.as_chunks::<UNIT>().0;
+    let columns = out.as_chunks_mut::<PANEL>().0;
+    assert!(units.len() * BLOCK >= columns.len(), "{} units for {} columns", units.len(), columns.len());
+    for (unit, columns) in units.iter().zip(columns.chunks_mut(BLOCK)) {
+        for (c, column) in columns.iter_mut().enumerate() {
+            for (lane, code) in column.iter_mut().enumerate() {
+                *code = if lane < channels { i16::from(unit[lane * BLOCK + c]) * factor + offset } else { 0 };
+            }
+        }
     }
 }

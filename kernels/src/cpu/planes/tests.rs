@@ -120,3 +120,52 @@ fn sums_count_valid_k_only() {
 fn a_short_plane_is_refused() {
     VARIANTS[0].join_i8(&[Plane { bits: 4, bytes: &[0; 127] }], &mut [0; 2 * UNIT]);
 }
+
+#[test]
+fn columns_of_codes_are_widened_channel_by_channel() {
+    let codes: Vec<i8> = (0..3 * UNIT).map(|i| (i * 57 % 256) as u8 as i8).collect();
+    for (k, channels, half_offset) in
+        [(24, 16, true), (17, 16, false), (9, 5, true), (1, 1, true), (0, 3, false)]
+    {
+        let mut out = vec![77; k * PANEL];
+        super::widen(&codes, channels, half_offset, &mut out);
+        for (i, code) in out.iter().enumerate() {
+            let (c, lane) = (i / PANEL, i % PANEL);
+            let q = i16::from(codes[c / BLOCK * UNIT + lane * BLOCK + c % BLOCK]);
+            let want = if half_offset { 2 * q + 1 } else { q };
+            assert_eq!(*code, if lane < channels { want } else { 0 }, "k {c} channel {lane}");
+        }
+    }
+}
+
+#[test]
+fn single_columns_are_joined_as_any_unit() {
+    for bits in SPLITS {
+        let total: u32 = bits.iter().sum();
+        for k in [0, 1, 9, 25] {
+            let bytes: Vec<Vec<u8>> = bits
+                .iter()
+                .map(|w| (0..k * 2 * *w as usize).map(|i| (i * 77 + 13 * *w as usize) as u8).collect())
+                .collect();
+            let planes: Vec<Plane> =
+                bits.iter().zip(&bytes).map(|(bits, bytes)| Plane { bits: *bits, bytes }).collect();
+            let scales: Vec<f32> = (0..k.div_ceil(8) * PANEL).map(|i| 0.37 + i as f32).collect();
+            let mut codes = [0; PANEL];
+            let (mut reals, mut odd) = (vec![f32::NAN; k * PANEL], vec![77; k * PANEL]);
+            super::join_columns_f32(&planes, &scales, 8, &mut reals);
+            if total <= 8 {
+                super::join_columns_i16(&planes, 11, &mut odd);
+            }
+            for c in 0..k {
+                join(&planes, c, &mut codes);
+                for (lane, code) in codes.iter().enumerate() {
+                    let want = 2 * i32::from(*code) + 1 - (1 << total);
+                    let at = c * PANEL + lane;
+                    assert_eq!(reals[at], want as f32 * scales[c / 8 * PANEL + lane], "{bits:?} {c} {lane}");
+                    let want = if lane < 11 { want as i16 } else { 0 };
+                    assert!(total > 8 || odd[at] == want, "{bits:?} {c} {lane}: {}, want {want}", odd[at]);
+                }
+            }
+        }
+    }
+}

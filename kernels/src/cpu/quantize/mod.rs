@@ -6,14 +6,12 @@
 mod arithmetic;
 mod convert;
 pub mod i8s;
-mod table;
 
 #[cfg(test)]
 mod tests;
 
 pub use arithmetic::{AddRescale, MulRescale, add, mul};
 pub use convert::{Scaling, dequantize, dequantize_channels, quantize, quantize_channels};
-pub use table::{Byte, QuantParams, Table, fill_table, look_up};
 
 /// An integer type that values are quantized to.
 pub trait Quantized: Copy + Default + 'static {

@@ -14,7 +14,7 @@ use super::window::common;
 use super::{
     BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, codes,
 };
-use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, select};
+use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, join_columns_f32, join_columns_i16, select};
 use std::ops::Range;
 
 /// Most bits of a code.
@@ -177,7 +177,6 @@ impl Planes {
 
     /// [`Weights::fill_part`] in the panel layout, columns from a multiple of 8 on.
     fn fill_panels(&self, part: &Part, out: &mut [f32]) {
-        let mut chunk = [0.0; CHUNK * PANEL];
         for panel in part.rows.start / PANEL..part.rows.end.div_ceil(PANEL) {
             let rows = common(&part.rows, &(panel * PANEL..(panel + 1) * PANEL));
             let (from, to) = (rows.start % PANEL, part.lane + rows.start - part.rows.start);
@@ -190,6 +189,7 @@ impl Planes {
                 if whole {
                     self.join_run(panel, &run, out);
                 } else {
+                    let mut chunk = [0.0; CHUNK * PANEL];
                     let chunk = &mut chunk[..out.len()];
                     self.join_run(panel, &run, chunk);
                     for (out, chunk) in out.chunks_exact_mut(PANEL).zip(chunk.chunks_exact(PANEL)) {
@@ -201,25 +201,71 @@ impl Planes {
         }
     }
 
-    /// [`Weights::codes_part`] in the panel layout, columns from a multiple of 8 to one.
+    /// [`Weights::fill_part`] in the layout of single columns.
+    fn fill_columns(&self, part: &Part, out: &mut [f32]) {
+        let mut cols = part.cols.clone();
+        while !cols.is_empty() {
+            let run =
+                cols.start..cols.end.min(cols.start + CHUNK).min((cols.start / self.group + 1) * self.group);
+            let mut scales = [0.0; PANEL];
+            let mut columns = [0.0; CHUNK * PANEL];
+            let columns = &mut columns[..run.len() * PANEL];
+            let (mut rows, mut lane) = (part.rows.clone(), part.lane);
+            while !rows.is_empty() {
+                let (panel, from) = (rows.start / PANEL, rows.start % PANEL);
+                let count = rows.len().min(PANEL - from);
+                self.load_scales(
+                    self.layout.scale_at(panel * PANEL, run.start / self.group, self.groups()),
+                    &mut scales,
+                );
+                let units = panel * self.k + run.start..panel * self.k + run.end;
+                join_columns_f32(&self.planes(units)[..self.planes.len()], &scales, run.len(), columns);
+                let out = out[(run.start - part.cols.start) * PANEL..].chunks_exact_mut(PANEL);
+                for (out, column) in out.zip(columns.chunks_exact(PANEL)) {
+                    out[lane..lane + count].copy_from_slice(&column[from..from + count]);
+                }
+                rows.start += count;
+                lane += count;
+            }
+            cols.start = run.end;
+        }
+    }
+
+    /// [`Weights::codes_part`] in the panel layout, columns from a multiple of 8 on.
     fn join_blocks(&self, part: &Part, at: usize, codes: &mut [i8]) {
         let used = self.planes.len();
         let codes = &mut codes[at / BLOCK * UNIT..][..part.cols.len().div_ceil(BLOCK) * UNIT];
+        // Of the last unit, columns past the part's end are not its own.
+        let rest = part.cols.len() % BLOCK;
         for panel in part.rows.start / PANEL..part.rows.end.div_ceil(PANEL) {
             let rows = common(&part.rows, &(panel * PANEL..(panel + 1) * PANEL));
             let (from, to) = (rows.start % PANEL, part.lane + rows.start - part.rows.start);
             let units = self.panel_units(panel, &part.cols);
-            if rows.len() == PANEL {
-                self.variant.join_i8(&self.planes(units)[..used], codes);
-                continue;
-            }
+            let whole = if rows.len() == PANEL { part.cols.len() / BLOCK } else { 0 };
+            let (at_once, one_by_one) = codes.split_at_mut(whole * UNIT);
+            self.variant.join_i8(&self.planes(units.start..units.start + whole)[..used], at_once);
             let mut joined = [0; UNIT];
-            for (unit, codes) in units.zip(codes.chunks_exact_mut(UNIT)) {
+            for (unit, codes) in (units.start + whole..units.end).zip(one_by_one.chunks_exact_mut(UNIT)) {
                 self.variant.join_i8(&self.planes(unit..unit + 1)[..used], &mut joined);
                 let joined = &joined[from * BLOCK..(from + rows.len()) * BLOCK];
-                codes[to * BLOCK..(to + rows.len()) * BLOCK].copy_from_slice(joined);
+                let codes = &mut codes[to * BLOCK..(to + rows.len()) * BLOCK];
+                if rest == 0 || unit + 1 < units.end {
+                    codes.copy_from_slice(joined);
+                    continue;
+                }
+                keep_past(rest, joined, codes);
             }
         }
+    }
+}
+
+/// Copies the first `rest` of every 8 codes.
+fn keep_past(rest: usize, from: &[i8], to: &mut [i8]) {
+    let own = (1u64 << (8 * rest)) - 1;
+    let (from, to): (&[[u8; BLOCK]], &mut [[u8; BLOCK]]) =
+        (bytemuck::cast_slice(from), bytemuck::cast_slice_mut(to));
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = (u64::from_le_bytes(*to) & !own | u64::from_le_bytes(*from) & own).to_le_bytes();
     }
 }
 
@@ -256,6 +302,9 @@ impl Weights for Planes {
         if self.layout == Layout::Panel && part.cols.start.is_multiple_of(BLOCK) {
             return self.fill_panels(part, out);
         }
+        if self.layout == Layout::Panel1 {
+            return self.fill_columns(part, out);
+        }
         // Group by group: one scale a row.
         let mut scales = [0.0; PANEL];
         let mut cols = part.cols.clone();
@@ -288,16 +337,26 @@ impl Weights for Planes {
         }
     }
 
+    fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {
+        if self.layout != Layout::Panel1 || self.group < self.k {
+            return codes::fill_i16(self, panels, codes, scales);
+        }
+        let panels = panels.zip(codes.chunks_exact_mut(self.k * PANEL)).zip(scales.chunks_exact_mut(PANEL));
+        for ((panel, codes), scales) in panels {
+            let rows = (self.n - panel * PANEL).min(PANEL);
+            self.load_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
+            scales[rows..].fill(0.0);
+            let planes = self.planes(panel * self.k..(panel + 1) * self.k);
+            join_columns_i16(&planes[..self.planes.len()], rows, codes);
+        }
+    }
+
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
-        let mut rest = part.clone();
         if self.layout == Layout::Panel && part.cols.start.is_multiple_of(BLOCK) && at.is_multiple_of(BLOCK) {
-            let end = part.cols.end - part.cols.end % BLOCK;
-            let end = end.max(part.cols.start);
-            self.join_blocks(&Part { cols: part.cols.start..end, ..part.clone() }, at, codes);
-            rest.cols.start = end;
+            return self.join_blocks(part, at, codes);
         }
         let half = 1i32 << (self.bits - 1);
-        self.visit(&rest.rows, &rest.cols, |r, c, code| {
+        self.visit(&part.rows, &part.cols, |r, c, code| {
             let (lane, k) = (part.lane + r - part.rows.start, at + c - part.cols.start);
             codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK] = (i32::from(code) - half) as i8;
         });

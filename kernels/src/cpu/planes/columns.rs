@@ -1,0 +1,77 @@
+//! Planes whose units are single columns of 16 channels, as depthwise convolutions take them: few columns, so that one
+//! definition serves every level; its loops over 16 lanes are what compilers vectorise.
+
+use super::{PANEL, Plane, total_bits};
+
+/// The codes of column `unit`.
+#[inline(always)]
+fn join(planes: &[Plane<'_>], unit: usize) -> [u16; PANEL] {
+    let mut codes = [0; PANEL];
+    for plane in planes {
+        match plane.bits {
+            1 => append::<1>(&mut codes, plane.bytes, unit),
+            2 => append::<2>(&mut codes, plane.bytes, unit),
+            4 => append::<4>(&mut codes, plane.bytes, unit),
+            _ => append::<8>(&mut codes, plane.bytes, unit),
+        }
+    }
+    codes
+}
+
+/// Appends the `W` bits of each code.
+#[inline(always)]
+fn append<const W: usize>(codes: &mut [u16; PANEL], bytes: &[u8], unit: usize) {
+    let len = 2 * W;
+    let bytes = &bytes[unit * len..][..len];
+    for (lane, code) in codes.iter_mut().enumerate() {
+        let bits = u16::from(bytes[lane % len]) >> (lane / len * W);
+        *code = (*code << W) | (bits & ((1 << W) - 1));
+    }
+}
+
+fn check(planes: &[Plane<'_>], columns: usize, most: u32) {
+    let bits = total_bits(planes);
+    assert!((1..=most).contains(&bits), "codes of {bits} bits, at most {most}");
+    for plane in planes {
+        assert!(matches!(plane.bits, 1 | 2 | 4 | 8), "a plane of {} bits", plane.bits);
+        assert_eq!(plane.bytes.len(), columns * 2 * plane.bits as usize, "bytes of {columns} columns");
+    }
+}
+
+/// Joins columns of codes of at most 8 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
+/// are 0. `out`: `[k][16]`.
+///
+/// # Panics
+/// When `out` is not whole columns, a plane has other bits or another length.
+#[inline(never)] // or its loops would be compiled as its caller is: for size
+pub fn join_columns_i16(planes: &[Plane<'_>], channels: usize, out: &mut [i16]) {
+    let columns = out.as_chunks_mut::<PANEL>().0;
+    check(planes, columns.len(), 8);
+    let least = 1 - (1i16 << total_bits(planes));
+    let kept: [i16; PANEL] = std::array::from_fn(|lane| if lane < channels { -1 } else { 0 });
+    for (unit, column) in columns.iter_mut().enumerate() {
+        let codes = join(planes, unit);
+        for ((odd, code), kept) in column.iter_mut().zip(codes).zip(kept) {
+            *odd = (2 * code as i16 + least) & kept;
+        }
+    }
+}
+
+/// Joins columns of codes of at most 16 bits to reals: `f32(2p + 1 - 2^b) * scale`, rounded once. `out`: `[k][16]`; `scales`:
+/// `[ceil(k / group)][16]`.
+///
+/// # Panics
+/// As [`join_columns_i16`], or when there are too few scales.
+#[inline(never)] // as above
+pub fn join_columns_f32(planes: &[Plane<'_>], scales: &[f32], group: usize, out: &mut [f32]) {
+    let columns = out.as_chunks_mut::<PANEL>().0;
+    check(planes, columns.len(), 16);
+    let least = 1 - (1i32 << total_bits(planes));
+    let scales = scales.as_chunks::<PANEL>().0;
+    for (unit, column) in columns.iter_mut().enumerate() {
+        let codes = join(planes, unit);
+        for ((real, code), scale) in column.iter_mut().zip(codes).zip(scales[unit / group]) {
+            *real = (2 * i32::from(code) + least) as f32 * scale;
+        }
+    }
+}
