@@ -39,11 +39,11 @@ pub(super) fn cut(whole: Plan, room: u64) -> Plan {
         if takes(&cut) < takes(best.as_ref().unwrap_or(&whole)) {
             best = Some(cut);
         }
-        if over == 0 || live == 0 {
+        if over == 0 || !reached || live == 0 {
             break;
         }
         // What lives at once does not always fit together without gaps: then less must live. As little as can be, in the end.
-        live = if reached && left > 1 { live.saturating_sub(over) } else { 0 };
+        live = if left > 1 { live.saturating_sub(over) } else { 0 };
     }
     best.unwrap_or(whole)
 }

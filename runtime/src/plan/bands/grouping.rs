@@ -4,13 +4,18 @@ use super::schedule::Schedule;
 use super::{Line, panels};
 use crate::plan::arena::{self, ALIGN};
 use crate::plan::rows::{ByRows, Makes};
-use crate::plan::{Buffer, BufferId, BufferKind, Plan, STEP_BYTES};
+use crate::plan::{BufferId, BufferKind, Plan, STEP_BYTES};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 /// Numbers of bands that are tried.
 const COUNTS: [usize; 12] = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96];
 /// A step may be computed twice when that is at most this share of all multiply-adds.
 const TWICE: u64 = 16;
+/// What is less than this share of the peak is not worth cutting.
+const SMALL: usize = 64;
 /// Exponent of the norm that peaks are compared by.
 const STEEPNESS: i32 = 64;
 
@@ -21,29 +26,53 @@ struct Access {
     writes: bool,
 }
 
-/// What the plan says of a buffer.
-#[derive(Clone, Copy, Default)]
-struct Port {
+/// What the planner knows of a buffer.
+#[derive(Clone, Copy)]
+struct Holds {
+    bytes: usize,
+    /// Takes room in the arena.
+    in_arena: bool,
+    /// Made by steps and seen by nobody else.
+    own: bool,
     /// There before the first step.
     given: bool,
     /// There after the last.
     kept: bool,
 }
 
-/// Steps in order, some of them in groups.
+/// Steps in order, and what follows from that.
 #[derive(Clone)]
-pub(super) struct Grouping {
-    pub lines: Vec<Rc<Line>>,
-    pub buffers: Vec<Buffer>,
-    /// Lines with the same label are a group.
-    labels: Vec<usize>,
-    /// For each buffer, whether it exists band by band.
-    pub streamed: Vec<bool>,
-    ports: Vec<Port>,
+struct Sequence {
+    lines: Vec<Rc<Line>>,
+    buffers: Vec<Holds>,
+    /// For each buffer, the lines that touch it, in order.
+    accesses: Vec<Vec<Access>>,
+    /// Pairs of lines of which the first must come before the second, by the first.
+    dependencies: Vec<(usize, usize)>,
     /// Multiply-adds of the whole plan.
     work: u64,
     /// Bytes that the plan takes whole.
     scale: f64,
+}
+
+/// Steps in order, some of them in groups.
+#[derive(Clone)]
+pub(super) struct Grouping {
+    sequence: Rc<Sequence>,
+    /// Lines with the same label are a group.
+    labels: Vec<usize>,
+    /// For each buffer, whether it exists band by band.
+    streamed: Vec<bool>,
+    /// Groups that were weighed before, in this grouping or another.
+    known: Rc<RefCell<Vec<Known>>>,
+}
+
+/// A group and how it is best cut.
+struct Known {
+    lines: Vec<Rc<Line>>,
+    /// For each line, whether its result exists band by band.
+    streamed: Vec<bool>,
+    best: Option<(Rc<Schedule>, usize)>,
 }
 
 /// One or more steps that run together.
@@ -71,41 +100,37 @@ pub(super) struct Weight {
     pub peak: usize,
     /// All peaks in one number, the highest above all: lowering one of several equal ones counts.
     pub norm: f64,
-    /// Buffers that live at the peak.
+    /// The larger of the buffers that live at the peak.
     pub live_at_peak: Vec<BufferId>,
     pub units: Vec<Unit>,
 }
 
-impl Grouping {
-    pub fn new(plan: &Plan) -> Grouping {
-        let mut ports = vec![Port::default(); plan.buffers.len()];
-        for operand in plan.inputs.iter().flatten() {
-            ports[operand.buffer as usize].given = true;
-        }
-        for operand in &plan.outputs {
-            ports[operand.buffer as usize].kept = true;
-        }
-        for (from, to) in &plan.states {
-            ports[from.buffer as usize].kept = true;
-            ports[to.buffer as usize] = Port { given: true, kept: true };
-        }
+impl Sequence {
+    fn of(plan: &Plan) -> Sequence {
         let mut lines = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             lines.push(Rc::new(Line { step: step.clone(), by: ByRows::of(step, &plan.buffers) }));
         }
-        Grouping {
-            labels: (0..lines.len()).collect(),
-            lines,
-            buffers: plan.buffers.clone(),
-            streamed: vec![false; plan.buffers.len()],
-            ports,
-            work: plan.steps.iter().map(|s| s.work().multiply_adds).sum(),
-            scale: arena::live(plan).max(1) as f64,
+        let mut buffers = Vec::with_capacity(plan.buffers.len());
+        for buffer in &plan.buffers {
+            let own = matches!(buffer.kind, BufferKind::Arena);
+            let in_arena = own || matches!(buffer.kind, BufferKind::Input(_));
+            buffers.push(Holds { bytes: buffer.bytes, in_arena, own, given: false, kept: false });
         }
+        for operand in plan.inputs.iter().flatten().chain(plan.states.iter().map(|(_, to)| to)) {
+            buffers[operand.buffer as usize].given = true;
+        }
+        for operand in plan.outputs.iter().chain(plan.states.iter().flat_map(|(from, to)| [from, to])) {
+            buffers[operand.buffer as usize].kept = true;
+        }
+        let work = plan.steps.iter().map(|s| s.work().multiply_adds).sum();
+        let scale = arena::live(plan).max(1) as f64;
+        let (accesses, dependencies) = (Vec::new(), Vec::new());
+        Sequence { lines, buffers, accesses, dependencies, work, scale }.connected()
     }
 
-    /// For each buffer, the lines that touch it, in order.
-    fn accesses(&self) -> Vec<Vec<Access>> {
+    /// The same with what follows from its lines worked out.
+    fn connected(mut self) -> Sequence {
         let mut all = vec![Vec::new(); self.buffers.len()];
         for (line, Line { step, .. }) in self.lines.iter().map(Rc::as_ref).enumerate() {
             let mut add = |buffer: BufferId, writes: bool| {
@@ -118,13 +143,8 @@ impl Grouping {
             arena::reads(step).for_each(|b| add(b, false));
             step.outputs.iter().for_each(|o| add(o.buffer, true));
         }
-        all
-    }
-
-    /// Pairs of lines of which the first must come before the second.
-    fn dependencies(&self, accesses: &[Vec<Access>]) -> Vec<(usize, usize)> {
         let mut pairs = Vec::new();
-        for of in accesses {
+        for of in &all {
             for (i, later) in of.iter().enumerate() {
                 for earlier in &of[..i] {
                     if earlier.writes || later.writes {
@@ -133,27 +153,69 @@ impl Grouping {
                 }
             }
         }
-        pairs
+        pairs.sort_unstable();
+        pairs.dedup();
+        (self.accesses, self.dependencies) = (all, pairs);
+        self
+    }
+
+    fn add_buffer(&mut self, bytes: usize) -> BufferId {
+        self.buffers.push(Holds { bytes, in_arena: true, own: true, given: false, kept: false });
+        (self.buffers.len() - 1) as BufferId
+    }
+}
+
+impl Grouping {
+    pub fn new(plan: &Plan) -> Grouping {
+        Grouping {
+            labels: (0..plan.steps.len()).collect(),
+            streamed: vec![false; plan.buffers.len()],
+            sequence: Rc::new(Sequence::of(plan)),
+            known: Rc::default(),
+        }
+    }
+
+    pub fn line(&self, line: usize) -> &Rc<Line> {
+        &self.sequence.lines[line]
+    }
+
+    /// Sizes of the buffers, the plan's first.
+    pub fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.sequence.buffers.iter().map(|b| b.bytes)
     }
 
     /// The groups in an order that suits all dependencies, each as early as the first of its lines allows. `None` when there is
     /// none.
     fn ordered(&self) -> Option<Vec<Vec<usize>>> {
-        let mut units: Vec<Vec<usize>> = vec![Vec::new(); self.lines.len()];
-        let mut unit_of = vec![0; self.lines.len()];
+        let count = self.labels.len();
+        // A unit has the number of its first line.
+        let mut unit_of_label = vec![usize::MAX; self.labels.iter().max()? + 1];
+        let mut units: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut unit_of = Vec::with_capacity(count);
         for (line, label) in self.labels.iter().enumerate() {
-            // A unit has the number of its first line.
-            unit_of[line] = self.labels.iter().position(|l| l == label)?;
+            unit_of_label[*label] = unit_of_label[*label].min(line);
+            unit_of.push(unit_of_label[*label]);
             units[unit_of[line]].push(line);
         }
-        let mut edges = self.dependencies(&self.accesses());
-        edges.iter_mut().for_each(|(from, to)| (*from, *to) = (unit_of[*from], unit_of[*to]));
-        edges.retain(|(from, to)| from != to);
-        let mut waits = vec![0usize; units.len()];
-        edges.iter().for_each(|(_, to)| waits[*to] += 1);
-        let mut order = Vec::new();
-        while let Some(unit) = (0..units.len()).find(|u| waits[*u] == 0 && !units[*u].is_empty()) {
-            edges.iter().filter(|(from, _)| *from == unit).for_each(|(_, to)| waits[*to] -= 1);
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut waits = vec![0usize; count];
+        for (from, to) in &self.sequence.dependencies {
+            let (from, to) = (unit_of[*from], unit_of[*to]);
+            if from != to {
+                after[from].push(to);
+                waits[to] += 1;
+            }
+        }
+        let mut ready = BinaryHeap::new();
+        ready.extend((0..count).filter(|u| waits[*u] == 0 && !units[*u].is_empty()).map(Reverse));
+        let mut order = Vec::with_capacity(count);
+        while let Some(Reverse(unit)) = ready.pop() {
+            for next in &after[unit] {
+                waits[*next] -= 1;
+                if waits[*next] == 0 {
+                    ready.push(Reverse(*next));
+                }
+            }
             order.push(std::mem::take(&mut units[unit]));
         }
         units.iter().all(Vec::is_empty).then_some(order)
@@ -161,7 +223,7 @@ impl Grouping {
 
     /// A group in `count` bands.
     fn unit(&self, lines: &[usize], count: usize) -> Option<Unit> {
-        let group: Vec<Rc<Line>> = lines.iter().map(|i| self.lines[*i].clone()).collect();
+        let group: Vec<Rc<Line>> = lines.iter().map(|i| self.line(*i).clone()).collect();
         let schedule = Schedule::new(&group, &self.streamed, count)?;
         let bytes = schedule.bytes(&group);
         Some(Unit { lines: lines.to_vec(), schedule: Some(Rc::new(schedule)), bytes })
@@ -169,7 +231,28 @@ impl Grouping {
 
     /// The group in as many bands as take least memory.
     fn least(&self, lines: &[usize]) -> Option<Unit> {
-        let tallest = lines.iter().map(|i| self.lines[*i].by.as_ref().map_or(0, |by| by.height)).max()?;
+        let same_line = |(i, line): (&usize, &Rc<Line>)| Rc::ptr_eq(self.line(*i), line);
+        let streamed = |i: &usize| self.streamed[self.line(*i).step.outputs[0].buffer as usize];
+        let is_known = |known: &&Known| {
+            known.lines.len() == lines.len()
+                && lines.iter().zip(&known.lines).all(same_line)
+                && lines.iter().map(streamed).eq(known.streamed.iter().copied())
+        };
+        let found = self.known.borrow().iter().rev().find(is_known).map(|known| known.best.clone());
+        let best = found.unwrap_or_else(|| {
+            let best = self.search(lines).map(|unit| (unit.schedule.unwrap_or_default(), unit.bytes));
+            self.known.borrow_mut().push(Known {
+                lines: lines.iter().map(|i| self.line(*i).clone()).collect(),
+                streamed: lines.iter().map(streamed).collect(),
+                best: best.clone(),
+            });
+            best
+        });
+        best.map(|(schedule, bytes)| Unit { lines: lines.to_vec(), schedule: Some(schedule), bytes })
+    }
+
+    fn search(&self, lines: &[usize]) -> Option<Unit> {
+        let tallest = lines.iter().map(|i| self.line(*i).by.as_ref().map_or(0, |by| by.height)).max()?;
         let mut least: Option<Unit> = None;
         let cost = |unit: &Unit| unit.bytes + unit.added() * STEP_BYTES;
         for count in COUNTS.into_iter().take_while(|n| *n <= tallest) {
@@ -185,7 +268,7 @@ impl Grouping {
     pub fn weigh(&self) -> Option<Weight> {
         let mut units = Vec::new();
         for lines in self.ordered()? {
-            let step = &self.lines[lines[0]].step;
+            let step = &self.line(lines[0]).step;
             let banded = lines.len() > 1 || step.outputs.iter().any(|o| self.streamed[o.buffer as usize]);
             units.push(if banded {
                 self.least(&lines)?
@@ -200,21 +283,21 @@ impl Grouping {
     fn weigh_units(&self, units: Vec<Unit>) -> Weight {
         let end = units.len();
         // First and last unit in which a buffer lives.
-        let mut spans = vec![(usize::MAX, 0); self.buffers.len()];
+        let mut spans = vec![(usize::MAX, 0); self.sequence.buffers.len()];
         let mut touch = |buffer: usize, at: usize| {
             let span: &mut (usize, usize) = &mut spans[buffer];
             *span = (span.0.min(at), span.1.max(at));
         };
-        for (buffer, port) in self.ports.iter().enumerate() {
-            if port.given {
+        for (buffer, holds) in self.sequence.buffers.iter().enumerate() {
+            if holds.given {
                 touch(buffer, 0);
             }
-            if port.kept {
+            if holds.kept {
                 touch(buffer, end);
             }
         }
         for (at, unit) in units.iter().enumerate() {
-            for step in unit.lines.iter().map(|i| &self.lines[*i].step) {
+            for step in unit.lines.iter().map(|i| &self.line(*i).step) {
                 arena::reads(step).for_each(|b| touch(b as usize, at));
                 step.outputs.iter().for_each(|o| touch(o.buffer as usize, at));
             }
@@ -222,32 +305,31 @@ impl Grouping {
         let mut live: Vec<usize> = units.iter().map(|u| u.bytes).collect();
         live.push(0);
         let lives = |buffer: usize, span: (usize, usize)| {
-            let held = matches!(self.buffers[buffer].kind, BufferKind::Arena | BufferKind::Input(_));
-            held && !self.streamed[buffer] && span.0 <= span.1
+            self.sequence.buffers[buffer].in_arena && !self.streamed[buffer] && span.0 <= span.1
         };
         for (buffer, span) in spans.iter().enumerate().filter(|(b, span)| lives(*b, **span)) {
-            let bytes = self.buffers[buffer].bytes.next_multiple_of(ALIGN);
+            let bytes = self.sequence.buffers[buffer].bytes.next_multiple_of(ALIGN);
             live[span.0..=span.1].iter_mut().for_each(|l| *l += bytes);
         }
         let peak = live.iter().copied().max().unwrap_or(0);
         let at_peak = live.iter().position(|l| *l == peak).unwrap_or(0);
         let mut live_at_peak = Vec::new();
         for (buffer, span) in spans.iter().enumerate().filter(|(b, span)| lives(*b, **span)) {
-            if span.0 <= at_peak && at_peak <= span.1 {
+            let large = self.sequence.buffers[buffer].bytes >= peak / SMALL;
+            if large && span.0 <= at_peak && at_peak <= span.1 {
                 live_at_peak.push(buffer as BufferId);
             }
         }
         let added = units.iter().map(Unit::added).sum::<usize>() * STEP_BYTES;
-        let norm = live.iter().map(|l| ((l + added) as f64 / self.scale).powi(STEEPNESS)).sum();
+        let norm = live.iter().map(|l| ((l + added) as f64 / self.sequence.scale).powi(STEEPNESS)).sum();
         Weight { peak: peak + added, norm, live_at_peak, units }
     }
 
     /// The same with `buffer` existing band by band: all steps that touch it are a group, with those between them.
     /// `None` where that cannot be.
     pub fn stream(&self, buffer: BufferId) -> Option<Grouping> {
-        let accesses = self.accesses();
-        let of = &accesses[buffer as usize];
-        if !self.streamable(buffer as usize, of) {
+        let of = &self.sequence.accesses[buffer as usize];
+        if !self.streamable(buffer as usize) {
             return None;
         }
         let group: Vec<usize> = of.iter().map(|a| a.line).collect();
@@ -256,9 +338,9 @@ impl Grouping {
         }
         // Who reads it first may have to see all of it before the others can go on: they get it computed once more.
         let (first, rest) = of.split_first()?;
-        let writer = &self.lines[first.line].step;
+        let writer = &self.line(first.line).step;
         let plain = first.writes && arena::reads(writer).all(|b| b != buffer);
-        if !plain || writer.work().multiply_adds * TWICE > self.work {
+        if !plain || writer.work().multiply_adds * TWICE > self.sequence.work {
             return None;
         }
         let readers = rest.iter().take_while(|a| !a.writes).count();
@@ -272,17 +354,15 @@ impl Grouping {
         let (early, late) = group.split_at(1 + early);
         let (writer, again) = (*early.first()?, *late.first()?);
         // The operands must be there as a whole, and still be what they were.
-        let operands: Vec<BufferId> = arena::reads(&self.lines[writer].step).collect();
-        let changed = |line: &Rc<Line>| line.step.outputs.iter().any(|o| operands.contains(&o.buffer));
-        if operands.iter().any(|b| self.streamed[*b as usize])
-            || self.lines[writer..again].iter().any(changed)
-        {
+        let operands: Vec<BufferId> = arena::reads(&self.line(writer).step).collect();
+        let changed = |line: usize| self.line(line).step.outputs.iter().any(|o| operands.contains(&o.buffer));
+        if operands.iter().any(|b| self.streamed[*b as usize]) || (writer..again).any(changed) {
             return None;
         }
-        let mut grouping = self.clone();
-        let own = grouping.add_buffer(self.buffers[buffer as usize].bytes);
+        let mut sequence = Sequence::clone(&self.sequence);
+        let own = sequence.add_buffer(sequence.buffers[buffer as usize].bytes);
         for i in early {
-            let step = &mut Rc::make_mut(&mut grouping.lines[*i]).step;
+            let step = &mut Rc::make_mut(&mut sequence.lines[*i]).step;
             if panels(step).any(|b| b == buffer) {
                 return None;
             }
@@ -292,54 +372,46 @@ impl Grouping {
                 }
             }
         }
-        let mut twin = self.lines[writer].clone();
+        let mut twin = self.line(writer).clone();
         if let Some(scratch) = &mut Rc::make_mut(&mut twin).step.scratch {
-            scratch.buffer = grouping.add_buffer(scratch.bytes);
+            scratch.buffer = sequence.add_buffer(scratch.bytes);
         }
-        let label = grouping.labels.iter().max()? + 1;
-        grouping.lines.insert(again, twin);
-        grouping.labels.insert(again, label);
+        sequence.lines.insert(again, twin);
+        let mut grouping = self.clone();
+        grouping.labels.insert(again, self.labels.iter().max()? + 1);
+        grouping.streamed.resize(sequence.buffers.len(), false);
+        grouping.sequence = Rc::new(sequence.connected());
         let mut moved = vec![again];
         moved.extend(late.iter().map(|line| line + 1));
         grouping.together(&moved, buffer)?.together(early, own)
     }
 
-    fn add_buffer(&mut self, bytes: usize) -> BufferId {
-        self.buffers.push(Buffer { kind: BufferKind::Arena, bytes, place: Default::default() });
-        self.streamed.push(false);
-        self.ports.push(Port::default());
-        (self.buffers.len() - 1) as BufferId
-    }
-
     /// Whether a buffer may exist band by band: nobody outside the steps sees it, and all of them can be cut.
-    fn streamable(&self, buffer: usize, accesses: &[Access]) -> bool {
-        let Port { given, kept } = self.ports[buffer];
-        let cut = |a: &Access| {
-            self.lines[a.line].by.as_ref().is_some_and(|by| by.makes == Makes::Rows || !a.writes)
-        };
-        matches!(self.buffers[buffer].kind, BufferKind::Arena)
-            && !given
-            && !kept
-            && accesses.len() > 1
-            && accesses.iter().all(cut)
+    fn streamable(&self, buffer: usize) -> bool {
+        let (holds, accesses) = (self.sequence.buffers[buffer], &self.sequence.accesses[buffer]);
+        let cut =
+            |a: &Access| self.line(a.line).by.as_ref().is_some_and(|by| by.makes == Makes::Rows || !a.writes);
+        holds.own && !holds.given && !holds.kept && accesses.len() > 1 && accesses.iter().all(cut)
     }
 
     /// The same with these lines, and all between them, one group, and `buffer` band by band.
     fn together(&self, lines: &[usize], buffer: BufferId) -> Option<Grouping> {
-        let mut grouping = self.clone();
-        let accesses = self.accesses();
-        let inside = self.between(lines, &self.dependencies(&accesses));
-        let group: Vec<usize> = (0..self.lines.len()).filter(|i| inside[*i]).collect();
+        let inside = self.between(lines);
+        let group: Vec<usize> = (0..inside.len()).filter(|i| inside[*i]).collect();
         let label = self.labels[*group.first()?];
+        let mut grouping = self.clone();
         for line in &group {
-            self.lines[*line].by.as_ref()?;
+            self.line(*line).by.as_ref()?;
             grouping.labels[*line] = label;
         }
         grouping.streamed[buffer as usize] = true;
         // What only the group sees need not exist as a whole.
-        for (other, of) in accesses.iter().enumerate() {
-            if of.iter().all(|a| inside[a.line]) && self.streamable(other, of) {
-                grouping.streamed[other] = true;
+        for line in &group {
+            for result in &self.line(*line).step.outputs {
+                let other = result.buffer as usize;
+                if self.sequence.accesses[other].iter().all(|a| inside[a.line]) && self.streamable(other) {
+                    grouping.streamed[other] = true;
+                }
             }
         }
         grouping.unit(&group, COUNTS[0])?;
@@ -347,36 +419,30 @@ impl Grouping {
     }
 
     /// Whether each line is one of `lines`, or in a group with one, or on a way from one to another.
-    fn between(&self, lines: &[usize], dependencies: &[(usize, usize)]) -> Vec<bool> {
-        let mut inside = vec![false; self.lines.len()];
-        lines.iter().for_each(|line| inside[*line] = true);
+    fn between(&self, lines: &[usize]) -> Vec<bool> {
+        let mut inside = vec![false; self.labels.len()];
+        let mut labels = vec![false; self.labels.iter().max().map_or(0, |most| most + 1)];
+        lines.iter().for_each(|line| labels[self.labels[*line]] = true);
         loop {
-            let held = inside.iter().filter(|i| **i).count();
-            for line in 0..inside.len() {
-                inside[line] |= (0..inside.len()).any(|l| inside[l] && self.labels[l] == self.labels[line]);
+            for (inside, label) in inside.iter_mut().zip(&self.labels) {
+                *inside |= labels[*label];
             }
-            // In the order of the lines, every dependency goes forward.
-            let mut after = inside.clone();
-            let mut before = inside.clone();
-            let spread = |reached: &mut [bool], backward: bool| {
-                loop {
-                    let mut grown = false;
-                    for (from, to) in dependencies {
-                        let (from, to) = if backward { (*to, *from) } else { (*from, *to) };
-                        grown |= reached[from] && !reached[to];
-                        reached[to] |= reached[from];
-                    }
-                    if !grown {
-                        break;
-                    }
+            // Every dependency goes forward, and they are sorted by where they begin.
+            let (mut after, mut before) = (inside.clone(), inside.clone());
+            for (from, to) in &self.sequence.dependencies {
+                after[*to] |= after[*from];
+            }
+            for (from, to) in self.sequence.dependencies.iter().rev() {
+                before[*from] |= before[*to];
+            }
+            let mut grown = false;
+            for (line, label) in self.labels.iter().enumerate() {
+                if after[line] && before[line] && !labels[*label] {
+                    labels[*label] = true;
+                    grown = true;
                 }
-            };
-            spread(&mut after, false);
-            spread(&mut before, true);
-            for line in 0..inside.len() {
-                inside[line] |= after[line] && before[line];
             }
-            if inside.iter().filter(|i| **i).count() == held {
+            if !grown {
                 return inside;
             }
         }

@@ -40,7 +40,7 @@ impl Picture {
 }
 
 /// The bands of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Schedule {
     /// For each step, the rows made before each band, and in the end.
     pub made: Vec<Vec<usize>>,

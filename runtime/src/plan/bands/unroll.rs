@@ -9,10 +9,11 @@ use crate::plan::{Buffer, BufferId, BufferKind, Operand, Plan};
 
 /// Gives the plan the steps of a grouping. False when a kernel would refuse a part: the plan stays as it is then.
 pub(super) fn unroll(plan: &mut Plan, grouping: &Grouping, weight: &Weight) -> bool {
-    let mut out = Unrolled { buffers: grouping.buffers.clone(), steps: Vec::new() };
+    let mut out = Unrolled { buffers: plan.buffers.clone(), steps: Vec::new() };
+    grouping.sizes().skip(plan.buffers.len()).for_each(|bytes| _ = out.buffer(bytes));
     for unit in &weight.units {
         match &unit.schedule {
-            None => out.steps.push(grouping.lines[unit.lines[0]].step.clone()),
+            None => out.steps.push(grouping.line(unit.lines[0]).step.clone()),
             Some(schedule) if out.bands(grouping, unit, schedule).is_some() => {}
             Some(_) => return false,
         }
@@ -33,7 +34,7 @@ impl Unrolled {
     }
 
     fn bands(&mut self, grouping: &Grouping, unit: &Unit, schedule: &Schedule) -> Option<()> {
-        let lines: Vec<_> = unit.lines.iter().map(|i| &grouping.lines[*i]).collect();
+        let lines: Vec<_> = unit.lines.iter().map(|i| grouping.line(*i)).collect();
         // Where the rows of each picture lie in the band at hand, and how far the sums of each step have come.
         let mut places: Vec<Option<Rows>> = vec![None; schedule.pictures.len()];
         let mut states: Vec<Option<Operand>> = vec![None; lines.len()];
