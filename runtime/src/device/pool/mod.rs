@@ -17,6 +17,9 @@
 //!
 //! A worker joins only by the compare-exchange, which fails once OPEN is cleared; so when the caller sees no worker
 //! inside after clearing it, none will ever touch the job again, and the borrowed closure may end.
+//!
+//! A worker that another process keeps from its CPU in the middle of a task holds the whole run up, for milliseconds. After that
+//! the caller works alone for a while ([`Rest`]), longer each time it happens again.
 
 mod parts;
 #[cfg(test)]
@@ -42,6 +45,14 @@ pub const STACK_BYTES: usize = 256 << 10;
 /// few microseconds and waking a thread costs 5 to 50, so a worker that spins this long rarely sleeps between them
 /// and wastes no more than one wake-up when there is nothing to come.
 const SPIN: Duration = Duration::from_micros(50);
+
+/// A run is held up when it waits for a worker longer than this, and longer than the caller's own part of it took: tasks are
+/// alike, so who claims the last one is through about when the others are.
+const HELD_UP: Duration = Duration::from_micros(200);
+/// How long the caller works alone after a run was held up: the first time, and at most.
+const RESTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(512)];
+/// Runs without a delay after which the next rest is as short as the first again.
+const FORGIVEN: u32 = 2000;
 
 /// Spins between two looks at the clock, which costs as much as a few dozen of them.
 const SPINS_PER_LOOK: u32 = 32;
@@ -82,6 +93,7 @@ struct Shared {
     /// A run is using the workers. Whoever sets it owns `job` and the right to open a run.
     busy: AtomicBool,
     job: UnsafeCell<Job>,
+    rest: UnsafeCell<Rest>,
     /// First panic of a worker in this run.
     panic: Mutex<Option<Payload>>,
     /// With `left`: where the caller sleeps until the last worker leaves.
@@ -92,13 +104,48 @@ struct Shared {
     spin: bool,
 }
 
-// SAFETY: `job` is the only field that is not Sync and Send by itself. It is written by the owner of `busy` while no
+// SAFETY: `job` and `rest` are the only fields that are not Sync and Send by themselves. `rest` is touched by the owner of `busy`
+// only, which is taken and given back with acquire and release. `job` is written by the owner of `busy` while no
 // run is open and no worker inside, and read by workers that joined an open run; joining is an acquiring
 // compare-exchange of the word that the owner stored with release after writing. What it points to is a
 // `&F` with `F: Sync`, see `Pool::run`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; no field is tied to the thread that made it.
 unsafe impl Send for Shared {}
+
+/// For how long the caller works without the others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    until: Option<Instant>,
+    /// What the next one will last.
+    next: Duration,
+    /// Runs since the last delay.
+    prompt: u32,
+}
+
+impl Rest {
+    /// Whether the caller works alone now.
+    fn lasts(&mut self) -> bool {
+        let lasts = self.until.is_some_and(|until| Instant::now() < until);
+        if !lasts {
+            self.until = None;
+        }
+        lasts
+    }
+
+    /// Takes note of a run that the caller worked on for `own` and then waited for the workers.
+    fn after(&mut self, own: Duration, waited: Duration) {
+        if waited > HELD_UP && waited > own {
+            let rest = self.next.clamp(RESTS[0], RESTS[1]);
+            *self = Rest { until: Some(Instant::now() + rest), next: rest * 2, prompt: 0 };
+            return;
+        }
+        self.prompt = self.prompt.saturating_add(1);
+        if self.prompt == FORGIVEN {
+            self.next = RESTS[0];
+        }
+    }
+}
 
 /// A value on cache lines of its own: the task counter is written by all threads, and whoever watches the state
 /// should not pay for that. 128 bytes, because x86 fetches lines in pairs and some ARM cores have lines that long.
@@ -148,6 +195,7 @@ impl Pool {
                 closure: std::ptr::null(),
                 tasks: 0,
             }),
+            rest: UnsafeCell::new(Rest::default()),
             panic: Mutex::new(None),
             gate: Mutex::new(()),
             left: Condvar::new(),
@@ -191,16 +239,15 @@ impl Pool {
         assert!(tasks <= usize::MAX / 2, "{tasks} tasks in one run");
         let helpers = self.workers.len().min(tasks.saturating_sub(1));
         if helpers == 0 || self.shared.busy.swap(true, Ordering::Acquire) {
-            // Inside a task of this pool the thread keeps its place. Elsewhere it stands alone in its run, as 0.
-            let (pool, worker) = PLACE.get();
-            let worker = if pool == self.shared.id() { worker } else { 0 };
-            if let Some(payload) = drain(&AtomicUsize::new(0), tasks, worker, &f) {
-                resume_unwind(payload);
-            }
-            return;
+            return self.alone(tasks, &f);
         }
-
         let shared = &*self.shared;
+        // SAFETY: `busy` is ours.
+        if unsafe { &mut *shared.rest.get() }.lasts() {
+            shared.busy.store(false, Ordering::Release);
+            return self.alone(tasks, &f);
+        }
+        let start = Instant::now();
         // SAFETY: `busy` is ours, so no other caller touches `job`; and the last run ended with OPEN cleared and no
         // worker inside (`close`), so no worker reads it.
         unsafe {
@@ -217,11 +264,24 @@ impl Pool {
         let place = PLACE.replace((shared.id(), 0));
         let ours = drain(&shared.next.0, tasks, 0, &f);
         PLACE.set(place);
-        shared.close();
+        let own = start.elapsed();
+        let waited = shared.close();
+        // SAFETY: `busy` is ours.
+        unsafe { &mut *shared.rest.get() }.after(own, waited);
 
         let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.busy.store(false, Ordering::Release);
         if let Some(payload) = ours.or(theirs) {
+            resume_unwind(payload);
+        }
+    }
+
+    /// A run without workers.
+    fn alone<F: Fn(usize, usize)>(&self, tasks: usize, f: &F) {
+        // Inside a task of this pool the thread keeps its place. Elsewhere it stands alone in its run, as 0.
+        let (pool, worker) = PLACE.get();
+        let worker = if pool == self.shared.id() { worker } else { 0 };
+        if let Some(payload) = drain(&AtomicUsize::new(0), tasks, worker, f) {
             resume_unwind(payload);
         }
     }
@@ -303,22 +363,26 @@ impl Shared {
         }
     }
 
-    /// Ends the run: lets no more workers in and waits until those inside have left.
-    fn close(&self) {
+    /// Ends the run: lets no more workers in and waits until those inside have left. How long that took.
+    fn close(&self) -> Duration {
         let mut state = self.state.0.fetch_and(!OPEN, Ordering::AcqRel);
+        if state & ACTIVE == 0 {
+            return Duration::ZERO;
+        }
         let since = Instant::now();
         while state & ACTIVE != 0 && self.spin && since.elapsed() < SPIN {
             (0..SPINS_PER_LOOK).for_each(|_| std::hint::spin_loop());
             state = self.state.0.load(Ordering::Acquire);
         }
         if state & ACTIVE == 0 {
-            return;
+            return since.elapsed();
         }
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.state.0.fetch_or(WAITING, Ordering::AcqRel);
         while self.state.0.load(Ordering::Acquire) & ACTIVE != 0 {
             gate = self.left.wait(gate).unwrap_or_else(PoisonError::into_inner);
         }
+        since.elapsed()
     }
 }
 

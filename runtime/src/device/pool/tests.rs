@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use edge_kernels::MatMut;
 
-use super::{Pool, STACK_BYTES};
+use super::{FORGIVEN, HELD_UP, Pool, RESTS, Rest, STACK_BYTES};
 use crate::device::{DeviceError, MAX_THREADS, Scratch};
 
 fn message(payload: Box<dyn std::any::Any + Send>) -> String {
@@ -284,4 +284,63 @@ fn each_worker_of_a_run_has_its_own_scratch() {
             assert!(mine.iter().all(|x| *x == task));
         });
     }
+}
+
+/// A run whose worker sleeps for 10 ms in its task, while the caller's is done at once.
+fn held_up(pool: &Pool) {
+    let arrived = AtomicBool::new(false);
+    pool.run(2, |_, worker| {
+        if worker == 0 {
+            while !arrived.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+        } else {
+            arrived.store(true, Ordering::Release);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+#[test]
+fn after_a_worker_held_a_run_up_the_caller_works_alone_for_a_while() {
+    let pool = Pool::new(2).unwrap();
+    let mut seen = false;
+    for _ in 0..50 {
+        // Ends as it began where the worker comes again: else its task would wait for ever.
+        held_up(&pool);
+        let since = Instant::now();
+        let others = AtomicUsize::new(0);
+        pool.run(1000, |_, worker| _ = others.fetch_add(worker, Ordering::Relaxed));
+        // This thread may have been kept from its CPU for longer than the rest lasts.
+        if since.elapsed() < RESTS[0] {
+            assert_eq!(others.into_inner(), 0, "a worker came during the rest");
+            seen = true;
+            break;
+        }
+        std::thread::sleep(RESTS[1]);
+    }
+    assert!(seen);
+    std::thread::sleep(RESTS[0]);
+    held_up(&pool);
+}
+
+#[test]
+fn rests_grow_and_are_forgiven() {
+    let mut rest = Rest::default();
+    assert!(!rest.lasts());
+    let ms = Duration::from_millis;
+    // Neither short waits nor those shorter than the caller's own part are delays.
+    rest.after(ms(0), HELD_UP);
+    rest.after(ms(9), ms(8));
+    assert!(!rest.lasts());
+    for want in [2, 4, 8, 16, 32, 64, 128, 256, 512, 512] {
+        let before = Instant::now();
+        rest.after(ms(1), ms(5));
+        let until = rest.until.unwrap();
+        assert!(until >= before + ms(want) && until <= Instant::now() + ms(want), "{want} ms: {rest:?}");
+    }
+    assert!(rest.lasts());
+    (0..FORGIVEN).for_each(|_| rest.after(ms(1), ms(0)));
+    rest.after(ms(1), ms(5));
+    assert!(rest.until.unwrap() <= Instant::now() + RESTS[0]);
 }
