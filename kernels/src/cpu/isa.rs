@@ -14,6 +14,8 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI.
     Avx512Vnni,
+    /// AVX-512 with VNNI and BF16 (Zen 4, Sapphire Rapids).
+    Avx512Bf16,
     /// AArch64 with NEON (every ARMv8-A).
     Neon,
     /// NEON with the dot-product extension.
@@ -24,8 +26,16 @@ pub enum Isa {
 
 impl Isa {
     /// Every level, lowest first.
-    pub const ALL: [Isa; 7] =
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Vnni, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
+    pub const ALL: [Isa; 8] = [
+        Isa::Scalar,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Bf16,
+        Isa::Neon,
+        Isa::NeonDotprod,
+        Isa::NeonI8mm,
+    ];
 
     /// The name used by `EDGE_ISA` and in reports.
     pub fn name(self) -> &'static str {
@@ -34,6 +44,7 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512_vnni",
+            Isa::Avx512Bf16 => "avx512_bf16",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "neon_dotprod",
             Isa::NeonI8mm => "neon_i8mm",
@@ -61,6 +72,7 @@ impl Isa {
                         && has!("avx512vl")
                 }
                 Isa::Avx512Vnni => Isa::Avx512.supported() && has!("avx512vnni"),
+                Isa::Avx512Bf16 => Isa::Avx512Vnni.supported() && has!("avx512bf16"),
                 _ => false,
             }
         }

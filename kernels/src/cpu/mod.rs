@@ -5,6 +5,7 @@ pub mod conv_narrow;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gather;
+pub mod gemm_bf16;
 pub mod gemm_f32;
 pub mod gemm_i16;
 pub mod gemm_i8;

@@ -34,7 +34,7 @@ const WIDE: usize = 3;
 const NARROW: usize = 8;
 
 #[target_feature(enable = "avx2,fma")]
-fn run(task: &mut Task<'_>) {
+fn run(task: &mut Task<'_, f32>) {
     let (m, n) = (task.out.rows(), task.out.cols());
     let panels = n.div_ceil(PANEL);
     let half = (1..=LANES).contains(&(n % PANEL));
@@ -98,7 +98,7 @@ impl Shape {
 /// Some rows, a multiple of those of `shape`, times the first `panels` panels, as many at once as `shape` has while there are as
 /// many.
 #[target_feature(enable = "avx2,fma")]
-fn columns(task: &mut Task<'_>, range: Range<usize>, shape: Shape, panels: usize) {
+fn columns(task: &mut Task<'_, f32>, range: Range<usize>, shape: Shape, panels: usize) {
     let together = panels - panels % (shape.vecs / 2);
     for panel in (0..together).step_by(shape.vecs / 2) {
         rows(task, range.clone(), shape, panel);
@@ -110,7 +110,7 @@ fn columns(task: &mut Task<'_>, range: Range<usize>, shape: Shape, panels: usize
 
 /// Some rows, a multiple of those of `shape`, times the columns of `shape` from panel `panel` on.
 #[target_feature(enable = "avx2,fma")]
-fn rows(task: &mut Task<'_>, range: Range<usize>, shape: Shape, panel: usize) {
+fn rows(task: &mut Task<'_, f32>, range: Range<usize>, shape: Shape, panel: usize) {
     if range.is_empty() {
         return;
     }

@@ -21,15 +21,23 @@ use super::{Columns, Isa, MAX_RUNS, Output, PANEL, Task, Variant};
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__avx512", isa: Isa::Avx512, run };
 
 /// Most rows of a tile.
-const MR: usize = 12;
+pub(in crate::cpu) const MR: usize = 12;
 /// Accumulators of a tile: beside them stay two rows of panels and what is broadcast.
 const ACCUMULATORS: usize = 24;
 
 /// Rows that share a pointer.
-const NEAR: usize = 3;
+pub(in crate::cpu) const NEAR: usize = 3;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn run(task: &mut Task<'_>) {
+fn run(task: &mut Task<'_, f32>) {
+    product(task, of);
+}
+
+/// The product of operands of 4 bytes, by the kernels that `of` gives for some rows and panels.
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(in crate::cpu) fn product<T: Copy>(task: &mut Task<'_, T>, of: fn(usize, usize) -> Store) {
+    const { assert!(size_of::<T>() == 4) };
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
     let tiles = m.div_ceil(MR);
     let together = match m {
@@ -53,7 +61,7 @@ fn run(task: &mut Task<'_>) {
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            block(task, row, rows, &place, Sums::of(rows, count));
+            block(task, row, rows, &place, of(rows, count));
             row += rows;
         }
         panel += count;
@@ -63,26 +71,26 @@ fn run(task: &mut Task<'_>) {
 /// The panels of a block.
 struct Place<'a> {
     /// The first of them.
-    panel: usize,
+    pub(in crate::cpu) panel: usize,
     columns: &'a [Columns],
 }
 
 /// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store: Store) {
+fn block<T: Copy>(task: &mut Task<'_, T>, row: usize, rows: usize, place: &Place<'_>, store: Store) {
     let (a, k) = (task.a, task.a.cols());
     let panels = &task.panels[place.panel * k * PANEL..][..place.columns.len() * k * PANEL];
     // All rows are there.
     let _ = a.run(row + rows - 1, 0);
     let mut runs = [std::ptr::null(); MAX_RUNS];
     for (i, run) in runs.iter_mut().enumerate().take(a.runs()) {
-        *run = a.run(row, i).as_ptr();
+        *run = a.run(row, i).as_ptr().cast();
     }
     let sums = Sums {
         runs: &runs[..a.runs()],
         len: a.run_len(),
         stride: a.stride(),
-        panels: panels.as_ptr(),
+        panels: panels.as_ptr().cast(),
         panel: k * PANEL,
         // With the last rows comes the turn of the panels behind these, if there are any.
         ahead: if row + rows == a.rows() { panels.len() } else { 0 },
@@ -110,116 +118,124 @@ fn block(task: &mut Task<'_>, row: usize, rows: usize, place: &Place<'_>, store:
     }
 }
 
-/// The operands of a tile.
-struct Sums {
+/// The operands of a tile. Elements are 4 bytes, whatever they mean.
+pub(in crate::cpu) struct Sums {
     /// The first row's runs of `len` elements; those of other rows are `stride` apart.
-    runs: *const [*const f32],
-    len: usize,
-    stride: usize,
+    pub(in crate::cpu) runs: *const [*const f32],
+    pub(in crate::cpu) len: usize,
+    pub(in crate::cpu) stride: usize,
     /// `[k][16]` of the first panel; panels are `panel` elements apart.
-    panels: *const f32,
-    panel: usize,
+    pub(in crate::cpu) panels: *const f32,
+    pub(in crate::cpu) panel: usize,
     /// Elements from a row of a panel to what is brought into the cache with it.
-    ahead: usize,
+    pub(in crate::cpu) ahead: usize,
 }
 
 /// Where the sums of a tile go: rows and panels so many elements apart.
-struct To {
-    at: *mut f32,
-    row: usize,
-    panel: usize,
+pub(in crate::cpu) struct To {
+    pub(in crate::cpu) at: *mut f32,
+    pub(in crate::cpu) row: usize,
+    pub(in crate::cpu) panel: usize,
 }
 
-/// Makes the sums of a tile: [`Sums::store`] for some number of rows and panels.
-type Store = unsafe fn(&Sums, To);
+/// Makes the sums of a tile: `store` for some number of rows and panels.
+pub(in crate::cpu) type Store = unsafe fn(&Sums, To);
 
-impl Sums {
-    /// The kernel for so many rows and panels.
-    fn of(rows: usize, panels: usize) -> Store {
-        match (rows, panels) {
-            (1, 8) => Sums::store::<1, 8>,
-            (1, 4) => Sums::store::<1, 4>,
-            (1, 2) => Sums::store::<1, 2>,
-            (1, _) => Sums::store::<1, 1>,
-            (2, 4) => Sums::store::<2, 4>,
-            (2, 2) => Sums::store::<2, 2>,
-            (2, _) => Sums::store::<2, 1>,
-            (3, 4) => Sums::store::<3, 4>,
-            (3, 2) => Sums::store::<3, 2>,
-            (3, _) => Sums::store::<3, 1>,
-            (4, 2) => Sums::store::<4, 2>,
-            (4, _) => Sums::store::<4, 1>,
-            (5, 2) => Sums::store::<5, 2>,
-            (5, _) => Sums::store::<5, 1>,
-            (6, 2) => Sums::store::<6, 2>,
-            (6, _) => Sums::store::<6, 1>,
-            (7, 2) => Sums::store::<7, 2>,
-            (7, _) => Sums::store::<7, 1>,
-            (8, 2) => Sums::store::<8, 2>,
-            (8, _) => Sums::store::<8, 1>,
-            (9, 2) => Sums::store::<9, 2>,
-            (9, _) => Sums::store::<9, 1>,
-            (10, 2) => Sums::store::<10, 2>,
-            (10, _) => Sums::store::<10, 1>,
-            (11, 2) => Sums::store::<11, 2>,
-            (11, _) => Sums::store::<11, 1>,
-            (_, 2) => Sums::store::<MR, 2>,
-            _ => Sums::store::<MR, 1>,
-        }
-    }
-
-    /// Row r times panel p, for each of them.
-    ///
-    /// Not inlined: what surrounds it would take registers from the accumulators.
-    ///
-    /// # Safety
-    /// `runs` is readable, and so are `ROWS` rows, and `PANELS` panels of as many rows of 16 as a row has elements. `to` has room
-    /// for 16 of each row and panel.
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-    #[inline(never)]
-    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, to: To) {
-        let (stride, panel) = (self.stride, self.panel);
-        let ahead = if ROWS == 1 { AHEAD } else { self.ahead };
-        let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
-        let mut panels = self.panels;
-        // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
-        // each twelve rows would not fit the registers.
-        let mut from = [std::ptr::null::<f32>(); MR / NEAR];
-        // SAFETY: the caller's promise.
-        let runs = unsafe { &*self.runs };
-        for &run in runs {
-            for (i, from) in from.iter_mut().enumerate() {
-                *from = run.wrapping_add(i * NEAR * stride);
+/// `of(rows, panels)`, the kernel for so many, with the instructions `$features`; `$multiply(a, b, sum)` takes a broadcast element of a
+/// row and a row of a panel.
+macro_rules! tile_kernels {
+    ($features:literal, $multiply:expr) => {
+        /// The kernel for so many rows and panels.
+        pub(in crate::cpu) fn of(rows: usize, panels: usize) -> Store {
+            match (rows, panels) {
+                (1, 8) => store::<1, 8>,
+                (1, 4) => store::<1, 4>,
+                (1, 2) => store::<1, 2>,
+                (1, _) => store::<1, 1>,
+                (2, 4) => store::<2, 4>,
+                (2, 2) => store::<2, 2>,
+                (2, _) => store::<2, 1>,
+                (3, 4) => store::<3, 4>,
+                (3, 2) => store::<3, 2>,
+                (3, _) => store::<3, 1>,
+                (4, 2) => store::<4, 2>,
+                (4, _) => store::<4, 1>,
+                (5, 2) => store::<5, 2>,
+                (5, _) => store::<5, 1>,
+                (6, 2) => store::<6, 2>,
+                (6, _) => store::<6, 1>,
+                (7, 2) => store::<7, 2>,
+                (7, _) => store::<7, 1>,
+                (8, 2) => store::<8, 2>,
+                (8, _) => store::<8, 1>,
+                (9, 2) => store::<9, 2>,
+                (9, _) => store::<9, 1>,
+                (10, 2) => store::<10, 2>,
+                (10, _) => store::<10, 1>,
+                (11, 2) => store::<11, 2>,
+                (11, _) => store::<11, 1>,
+                (_, 2) => store::<MR, 2>,
+                _ => store::<MR, 1>,
             }
-            for _ in 0..self.len {
-                let mut lanes = [_mm512_setzero_ps(); PANELS];
-                for (p, lanes) in lanes.iter_mut().enumerate() {
-                    let at = panels.wrapping_add(p * panel);
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
-                    // SAFETY: the caller's promise: a row of each panel.
-                    *lanes = unsafe { _mm512_loadu_ps(at) };
+        }
+
+        /// Row r times panel p, for each of them.
+        ///
+        /// Not inlined: what surrounds it would take registers from the accumulators.
+        ///
+        /// # Safety
+        /// `runs` is readable, and so are `ROWS` rows, and `PANELS` panels of as many rows of 16 as a row has elements. `to` has room
+        /// for 16 of each row and panel.
+        #[target_feature(enable = $features)]
+        #[inline(never)]
+        unsafe fn store<const ROWS: usize, const PANELS: usize>(sums: &Sums, to: To) {
+            let (stride, panel) = (sums.stride, sums.panel);
+            let ahead = if ROWS == 1 { AHEAD } else { sums.ahead };
+            let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
+            let mut panels = sums.panels;
+            // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
+            // each twelve rows would not fit the registers.
+            let mut from = [std::ptr::null::<f32>(); MR / NEAR];
+            // SAFETY: the caller's promise.
+            let runs = unsafe { &*sums.runs };
+            for &run in runs {
+                for (i, from) in from.iter_mut().enumerate() {
+                    *from = run.wrapping_add(i * NEAR * stride);
                 }
-                each_row!(ROWS, |R| {
-                    // SAFETY: the caller's promise: an element of row R.
-                    let value = _mm512_set1_ps(unsafe { *from[R / NEAR].add(R % NEAR * stride) });
-                    for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
-                        *acc = _mm512_fmadd_ps(value, lanes, *acc);
+                for _ in 0..sums.len {
+                    let mut lanes = [_mm512_setzero_ps(); PANELS];
+                    for (p, lanes) in lanes.iter_mut().enumerate() {
+                        let at = panels.wrapping_add(p * panel);
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                        // SAFETY: the caller's promise: a row of each panel.
+                        *lanes = unsafe { _mm512_loadu_ps(at) };
                     }
-                });
-                from = from.map(|from| from.wrapping_add(1));
-                panels = panels.wrapping_add(PANEL);
+                    each_row!(ROWS, |R| {
+                        // SAFETY: the caller's promise: an element of row R.
+                        let value = _mm512_set1_ps(unsafe { *from[R / NEAR].add(R % NEAR * stride) });
+                        for (acc, lanes) in acc[R].iter_mut().zip(lanes) {
+                            *acc = $multiply(value, lanes, *acc);
+                        }
+                    });
+                    from = from.map(|from| from.wrapping_add(1));
+                    panels = panels.wrapping_add(PANEL);
+                }
             }
+            let mut at = to.at;
+            each_row!(ROWS, |R| {
+                for (p, acc) in acc[R].iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe { _mm512_storeu_ps(at.wrapping_add(p * to.panel), *acc) };
+                }
+                at = at.wrapping_add(to.row);
+            });
         }
-        let mut at = to.at;
-        each_row!(ROWS, |R| {
-            for (p, acc) in acc[R].iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe { _mm512_storeu_ps(at.wrapping_add(p * to.panel), *acc) };
-            }
-            at = at.wrapping_add(to.row);
-        });
-    }
+    };
 }
+
+pub(in crate::cpu) use tile_kernels;
+
+tile_kernels!("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl", _mm512_fmadd_ps);
 
 /// Panel elements between a load and its prefetch when one row of A uses each weight once: 1 KiB.
-const AHEAD: usize = 256;
+pub(in crate::cpu) const AHEAD: usize = 256;

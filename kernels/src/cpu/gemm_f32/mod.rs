@@ -7,7 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(in crate::cpu) mod avx512;
 mod epilogue;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod epilogue_avx2;
@@ -36,7 +36,7 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
-    run: unsafe fn(&mut Task<'_>),
+    run: unsafe fn(&mut Task<'_, f32>),
 }
 
 /// Best first; scalar last.
@@ -57,12 +57,12 @@ pub fn select(isa: Isa) -> &'static Variant {
 }
 
 /// A product whose shapes have been checked against each other.
-struct Task<'a> {
-    out: Output<'a>,
-    a: Rows<'a, f32>,
+pub(in crate::cpu) struct Task<'a, T> {
+    pub(in crate::cpu) out: Output<'a>,
+    pub(in crate::cpu) a: Rows<'a, T>,
     /// `[ceil(N/16)][K][16]`
-    panels: &'a [f32],
-    epilogue: &'a Epilogue<'a>,
+    pub(in crate::cpu) panels: &'a [T],
+    pub(in crate::cpu) epilogue: &'a Epilogue<'a>,
 }
 
 impl Variant {

@@ -37,7 +37,7 @@ const PANELS: usize = 2;
 type Tile = [[f32; PANEL]; MR];
 
 #[target_feature(enable = "neon")]
-fn run(task: &mut Task<'_>) {
+fn run(task: &mut Task<'_, f32>) {
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
     let mut panel = 0;
     while panel < panels {
@@ -56,7 +56,7 @@ fn run(task: &mut Task<'_>) {
 
 /// All rows times the panels from `panel` on whose columns are given.
 #[target_feature(enable = "neon")]
-fn tiles(task: &mut Task<'_>, panel: usize, columns: &[Columns]) {
+fn tiles(task: &mut Task<'_, f32>, panel: usize, columns: &[Columns]) {
     let (m, k) = (task.a.rows(), task.a.cols());
     let panels = &task.panels[panel * k * PANEL..][..columns.len() * k * PANEL];
     let Aligned(tile) = &mut Aligned([[0.0; PANEL]; MR]);

@@ -4,7 +4,7 @@ use super::{Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant = Variant { name: "gemm_f32_f32__scalar", isa: Isa::Scalar, run };
 
-fn run(task: &mut Task<'_>) {
+fn run(task: &mut Task<'_, f32>) {
     let (m, n, k) = (task.out.rows(), task.out.cols(), task.a.cols());
     for start in (0..n).step_by(PANEL) {
         let panel = &task.panels[start * k..][..k * PANEL];
