@@ -6,7 +6,7 @@ use crate::device::{BudgetError, Device, Reservation};
 use crate::graph::{DType, Graph, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, BlobId, Rung};
-use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError};
+use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError, PlanOptions};
 use crate::weights::Weights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ impl Session {
         inputs: &[InputSpec],
     ) -> Result<Session, SessionError> {
         let room = device.ledger().free();
-        let plan = Plan::within(model, rung, inputs, device.pool().threads(), true, room)?;
+        let plan = Plan::within(model, rung, inputs, plan_options(device, true), room)?;
         Session::with_plan(device, model, rung, plan)
     }
 
@@ -117,7 +117,7 @@ impl Session {
         let room = self.reservation.bytes() + self.device.ledger().free();
         // What has to stream its weights has no room for more than it needs.
         let fast = self.released.is_empty();
-        let plan = Plan::within(&self.model, &self.rung, inputs, self.device.pool().threads(), fast, room)?;
+        let plan = Plan::within(&self.model, &self.rung, inputs, plan_options(&self.device, fast), room)?;
         let need = reserved_for(&plan);
         if need > self.reservation.bytes() {
             self.reservation.resize(need)?;
@@ -301,6 +301,11 @@ impl Session {
             self.memory.write(&self.plan.buffers, to).fill(0);
         }
     }
+}
+
+/// How plans for a device are made.
+pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
+    PlanOptions { threads: device.pool().threads(), keep_values: false, fast, bf16: device.bf16() }
 }
 
 /// Bytes that a session with this plan takes of the device's account.

@@ -27,7 +27,9 @@ use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
-use edge_kernels::cpu::{conv_narrow, depthwise as dw, gemm_f32, gemm_i8, gemm_i16, lookup, loops, movement};
+use edge_kernels::cpu::{
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, lookup, loops, movement,
+};
 use memory::Views;
 use std::sync::Arc;
 
@@ -45,6 +47,8 @@ pub(crate) struct Kernels {
     pub loops: loops::Variant,
     pub lookup: &'static lookup::Variant,
     pub gemm_f32: &'static gemm_f32::Variant,
+    /// Where it is faster than `gemm_f32`.
+    pub gemm_bf16: Option<&'static gemm_bf16::Variant>,
     pub gemm_i8: &'static gemm_i8::Variant,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// Rows from which on the i16 product beats the 8-bit one: AVX2 has no exact 8-bit multiply, and its weights are
@@ -64,6 +68,7 @@ impl Kernels {
             loops: loops::select(isa),
             lookup: lookup::select(isa),
             gemm_f32: gemm_f32::select(isa),
+            gemm_bf16: gemm_bf16::select(isa),
             gemm_i8: gemm_i8::select(isa),
             gemm_i16: gemm_i16::select(isa),
             wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
@@ -87,6 +92,9 @@ impl Kernels {
                 self.gemm_i8.name
             }
             StepOp::Gemm { .. } | StepOp::Conv { .. } if integer => self.gemm_i16.name,
+            StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. } if finish.bf16 => {
+                self.gemm_bf16.map_or(self.gemm_f32.name, |v| v.name)
+            }
             StepOp::Gemm { .. }
             | StepOp::Conv { .. }
             | StepOp::ConvTranspose { .. }

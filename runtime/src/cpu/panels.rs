@@ -3,6 +3,7 @@
 use super::{Context, MatrixView};
 use crate::device::Scratch;
 use crate::weights::{CodeForm, CodesOut, PANEL, Weights};
+use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_i16::{PAIR, pairs_of_codes};
 use std::ops::Range;
 
@@ -43,6 +44,41 @@ pub(super) fn panel_layout(n: usize, k: usize, form: Option<CodeForm>) -> PanelL
             PanelLayout { panels, codes, groups, pairs, bytes: bytes.next_multiple_of(64) }
         }
     }
+}
+
+/// How panels of bf16 pairs lie in scratch, before a panel of floats that they are made of.
+pub(super) fn pair_layout(n: usize, k: usize) -> PanelLayout {
+    let all = n.div_ceil(PANEL).max(1);
+    let each = k.div_ceil(2) * PANEL * 4;
+    let panels = (PANELS_BYTES / each.max(1)).clamp(all.min(2), all);
+    let bytes = (panels * each + k * PANEL * 4).next_multiple_of(64);
+    PanelLayout { panels, codes: 0, groups: 0, pairs: each, bytes }
+}
+
+/// Panels of bf16 pairs, made in a worker's scratch unless they are there.
+pub(super) fn pair_panels<'a>(
+    kernel: &gemm_bf16::Variant,
+    w: &dyn Weights,
+    layout: PanelLayout,
+    panels: Range<usize>,
+    scratch: &'a mut [u8],
+) -> &'a [u32] {
+    let (held, area) = scratch.split_at_mut(HELD_BYTES);
+    let (words, floats) = area.split_at_mut(layout.panels * layout.pairs);
+    let words: &mut [u32] = &mut super::elements_mut(words)[..panels.len() * layout.pairs / 4];
+    if Held::of(held).replace(0, panels.start) {
+        let decoded = &mut super::floats_mut(floats)[..w.k() * PANEL];
+        for (panel, words) in panels.zip(words.chunks_exact_mut(layout.pairs / 4)) {
+            match w.borrow_f32(panel..panel + 1) {
+                Some(stored) => kernel.pairs_of_panel(stored, words),
+                None => {
+                    w.fill_f32(panel..panel + 1, decoded);
+                    kernel.pairs_of_panel(decoded, words);
+                }
+            }
+        }
+    }
+    words
 }
 
 /// Scratch bytes of one worker for decoding a weight; `form` is `Some` in integer mode.

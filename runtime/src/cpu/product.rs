@@ -5,7 +5,9 @@
 //! the number of threads changes no bit.
 
 use super::memory::Views;
-use super::panels::{Decoded, HELD_BYTES, Held, PanelLayout, float_panels, panel_layout};
+use super::panels::{
+    Decoded, HELD_BYTES, Held, PanelLayout, float_panels, pair_layout, pair_panels, panel_layout,
+};
 use super::window_sums;
 use super::windows::Windows;
 use super::{Context, Kernels, MatrixView, floats, matrix};
@@ -14,6 +16,7 @@ use crate::graph::Act;
 use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
 use crate::weights::{CodeForm, PANEL};
 use edge_kernels::cpu::activation::Activation;
+use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, widen};
@@ -80,6 +83,20 @@ pub(crate) fn row_scratch(k: usize, gathers: bool, group: Option<usize>) -> usiz
         sums.max(rows * k.next_multiple_of(PAIR) * 2)
     });
     gathered + made.next_multiple_of(64)
+}
+
+/// Scratch bytes of one worker for a product of bf16 pairs with an `[n, k]` matrix, of a convolution's windows or of rows.
+pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usize {
+    let ring = g.and_then(|g| pair_windows(&conv_shape(g, g.ic, 0))).map_or(0, |w| w.elements() * 4);
+    let rows = row_block(k, false);
+    let gathered = if g.is_some() { (rows * k * 4).next_multiple_of(64) } else { 0 };
+    HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(2) * 4)
+}
+
+/// Windows of bf16 pairs in a ring, where pairs are of one pixel.
+fn pair_windows(shape: &ConvShape) -> Option<Windows> {
+    let words = ConvShape { ic: shape.ic / 2, ..*shape };
+    Windows::new(&words, false).filter(|_| shape.ic.is_multiple_of(2))
 }
 
 /// The kernels' name of an activation function.
@@ -182,6 +199,8 @@ struct Product<'a> {
     input: Option<Quant>,
     output: Option<Quant>,
     tail: &'a Tail<'a>,
+    /// Multiplies pairs of bf16.
+    pairs: Option<&'static gemm_bf16::Variant>,
 }
 
 pub(crate) fn gemm(
@@ -209,6 +228,7 @@ pub(crate) fn gemm(
         input,
         output,
         tail: &tail,
+        pairs: ctx.kernels.gemm_bf16.filter(|_| finish.bf16),
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
@@ -243,13 +263,18 @@ pub(crate) fn conv(
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
+    let pairs = ctx.kernels.gemm_bf16.filter(|_| finish.bf16);
     let integer_windows = ctx.kernels.gemm_i8.windows && ctx.kernels.wide_from == usize::MAX;
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = conv_shape(g, pitch_in, group);
+            let windows = match pairs {
+                Some(_) => pair_windows(&shape),
+                None => Windows::new(&shape, input.is_some()).filter(|_| input.is_none() || integer_windows),
+            };
             let product = Product {
                 source: Source::Windows(shape, &x[batch * image..x.len().min((batch + 1) * image)]),
-                windows: Windows::new(&shape, input.is_some()).filter(|_| input.is_none() || integer_windows),
+                windows,
                 k: shape.k(),
                 panel0: group * oc.div_ceil(PANEL),
                 row0: batch * pixels,
@@ -258,6 +283,7 @@ pub(crate) fn conv(
                 input,
                 output,
                 tail: &tail,
+                pairs,
             };
             let from = (batch * pixels * pitch_out + group * oc) * element_out;
             let to = out.len().min((batch + 1) * pixels * pitch_out * element_out);
@@ -323,7 +349,10 @@ impl<'a> Product<'a> {
             (MatrixView::Weights(w), Some(_)) => w.code_form(),
             _ => None,
         };
-        let layout = panel_layout(n, self.k, form);
+        let layout = match self.pairs {
+            Some(_) => pair_layout(n, self.k),
+            None => panel_layout(n, self.k, form),
+        };
         let cols = layout.panels * PANEL;
         let rows = match (&self.windows, &self.source) {
             (Some(_), Source::Windows(s, _)) => {
@@ -359,6 +388,10 @@ impl<'a> Product<'a> {
             MatrixView::Panels(_) => 0,
         };
         let (panel_area, row_area) = slot.split_at_mut(decoded);
+        if let (Some(kernel), MatrixView::Weights(w)) = (self.pairs, self.matrix) {
+            let weights = pair_panels(kernel, *w, layout, panels, panel_area);
+            return self.pairs(kernel, weights, row_area, row, out, &epilogue);
+        }
         match (self.input, form, self.matrix) {
             (Some(input), Some(form), MatrixView::Weights(w)) => {
                 let decoded = Decoded::codes(*w, layout, panels, panel_area);
@@ -383,6 +416,43 @@ impl<'a> Product<'a> {
                 ctx.kernels.gemm_f32.run(out, a, weights, &epilogue(0, rows));
             }
         }
+    }
+
+    /// One tile of bf16 pairs.
+    fn pairs(
+        &self,
+        kernel: &gemm_bf16::Variant,
+        weights: &[u32],
+        row_area: &mut [u8],
+        row: usize,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
+    ) {
+        let (rows, words) = (out.rows(), self.k.div_ceil(2));
+        if let Some((windows, image, lines)) = self.ring(row, rows) {
+            let ring = &mut super::elements_mut::<u32>(row_area)[..windows.elements()];
+            let mut multiply = |first: usize, a: Rows<'_, u32>| {
+                let (first, rows) = (first - row, a.rows());
+                kernel.run(out.part(first..first + rows), a, weights, &epilogue(first, rows));
+            };
+            let image = floats(image);
+            windows.each_in_ring(lines, 0..0, 0, ring, &mut multiply, |y, ox, slot| {
+                windows.fill_pairs(kernel, image, y, ox, slot);
+            });
+            return;
+        }
+        let (gathered, made) = self.rows_area(row_area, 4);
+        let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
+        let made = &mut super::elements_mut::<u32>(made)[..rows * words];
+        if a.stride() == self.k && self.k.is_multiple_of(2) && rows > 0 {
+            // Rows that lie densely are one.
+            kernel.pairs_of_row(a.all(), made);
+        } else {
+            for (r, words) in made.chunks_exact_mut(words.max(1)).enumerate() {
+                kernel.pairs_of_row(a.row(r), words);
+            }
+        }
+        kernel.run(out, Rows::new(made, rows, words, words), weights, &epilogue(0, rows));
     }
 
     /// One tile of integer codes: by i16 pairs where that is faster, else by the 8-bit product. Both give the same bits.

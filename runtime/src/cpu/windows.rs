@@ -1,6 +1,7 @@
 //! The windows of a convolution as rows of a matrix that are never gathered: each input row that a task needs is copied once,
 //! padding and all, into a ring, where every tap row of a window is one run of elements.
 
+use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_f32::{MAX_RUNS, Rows};
 use edge_kernels::cpu::gemm_i8::BLOCK;
 use edge_kernels::cpu::im2col::ConvShape;
@@ -105,6 +106,7 @@ impl Windows {
     ) {
         let s = &self.shape;
         let (run, stride) = (s.kw * s.ic, s.stride_w * s.ic);
+        // Where the windows of one row lie in the image as they are, they are shown there.
         let lie = self.in_image().filter(|_| P::IN_IMAGE).unwrap_or(0..0);
         // Pieces of equal width, none wider than one in the ring would be.
         let wide = lie.len().div_ceil(lie.len().div_ceil(self.width).max(1)).max(1);
@@ -113,11 +115,27 @@ impl Windows {
             let windows = Rows::windows(image, wide.min(lie.end - ox), run, stride, &[first]);
             each.piece(oy * s.ow + ox, windows, &[]);
         }
+        self.each_in_ring(rows, lie, pad, ring, each, |y, ox, slot| self.fill(image, y, ox, pad, slot));
+    }
+
+    /// As [`Windows::each`], but for the output columns `done`, with slots of the ring filled by `fill(y, ox, slot)`: with the part
+    /// of input row `y` that output pixels from `ox` on see.
+    pub fn each_in_ring<T: Copy, P: Pieces<T>>(
+        &self,
+        rows: Range<usize>,
+        done: Range<usize>,
+        pad: T,
+        ring: &mut [T],
+        each: &mut P,
+        mut fill: impl FnMut(usize, usize, &mut [T]),
+    ) {
+        let s = &self.shape;
+        let (run, stride) = (s.kw * s.ic, s.stride_w * s.ic);
         let padding = self.rows * self.slot;
         ring[padding..].fill(pad);
         each.filled(self.rows, &ring[padding..]);
-        let before = (0..lie.start).step_by(self.width).map(|ox| (ox, lie.start));
-        let behind = (lie.end..s.ow).step_by(self.width).map(|ox| (ox, s.ow));
+        let before = (0..done.start).step_by(self.width).map(|ox| (ox, done.start));
+        let behind = (done.end..s.ow).step_by(self.width).map(|ox| (ox, s.ow));
         for (ox, until) in before.chain(behind) {
             let width = self.width.min(until - ox);
             let mut filled = 0;
@@ -127,7 +145,7 @@ impl Windows {
                 let end = (top + self.rows).saturating_sub(s.pad_top).min(s.ih);
                 for y in top.saturating_sub(s.pad_top).max(filled)..end {
                     let slot = &mut ring[y % self.rows * self.slot..][..self.slot];
-                    self.fill(image, y, ox, pad, slot);
+                    fill(y, ox, slot);
                     each.filled(y % self.rows, slot);
                 }
                 filled = filled.max(end);
@@ -144,8 +162,50 @@ impl Windows {
         }
     }
 
-    /// The part of input row `y` that output pixels from `ox` on see.
+    /// Copies the part of input row `y` that output pixels from `ox` on see.
     fn fill<T: Copy>(&self, image: &[T], y: usize, ox: usize, pad: T, slot: &mut [T]) {
+        let s = &self.shape;
+        let (first, inside) = self.inside(ox, pad, slot);
+        if inside.is_empty() {
+            return;
+        }
+        let source = &image[(y * s.iw + first) * s.pixel_stride + s.channel_offset..];
+        if s.pixel_stride == s.ic {
+            inside.copy_from_slice(&source[..inside.len()]);
+            return;
+        }
+        for (to, from) in inside.chunks_exact_mut(s.ic).zip(source.chunks(s.pixel_stride)) {
+            to.copy_from_slice(&from[..s.ic]);
+        }
+    }
+
+    /// As [`Windows::fill`], with floats rounded to pairs of bf16: these windows are of half as many words as the image has channels.
+    pub fn fill_pairs(
+        &self,
+        kernel: &gemm_bf16::Variant,
+        image: &[f32],
+        y: usize,
+        ox: usize,
+        slot: &mut [u32],
+    ) {
+        let s = &self.shape;
+        let (first, inside) = self.inside(ox, 0, slot);
+        if inside.is_empty() {
+            return;
+        }
+        let source = &image[(y * s.iw + first) * s.pixel_stride + s.channel_offset..];
+        if s.pixel_stride == 2 * s.ic {
+            kernel.pairs_of_row(&source[..2 * inside.len()], inside);
+            return;
+        }
+        for (to, from) in inside.chunks_exact_mut(s.ic).zip(source.chunks(s.pixel_stride)) {
+            kernel.pairs_of_row(&from[..2 * s.ic], to);
+        }
+    }
+
+    /// Pads what a slot for output pixels from `ox` on has of columns outside the image: the first column inside, and the
+    /// elements for it and the others.
+    fn inside<'s, T: Copy>(&self, ox: usize, pad: T, slot: &'s mut [T]) -> (usize, &'s mut [T]) {
         let s = &self.shape;
         let columns = slot.len() / s.ic;
         let start = ox * s.stride_w;
@@ -157,17 +217,7 @@ impl Windows {
         let (middle, right) = rest.split_at_mut(inside * s.ic);
         left.fill(pad);
         right.fill(pad);
-        if inside == 0 {
-            return;
-        }
-        let source = &image[(y * s.iw + first) * s.pixel_stride + s.channel_offset..];
-        if s.pixel_stride == s.ic {
-            middle.copy_from_slice(&source[..middle.len()]);
-            return;
-        }
-        for (to, from) in middle.chunks_exact_mut(s.ic).zip(source.chunks(s.pixel_stride)) {
-            to.copy_from_slice(&from[..s.ic]);
-        }
+        (first, middle)
     }
 }
 

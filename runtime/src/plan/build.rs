@@ -24,6 +24,8 @@ pub(super) struct Builder<'a> {
     pub workers: usize,
     /// See [`super::PlanOptions::fast`].
     pub fast: bool,
+    /// See [`super::PlanOptions::bf16`].
+    pub bf16: bool,
     pub facts: Vec<Option<Fact>>,
     pub buffers: Vec<Buffer>,
     pub steps: Vec<Step>,
@@ -73,6 +75,7 @@ impl<'a> Builder<'a> {
             rung,
             workers: options.threads.max(1),
             fast: options.fast,
+            bf16: options.bf16,
             facts: vec![None; graph.values.len()],
             buffers: Vec::new(),
             steps: Vec::new(),

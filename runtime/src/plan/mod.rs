@@ -86,6 +86,8 @@ pub struct PlanOptions {
     pub keep_values: bool,
     /// Spend memory on speed: convolutions by Winograd's tiles, which need room for transformed filters and blocks of tiles.
     pub fast: bool,
+    /// Products of floats may round their operands to bf16, on CPUs that multiply it faster: another quality than the one measured.
+    pub bf16: bool,
 }
 
 /// Everything a session needs to run a rung on inputs of given shapes.
@@ -186,7 +188,7 @@ impl Plan {
     }
 
     /// The fastest plan that takes at most `room` bytes ([`Plan::memory`] and [`Plan::own_bytes`]): whole pictures rather than
-    /// bands, and Winograd's tiles with either when `fast` allows them. When none does, one that takes as little as it can.
+    /// bands, and Winograd's tiles with either when the options allow them. When none does, one that takes as little as it can.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -194,13 +196,11 @@ impl Plan {
         model: &Model,
         rung: &Rung,
         inputs: &[InputSpec],
-        threads: usize,
-        fast: bool,
+        mut options: PlanOptions,
         room: u64,
     ) -> Result<Plan, PlanError> {
-        let mut options = PlanOptions { threads, fast, ..PlanOptions::default() };
         let mut plan = Plan::new(model, rung, inputs, &options)?;
-        if fast && !plan.fits(room) {
+        if options.fast && !plan.fits(room) {
             if plan.is_fast() {
                 plan = plan.cut(room);
             }

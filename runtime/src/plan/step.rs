@@ -99,6 +99,8 @@ pub struct Finish {
     pub act: Act,
     /// Whether the residual is added before (false) or after the function.
     pub act_before_residual: bool,
+    /// Operands may be rounded to bf16 where that multiplies faster.
+    pub bf16: bool,
 }
 
 /// A batched product of two computed matrices.

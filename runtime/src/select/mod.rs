@@ -14,6 +14,7 @@ use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::{Acts, Header, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
+use crate::session::plan_options;
 use need::Reads;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -215,7 +216,7 @@ fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
 struct Plans<'a> {
     model: &'a Model,
     inputs: &'a [InputSpec],
-    threads: usize,
+    options: PlanOptions,
     baseline: u64,
     /// What a plan of each graph reads of the pack: the same for all rungs of the graph.
     reads: HashMap<u32, Reads>,
@@ -231,7 +232,7 @@ impl<'a> Plans<'a> {
         Plans {
             model,
             inputs,
-            threads: device.pool().threads(),
+            options: plan_options(device, false),
             baseline,
             reads: HashMap::new(),
             least: Vec::new(),
@@ -251,8 +252,7 @@ impl<'a> Plans<'a> {
     }
 
     fn plan(&mut self, rung: usize) -> Result<Plan, PlanError> {
-        let options = PlanOptions { threads: self.threads, ..PlanOptions::default() };
-        let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
+        let plan = Plan::new(self.model, self.rung(rung), self.inputs, &self.options)?;
         self.remember(&plan, rung);
         Ok(plan)
     }
@@ -304,7 +304,7 @@ impl<'a> Plans<'a> {
         request: &Request<'_>,
         budget: u64,
     ) -> Result<Option<(Plan, Need)>, PlanError> {
-        let options = PlanOptions { threads: self.threads, fast: true, ..PlanOptions::default() };
+        let options = PlanOptions { fast: true, ..self.options.clone() };
         let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
         if !plan.is_fast() {
             return Ok(None);

@@ -2,14 +2,14 @@
 
 use std::arch::x86_64::{
     __m512, __m512bh, _MM_HINT_T0, _mm_prefetch, _mm512_castps_si512, _mm512_cvtepu16_epi32,
-    _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_or_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512,
+    _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_mask_storeu_epi32,
+    _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
 use super::super::gemm_f32::avx512::{AHEAD, MR, NEAR, Store, Sums, To, product, tile_kernels};
 use super::super::tile::each_row;
-use super::{Isa, PANEL, Task, Variant, scalar};
+use super::{Isa, PANEL, Task, Variant};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemm_bf16_bf16__avx512_bf16", isa: Isa::Avx512Bf16, run, pairs_of_row, pairs_of_panel };
@@ -46,7 +46,18 @@ fn pairs_of_row(row: &[f32], words: &mut [u32]) {
             _mm512_storeu_si512(words.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, _>(pairs));
         }
     }
-    scalar::pairs_of_row(&row[whole..], &mut words[whole / 2..]);
+    let rest = &row[whole..];
+    if !rest.is_empty() {
+        let (words, mask) = (&mut words[whole / 2..], (1u32 << rest.len()) - 1);
+        let stored = ((1u32 << words.len()) - 1) as u16;
+        // SAFETY: the masks leave the elements and words that are there.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask as u16, rest.as_ptr());
+            let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, rest.as_ptr().wrapping_add(16));
+            let pairs = std::mem::transmute::<__m512bh, _>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_epi32(words.as_mut_ptr().cast(), stored, pairs);
+        }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]

@@ -84,6 +84,15 @@ impl<'a, T> Rows<'a, T> {
         &self.data[r * self.stride + self.offsets[i]..][..self.cols / self.count]
     }
 
+    /// From the first row's first element to the last row's last.
+    ///
+    /// # Panics
+    /// When there are no rows, or a row has several runs.
+    pub fn all(&self) -> &'a [T] {
+        assert!(self.rows > 0 && self.count == 1, "{} rows of {} runs", self.rows, self.count);
+        &self.data[self.offsets[0]..][..(self.rows - 1) * self.stride + self.cols]
+    }
+
     /// Row `r` as a slice.
     ///
     /// # Panics

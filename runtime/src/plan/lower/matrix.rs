@@ -150,7 +150,8 @@ pub(super) fn conv(
     let (x, integer) = activations(b, call)?;
     let extra = extras(b, call, oc, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
+    let bf16 = b.bf16 && !integer && !depthwise && matches!(weights, Matrix::Tensor(_));
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
     let pointwise = window.kernel == [1, 1]
         && window.stride == [1, 1]
         && groups == 1
@@ -182,7 +183,12 @@ pub(super) fn conv(
         let ring = crate::cpu::product::ring_scratch(&geometry, integer.then_some(group));
         let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer).unwrap_or(0);
         let rows = if pointwise { 0 } else { ring.max(narrow) };
-        scratch(b, &weights, k, !pointwise, integer).max(rows + panels(b, &weights, integer))
+        let pairs = if bf16 {
+            crate::cpu::product::pair_scratch((!pointwise).then_some(&geometry), oc / groups, k)
+        } else {
+            0
+        };
+        scratch(b, &weights, k, !pointwise, integer).max(rows + panels(b, &weights, integer)).max(pairs)
     };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
@@ -200,8 +206,10 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let (x, integer) = activations(b, call)?;
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some() };
-    let bytes = scratch(b, &weights, k, false, integer);
+    let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
+    let pairs = if bf16 { crate::cpu::product::pair_scratch(None, n, k) } else { 0 };
+    let bytes = scratch(b, &weights, k, false, integer).max(pairs);
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[&out], vec![weights], bytes)?;
     one(out)
@@ -272,7 +280,7 @@ pub(super) fn conv_transpose(
         groups: 1,
     };
     let bytes = scratch(b, &weights, k, false, false) + crate::cpu::transposed::scratch(&geometry);
-    let finish = Finish { act, act_before_residual: false };
+    let finish = Finish { act, ..Finish::default() };
     b.emit_full(
         StepOp::ConvTranspose { geometry, finish },
         &[Some(&x), bias.as_ref()],
