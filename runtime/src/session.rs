@@ -38,6 +38,8 @@ pub struct Session {
     /// By step, the blobs to let go after it; empty unless weights are streamed.
     released: Vec<Vec<BlobId>>,
     cancelled: Arc<AtomicBool>,
+    /// What only the first run makes is there.
+    baked: bool,
     /// Of the arena and the plan; grows before they do.
     reservation: Reservation,
     /// What others hold on the session's behalf, given back with it.
@@ -101,6 +103,7 @@ impl Session {
             weights,
             released: Vec::new(),
             cancelled: Arc::new(AtomicBool::new(false)),
+            baked: false,
             reservation,
             held: Vec::new(),
         })
@@ -123,6 +126,7 @@ impl Session {
             self.reservation.resize(need)?;
         }
         self.plan = plan;
+        self.baked = false;
         self.memory.refit(&self.plan);
         self.reset_state();
         if !self.released.is_empty() {
@@ -137,6 +141,7 @@ impl Session {
     /// # Errors
     /// Never for want of room: a reservation that shrinks always can.
     pub fn shrink(&mut self) -> Result<(), SessionError> {
+        self.baked = false;
         self.memory.renew(&self.plan);
         Ok(self.reservation.resize(reserved_for(&self.plan))?)
     }
@@ -263,6 +268,10 @@ impl Session {
                 self.cancelled.store(false, Ordering::Relaxed);
                 return Err(RunError::Cancelled);
             }
+            if step.once && self.baked {
+                after(i, step.op.name());
+                continue;
+            }
             let views = self.memory.views(&self.model, &self.plan.buffers, step);
             cpu::run(&ctx, step, views).map_err(|why| RunError::Step {
                 node: self.plan.names.get(step.name as usize).cloned().unwrap_or_default(),
@@ -274,6 +283,7 @@ impl Session {
             }
             after(i, step.op.name());
         }
+        self.baked = true;
         for (from, to) in &self.plan.states {
             self.memory.copy(&self.plan.buffers, from, to);
         }
@@ -305,7 +315,8 @@ impl Session {
 
 /// How plans for a device are made.
 pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
-    PlanOptions { threads: device.pool().threads(), keep_values: false, fast, bf16: device.bf16() }
+    let bake = fast && device.bake();
+    PlanOptions { threads: device.pool().threads(), keep_values: false, fast, bf16: device.bf16(), bake }
 }
 
 /// Bytes that a session with this plan takes of the device's account.

@@ -25,9 +25,13 @@ fn copies(onnx: &[u8], node: &str) -> Vec<(String, usize)> {
             let device = Device::builder().threads(Some(threads)).budget(Some(1 << 30)).build().unwrap();
             let inputs = inputs_of(&model, rung, 2, 4);
             let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-            let plan =
-                Plan::new(&model, rung, &specs, &PlanOptions { threads, keep_values, fast, bf16: false })
-                    .unwrap();
+            let plan = Plan::new(
+                &model,
+                rung,
+                &specs,
+                &PlanOptions { threads, keep_values, fast, ..PlanOptions::default() },
+            )
+            .unwrap();
             let mut session = Session::with_plan(&device, &model, rung, plan.clone()).unwrap();
             for (i, (_, data)) in inputs.iter().enumerate() {
                 session.set_input(i, data).unwrap();

@@ -92,6 +92,7 @@ impl Kernels {
                 self.gemm_i8.name
             }
             StepOp::Gemm { .. } | StepOp::Conv { .. } if integer => self.gemm_i16.name,
+            StepOp::PackPairs { .. } => self.gemm_bf16.map_or(self.gemm_f32.name, |v| v.name),
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. } if finish.bf16 => {
                 self.gemm_bf16.map_or(self.gemm_f32.name, |v| v.name)
             }
@@ -202,6 +203,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Gemm { m, n, k, finish } => product::gemm(ctx, step, views, *m, *n, *k, *finish)?,
         StepOp::Conv { geometry, finish } => product::conv(ctx, step, views, geometry, *finish)?,
         StepOp::TransformFilters { ic, oc } => winograd::transform(ctx, step, views, *ic, *oc)?,
+        StepOp::PackPairs { n, k } => panels::pack_pairs(ctx, step, views, *n, *k)?,
         StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish),
         StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,

@@ -1,7 +1,9 @@
 //! Panels of a weight as kernels take them: borrowed where they lie, or decoded into a worker's scratch.
 
+use super::memory::Views;
 use super::{Context, MatrixView};
 use crate::device::Scratch;
+use crate::plan::Step;
 use crate::weights::{CodeForm, CodesOut, PANEL, Weights};
 use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_i16::{PAIR, pairs_of_codes};
@@ -55,27 +57,76 @@ pub(super) fn pair_layout(n: usize, k: usize) -> PanelLayout {
     PanelLayout { panels, codes: 0, groups: 0, pairs: each, bytes }
 }
 
-/// Panels of bf16 pairs, made in a worker's scratch unless they are there.
-pub(super) fn pair_panels<'a>(
+/// Bytes of all panels of bf16 pairs of an `[n, k]` matrix, and of one worker's scratch for [`pack_pairs`]: a panel of floats.
+pub(crate) fn pairs_memory(n: usize, k: usize) -> (usize, usize) {
+    (n.div_ceil(PANEL) * k.div_ceil(2) * PANEL * 4, k * PANEL * 4)
+}
+
+/// Makes all panels of bf16 pairs of a weight.
+pub(super) fn pack_pairs(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    n: usize,
+    k: usize,
+) -> Result<(), String> {
+    let matrix = super::matrix(ctx, step, &views, 0)?;
+    let (Some(kernel), MatrixView::Weights(w)) = (ctx.kernels.gemm_bf16, &matrix) else {
+        return Err("pairs of bf16 on a CPU without them".into());
+    };
+    let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
+    let [out, ..] = views.outputs;
+    let each = pairs_memory(n.min(PANEL), k).0 / 4;
+    if each == 0 {
+        return Ok(());
+    }
+    ctx.pool.chunks_mut(super::elements_mut::<u32>(out), each, |worker, panel, words| {
+        let mut slot = scratch.slot(worker);
+        pairs_of(kernel, *w, panel, &mut super::floats_mut(&mut slot)[..k * PANEL], words);
+    });
+    Ok(())
+}
+
+/// One panel of a weight as pairs.
+fn pairs_of(
     kernel: &gemm_bf16::Variant,
     w: &dyn Weights,
+    panel: usize,
+    decoded: &mut [f32],
+    words: &mut [u32],
+) {
+    match w.borrow_f32(panel..panel + 1) {
+        Some(stored) => kernel.pairs_of_panel(stored, words),
+        None => {
+            w.fill_f32(panel..panel + 1, decoded);
+            kernel.pairs_of_panel(decoded, words);
+        }
+    }
+}
+
+/// Panels of bf16 pairs: where they lie, or made in a worker's scratch unless they are there.
+pub(super) fn pair_panels<'a>(
+    kernel: &gemm_bf16::Variant,
+    matrix: &MatrixView<'a>,
     layout: PanelLayout,
     panels: Range<usize>,
     scratch: &'a mut [u8],
 ) -> &'a [u32] {
+    let each = layout.pairs / 4;
+    let w = match matrix {
+        MatrixView::Panels(all) => {
+            let words: &[u32] = bytemuck::cast_slice(all);
+            return &words[panels.start * each..panels.end * each];
+        }
+        MatrixView::Weights(w) => *w,
+    };
     let (held, area) = scratch.split_at_mut(HELD_BYTES);
     let (words, floats) = area.split_at_mut(layout.panels * layout.pairs);
-    let words: &mut [u32] = &mut super::elements_mut(words)[..panels.len() * layout.pairs / 4];
+    let words: &mut [u32] = &mut super::elements_mut(words)[..panels.len() * each];
     if Held::of(held).replace(0, panels.start) {
         let decoded = &mut super::floats_mut(floats)[..w.k() * PANEL];
-        for (panel, words) in panels.zip(words.chunks_exact_mut(layout.pairs / 4)) {
-            match w.borrow_f32(panel..panel + 1) {
-                Some(stored) => kernel.pairs_of_panel(stored, words),
-                None => {
-                    w.fill_f32(panel..panel + 1, decoded);
-                    kernel.pairs_of_panel(decoded, words);
-                }
-            }
+        for (panel, words) in panels.zip(words.chunks_exact_mut(each)) {
+            pairs_of(kernel, w, panel, decoded, words);
         }
     }
     words

@@ -228,13 +228,22 @@ pub(crate) fn gemm(
         input,
         output,
         tail: &tail,
-        pairs: ctx.kernels.gemm_bf16.filter(|_| finish.bf16),
+        pairs: pairs(ctx, finish)?,
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
     product.run_bytes(ctx, out, m, n, pitch_out, &scratch);
     Ok(())
+}
+
+/// The kernel of a product of bf16 pairs, when the plan has it so.
+fn pairs(ctx: &Context<'_>, finish: Finish) -> Result<Option<&'static gemm_bf16::Variant>, String> {
+    match (finish.bf16, ctx.kernels.gemm_bf16) {
+        (false, _) => Ok(None),
+        (true, None) => Err("the plan is for bf16, which this device has not".into()),
+        (true, kernel) => Ok(kernel),
+    }
 }
 
 /// Whether a convolution of floats goes by pixels. Plain loops over pixels are no faster than plain loops over channels.
@@ -263,7 +272,7 @@ pub(crate) fn conv(
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
-    let pairs = ctx.kernels.gemm_bf16.filter(|_| finish.bf16);
+    let pairs = pairs(ctx, finish)?;
     let integer_windows = ctx.kernels.gemm_i8.windows && ctx.kernels.wide_from == usize::MAX;
     for batch in 0..g.batch {
         for group in 0..g.groups {
@@ -388,8 +397,8 @@ impl<'a> Product<'a> {
             MatrixView::Panels(_) => 0,
         };
         let (panel_area, row_area) = slot.split_at_mut(decoded);
-        if let (Some(kernel), MatrixView::Weights(w)) = (self.pairs, self.matrix) {
-            let weights = pair_panels(kernel, *w, layout, panels, panel_area);
+        if let Some(kernel) = self.pairs {
+            let weights = pair_panels(kernel, self.matrix, layout, panels, panel_area);
             return self.pairs(kernel, weights, row_area, row, out, &epilogue);
         }
         match (self.input, form, self.matrix) {

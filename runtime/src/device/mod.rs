@@ -39,6 +39,7 @@ pub struct Device {
     cpu: CpuInfo,
     isa: Isa,
     bf16: bool,
+    bake: bool,
     threads: ThreadChoice,
     limit: MemoryLimit,
     pool: Pool,
@@ -54,6 +55,7 @@ pub struct DeviceBuilder {
     isa: Option<Isa>,
     budget: Option<u64>,
     bf16: bool,
+    bake: bool,
 }
 
 impl Device {
@@ -95,6 +97,11 @@ impl Device {
         self.bf16
     }
 
+    /// Whether what kernels make of weights is kept between runs.
+    pub fn bake(&self) -> bool {
+        self.bake
+    }
+
     /// The threads that kernels run on.
     pub fn pool(&self) -> &Pool {
         &self.pool
@@ -123,6 +130,12 @@ impl DeviceBuilder {
     /// one that a pack states for its rungs.
     pub fn bf16(mut self, allowed: bool) -> Self {
         self.bf16 = allowed;
+        self
+    }
+
+    /// Keeps what kernels make of weights between runs where the budget has room: less time, and a copy of some weights in memory.
+    pub fn bake(mut self, allowed: bool) -> Self {
+        self.bake = allowed;
         self
     }
 
@@ -160,7 +173,17 @@ impl DeviceBuilder {
         let pool = Pool::on(threads.count, cpu.available())?;
         let ledger = Ledger::new(limit.bytes);
         let bf16 = self.bf16 && edge_kernels::cpu::gemm_bf16::select(isa).is_some();
-        let device = Device { cpu, isa, bf16, threads, limit, pool, ledger, process: Default::default() };
+        let device = Device {
+            cpu,
+            isa,
+            bf16,
+            bake: self.bake,
+            threads,
+            limit,
+            pool,
+            ledger,
+            process: Default::default(),
+        };
         log::debug!("{device}");
         Ok(Arc::new(device))
     }

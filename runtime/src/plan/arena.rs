@@ -95,6 +95,11 @@ fn spans(plan: &Plan, keep_values: bool) -> Vec<Span> {
     for (i, step) in plan.steps.iter().enumerate() {
         reads(step).for_each(|b| touch(b, i));
         step.outputs.iter().for_each(|o| touch(o.buffer, i));
+        // What only the first run makes is there in all others.
+        for operand in step.outputs.iter().filter(|_| step.once) {
+            touch(operand.buffer, 0);
+            touch(operand.buffer, end);
+        }
         step.scratch.iter().for_each(|o| touch(o.buffer, i));
     }
     for operand in &plan.outputs {

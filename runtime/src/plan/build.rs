@@ -26,6 +26,8 @@ pub(super) struct Builder<'a> {
     pub fast: bool,
     /// See [`super::PlanOptions::bf16`].
     pub bf16: bool,
+    /// See [`super::PlanOptions::bake`].
+    pub bake: bool,
     pub facts: Vec<Option<Fact>>,
     pub buffers: Vec<Buffer>,
     pub steps: Vec<Step>,
@@ -76,6 +78,7 @@ impl<'a> Builder<'a> {
             workers: options.threads.max(1),
             fast: options.fast,
             bf16: options.bf16,
+            bake: options.bake,
             facts: vec![None; graph.values.len()],
             buffers: Vec::new(),
             steps: Vec::new(),
@@ -303,8 +306,25 @@ impl<'a> Builder<'a> {
                 Some(Workspace { buffer: self.operand(&fact)?.buffer, bytes })
             }
         };
-        self.steps.push(Step { name: self.name, op, inputs, outputs, weights, scratch });
+        self.steps.push(Step { name: self.name, op, inputs, outputs, weights, scratch, once: false });
         Ok(())
+    }
+
+    /// Makes something of a weight alone, in a step of its own: in every run, or `once`, and it is kept.
+    pub fn made_of_weight(
+        &mut self,
+        op: StepOp,
+        weights: Matrix,
+        bytes: usize,
+        scratch: usize,
+        once: bool,
+    ) -> Result<Matrix, Why> {
+        let made = self.result(DType::F32, &[bytes / 4])?;
+        self.emit_full(op, &[], &[&made], vec![weights], scratch)?;
+        if let Some(step) = self.steps.last_mut() {
+            step.once = once;
+        }
+        Ok(Matrix::Panels(self.operand(&made)?))
     }
 
     /// Whether this rung holds activations as integers.

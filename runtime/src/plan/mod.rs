@@ -88,6 +88,8 @@ pub struct PlanOptions {
     pub fast: bool,
     /// Products of floats may round their operands to bf16, on CPUs that multiply it faster: another quality than the one measured.
     pub bf16: bool,
+    /// What is made of weights alone (pairs of bf16) is kept between runs: time for memory.
+    pub bake: bool,
 }
 
 /// Everything a session needs to run a rung on inputs of given shapes.
@@ -205,7 +207,7 @@ impl Plan {
                 plan = plan.cut(room);
             }
             if !plan.fits(room) {
-                options.fast = false;
+                (options.fast, options.bake) = (false, false);
                 plan = Plan::new(model, rung, inputs, &options)?;
             }
         }
@@ -223,9 +225,9 @@ impl Plan {
         (self.memory() + self.own_bytes()) as u64 <= room
     }
 
-    /// Whether there is a step that [`PlanOptions::fast`] brought.
+    /// Whether there is a step that [`PlanOptions::fast`] or [`PlanOptions::bake`] brought.
     pub fn is_fast(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.op, StepOp::Winograd { .. }))
+        self.steps.iter().any(|step| step.once || matches!(step.op, StepOp::Winograd { .. }))
     }
 
     /// Bytes that a session allocates for this plan: arena and known values.

@@ -26,6 +26,8 @@ pub struct Step {
     pub weights: Vec<Matrix>,
     /// Memory of the step alone.
     pub scratch: Option<Workspace>,
+    /// What it makes is kept between runs: only the first one runs it.
+    pub once: bool,
 }
 
 /// Memory of one step, in equal parts for all workers.
@@ -182,6 +184,8 @@ pub enum StepOp {
     Conv { geometry: ConvGeometry, finish: Finish },
     /// no operand: a 3 x 3 filter's matrix, transformed for `Winograd`
     TransformFilters { ic: usize, oc: usize },
+    /// no operand: a matrix [n, k] to panels of bf16 pairs
+    PackPairs { n: usize, k: usize },
     /// x, scale?, bias?, residual?; the matrix is what `TransformFilters` made
     Winograd { geometry: ConvGeometry, finish: Finish },
     /// x, scale?, bias?, residual?
@@ -268,6 +272,7 @@ impl StepOp {
             StepOp::Gemm { .. } => "gemm",
             StepOp::Conv { .. } => "conv",
             StepOp::TransformFilters { .. } => "transform_filters",
+            StepOp::PackPairs { .. } => "pack_pairs",
             StepOp::Winograd { .. } => "winograd",
             StepOp::Depthwise { .. } => "depthwise",
             StepOp::ConvTranspose { .. } => "conv_transpose",

@@ -217,6 +217,8 @@ struct Plans<'a> {
     model: &'a Model,
     inputs: &'a [InputSpec],
     options: PlanOptions,
+    /// Of plans that spend memory on speed.
+    fast: PlanOptions,
     baseline: u64,
     /// What a plan of each graph reads of the pack: the same for all rungs of the graph.
     reads: HashMap<u32, Reads>,
@@ -233,6 +235,7 @@ impl<'a> Plans<'a> {
             model,
             inputs,
             options: plan_options(device, false),
+            fast: plan_options(device, true),
             baseline,
             reads: HashMap::new(),
             least: Vec::new(),
@@ -304,7 +307,7 @@ impl<'a> Plans<'a> {
         request: &Request<'_>,
         budget: u64,
     ) -> Result<Option<(Plan, Need)>, PlanError> {
-        let options = PlanOptions { fast: true, ..self.options.clone() };
+        let options = self.fast.clone();
         let plan = Plan::new(self.model, self.rung(rung), self.inputs, &options)?;
         if !plan.is_fast() {
             return Ok(None);

@@ -1,10 +1,10 @@
 //! AVX-512 with BF16: the tiles of [`super::super::gemm_f32`], of which each step takes a pair.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, _MM_HINT_T0, _mm_prefetch, _mm512_castps_si512, _mm512_cvtepu16_epi32,
-    _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_mask_storeu_epi32,
-    _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512,
+    __m256bh, __m256i, __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_castps_si512,
+    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
 use super::super::gemm_f32::avx512::{AHEAD, MR, NEAR, Store, Sums, To, product, tile_kernels};
@@ -43,7 +43,7 @@ fn pairs_of_row(row: &[f32], words: &mut [u32]) {
         unsafe {
             let (low, high) = (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(16)));
             let pairs = _mm512_cvtne2ps_pbh(high, low);
-            _mm512_storeu_si512(words.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, _>(pairs));
+            _mm512_storeu_si512(words.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(pairs));
         }
     }
     let rest = &row[whole..];
@@ -54,7 +54,7 @@ fn pairs_of_row(row: &[f32], words: &mut [u32]) {
         unsafe {
             let low = _mm512_maskz_loadu_ps(mask as u16, rest.as_ptr());
             let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, rest.as_ptr().wrapping_add(16));
-            let pairs = std::mem::transmute::<__m512bh, _>(_mm512_cvtne2ps_pbh(high, low));
+            let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_mask_storeu_epi32(words.as_mut_ptr().cast(), stored, pairs);
         }
     }
@@ -77,8 +77,8 @@ fn pairs_of_panel(panel: &[f32], words: &mut [u32]) {
 /// Elements rounded, each in the low half of its word.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn half(x: __m512) -> std::arch::x86_64::__m512i {
+fn half(x: __m512) -> __m512i {
     // SAFETY: both are 32 bytes, of which any bits are a value.
-    let rounded = unsafe { std::mem::transmute::<std::arch::x86_64::__m256bh, _>(_mm512_cvtneps_pbh(x)) };
+    let rounded = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
     _mm512_cvtepu16_epi32(rounded)
 }

@@ -123,6 +123,10 @@ impl Sequence {
         for operand in plan.outputs.iter().chain(plan.states.iter().flat_map(|(from, to)| [from, to])) {
             buffers[operand.buffer as usize].kept = true;
         }
+        for operand in plan.steps.iter().filter(|s| s.once).flat_map(|s| &s.outputs) {
+            let holds = &mut buffers[operand.buffer as usize];
+            (holds.given, holds.kept) = (true, true);
+        }
         let work = plan.steps.iter().map(|s| s.work().multiply_adds).sum();
         let scale = arena::live(plan).max(1) as f64;
         let (accesses, dependencies) = (Vec::new(), Vec::new());

@@ -115,5 +115,5 @@ fn operand(buffer: BufferId, dtype: DType, elements: usize) -> Operand {
 }
 
 fn plain(name: u32, op: StepOp, inputs: Vec<Option<Operand>>, outputs: Vec<Operand>) -> Step {
-    Step { name, op, inputs, outputs, weights: Vec::new(), scratch: None }
+    Step { name, op, inputs, outputs, weights: Vec::new(), scratch: None, once: false }
 }

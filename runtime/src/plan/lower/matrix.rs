@@ -115,14 +115,21 @@ fn panels(b: &Builder, matrix: &Matrix, integer: bool) -> usize {
 
 /// The filters of a convolution, transformed by a step of its own.
 fn transformed(b: &mut Builder, weights: Matrix, g: &ConvGeometry, bytes: usize) -> Result<Matrix, Why> {
-    let filters = b.result(DType::F32, &[bytes / 4])?;
     let scratch = match weights {
         Matrix::Tensor(_) => crate::cpu::winograd::transform_scratch(g.ic),
         Matrix::Panels(_) => 0,
     };
-    let op = StepOp::TransformFilters { ic: g.ic, oc: g.oc };
-    b.emit_full(op, &[], &[&filters], vec![weights], scratch)?;
-    Ok(Matrix::Panels(b.operand(&filters)?))
+    // Kept, they take 4 times the weight's bytes and no less time: they come from memory then, and not from the cache.
+    b.made_of_weight(StepOp::TransformFilters { ic: g.ic, oc: g.oc }, weights, bytes, scratch, false)
+}
+
+/// An `[n, k]` matrix as pairs of bf16, when those are to be kept between runs; else it is, and each run makes them.
+fn packed(b: &mut Builder, weights: Matrix, n: usize, k: usize) -> Result<Matrix, Why> {
+    if !b.bake {
+        return Ok(weights);
+    }
+    let (bytes, scratch) = crate::cpu::panels::pairs_memory(n, k);
+    b.made_of_weight(StepOp::PackPairs { n, k }, weights, bytes, scratch, true)
 }
 
 #[allow(clippy::too_many_arguments)] // the attributes of one graph operation
@@ -150,7 +157,8 @@ pub(super) fn conv(
     let (x, integer) = activations(b, call)?;
     let extra = extras(b, call, oc, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
-    let bf16 = b.bf16 && !integer && !depthwise && matches!(weights, Matrix::Tensor(_));
+    let is_narrow = !integer && crate::cpu::narrow::scratch(&geometry).is_some();
+    let bf16 = b.bf16 && !integer && !depthwise && !is_narrow && matches!(weights, Matrix::Tensor(_));
     let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
     let pointwise = window.kernel == [1, 1]
         && window.stride == [1, 1]
@@ -190,6 +198,7 @@ pub(super) fn conv(
         };
         scratch(b, &weights, k, !pointwise, integer).max(rows + panels(b, &weights, integer)).max(pairs)
     };
+    let weights = if bf16 { packed(b, weights, n, k)? } else { weights };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
     one(out)
@@ -210,6 +219,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
     let pairs = if bf16 { crate::cpu::product::pair_scratch(None, n, k) } else { 0 };
     let bytes = scratch(b, &weights, k, false, integer).max(pairs);
+    let weights = if bf16 { packed(b, weights, n, k)? } else { weights };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
     b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[&out], vec![weights], bytes)?;
     one(out)

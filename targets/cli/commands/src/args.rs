@@ -56,6 +56,9 @@ pub struct Target {
     /// one the pack states.
     #[arg(long)]
     pub bf16: bool,
+    /// Keep what kernels make of weights between runs, where the budget has room: less time, and a copy of some weights in memory.
+    #[arg(long)]
+    pub bake: bool,
     /// Shape of an input whose dimensions are free: NAME=1,3,640,640 or 1,3,640,640 for the only input.
     #[arg(long, value_name = "[NAME=]DIMS")]
     pub shape: Vec<String>,

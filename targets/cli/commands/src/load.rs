@@ -26,7 +26,12 @@ pub fn device(target: &Target) -> Result<Arc<Device>, Failure> {
     if let Some(bytes) = budget {
         log::info!("budget {}", ByteSize(bytes));
     }
-    Ok(Device::builder().threads(target.threads).budget(budget).bf16(target.bf16).build()?)
+    Ok(Device::builder()
+        .threads(target.threads)
+        .budget(budget)
+        .bf16(target.bf16)
+        .bake(target.bake)
+        .build()?)
 }
 
 /// Opens the pack and probes the device.
