@@ -8,7 +8,7 @@ DIR holds NAME.pack for each model, as tests/reference/compare.py leaves them (w
 rung is there). In each round every contender runs once, in a process of its own, the order turning from round to round:
 some warm-up runs, then --runs timed ones, of which the median counts. Printed for each contender: the median over the rounds
 in ms, the least and the greatest round, MB resident at the peak above the empty process, and the ms from a path to the first
-result; of ours the last two are of the whole process, its start included.
+result; of ours the last two are of the whole process, its start included. `edge-run RUNG bf16` is with --bf16 --bake.
 Under it, the ratios of ours to each peer's: the median over the rounds of the ratio within a round, so that what
 disturbs the machine for a while disturbs both.
 
@@ -196,8 +196,8 @@ def time_peer(python, job):
     return json.loads(output([python, __file__, "--worker", json.dumps(job)]).splitlines()[-1])
 
 
-def time_ours(args, pack, rung, shapes, threads):
-    words = [args.run, "bench", pack, "--rung", rung, *shapes, "-t", threads]
+def time_ours(args, pack, flags, shapes, threads):
+    words = [args.run, "bench", pack, *flags, *shapes, "-t", threads]
     start = time.perf_counter()
     output([*words, "--warmup", 0, "--repeat", 1, "--json"])
     load = (time.perf_counter() - start) * 1e3
@@ -207,9 +207,12 @@ def time_ours(args, pack, rung, shapes, threads):
 
 
 def our_rungs(card):
-    """{label: rung} of the best float rung and the best integer one."""
+    """{label: flags} of the best float rung, the same with bf16 arithmetic, and the best integer rung."""
     best = {rung["acts"]: rung["id"] for rung in card["rungs"]}  # stored worst first
-    return {f"edge-run {best[acts]}": best[acts] for acts in ("f32", "i8") if acts in best}
+    found = {f"edge-run {best[acts]}": ["--rung", best[acts]] for acts in ("f32", "i8") if acts in best}
+    if "f32" in best:
+        found[f"edge-run {best['f32']} bf16"] = ["--rung", best["f32"], "--bf16", "--bake"]
+    return found
 
 
 def our_shapes(card, spec):
@@ -226,8 +229,8 @@ def measure(args, python, name, threads):
     pack = pathlib.Path(args.packs) / f"{name}.pack"
     card = json.loads(output([args.run, "inspect", pack, "--json"]))
     shapes, contenders, missing = our_shapes(card, spec), {}, {}
-    for label, rung in our_rungs(card).items():
-        contenders[label] = lambda rung=rung: time_ours(args, pack, rung, shapes, threads)
+    for label, flags in our_rungs(card).items():
+        contenders[label] = lambda flags=flags: time_ours(args, pack, flags, shapes, threads)
     for peer in args.peers:
         job = {"peer": peer, "model": model, "inputs": spec, "threads": threads, "runs": args.runs, "ncnn": args.ncnn}
         try:
