@@ -244,21 +244,28 @@ fn pixels<X: Pixel, W>(
         // The tile's size: results past `count` are made of what the ring holds, and dropped.
         let width = (rounded(count) - 1) * s.stride_w + plan.across;
         let mut filled = 0;
+        // The input row of the ring's first slot, at most a ring before the window. By additions: a division in the way of each
+        // pixel takes longer than its taps.
+        let mut base = (rows.start * s.stride_h).saturating_sub(s.pad_top);
         for oy in rows.clone() {
             let taps = s.rows(oy);
             let row_of = |ky: usize| oy * s.stride_h + ky * s.dil_h - s.pad_top;
             // From the window's first row in the image on, though no tap may see it: a later window's may.
             let first = (oy * s.stride_h).saturating_sub(s.pad_top);
             let wanted = if taps.is_empty() { 0..0 } else { first..row_of(taps.end - 1) + 1 };
+            while first - base >= plan.rows {
+                base += plan.rows;
+            }
+            let slot = |y: usize| if y - base < plan.rows { y - base } else { y - base - plan.rows };
             for y in wanted.start.max(filled)..wanted.end {
-                let row = &mut ring[y % plan.rows * width..][..width];
+                let row = &mut ring[slot(y) * width..][..width];
                 let x = (ox * s.stride_w) as isize - s.pad_left as isize;
                 fill(task, (y, x), block.channel, columns.valid(), row);
             }
             filled = filled.max(wanted.end);
             let mut from = [std::ptr::null(); MAX_ROWS];
             for (from, ky) in from.iter_mut().zip(taps.clone()) {
-                *from = ring[row_of(ky) % plan.rows * width..][..width].as_ptr().cast();
+                *from = ring[slot(row_of(ky)) * width..][..width].as_ptr().cast();
             }
             let sums = |weights: &[[f32; PANEL]], y: &mut Tile| {
                 let window = Window {
