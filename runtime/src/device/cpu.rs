@@ -279,6 +279,53 @@ pub(super) fn allowed_cpus() -> Vec<usize> {
     }
 }
 
+/// CPUs for as many workers beside the calling thread: the fastest of those that are allowed, not the one where the caller is.
+/// Empty where the system does not say, or there are not enough.
+pub(super) fn worker_cpus(workers: usize) -> Vec<usize> {
+    let mut cpus = allowed_cpus();
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // SAFETY: sched_getcpu touches no memory of ours.
+        let here = usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(usize::MAX);
+        cpus.retain(|cpu| *cpu != here);
+        // Relative to the fastest, on systems whose CPUs differ.
+        let capacity = |cpu: &usize| {
+            let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpu_capacity");
+            std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0u32)
+        };
+        cpus.sort_by_cached_key(|cpu| std::cmp::Reverse(capacity(cpu)));
+    }
+    if cpus.len() < workers || cfg!(not(any(target_os = "linux", target_os = "android"))) {
+        return Vec::new();
+    }
+    cpus.truncate(workers);
+    cpus
+}
+
+/// Keeps the calling thread on one CPU.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn pin(cpu: usize) -> std::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let bits = libc::c_ulong::BITS as usize;
+        let mut words: Vec<libc::c_ulong> = vec![0; cpu / bits + 1];
+        words[cpu / bits] |= 1 << (cpu % bits);
+        let bytes = std::mem::size_of_val(words.as_slice());
+        // SAFETY: the kernel reads `bytes` bytes, which is the size of `words`; 0 is this thread.
+        match unsafe { libc::sched_setaffinity(0, bytes, words.as_ptr().cast()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = cpu;
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+}
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn set_bits(words: &[libc::c_ulong]) -> Vec<usize> {
     let bits = libc::c_ulong::BITS as usize;

@@ -56,6 +56,7 @@ pub struct DeviceBuilder {
     budget: Option<u64>,
     bf16: bool,
     bake: bool,
+    unpinned: bool,
 }
 
 impl Device {
@@ -139,6 +140,13 @@ impl DeviceBuilder {
         self
     }
 
+    /// Whether each worker stays on a CPU of its own (the default, where the CPUs are this process's alone). The caller's thread is
+    /// never kept anywhere.
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.unpinned = !pin;
+        self
+    }
+
     /// Memory budget in bytes; `None`: [`MemoryLimit::probe`]. A budget above what the system allows is taken as
     /// said, with a warning in the log.
     pub fn budget(mut self, bytes: Option<u64>) -> Self {
@@ -170,7 +178,10 @@ impl DeviceBuilder {
         if let Some(allowed) = allowed.filter(|allowed| allowed.bytes < limit.bytes) {
             log::warn!("memory budget {} is more than the system allows: {allowed}", ByteSize(limit.bytes));
         }
-        let pool = Pool::on(threads.count, cpu.available())?;
+        // Under a quota, or with more threads than CPUs, others run on them too: the system knows better where there is room.
+        let own = threads.count <= cpu.available() && cpu.available() == cpu.allowed;
+        let pinned = if self.unpinned || !own { Vec::new() } else { cpu::worker_cpus(threads.count - 1) };
+        let pool = Pool::on(threads.count, cpu.available(), &pinned)?;
         let ledger = Ledger::new(limit.bytes);
         let bf16 = self.bf16 && edge_kernels::cpu::gemm_bf16::select(isa).is_some();
         let device = Device {

@@ -175,14 +175,15 @@ impl Pool {
     pub fn new(threads: usize) -> Result<Pool, DeviceError> {
         // The answer costs system calls, and the planner makes a pool of one for every node that it computes.
         let cpus = if threads > 1 { super::cpu::allowed_cpus().len() } else { 1 };
-        Pool::on(threads, cpus)
+        Pool::on(threads, cpus, &[])
     }
 
-    /// As [`Pool::new`], on so many CPUs: where there are fewer than threads, nobody waits for work by spinning.
+    /// As [`Pool::new`], on so many CPUs: where there are fewer than threads, nobody waits for work by spinning. Each worker stays on
+    /// its CPU of `pinned`, if there is one; where the system refuses that, the log says so and the worker runs anywhere.
     ///
     /// # Errors
     /// As [`Pool::new`].
-    pub(super) fn on(threads: usize, cpus: usize) -> Result<Pool, DeviceError> {
+    pub(super) fn on(threads: usize, cpus: usize, pinned: &[usize]) -> Result<Pool, DeviceError> {
         if !(1..=MAX_THREADS).contains(&threads) {
             return Err(DeviceError::Threads { asked: threads });
         }
@@ -204,14 +205,20 @@ impl Pool {
         let mut pool = Pool { shared, workers: Vec::with_capacity(threads - 1) };
         for worker in 1..threads {
             let shared = Arc::clone(&pool.shared);
+            let cpu = pinned.get(worker - 1).copied();
             let builder =
                 thread::Builder::new().name(format!("edge-worker-{worker}")).stack_size(STACK_BYTES);
             // On an error the workers started so far end when `pool` is dropped.
-            let handle = builder.spawn(move || shared.work(worker)).map_err(|source| DeviceError::Spawn {
-                worker,
-                threads,
-                source,
-            })?;
+            let life = move || {
+                if let Some(cpu) = cpu
+                    && let Err(why) = super::cpu::pin(cpu)
+                {
+                    log::warn!("worker {worker} is not kept on CPU {cpu}: {why}");
+                }
+                shared.work(worker);
+            };
+            let handle =
+                builder.spawn(life).map_err(|source| DeviceError::Spawn { worker, threads, source })?;
             pool.workers.push(handle);
         }
         Ok(pool)

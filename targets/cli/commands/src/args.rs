@@ -59,6 +59,9 @@ pub struct Target {
     /// Keep what kernels make of weights between runs, where the budget has room: less time, and a copy of some weights in memory.
     #[arg(long)]
     pub bake: bool,
+    /// Let worker threads move between CPUs, instead of keeping each on one of its own.
+    #[arg(long)]
+    pub no_pin: bool,
     /// Shape of an input whose dimensions are free: NAME=1,3,640,640 or 1,3,640,640 for the only input.
     #[arg(long, value_name = "[NAME=]DIMS")]
     pub shape: Vec<String>,

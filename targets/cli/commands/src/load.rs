@@ -31,6 +31,7 @@ pub fn device(target: &Target) -> Result<Arc<Device>, Failure> {
         .budget(budget)
         .bf16(target.bf16)
         .bake(target.bake)
+        .pin(!target.no_pin)
         .build()?)
 }
 
