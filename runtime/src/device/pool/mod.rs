@@ -1,14 +1,15 @@
 //! The threads that kernels run on.
 //!
-//! A run is a number of tasks that are claimed one by one from a counter, by the caller and by every worker that
-//! arrives before the caller is through. No run waits for a worker that has not arrived: on a busy machine a worker
+//! A run is a number of tasks. Each thread has a share of them, the same part of every run, and claims them one by one from the
+//! share's counter; then those of other shares, of threads that are slower or not there. So what a layer writes is mostly read by
+//! the thread that wrote it, from its own cache, which matters most where two CPUs share none. No run waits for a worker that has not arrived: on a busy machine a worker
 //! may take milliseconds to wake, and the caller does its work meanwhile.
 //!
 //! All agreement is in one word ([`Shared::state`]):
 //!
 //! ```text
 //! caller                                       worker
-//! write the job, counter = 0                   see OPEN and an epoch it has not joined
+//! write the job, set the counters              see OPEN and an epoch it has not joined
 //! state = next epoch + OPEN, wake              compare-exchange state -> state + 1      (joined)
 //! claim tasks until there is none              claim tasks until there is none
 //! clear OPEN                                   state - 1                                (left)
@@ -28,6 +29,7 @@ mod tests;
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -77,7 +79,7 @@ type Payload = Box<dyn Any + Send>;
 /// One run at a time uses the workers. A run started while another one is going, from another thread or from inside
 /// a task, does not wait: it does all of its tasks on the calling thread.
 ///
-/// Tasks are claimed in order, but by any thread. What a task computes must depend on its index only, never on the
+/// Tasks of a share are claimed in order, but by any thread. What a task computes must depend on its index only, never on the
 /// worker, so that results are the same for any number of threads.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -88,8 +90,8 @@ pub struct Pool {
 struct Shared {
     /// ACTIVE, OPEN, WAITING, STOP and the epoch; see the module's text.
     state: Line<AtomicU64>,
-    /// The next task to claim; beyond the last one when there is none.
-    next: Line<AtomicUsize>,
+    /// For each thread, the next task of its share; beyond the last one when there is none.
+    next: Box<[Line<AtomicUsize>]>,
     /// A run is using the workers. Whoever sets it owns `job` and the right to open a run.
     busy: AtomicBool,
     job: UnsafeCell<Job>,
@@ -156,7 +158,7 @@ struct Line<T>(T);
 #[derive(Clone, Copy)]
 struct Job {
     /// `drain::<F>` behind a pointer, for the F that `closure` points to.
-    drain: unsafe fn(closure: *const (), next: &AtomicUsize, tasks: usize, worker: usize) -> Option<Payload>,
+    drain: unsafe fn(*const (), &[Line<AtomicUsize>], tasks: usize, worker: usize) -> Option<Payload>,
     closure: *const (),
     tasks: usize,
 }
@@ -189,7 +191,7 @@ impl Pool {
         }
         let shared = Arc::new(Shared {
             state: Line(AtomicU64::new(0)),
-            next: Line(AtomicUsize::new(0)),
+            next: (0..threads).map(|_| Line(AtomicUsize::new(0))).collect(),
             busy: AtomicBool::new(false),
             job: UnsafeCell::new(Job {
                 drain: drain_erased::<fn(usize, usize)>,
@@ -260,7 +262,9 @@ impl Pool {
         unsafe {
             *shared.job.get() = Job { drain: drain_erased::<F>, closure: (&raw const f).cast(), tasks }
         };
-        shared.next.0.store(0, Ordering::Relaxed);
+        for (i, next) in shared.next.iter().enumerate() {
+            next.0.store(share(tasks, shared.next.len(), i).start, Ordering::Relaxed);
+        }
         let epoch = shared.state.0.load(Ordering::Relaxed) & !(EPOCH - 1);
         // From here to the end of `close` nothing may unwind: `f` is in the hands of other threads. `drain` catches
         // what tasks throw.
@@ -269,7 +273,7 @@ impl Pool {
             worker.thread().unpark();
         }
         let place = PLACE.replace((shared.id(), 0));
-        let ours = drain(&shared.next.0, tasks, 0, &f);
+        let ours = drain(&shared.next, tasks, [0, 0], &f);
         PLACE.set(place);
         let own = start.elapsed();
         let waited = shared.close();
@@ -288,7 +292,7 @@ impl Pool {
         // Inside a task of this pool the thread keeps its place. Elsewhere it stands alone in its run, as 0.
         let (pool, worker) = PLACE.get();
         let worker = if pool == self.shared.id() { worker } else { 0 };
-        if let Some(payload) = drain(&AtomicUsize::new(0), tasks, worker, f) {
+        if let Some(payload) = drain(&[Line(AtomicUsize::new(0))], tasks, [0, worker], f) {
             resume_unwind(payload);
         }
     }
@@ -354,7 +358,7 @@ impl Shared {
         // SAFETY: joined, so the caller of the run waits in `close` before anyone writes `job` again.
         let job = unsafe { *self.job.get() };
         // SAFETY: `drain` and `closure` were written together by `run::<F>`, whose `f` lives until `close` returns.
-        let payload = unsafe { (job.drain)(job.closure, &self.next.0, job.tasks, worker) };
+        let payload = unsafe { (job.drain)(job.closure, &self.next, job.tasks, worker) };
         if let Some(payload) = payload {
             let first = &mut *self.panic.lock().unwrap_or_else(PoisonError::into_inner);
             match first {
@@ -393,23 +397,40 @@ impl Shared {
     }
 }
 
-/// Claims and does tasks until none is left; the first panic among them, if any.
-fn drain<F: Fn(usize, usize)>(next: &AtomicUsize, tasks: usize, worker: usize, f: &F) -> Option<Payload> {
-    let mut first = None;
+/// The tasks of share `i` of `shares`.
+fn share(tasks: usize, shares: usize, i: usize) -> Range<usize> {
+    // Shares differ by one task at most.
+    let (each, more) = (tasks / shares, tasks % shares);
+    let start = each * i + i.min(more);
+    start..start + each + usize::from(i < more)
+}
+
+/// Claims and does tasks until none is left, those of share `first` before others; the first panic among them, if any.
+fn drain<F: Fn(usize, usize)>(
+    next: &[Line<AtomicUsize>],
+    tasks: usize,
+    [first, worker]: [usize; 2],
+    f: &F,
+) -> Option<Payload> {
+    let shares = next.len();
+    let mut panic = None;
     loop {
         // One `catch_unwind` for all tasks, entered again only after a panic: the loop stays free of it.
         let pass = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    return;
+            for i in (first..shares).chain(0..first) {
+                let end = share(tasks, shares, i).end;
+                loop {
+                    let task = next[i].0.fetch_add(1, Ordering::Relaxed);
+                    if task >= end {
+                        break;
+                    }
+                    f(task, worker);
                 }
-                f(task, worker);
             }
         }));
         match pass {
-            Ok(()) => return first,
-            Err(payload) if first.is_none() => first = Some(payload),
+            Ok(()) => return panic,
+            Err(payload) if panic.is_none() => panic = Some(payload),
             Err(payload) => discard(payload),
         }
     }
@@ -421,13 +442,13 @@ fn drain<F: Fn(usize, usize)>(next: &AtomicUsize, tasks: usize, worker: usize, f
 /// `closure` must point to an `F` that is alive during the call and may be shared with this thread.
 unsafe fn drain_erased<F: Fn(usize, usize)>(
     closure: *const (),
-    next: &AtomicUsize,
+    next: &[Line<AtomicUsize>],
     tasks: usize,
     worker: usize,
 ) -> Option<Payload> {
     // SAFETY: passed on to the caller of this function.
     let f = unsafe { &*closure.cast::<F>() };
-    drain(next, tasks, worker, f)
+    drain(next, tasks, [worker, worker], f)
 }
 
 /// Gets rid of a panic that is not the first. Dropping it could panic again, in a place where that would leave the

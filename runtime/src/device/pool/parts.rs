@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use edge_kernels::MatMut;
 
-use super::Pool;
+use super::{Pool, share};
 
 /// A matrix that several threads cut tiles from.
 struct SharedMat<'a, T>(MatMut<'a, T>);
@@ -69,10 +69,16 @@ impl Pool {
             panic!("{down} x {across} tiles");
         };
         let mat = SharedMat(mat);
+        let threads = self.threads();
         self.run(tiles, |task, worker| {
-            let (row0, col0) = (task % down * row_block, task / down * col_block);
-            // SAFETY: task < down * across, so row0 < rows and col0 < cols. `run` hands out each task once, and
-            // different tasks differ in `task % down` or `task / down`, that is in rows or columns.
+            // A thread's share are rows of its own, in all columns: what it reads, it has mostly written. In each band downwards first.
+            let bands = (0..threads).map(|i| share(down, threads, i));
+            let band = bands.into_iter().find(|band| task < band.end * across).unwrap_or(0..down);
+            let at = task - band.start * across;
+            let (row0, col0) = ((band.start + at % band.len()) * row_block, at / band.len() * col_block);
+            // SAFETY: the bands are all rows of tiles, one after the other, and task < down * across, so row0 < rows and
+            // col0 < cols. `run` hands out each task once, and different tasks differ in their band, or in `at % band.len()` or
+            // `at / band.len()`, that is in rows or columns.
             let tile = unsafe { mat.tile(row0, col0, row_block, col_block) };
             f(worker, row0, col0, tile);
         });
