@@ -154,11 +154,14 @@ impl Rest {
 #[repr(align(128))]
 struct Line<T>(T);
 
+/// [`drain_erased`] for some type: the closure, the shares, the tasks, the worker.
+type Drain = unsafe fn(*const (), &[Line<AtomicUsize>], usize, usize) -> Option<Payload>;
+
 /// The closure of a run, its type forgotten.
 #[derive(Clone, Copy)]
 struct Job {
     /// `drain::<F>` behind a pointer, for the F that `closure` points to.
-    drain: unsafe fn(*const (), &[Line<AtomicUsize>], tasks: usize, worker: usize) -> Option<Payload>,
+    drain: Drain,
     closure: *const (),
     tasks: usize,
 }
