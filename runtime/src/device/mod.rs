@@ -180,7 +180,11 @@ impl DeviceBuilder {
         }
         // Under a quota, or with more threads than CPUs, others run on them too: the system knows better where there is room.
         let own = threads.count <= cpu.available() && cpu.available() == cpu.allowed;
-        let pinned = if self.unpinned || !own { Vec::new() } else { cpu::worker_cpus(threads.count - 1) };
+        let pinned = if self.unpinned || !own {
+            Vec::new()
+        } else {
+            cpu::worker_cpus(threads.count.saturating_sub(1))
+        };
         let pool = Pool::on(threads.count, cpu.available(), &pinned)?;
         let ledger = Ledger::new(limit.bytes);
         let bf16 = self.bf16 && edge_kernels::cpu::gemm_bf16::select(isa).is_some();

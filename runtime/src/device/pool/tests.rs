@@ -344,3 +344,41 @@ fn rests_grow_and_are_forgiven() {
     rest.after(ms(1), ms(5));
     assert!(rest.until.unwrap() <= Instant::now() + RESTS[0]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn workers_stay_where_they_are_put_and_a_refusal_changes_nothing() {
+    use crate::device::cpu::{allowed_cpus, worker_cpus};
+    let cpus = worker_cpus(allowed_cpus().len() - 1);
+    assert_eq!(cpus.len() + 1, allowed_cpus().len());
+    assert!(worker_cpus(allowed_cpus().len()).is_empty());
+    // No system has the last one.
+    for pinned in [&cpus[..], &[60_000]] {
+        let pool = Pool::on(2, 2, pinned).unwrap();
+        let arrived = AtomicUsize::new(0);
+        let seen = Mutex::new(Vec::new());
+        // Each task waits for the other's thread.
+        pool.run(2, |_, worker| {
+            arrived.fetch_add(1, Ordering::AcqRel);
+            while arrived.load(Ordering::Acquire) < 2 {
+                std::thread::yield_now();
+            }
+            if worker == 1 {
+                *seen.lock().unwrap() = allowed_cpus();
+            }
+        });
+        let want = match pinned.first() {
+            Some(cpu) if *cpu < 60_000 => vec![*cpu],
+            _ => allowed_cpus(),
+        };
+        assert_eq!(*seen.lock().unwrap(), want);
+    }
+}
+
+#[test]
+fn shares_are_all_tasks_once() {
+    for (tasks, shares) in [(0, 3), (1, 4), (7, 3), (64, 5)] {
+        let all: Vec<usize> = (0..shares).flat_map(|i| super::share(tasks, shares, i)).collect();
+        assert_eq!(all, (0..tasks).collect::<Vec<_>>());
+    }
+}
