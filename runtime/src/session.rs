@@ -93,6 +93,7 @@ impl Session {
                 None => None,
             });
         }
+        crate::device::trim_heap();
         Ok(Session {
             model: model.clone(),
             device: device.clone(),

@@ -28,24 +28,36 @@ pub(super) fn cut(whole: Plan, room: u64) -> Plan {
     if takes(&whole) <= room || !whole.values.is_empty() {
         return whole;
     }
-    // What is not the arena is there anyway.
-    let mut live = room.saturating_sub(takes(&whole) - whole.arena_bytes);
-    let mut best: Option<Plan> = None;
-    for left in (0..CUTS).rev() {
+    let cut = |live: usize| {
         let mut cut = whole.clone();
         let reached = super::bands::cut(&mut cut, live);
         lay_out(&mut cut, false);
-        let over = takes(&cut).saturating_sub(room);
-        if takes(&cut) < takes(best.as_ref().unwrap_or(&whole)) {
-            best = Some(cut);
+        (cut, reached)
+    };
+    // What is not the arena is there anyway.
+    let mut live = room.saturating_sub(takes(&whole) - whole.arena_bytes);
+    let mut least: Option<(usize, usize)> = None;
+    for left in (0..CUTS).rev() {
+        let (cut, reached) = cut(live);
+        let (taken, over) = (takes(&cut), takes(&cut).saturating_sub(room));
+        // One plan at a time: a cut one is large itself, and the heap counts.
+        let best = least.is_none_or(|(bytes, _)| taken < bytes);
+        if best {
+            least = Some((taken, live));
         }
         if over == 0 || !reached || live == 0 {
+            if best && taken < takes(&whole) {
+                return cut;
+            }
             break;
         }
         // What lives at once does not always fit together without gaps: then less must live. As little as can be, in the end.
         live = if left > 1 { live.saturating_sub(over) } else { 0 };
     }
-    best.unwrap_or(whole)
+    match least {
+        Some((bytes, live)) if bytes < takes(&whole) => cut(live).0,
+        _ => whole,
+    }
 }
 
 /// Gives every buffer its place.

@@ -72,7 +72,8 @@ struct Known {
     lines: Vec<Rc<Line>>,
     /// For each line, whether its result exists band by band.
     streamed: Vec<bool>,
-    best: Option<(Rc<Schedule>, usize)>,
+    /// Its bands and bytes, when it can be cut.
+    best: Option<(usize, usize)>,
 }
 
 /// One or more steps that run together.
@@ -80,8 +81,8 @@ struct Known {
 pub(super) struct Unit {
     /// Their lines, in order.
     pub lines: Vec<usize>,
-    /// How they are cut; `None` for a single whole step.
-    pub schedule: Option<Rc<Schedule>>,
+    /// Bands that they are cut into; 0 for a single whole step.
+    pub bands: usize,
     /// Bytes of what lives in the unit alone.
     bytes: usize,
 }
@@ -89,7 +90,7 @@ pub(super) struct Unit {
 impl Unit {
     /// Steps that cutting it adds.
     fn added(&self) -> usize {
-        self.schedule.as_ref().map_or(0, |s| self.lines.len() * (s.bands() - 1))
+        self.lines.len() * self.bands.saturating_sub(1)
     }
 }
 
@@ -225,12 +226,17 @@ impl Grouping {
         units.iter().all(Vec::is_empty).then_some(order)
     }
 
-    /// A group in `count` bands.
-    fn unit(&self, lines: &[usize], count: usize) -> Option<Unit> {
-        let group: Vec<Rc<Line>> = lines.iter().map(|i| self.line(*i).clone()).collect();
-        let schedule = Schedule::new(&group, &self.streamed, count)?;
-        let bytes = schedule.bytes(&group);
-        Some(Unit { lines: lines.to_vec(), schedule: Some(Rc::new(schedule)), bytes })
+    /// How the group of some lines is cut into so many bands.
+    pub fn schedule(&self, lines: &[usize], bands: usize) -> Option<Schedule> {
+        let group: Vec<&Line> = lines.iter().map(|i| self.line(*i).as_ref()).collect();
+        Schedule::new(&group, &self.streamed, bands)
+    }
+
+    /// A group in so many bands.
+    fn unit(&self, lines: &[usize], bands: usize) -> Option<Unit> {
+        let group: Vec<&Line> = lines.iter().map(|i| self.line(*i).as_ref()).collect();
+        let bytes = Schedule::new(&group, &self.streamed, bands)?.bytes(&group);
+        Some(Unit { lines: lines.to_vec(), bands, bytes })
     }
 
     /// The group in as many bands as take least memory.
@@ -242,17 +248,17 @@ impl Grouping {
                 && lines.iter().zip(&known.lines).all(same_line)
                 && lines.iter().map(streamed).eq(known.streamed.iter().copied())
         };
-        let found = self.known.borrow().iter().rev().find(is_known).map(|known| known.best.clone());
+        let found = self.known.borrow().iter().rev().find(is_known).map(|known| known.best);
         let best = found.unwrap_or_else(|| {
-            let best = self.search(lines).map(|unit| (unit.schedule.unwrap_or_default(), unit.bytes));
+            let best = self.search(lines).map(|unit| (unit.bands, unit.bytes));
             self.known.borrow_mut().push(Known {
                 lines: lines.iter().map(|i| self.line(*i).clone()).collect(),
                 streamed: lines.iter().map(streamed).collect(),
-                best: best.clone(),
+                best,
             });
             best
         });
-        best.map(|(schedule, bytes)| Unit { lines: lines.to_vec(), schedule: Some(schedule), bytes })
+        best.map(|(bands, bytes)| Unit { lines: lines.to_vec(), bands, bytes })
     }
 
     fn search(&self, lines: &[usize]) -> Option<Unit> {
@@ -278,7 +284,7 @@ impl Grouping {
                 self.least(&lines)?
             } else {
                 let bytes = step.scratch.map_or(0, |s| s.bytes);
-                Unit { lines, schedule: None, bytes }
+                Unit { lines, bands: 0, bytes }
             });
         }
         Some(self.weigh_units(units))
@@ -456,7 +462,7 @@ impl Grouping {
     pub fn widen(&self, weight: &mut Weight, limit: usize) {
         let most = weight.peak.max(limit);
         for u in 0..weight.units.len() {
-            let Some(now) = weight.units[u].schedule.as_ref().map(|s| s.bands()) else { continue };
+            let now = weight.units[u].bands;
             for count in COUNTS.into_iter().take_while(|n| *n < now) {
                 let Some(unit) = self.unit(&weight.units[u].lines, count) else { continue };
                 let mut units = weight.units.clone();

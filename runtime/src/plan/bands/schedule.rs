@@ -4,7 +4,6 @@ use super::{Line, panels};
 use crate::plan::BufferId;
 use crate::plan::arena::ALIGN;
 use crate::plan::rows::{Makes, row_bytes};
-use std::rc::Rc;
 
 /// A picture that a group makes.
 #[derive(Clone, Debug)]
@@ -40,7 +39,7 @@ impl Picture {
 }
 
 /// The bands of a group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Schedule {
     /// For each step, the rows made before each band, and in the end.
     pub made: Vec<Vec<usize>>,
@@ -50,7 +49,7 @@ pub(super) struct Schedule {
 impl Schedule {
     /// `count` bands of the steps `lines`, where `streamed` pictures exist band by band only. `None` when the steps cannot be cut
     /// so.
-    pub fn new(lines: &[Rc<Line>], streamed: &[bool], count: usize) -> Option<Schedule> {
+    pub fn new(lines: &[&Line], streamed: &[bool], count: usize) -> Option<Schedule> {
         let mut pictures = pictures(lines)?;
         let mut made: Vec<Vec<usize>> = vec![Vec::new(); lines.len()];
         for (t, line) in lines.iter().enumerate().rev() {
@@ -106,13 +105,8 @@ impl Schedule {
         Some(Schedule { made, pictures })
     }
 
-    /// Number of bands.
-    pub fn bands(&self) -> usize {
-        self.made.first().map_or(0, |made| made.len() - 1)
-    }
-
     /// Most bytes at one time of what exists band by band, and of scratch.
-    pub fn bytes(&self, lines: &[Rc<Line>]) -> usize {
+    pub fn bytes(&self, lines: &[&Line]) -> usize {
         let mut always = 0;
         let mut at: Vec<usize> = lines.iter().map(|l| l.step.scratch.map_or(0, |s| s.bytes)).collect();
         for picture in &self.pictures {
@@ -122,7 +116,7 @@ impl Schedule {
                 continue;
             }
             // From the step that makes a band to the last that needs it.
-            let touches = |line: &Rc<Line>| {
+            let touches = |line: &&Line| {
                 let mut operands = line.step.inputs.iter().flatten().chain(&line.step.outputs);
                 operands.any(|o| o.buffer == picture.buffer)
             };
@@ -141,7 +135,7 @@ impl Schedule {
 
 /// The pictures that the steps make. `None` when one is read otherwise than row by row, seen with other rows, or written again
 /// after it was read.
-fn pictures(lines: &[Rc<Line>]) -> Option<Vec<Picture>> {
+fn pictures(lines: &[&Line]) -> Option<Vec<Picture>> {
     let mut pictures: Vec<Picture> = Vec::new();
     // Results that are there only in the end.
     let mut late: Vec<BufferId> = Vec::new();

@@ -1,7 +1,6 @@
 //! From groups to steps: every band of every step is one of its own.
 
 use super::grouping::{Grouping, Unit, Weight};
-use super::schedule::Schedule;
 use crate::graph::{DType, ReduceOp};
 use crate::plan::rows::{self, Makes, Rows};
 use crate::plan::step::{Step, StepOp};
@@ -12,10 +11,10 @@ pub(super) fn unroll(plan: &mut Plan, grouping: &Grouping, weight: &Weight) -> b
     let mut out = Unrolled { buffers: plan.buffers.clone(), steps: Vec::new() };
     grouping.sizes().skip(plan.buffers.len()).for_each(|bytes| _ = out.buffer(bytes));
     for unit in &weight.units {
-        match &unit.schedule {
-            None => out.steps.push(grouping.line(unit.lines[0]).step.clone()),
-            Some(schedule) if out.bands(grouping, unit, schedule).is_some() => {}
-            Some(_) => return false,
+        if unit.bands == 0 {
+            out.steps.push(grouping.line(unit.lines[0]).step.clone());
+        } else if out.bands(grouping, unit).is_none() {
+            return false;
         }
     }
     (plan.steps, plan.buffers) = (out.steps, out.buffers);
@@ -33,12 +32,13 @@ impl Unrolled {
         (self.buffers.len() - 1) as BufferId
     }
 
-    fn bands(&mut self, grouping: &Grouping, unit: &Unit, schedule: &Schedule) -> Option<()> {
+    fn bands(&mut self, grouping: &Grouping, unit: &Unit) -> Option<()> {
+        let schedule = grouping.schedule(&unit.lines, unit.bands)?;
         let lines: Vec<_> = unit.lines.iter().map(|i| grouping.line(*i)).collect();
         // Where the rows of each picture lie in the band at hand, and how far the sums of each step have come.
         let mut places: Vec<Option<Rows>> = vec![None; schedule.pictures.len()];
         let mut states: Vec<Option<Operand>> = vec![None; lines.len()];
-        for band in 0..schedule.bands() {
+        for band in 0..unit.bands {
             for (place, picture) in places.iter_mut().zip(&schedule.pictures) {
                 let Some(first) = picture.first.get(band).copied() else { continue };
                 match place {
