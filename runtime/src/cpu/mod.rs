@@ -113,7 +113,7 @@ impl Kernels {
 
     /// Names of the variants, for listings.
     pub fn names(&self) -> Vec<&'static str> {
-        vec![
+        [
             self.gemm_f32.name,
             self.gemm_i8.name,
             self.gemm_i16.name,
@@ -125,6 +125,9 @@ impl Kernels {
             self.lookup.name,
             self.loops.isa().name(),
         ]
+        .into_iter()
+        .chain(self.gemm_bf16.map(|v| v.name))
+        .collect()
     }
 }
 
