@@ -125,7 +125,7 @@ pub(super) fn pair_panels<'a>(
     let words: &mut [u32] = &mut super::elements_mut(words)[..panels.len() * each];
     if Held::of(held).replace(0, panels.start) {
         let decoded = &mut super::floats_mut(floats)[..w.k() * PANEL];
-        for (panel, words) in panels.zip(words.chunks_exact_mut(each)) {
+        for (panel, words) in panels.zip(words.chunks_exact_mut(each.max(1))) {
             pairs_of(kernel, w, panel, decoded, words);
         }
     }

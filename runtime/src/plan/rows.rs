@@ -286,7 +286,7 @@ pub(super) fn part(
             };
             let (first, pitch) = plan.first_rows(side, row_bytes(operand, by.height)?, by.height, count)?;
             let both = by.makes == Makes::Rows && by.inputs[0].is_some();
-            **plan = if both { first } else { first.further(other, rows.start as isize * pitch) };
+            **plan = if both { first } else { first.further(other, rows.start as isize * pitch)? };
         }
         StepOp::Reduce { .. } => {
             let x = step.inputs[0].as_ref()?;

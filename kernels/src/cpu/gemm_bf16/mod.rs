@@ -54,15 +54,9 @@ impl Variant {
         panels: &'a [u32],
         epilogue: &'a Epilogue<'a>,
     ) {
-        let out = c.into();
-        let (m, n, words) = (out.rows(), out.cols(), a.cols());
-        self.check();
-        assert_eq!(a.rows(), m, "{}: rows of A (left) and of C (right)", self.name);
-        let need = n.div_ceil(PANEL).checked_mul(PANEL).and_then(|columns| columns.checked_mul(words));
-        assert_eq!(Some(panels.len()), need, "{}: words of panels for N = {n}, {words} pairs", self.name);
-        epilogue.check(self.name, m, n);
-        // SAFETY: the CPU has the ISA and the shapes agree, both checked above.
-        unsafe { (self.run)(&mut Task { out, a, panels, epilogue }) }
+        let mut task = Task::checked((self.name, self.isa), c.into(), a, panels, epilogue);
+        // SAFETY: the CPU has the ISA and the shapes agree: checked when the task was made.
+        unsafe { (self.run)(&mut task) }
     }
 
     /// Rounds `K` elements to words; an odd K ends with a 0.

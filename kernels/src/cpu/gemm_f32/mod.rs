@@ -65,6 +65,28 @@ pub(in crate::cpu) struct Task<'a, T> {
     pub(in crate::cpu) epilogue: &'a Epilogue<'a>,
 }
 
+impl<'a, T> Task<'a, T> {
+    /// The task of the variant `name`.
+    ///
+    /// # Panics
+    /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
+    pub(in crate::cpu) fn checked(
+        (name, isa): (&str, Isa),
+        out: Output<'a>,
+        a: Rows<'a, T>,
+        panels: &'a [T],
+        epilogue: &'a Epilogue<'a>,
+    ) -> Task<'a, T> {
+        let (m, n, k) = (out.rows(), out.cols(), a.cols());
+        assert!(isa.supported(), "{name}: this CPU lacks {isa}");
+        assert_eq!(a.rows(), m, "{name}: rows of A (left) and of C (right)");
+        let need = n.div_ceil(PANEL).checked_mul(PANEL).and_then(|columns| columns.checked_mul(k));
+        assert_eq!(Some(panels.len()), need, "{name}: panel elements for N = {n}, K = {k}");
+        epilogue.check(name, m, n);
+        Task { out, a, panels, epilogue }
+    }
+}
+
 impl Variant {
     /// `c[M,N] = epilogue(a[M,K] · panels[ceil(N/16)][K][16])`.
     ///
@@ -77,14 +99,8 @@ impl Variant {
         panels: &'a [f32],
         epilogue: &'a Epilogue<'a>,
     ) {
-        let out = c.into();
-        let (m, n, k) = (out.rows(), out.cols(), a.cols());
-        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
-        assert_eq!(a.rows(), m, "{}: rows of A (left) and of C (right)", self.name);
-        let need = n.div_ceil(PANEL).checked_mul(PANEL).and_then(|columns| columns.checked_mul(k));
-        assert_eq!(Some(panels.len()), need, "{}: panel elements for N = {n}, K = {k}", self.name);
-        epilogue.check(self.name, m, n);
-        // SAFETY: the CPU has the ISA and the shapes agree, both checked above.
-        unsafe { (self.run)(&mut Task { out, a, panels, epilogue }) }
+        let mut task = Task::checked((self.name, self.isa), c.into(), a, panels, epilogue);
+        // SAFETY: the CPU has the ISA and the shapes agree: checked when the task was made.
+        unsafe { (self.run)(&mut task) }
     }
 }

@@ -13,9 +13,10 @@ pub struct Strides<'a> {
 
 /// One of the two sides of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Side {
+    /// What is read.
     Source,
+    /// What is written.
     Destination,
 }
 
@@ -187,20 +188,15 @@ impl CopyPlan {
         Some((part, strides(&dim).1 * each as isize))
     }
 
-    /// The same copy with one of its sides `bytes` further on.
-    ///
-    /// # Panics
-    /// When that is before the side's first byte.
-    pub fn further(&self, side: Side, bytes: isize) -> CopyPlan {
-        let moved = |at: usize| at.checked_add_signed(bytes).expect("the side begins later");
-        match side {
-            Side::Source => {
-                CopyPlan { src_offset: moved(self.src_offset), src_len: moved(self.src_len), ..*self }
-            }
-            Side::Destination => {
-                CopyPlan { dst_offset: moved(self.dst_offset), dst_len: moved(self.dst_len), ..*self }
-            }
-        }
+    /// The same copy with one of its sides `bytes` further on; `None` when that is before the side's first byte.
+    pub fn further(&self, side: Side, bytes: isize) -> Option<CopyPlan> {
+        let mut moved = *self;
+        let (offset, len) = match side {
+            Side::Source => (&mut moved.src_offset, &mut moved.src_len),
+            Side::Destination => (&mut moved.dst_offset, &mut moved.dst_len),
+        };
+        (*offset, *len) = (offset.checked_add_signed(bytes)?, len.checked_add_signed(bytes)?);
+        Some(moved)
     }
 
     /// Bytes that [`CopyPlan::run`] needs in its source.

@@ -203,13 +203,19 @@ fn copies_row_by_row() {
                     let rows = each.min(height - first);
                     let by = Side::Destination;
                     let (part, pitch) = plan.first_rows(by, row * size, height, rows).unwrap();
-                    let part = part.further(Side::Source, first as isize * pitch);
+                    let part = part.further(Side::Source, first as isize * pitch).unwrap();
                     part.run(&src[..part.src_len()], &mut got[first * row * size..][..rows * row * size]);
                 }
                 assert_eq!(got, want, "{dims:?} of {size} bytes, {each} rows at a time");
             }
         }
     }
+    let ahead =
+        CopyPlan::new(4, &[2], Strides { offset: 3, strides: &[1] }, Strides { offset: 0, strides: &[1] });
+    assert!(
+        ahead.unwrap().further(Side::Source, -12).is_some()
+            && ahead.unwrap().further(Side::Source, -13).is_none()
+    );
     // By rows of the source: pixels to planes.
     let (s, d) = (Strides { offset: 0, strides: &[27, 3, 1] }, Strides { offset: 0, strides: &[9, 1, 72] });
     let plan = CopyPlan::new(4, &[8, 9, 3], s, d).unwrap();
@@ -219,7 +225,7 @@ fn copies_row_by_row() {
         let mut got = vec![0; want.len()];
         for first in (0..8).step_by(each) {
             let (part, pitch) = plan.first_rows(Side::Source, 27 * 4, 8, each.min(8 - first)).unwrap();
-            let part = part.further(Side::Destination, first as isize * pitch);
+            let part = part.further(Side::Destination, first as isize * pitch).unwrap();
             part.run(&src[first * 27 * 4..][..part.src_len()], &mut got);
         }
         assert_eq!(got, want, "{each} rows at a time");
