@@ -14,7 +14,13 @@
 mod tests;
 
 /// `1.5 * 2^23`: adding it leaves the nearest integer (ties to even) in the low bits of the sum's mantissa.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
+/// `ln(2)` as a sum of two: a whole number times the first is exact in a fused step.
+pub(super) const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
+/// `(exp(r) - 1 - r) / r^2` for `|r| <= ln(2) / 2`, highest power first.
+pub(super) const EXP: [f32; 5] = [0.001_393_784_5, 0.008_368_968, 0.041_666_433, 0.166_665_18, 0.5];
+/// Below, `exp` is 0 and its exponent arithmetic would wrap.
+pub(super) const EXP_LOWEST: f32 = -105.0;
 /// The same trick in f64: `1.5 * 2^52`.
 const ROUND_F64: f64 = 6_755_399_441_055_744.0;
 
@@ -51,17 +57,12 @@ fn exp2_int(n: i32) -> f32 {
 /// `x = n * ln(2) + r` with `|r| <= ln(2) / 2`; returns `(n, r, (exp(r) - 1 - r) / r^2)`.
 #[inline(always)]
 fn exp_parts(x: f32) -> (i32, f32, f32) {
-    // ln(2) = HI + LO; the fused steps make n * HI exact.
-    const HI: f32 = std::f32::consts::LN_2;
-    const LO: f32 = -1.904_654_2e-9;
+    let [hi, lo] = LN_2;
     let t = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = t - ROUND;
-    let r = n.mul_add(-LO, n.mul_add(-HI, x));
-    let q = 0.001_393_784_5f32;
-    let q = q.mul_add(r, 0.008_368_968);
-    let q = q.mul_add(r, 0.041_666_433);
-    let q = q.mul_add(r, 0.166_665_18);
-    let q = q.mul_add(r, 0.5);
+    let r = n.mul_add(-lo, n.mul_add(-hi, x));
+    let [a, b, c, d, e] = EXP;
+    let q = a.mul_add(r, b).mul_add(r, c).mul_add(r, d).mul_add(r, e);
     ((t.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32), r, q)
 }
 
@@ -69,7 +70,7 @@ fn exp_parts(x: f32) -> (i32, f32, f32) {
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // Beyond these the result is 0 or inf, and the exponent arithmetic below would wrap.
-    let x = if x < -105.0 { -105.0 } else { x };
+    let x = if x < EXP_LOWEST { EXP_LOWEST } else { x };
     let x = if x > 89.0 { 89.0 } else { x };
     let (n, r, q) = exp_parts(x);
     let p = (r * r).mul_add(q, r) + 1.0;

@@ -93,6 +93,13 @@ pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usiz
     HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(2) * 4)
 }
 
+/// Whether a convolution takes less time with pairs of bf16 than with floats: not where each of a few channels' windows would have
+/// to be gathered and rounded anew, while floats are multiplied where they lie.
+pub(crate) fn pays_in_pairs(g: &ConvGeometry) -> bool {
+    let shape = conv_shape(g, g.ic, 0);
+    pair_windows(&shape).is_some() || Windows::new(&shape, false).is_none()
+}
+
 /// Windows of bf16 pairs in a ring, where pairs are of one pixel.
 fn pair_windows(shape: &ConvShape) -> Option<Windows> {
     let words = ConvShape { ic: shape.ic / 2, ..*shape };

@@ -3,16 +3,22 @@
 //! The same operations in the same order as the plain form, so the same bits.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_mask_storeu_epi8,
-    _mm_maskz_loadu_epi8, _mm_prefetch, _mm_storeu_si128, _mm512_add_ps, _mm512_cvtepi8_epi32,
-    _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_epi32,
+    __m512, __mmask16, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
+    _mm_mask_storeu_epi8, _mm_maskz_loadu_epi8, _mm_prefetch, _mm_storeu_si128, _mm512_add_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8,
+    _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_ps, _mm512_roundscale_ps,
+    _mm512_scalef_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_sub_epi32, _mm512_sub_ps,
 };
 
+use std::f32::consts::LOG2_E;
+use std::ops::Range;
+
+use super::super::activation::Activation;
+use super::super::math::{EXP, EXP_LOWEST, LN_2, ROUND};
 use super::epilogue::{Columns, activate, bounds};
 use super::{Addend, Epilogue, Output, PANEL, ResidualOrder, Rows};
-use std::ops::Range;
 
 /// Epilogue of rows `row, row + 1, ...` and the columns of one panel. One copy for all tile shapes and all matrix
 /// kernels.
@@ -59,7 +65,7 @@ pub(in crate::cpu) fn finish(
     if clip.is_some() {
         return;
     }
-    activate(epilogue.act, tile);
+    activate_rows(epilogue.act, tile);
     for (r, acc) in tile.iter().enumerate() {
         let mut y = load(acc);
         if let Some(source) = &after {
@@ -68,6 +74,55 @@ pub(in crate::cpu) fn finish(
         }
         // SAFETY: r is below the rows of the tile.
         unsafe { to.write(r, y) };
+    }
+}
+
+/// [`activate`] with a form of its own for the most frequent of the costly functions.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+#[inline]
+fn activate_rows(act: Activation, mut tile: &mut [[f32; PANEL]]) {
+    if act == Activation::Silu {
+        let (fours, rest) = tile.as_chunks_mut();
+        for rows in fours {
+            silu(rows);
+        }
+        tile = rest;
+    }
+    activate(act, tile);
+}
+
+/// [`Activation::Silu`] of four rows at once. One after the other they take 1.3 times as long: every operation waits for the one
+/// before it, and what lies between two rows is more than the CPU looks ahead.
+#[target_feature(enable = "avx512f,avx512dq")]
+#[inline]
+fn silu(rows: &mut [[f32; PANEL]; 4]) {
+    let set = |value: f32| _mm512_set1_ps(value);
+    let x = [0, 1, 2, 3].map(|i: usize| load(&rows[i]));
+    // e = exp(-|x|). In this order of operands NaN comes through.
+    let c = x.map(|x| _mm512_max_ps(set(EXP_LOWEST), _mm512_or_ps(x, set(-0.0))));
+    let n = c.map(|c| _mm512_sub_ps(_mm512_fmadd_ps(c, set(LOG2_E), set(ROUND)), set(ROUND)));
+    let [mut r, mut q, mut y] = [c; 3];
+    for i in 0..4 {
+        r[i] = _mm512_fmadd_ps(n[i], set(-LN_2[0]), c[i]);
+        r[i] = _mm512_fmadd_ps(n[i], set(-LN_2[1]), r[i]);
+        q[i] = set(EXP[0]);
+    }
+    for coefficient in &EXP[1..] {
+        for i in 0..4 {
+            q[i] = _mm512_fmadd_ps(q[i], r[i], set(*coefficient));
+        }
+    }
+    for i in 0..4 {
+        let p = _mm512_fmadd_ps(_mm512_mul_ps(r[i], r[i]), q[i], r[i]);
+        // p * 2^n, rounded once, subnormal or not.
+        let e = _mm512_scalef_ps(_mm512_add_ps(p, set(1.0)), n[i]);
+        let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x[i], _mm512_setzero_ps());
+        let above = _mm512_mask_blend_ps(negative, set(1.0), e);
+        y[i] = _mm512_mul_ps(x[i], _mm512_div_ps(above, _mm512_add_ps(set(1.0), e)));
+    }
+    for (row, y) in rows.iter_mut().zip(y) {
+        // SAFETY: 16 floats.
+        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), y) };
     }
 }
 

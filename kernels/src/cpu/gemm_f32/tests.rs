@@ -108,6 +108,7 @@ impl Case {
             Activation::LeakyRelu { alpha: 0.1 },
             Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
             Activation::HardSwish,
+            Activation::Silu,
         ];
         Epilogue {
             scale: match kind % 3 {
@@ -298,6 +299,26 @@ fn epilogue_steps_match_their_formula() {
     assert_eq!(one(&Epilogue { residual: after, act: Activation::Relu, ..base }), [14.5, 1.0]);
     let quantized = Some((codes, ResidualOrder::AfterActivation));
     assert_eq!(one(&Epilogue { residual: quantized, ..base }), [5.5, -71.0]);
+}
+
+#[test]
+fn every_form_of_an_activation_is_the_scalar_one() {
+    let specials = [0.0, f32::NAN, f32::INFINITY, 1e-40, 104.5, 103.5, 88.0, 87.5, 1e30];
+    let dense = (0..4000).map(|i| f32::from_bits(0x3000_0000 + i * 0x8_1234));
+    let a: Vec<f32> = specials.into_iter().chain(dense).flat_map(|x| [x, -x]).collect();
+    let (m, panels) = (a.len(), [1.0; 16]);
+    for act in
+        [Activation::Sigmoid, Activation::Silu, Activation::Tanh, Activation::Gelu, Activation::GeluTanh]
+    {
+        let epilogue = Epilogue { act, ..Epilogue::default() };
+        for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let mut c = vec![0.0; m];
+            variant.run(MatMut::new(&mut c, m, 1, 1), Rows::new(&a, m, 1, 1), &panels, &epilogue);
+            // The product adds to 0, which loses the sign of -0.
+            let want: Vec<f32> = a.iter().map(|x| act.apply(x + 0.0)).collect();
+            assert_same_bits(&c, &want, &format!("{act:?} by {}", variant.name));
+        }
+    }
 }
 
 #[test]

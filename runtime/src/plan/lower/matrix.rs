@@ -158,14 +158,15 @@ pub(super) fn conv(
     let extra = extras(b, call, oc, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let is_narrow = !integer && crate::cpu::narrow::scratch(&geometry).is_some();
-    let bf16 = b.bf16 && !integer && !depthwise && !is_narrow && matches!(weights, Matrix::Tensor(_));
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
     let pointwise = window.kernel == [1, 1]
         && window.stride == [1, 1]
         && groups == 1
         && geometry.pad_top == 0
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
+    let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
+    let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
     let winograd = crate::cpu::winograd::memory(&geometry)
         .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
     if let Some((filters, each)) = winograd {
