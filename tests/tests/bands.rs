@@ -33,14 +33,15 @@ fn hourglass() -> Vec<u8> {
         0.2,
     );
     b.weight("t0", &[16, 12, 2, 2], 0.2).weight("t1", &[12, 2, 3, 3], 0.2).weight("tb", &[12], 0.1);
-    b.weight("add", &[1], 0.5);
+    b.weight("add", &[1], 0.5).weight("shift", &[24, 1, 1], 0.5);
     b.node("Conv", "x w0", "a0", &window(&[3, 3], &[2, 2], &[1, 1, 1, 1])).node("HardSwish", "a0", "a", &[]);
     let depthwise = [window(&[5, 5], &[1, 1], &[2, 2, 2, 2]), vec![("group", Int(16))]].concat();
-    b.node("Conv", "a wd", "d", &depthwise).node("Conv", "d w1", "e0", &[]).node("Relu", "e0", "e", &[]);
+    b.node("Conv", "a wd", "d", &depthwise).node("Conv", "d w1", "e0", &[]).node("Relu", "e0", "e1", &[]);
+    b.node("Add", "e1 shift", "e", &[]);
     b.node("MaxPool", "e", "p", &window(&[3, 3], &[2, 2], &[0, 1, 1, 0]));
     // Two convolutions with a residual, on a picture that others read too.
     let same = window(&[3, 3], &[1, 1], &[1, 1, 1, 1]);
-    b.node("Conv", "p w2 b2", "r0", &same).node("Relu", "r0", "r1", &[]);
+    b.node("Conv", "p w2 b2", "r0", &same).node("Relu", "r0", "r3", &[]).node("Sub", "r3 add", "r1", &[]);
     b.node("Conv", "r1 w3", "r2", &same).node("Add", "r2 p", "r", &[]).node("Sigmoid", "r", "s", &[]);
     // A gate by the mean of what it gates.
     b.node("GlobalAveragePool", "e", "m", &[]).node("Conv", "m g0", "m0", &[]).node("Relu", "m0", "m1", &[]);

@@ -2,7 +2,7 @@
 
 mod before;
 
-use super::common::{one_to_one, with_constant, with_scalar};
+use super::common::{channel_constant, one_to_one, with_constant, with_scalar};
 use super::sweep::Scope;
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, Node, Op, UnaryOp, ValueId};
@@ -157,23 +157,6 @@ fn after(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     }
     matrix.node.outputs = node.outputs.clone();
     Some(vec![matrix.node])
-}
-
-/// The constant as one number for each channel, where it varies along the last dimension only and does not widen `x`.
-fn channel_constant(scope: &Scope<'_>, x: ValueId, c: ValueId, channels: usize) -> Option<Vec<f64>> {
-    let array = scope.constant(c)?;
-    let values = array.as_f32()?;
-    let rank = array.dims.len();
-    if rank > 1 && scope.rank(x)? < rank {
-        return None;
-    }
-    match values.len() {
-        1 => Some(vec![f64::from(values[0]); channels]),
-        n if n == channels && array.dims.last() == Some(&n) => {
-            Some(values.into_iter().map(f64::from).collect())
-        }
-        _ => None,
-    }
 }
 
 fn multiply(scope: &mut Scope<'_>, matrix: &mut Matrix, factors: &[f64], name: String) -> Option<()> {

@@ -63,3 +63,25 @@ pub(super) fn with_scalar(scope: &Scope<'_>, node: &Node) -> Option<(BinaryOp, V
     let number = scope.scalar(c)?;
     keeps_shape(scope, x, c).then_some((op, x, number, right))
 }
+
+/// The constant as one number for each channel, where it varies along the last dimension only and does not widen `x`.
+pub(super) fn channel_constant(
+    scope: &Scope<'_>,
+    x: ValueId,
+    c: ValueId,
+    channels: usize,
+) -> Option<Vec<f64>> {
+    let array = scope.constant(c)?;
+    let values = array.as_f32()?;
+    let rank = array.dims.len();
+    if rank > 1 && scope.rank(x)? < rank {
+        return None;
+    }
+    match values.len() {
+        1 => Some(vec![f64::from(values[0]); channels]),
+        n if n == channels && array.dims.last() == Some(&n) => {
+            Some(values.into_iter().map(f64::from).collect())
+        }
+        _ => None,
+    }
+}

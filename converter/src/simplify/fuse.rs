@@ -1,14 +1,15 @@
 //! Activations and residual additions join the matrix operation before them.
 
-use super::common::{binary, one_to_one};
+use super::common::{binary, channel_constant, one_to_one, with_constant};
 use super::sweep::Scope;
+use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, DType, Node, Op, UnaryOp, ValueId};
 
 /// Position of the residual among the operands of `Conv` and `Linear`.
 const RESIDUAL: usize = 4;
 
 pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    activation(scope, node).or_else(|| residual(scope, node))
+    activation(scope, node).or_else(|| residual(scope, node)).or_else(|| shift(scope, node))
 }
 
 fn activation(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
@@ -39,6 +40,35 @@ fn residual(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     // The later one: it moves least, so values live no longer than before.
     let (late, early) = if scope.order(a) > scope.order(b) { (a, b) } else { (b, a) };
     add_to(scope, node, late, early).or_else(|| add_to(scope, node, early, late))
+}
+
+/// A constant for each channel, added after the activation, is a residual that is the same everywhere. (Before it, it is a bias.)
+fn shift(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (op, x, c, right) = with_constant(scope, node)?;
+    let sign = match op {
+        BinaryOp::Add => 1.0,
+        BinaryOp::Sub if right => -1.0,
+        _ => return None,
+    };
+    let matrix = scope.sole(x)?;
+    let (act, channels) = match matrix.op {
+        Op::Conv { act, out_channels, .. } => (act, out_channels),
+        Op::Linear { act, out_features, .. } => (act, out_features),
+        _ => return None,
+    };
+    if act == Act::None || scope.dtype(x) != Some(DType::F32) {
+        return None;
+    }
+    let values = channel_constant(scope, x, c, channels)?;
+    let values: Vec<f32> = values.into_iter().map(|v| (sign * v) as f32).collect();
+    let fused = add_to(scope, node, x, c)?;
+    let name = scope.name(c).to_owned();
+    let vector = scope.add_constant(name, Array::f32(&[channels], &values));
+    let with_vector = |mut node: Node| {
+        node.inputs[RESIDUAL] = Some(vector);
+        node
+    };
+    Some(fused.into_iter().map(with_vector).collect())
 }
 
 fn add_to(scope: &Scope<'_>, node: &Node, matrix: ValueId, other: ValueId) -> Option<Vec<Node>> {

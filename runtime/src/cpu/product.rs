@@ -130,9 +130,9 @@ pub(crate) struct Tail<'a> {
     pub input_scale: Option<f32>,
     pub bias: Option<&'a [f32]>,
     pub residual: Option<(&'a [u8], Option<Quant>)>,
+    /// Elements between the rows of the residual; 0 when one row is for all.
+    pub residual_pitch: usize,
     pub finish: Finish,
-    /// Row length of the residual.
-    pub n: usize,
 }
 
 impl<'a> Tail<'a> {
@@ -144,13 +144,14 @@ impl<'a> Tail<'a> {
         input: Option<Quant>,
     ) -> Tail<'a> {
         let residual = views.inputs[3].map(|r| (r, step.inputs[3].as_ref().and_then(|o| o.quant)));
+        let one_row = residual.is_some_and(|(bytes, quant)| bytes.len() == n * element(quant));
         Tail {
             scale: views.inputs[1].map(floats),
             input_scale: input.map(|q| q.scale),
             bias: views.inputs[2].map(floats),
             residual,
+            residual_pitch: if one_row { 0 } else { n },
             finish,
-            n,
         }
     }
 
@@ -166,11 +167,12 @@ impl<'a> Tail<'a> {
         } else {
             ResidualOrder::BeforeActivation
         };
+        let pitch = self.residual_pitch;
         let residual = self.residual.map(|(bytes, quant)| {
             let addend = match quant {
-                None => Addend::F32(Rows::new(&floats(bytes)[row * self.n + col..], rows, cols, self.n)),
+                None => Addend::F32(Rows::new(&floats(bytes)[row * pitch + col..], rows, cols, pitch)),
                 Some(q) => Addend::I8 {
-                    rows: Rows::new(&super::elements(bytes)[row * self.n + col..], rows, cols, self.n),
+                    rows: Rows::new(&super::elements(bytes)[row * pitch + col..], rows, cols, pitch),
                     scale: q.scale,
                     zero_point: q.zero_point,
                 },

@@ -266,8 +266,8 @@ pub enum ScatterReduction {
 #[allow(missing_docs)] // attributes bear ONNX's names
 pub enum Op {
     /// x, w [N, K], scale? [N], bias? [N], residual?. K runs over (kernel y, kernel x, channel of the group).
-    /// `y = act(conv(x, w) * scale + bias)`, the residual added before the function or after it. With groups, the
-    /// rows of each group start at a multiple of 16 unless the convolution is depthwise.
+    /// `y = act(conv(x, w) * scale + bias)`, the residual (of the result's shape, or [N]) added before the function or after
+    /// it. With groups, the rows of each group start at a multiple of 16 unless the convolution is depthwise.
     Conv { window: Window, groups: usize, out_channels: usize, act: Act, act_after_residual: bool },
     /// x, w [kh * kw * N, K] with rows in the order (kernel y, kernel x, out channel), bias? [N].
     ConvTranspose { window: Window, output_pads: [usize; 2], out_channels: usize, act: Act },

@@ -75,7 +75,7 @@ impl ByRows {
                     return None;
                 }
                 by.alike(step, 0, dims)?;
-                by.alike(step, 3, dims)?;
+                by.residual(step)?;
             }
             StepOp::Unary(_)
             | StepOp::Table(_)
@@ -135,11 +135,15 @@ impl ByRows {
             return None;
         }
         self.inputs[0] = Some(height);
-        // A residual.
-        if step.inputs.len() > 3 {
-            self.alike(step, 3, &step.outputs[0].dims)?;
+        self.residual(step)
+    }
+
+    /// The residual, if there is one: by rows, or one that is the same everywhere.
+    fn residual(&mut self, step: &Step) -> Option<()> {
+        match step.inputs.get(3) {
+            Some(Some(x)) if x.dims.len() > 1 => self.alike(step, 3, &step.outputs[0].dims),
+            _ => Some(()),
         }
-        Some(())
     }
 
     /// Operand `i`, if it is there, has the result's rows, of another width.

@@ -284,7 +284,9 @@ fn pointwise(scope: &mut Scope<'_>, node: &Node) -> Option<Moved> {
     (perm.last() == Some(&(perm.len() - 1))).then_some(())?;
     let mut inputs = node.inputs.clone();
     inputs[0] = Some(x);
-    if let Some(residual) = inputs.get(4).copied().flatten() {
+    if let Some(residual) = inputs.get(4).copied().flatten()
+        && scope.rank(residual)? > 1
+    {
         let (source, theirs) = transposed(scope, residual)?;
         (theirs == perm).then_some(())?;
         inputs[4] = Some(source);

@@ -146,6 +146,25 @@ fn residuals_join_before_or_after_the_activation() {
 }
 
 #[test]
+fn a_constant_after_the_activation_is_a_residual_for_all_rows() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 4, 0, 0]);
+    let a = conv_norm_relu(&mut net, x, [4, 5]);
+    let each = net.random(&[5, 1, 1]);
+    let a = net.binary(BinaryOp::Sub, a, each);
+    // The other way round it is no sum.
+    let b = conv_norm_relu(&mut net, a, [5, 3]);
+    let one = net.random(&[1]);
+    let y = net.binary(BinaryOp::Sub, one, b);
+    net.output(y);
+    let simple = net.check();
+    let nodes = &simple.graph.body.nodes;
+    assert_eq!(ops(&simple), ["Transpose", "Conv", "Conv", "Binary(Sub)", "Transpose"], "{nodes:?}");
+    assert_eq!(act_of(&nodes[1].op), (Act::Relu, false));
+    assert!(nodes[1].inputs[4].is_some() && nodes[2].inputs.get(4).is_none_or(Option::is_none));
+}
+
+#[test]
 fn sums_of_shapes_that_may_differ_stay() {
     let mut net = Net::default();
     let x = net.input("x", &[0, 0, 0, 4]);
@@ -174,7 +193,7 @@ fn factors_and_offsets_before_a_convolution() {
     let mut net = Net::default();
     let x = net.input("x", &[0, 0, 0, 4]);
     let mut a = x;
-    // Pointwise: both go. Padded, depthwise and grouped: the factor goes, the offset stays.
+    // Pointwise: both go. Padded, depthwise and grouped: the factor goes, the offset stays with what is before.
     for (op, rows, k) in [
         (conv_op(4, 1, 1, 1), 4, 4),
         (conv_op(4, 3, 1, 1), 4, 36),
@@ -188,8 +207,11 @@ fn factors_and_offsets_before_a_convolution() {
         a = net.node(op, &[a, w]);
     }
     net.output(a);
-    let adds = ["Conv", "Binary(Add)", "Conv", "Binary(Add)", "Conv", "Binary(Add)", "Conv"];
-    assert_eq!(ops(&net.check())[1..], adds);
+    let simple = net.check();
+    assert_eq!(ops(&simple)[1..], ["Conv"; 4]);
+    let offset = |conv: &Node| conv.inputs.get(4).copied().flatten().is_some();
+    let offsets: Vec<bool> = simple.graph.body.nodes[1..].iter().map(offset).collect();
+    assert_eq!(offsets, [true, true, true, false]);
 }
 
 #[test]

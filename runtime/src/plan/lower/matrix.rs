@@ -55,7 +55,7 @@ fn extras(
     let bias = vector(b, 3, "bias")?;
     let residual = match call.optional(4).cloned() {
         None => None,
-        Some(fact) if fact.dims != out => {
+        Some(fact) if fact.dims != out && fact.dims != [n] => {
             return Err(format!("a residual of shape {:?} for a result of {out:?}", fact.dims));
         }
         Some(fact) if input.is_some() && fact.quant.is_some() => Some(fact),

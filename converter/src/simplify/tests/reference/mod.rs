@@ -378,6 +378,9 @@ fn finish(
         let c = i[i.len() - 1];
         let v = y.at(i) * scale.map_or(1.0, |s| s.data[c]) + bias.map_or(0.0, |b| b.data[c]);
         let r = residual.map_or(0.0, |r| {
+            if r.dims.len() == 1 {
+                return r.data[c];
+            }
             assert_eq!(r.dims, y.dims, "a residual has the result's shape");
             r.at(i)
         });
