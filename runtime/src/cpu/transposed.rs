@@ -8,6 +8,8 @@ use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
 use edge_kernels::MatMut;
+use edge_kernels::cpu::activation::Activation;
+use edge_kernels::cpu::elementwise::{InOut, UnaryOp, unary};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Rows};
 use edge_kernels::cpu::im2col::deconv::{DeconvShape, lay_out};
 use std::ops::Range;
@@ -76,9 +78,12 @@ pub(super) fn run(
     }
     let layout = panel_layout(n, k, None);
     let decoded = if matches!(matrix, MatrixView::Weights(_)) { layout.bytes } else { 0 };
-    // Windows side by side add nothing up: the product is finished at once, the bias once for each tap.
+    // Windows side by side add nothing up: the product is finished at once, the bias once for each tap. But a function of rows much
+    // narrower than a panel would be computed for what is not there: it waits until they lie together.
     let tiles = shape.tiles();
     let act = activation(finish.act);
+    let late = if tiles && n <= PANEL / 2 { act } else { Activation::None };
+    let early = if late == Activation::None { act } else { Activation::None };
     for batch in 0..g.batch {
         let image = &x[batch * g.ih * g.iw * k..][..g.ih * g.iw * k];
         let out = &mut out[batch * image_out..(batch + 1) * image_out];
@@ -90,9 +95,9 @@ pub(super) fn run(
             let epilogue = match bias.filter(|_| tiles) {
                 Some(bias) => {
                     taps.chunks_exact_mut(g.oc).for_each(|tap| tap.copy_from_slice(bias));
-                    Epilogue { bias: Some(&*taps), act, ..Epilogue::default() }
+                    Epilogue { bias: Some(&*taps), act: early, ..Epilogue::default() }
                 }
-                None if tiles => Epilogue { act, ..Epilogue::default() },
+                None if tiles => Epilogue { act: early, ..Epilogue::default() },
                 None => Epilogue::default(),
             };
             let out_rows = i * rows..(i * rows + rows).min(g.oh);
@@ -122,6 +127,9 @@ pub(super) fn run(
             }
             if tiles {
                 lay_out(&shape, product, out);
+                if late != Activation::None {
+                    unary(ctx.kernels.loops, UnaryOp::Activation(late), InOut::InPlace(out));
+                }
                 return;
             }
             let epilogue = Epilogue { bias, act, ..Epilogue::default() };

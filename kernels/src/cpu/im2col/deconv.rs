@@ -99,12 +99,37 @@ pub fn lay_out(shape: &DeconvShape, product: &[f32], out: &mut [f32]) {
         out.len(),
         s.kh * line
     );
+    match run {
+        // Copies of a known length are moves; others are calls, more than a few bytes are worth.
+        1 => runs::<1>(s, product, out),
+        2 => runs::<2>(s, product, out),
+        4 => runs::<4>(s, product, out),
+        _ => {
+            each_line(s, product, out, |product, ky, line| {
+                for (pixel, to) in product.chunks_exact(s.n()).zip(line.chunks_exact_mut(run)) {
+                    to.copy_from_slice(&pixel[ky * run..][..run]);
+                }
+            });
+        }
+    }
+}
+
+/// [`lay_out`] of runs of `RUN` elements.
+fn runs<const RUN: usize>(s: &DeconvShape, product: &[f32], out: &mut [f32]) {
+    each_line(s, product, out, |product, ky, line| {
+        let pixels = product.as_chunks::<RUN>().0.iter().skip(ky).step_by(s.kh);
+        for (from, to) in pixels.zip(line.as_chunks_mut::<RUN>().0) {
+            *to = *from;
+        }
+    });
+}
+
+/// Calls `f(product of an input row, kernel row, output row)` for every output row.
+fn each_line(s: &DeconvShape, product: &[f32], out: &mut [f32], f: impl Fn(&[f32], usize, &mut [f32])) {
+    let line = s.ow * s.oc;
     for (product, out) in product.chunks_exact(s.iw * s.n()).zip(out.chunks_exact_mut(s.kh * line)) {
         for (ky, line) in out.chunks_exact_mut(line).enumerate() {
-            let pixels = product.chunks_exact(s.n()).zip(line.chunks_exact_mut(run));
-            for (pixel, to) in pixels {
-                to.copy_from_slice(&pixel[ky * run..][..run]);
-            }
+            f(product, ky, line);
         }
     }
 }
