@@ -3,6 +3,7 @@
 use super::{Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
+use edge_runtime::pack::{Arg, Expr};
 use edge_runtime::weights::planes::{self, Layout, Spec};
 
 /// Bits of the planes, most significant first.
@@ -31,5 +32,14 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         let added = if i == 0 { blobs[..2].to_vec() } else { vec![blobs[i + 1]] };
         takes.push((bits, added));
     }
-    Ok(Root { expr: encoded.expr(blobs), takes })
+    let mut expr = encoded.expr(blobs);
+    if matrix.used == Use::Product {
+        expr = Expr {
+            kind: "row_codes".into(),
+            args: vec![Arg::Expr(Box::new(expr))],
+            params: Default::default(),
+            blobs: Vec::new(),
+        };
+    }
+    Ok(Root { expr, takes })
 }

@@ -193,6 +193,13 @@ impl Variant {
 /// large bodies one copy that calls its parts then serves all operations. On AArch64 the plain variant is the one in use.
 pub(crate) const PLAIN_IS_RARE: bool = cfg!(target_arch = "x86_64");
 
+/// A function that the compiler does not see through. Of one that takes a known function by reference it makes a copy for each such
+/// function, inlined or not, and then there is one plain loop for each again.
+#[inline(always)]
+pub(crate) fn opaque<F: ?Sized>(f: &F) -> &F {
+    std::hint::black_box(f)
+}
+
 /// Not inlined: the runtime is compiled for size, and loops that were inlined into it would stay scalar.
 #[inline(never)]
 #[allow(non_snake_case)] // op__isa is the naming rule of kernel variants

@@ -9,6 +9,7 @@ pub mod gemm_bf16;
 pub mod gemm_f32;
 pub mod gemm_i16;
 pub mod gemm_i8;
+pub mod gemm_u8;
 pub mod im2col;
 pub mod isa;
 pub mod lookup;

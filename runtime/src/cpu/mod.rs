@@ -18,6 +18,7 @@ pub(crate) mod transposed;
 mod window_sums;
 mod windows;
 pub(crate) mod winograd;
+pub(crate) mod words;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};
@@ -28,7 +29,7 @@ use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{
-    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, lookup, loops, movement,
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, lookup, loops, movement,
 };
 use memory::Views;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(crate) struct Kernels {
     /// Where it is faster than `gemm_f32`.
     pub gemm_bf16: Option<&'static gemm_bf16::Variant>,
     pub gemm_i8: &'static gemm_i8::Variant,
+    /// Where it is faster than `gemm_i8`.
+    pub gemm_u8: Option<&'static gemm_u8::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// Rows from which on the i16 product beats the 8-bit one: AVX2 has no exact 8-bit multiply, and its weights are
     /// widened for every block of rows.
@@ -70,6 +73,7 @@ impl Kernels {
             gemm_f32: gemm_f32::select(isa),
             gemm_bf16: gemm_bf16::select(isa),
             gemm_i8: gemm_i8::select(isa),
+            gemm_u8: gemm_u8::select(isa),
             gemm_i16: gemm_i16::select(isa),
             wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
             depthwise_f32: dw::select_f32(isa),
@@ -86,6 +90,13 @@ impl Kernels {
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
                 self.conv_narrow.name
+            }
+            StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
+                if integer
+                    && finish.one_scale
+                    && let Some(kernel) = self.gemm_u8 =>
+            {
+                kernel.name
             }
             StepOp::Gemm { m, .. } if integer && *m < self.wide_from => self.gemm_i8.name,
             StepOp::Gemm { .. } | StepOp::Conv { .. } if integer && self.wide_from == usize::MAX => {
@@ -126,6 +137,7 @@ impl Kernels {
             self.loops.isa().name(),
         ]
         .into_iter()
+        .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemm_bf16.map(|v| v.name))
         .collect()
     }

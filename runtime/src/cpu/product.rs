@@ -10,16 +10,17 @@ use super::panels::{
 };
 use super::window_sums;
 use super::windows::Windows;
+use super::words::{self, Words};
 use super::{Context, Kernels, MatrixView, floats, matrix};
 use crate::device::Scratch;
 use crate::graph::Act;
 use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
 use crate::weights::{CodeForm, PANEL};
 use edge_kernels::cpu::activation::Activation;
-use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_i16::{I16Panels, PAIR, widen};
+use edge_kernels::cpu::gemm_u8::FOUR;
 use edge_kernels::cpu::im2col::{ConvShape, im2col_rows};
 use edge_kernels::{Isa, MatMut};
 use std::ops::Range;
@@ -44,10 +45,11 @@ pub(super) const WORK: usize = 2 << 20;
 /// Scratch bytes of one worker for a ring of windows and, in integer mode, their sums; 0 where windows are gathered.
 pub(crate) fn ring_scratch(g: &ConvGeometry, group: Option<usize>) -> usize {
     let shape = conv_shape(g, g.ic, 0);
-    let Some(windows) = Windows::new(&shape, group.is_some()) else { return 0 };
+    let words = group.and_then(|_| words::windows(&shape, FOUR)).map_or(0, |windows| windows.elements() * 4);
+    let Some(windows) = Windows::new(&shape, group.is_some()) else { return words };
     let ring = windows.elements() * if group.is_some() { 1 } else { 4 };
     let sums = group.map_or(0, |group| window_sums::scratch(&windows, group));
-    ring.next_multiple_of(64) + sums.next_multiple_of(64)
+    words.max(ring.next_multiple_of(64) + sums.next_multiple_of(64))
 }
 
 /// The convolution of one group of channels of an image whose pixels are `pitch` elements apart.
@@ -85,25 +87,11 @@ pub(crate) fn row_scratch(k: usize, gathers: bool, group: Option<usize>) -> usiz
     gathered + made.next_multiple_of(64)
 }
 
-/// Scratch bytes of one worker for a product of bf16 pairs with an `[n, k]` matrix, of a convolution's windows or of rows.
-pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usize {
-    let ring = g.and_then(|g| pair_windows(&conv_shape(g, g.ic, 0))).map_or(0, |w| w.elements() * 4);
-    let rows = row_block(k, false);
-    let gathered = if g.is_some() { (rows * k * 4).next_multiple_of(64) } else { 0 };
-    HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(2) * 4)
-}
-
 /// Whether a convolution takes less time with pairs of bf16 than with floats: not where each of a few channels' windows would have
 /// to be gathered and rounded anew, while floats are multiplied where they lie.
 pub(crate) fn pays_in_pairs(g: &ConvGeometry) -> bool {
     let shape = conv_shape(g, g.ic, 0);
-    pair_windows(&shape).is_some() || Windows::new(&shape, false).is_none()
-}
-
-/// Windows of bf16 pairs in a ring, where pairs are of one pixel.
-fn pair_windows(shape: &ConvShape) -> Option<Windows> {
-    let words = ConvShape { ic: shape.ic / 2, ..*shape };
-    Windows::new(&words, false).filter(|_| shape.ic.is_multiple_of(2))
+    words::windows(&shape, words::PAIR).is_some() || Windows::new(&shape, false).is_none()
 }
 
 /// The kernels' name of an activation function.
@@ -185,7 +173,7 @@ impl<'a> Tail<'a> {
 }
 
 /// The rows that a product reads.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     /// `[m, k]` as they lie, so many elements apart.
     Rows(&'a [u8], usize),
     /// Windows of one image.
@@ -193,11 +181,11 @@ enum Source<'a> {
 }
 
 /// One product of rows with a matrix, or with the part of a matrix that belongs to one group of channels.
-struct Product<'a> {
+pub(super) struct Product<'a> {
     source: Source<'a>,
     /// How the windows lie when they are not gathered.
     windows: Option<Windows>,
-    k: usize,
+    pub(super) k: usize,
     /// First panel of the matrix.
     panel0: usize,
     /// Row of the whole result (for the residual) where this product starts.
@@ -208,8 +196,8 @@ struct Product<'a> {
     input: Option<Quant>,
     output: Option<Quant>,
     tail: &'a Tail<'a>,
-    /// Multiplies pairs of bf16.
-    pairs: Option<&'static gemm_bf16::Variant>,
+    /// Multiplies operands that lie several in a word.
+    words: Words,
 }
 
 pub(crate) fn gemm(
@@ -237,22 +225,13 @@ pub(crate) fn gemm(
         input,
         output,
         tail: &tail,
-        pairs: pairs(ctx, finish)?,
+        words: Words::of(ctx, finish, input)?,
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;
     product.run_bytes(ctx, out, m, n, pitch_out, &scratch);
     Ok(())
-}
-
-/// The kernel of a product of bf16 pairs, when the plan has it so.
-fn pairs(ctx: &Context<'_>, finish: Finish) -> Result<Option<&'static gemm_bf16::Variant>, String> {
-    match (finish.bf16, ctx.kernels.gemm_bf16) {
-        (false, _) => Ok(None),
-        (true, None) => Err("the plan is for bf16, which this device has not".into()),
-        (true, kernel) => Ok(kernel),
-    }
 }
 
 /// Whether a convolution of floats goes by pixels. Plain loops over pixels are no faster than plain loops over channels.
@@ -281,13 +260,13 @@ pub(crate) fn conv(
     let (pixels, element_in, element_out) = (g.oh * g.ow, element(input), element(output));
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
-    let pairs = pairs(ctx, finish)?;
+    let words = Words::of(ctx, finish, input)?;
     let integer_windows = ctx.kernels.gemm_i8.windows && ctx.kernels.wide_from == usize::MAX;
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = conv_shape(g, pitch_in, group);
-            let windows = match pairs {
-                Some(_) => pair_windows(&shape),
+            let windows = match words.each() {
+                Some(each) => words::windows(&shape, each),
                 None => Windows::new(&shape, input.is_some()).filter(|_| input.is_none() || integer_windows),
             };
             let product = Product {
@@ -301,7 +280,7 @@ pub(crate) fn conv(
                 input,
                 output,
                 tail: &tail,
-                pairs,
+                words,
             };
             let from = (batch * pixels * pitch_out + group * oc) * element_out;
             let to = out.len().min((batch + 1) * pixels * pitch_out * element_out);
@@ -367,9 +346,9 @@ impl<'a> Product<'a> {
             (MatrixView::Weights(w), Some(_)) => w.code_form(),
             _ => None,
         };
-        let layout = match self.pairs {
-            Some(_) => pair_layout(n, self.k),
-            None => panel_layout(n, self.k, form),
+        let layout = match self.words {
+            Words::Pairs(_) => pair_layout(n, self.k),
+            _ => panel_layout(n, self.k, form),
         };
         let cols = layout.panels * PANEL;
         let rows = match (&self.windows, &self.source) {
@@ -406,13 +385,17 @@ impl<'a> Product<'a> {
             MatrixView::Panels(_) => 0,
         };
         let (panel_area, row_area) = slot.split_at_mut(decoded);
-        if let Some(kernel) = self.pairs {
+        if let Words::Pairs(kernel) = self.words {
             let weights = pair_panels(kernel, self.matrix, layout, panels, panel_area);
             return self.pairs(kernel, weights, row_area, row, out, &epilogue);
         }
         match (self.input, form, self.matrix) {
             (Some(input), Some(form), MatrixView::Weights(w)) => {
-                let decoded = Decoded::codes(*w, layout, panels, panel_area);
+                let mut decoded = Decoded::codes(*w, layout, panels, panel_area);
+                if let Words::Fours(kernel) = self.words {
+                    let weights = decoded.fours(kernel, self.k);
+                    return self.fours(kernel, input, &weights, row_area, row, out, &epilogue);
+                }
                 self.integer(ctx, input, form, decoded, row_area, row, out, &epilogue);
             }
             _ => {
@@ -434,43 +417,6 @@ impl<'a> Product<'a> {
                 ctx.kernels.gemm_f32.run(out, a, weights, &epilogue(0, rows));
             }
         }
-    }
-
-    /// One tile of bf16 pairs.
-    fn pairs(
-        &self,
-        kernel: &gemm_bf16::Variant,
-        weights: &[u32],
-        row_area: &mut [u8],
-        row: usize,
-        mut out: Output<'_>,
-        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
-    ) {
-        let (rows, words) = (out.rows(), self.k.div_ceil(2));
-        if let Some((windows, image, lines)) = self.ring(row, rows) {
-            let ring = &mut super::elements_mut::<u32>(row_area)[..windows.elements()];
-            let mut multiply = |first: usize, a: Rows<'_, u32>| {
-                let (first, rows) = (first - row, a.rows());
-                kernel.run(out.part(first..first + rows), a, weights, &epilogue(first, rows));
-            };
-            let image = floats(image);
-            windows.each_in_ring(lines, 0..0, 0, ring, &mut multiply, |y, ox, slot| {
-                windows.fill_pairs(kernel, image, y, ox, slot);
-            });
-            return;
-        }
-        let (gathered, made) = self.rows_area(row_area, 4);
-        let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
-        let made = &mut super::elements_mut::<u32>(made)[..rows * words];
-        if a.stride() == self.k && self.k.is_multiple_of(2) && rows > 0 {
-            // Rows that lie densely are one.
-            kernel.pairs_of_row(a.all(), made);
-        } else {
-            for (r, words) in made.chunks_exact_mut(words.max(1)).enumerate() {
-                kernel.pairs_of_row(a.row(r), words);
-            }
-        }
-        kernel.run(out, Rows::new(made, rows, words, words), weights, &epilogue(0, rows));
     }
 
     /// One tile of integer codes: by i16 pairs where that is faster, else by the 8-bit product. Both give the same bits.
@@ -536,7 +482,7 @@ impl<'a> Product<'a> {
     }
 
     /// The ring, the image and the output rows of a task, when its windows are not gathered.
-    fn ring(&self, row: usize, rows: usize) -> Option<(&Windows, &'a [u8], Range<usize>)> {
+    pub(super) fn ring(&self, row: usize, rows: usize) -> Option<(&Windows, &'a [u8], Range<usize>)> {
         match (&self.windows, &self.source) {
             (Some(windows), Source::Windows(s, image)) => {
                 Some((windows, *image, row / s.ow..(row + rows) / s.ow))
@@ -546,7 +492,7 @@ impl<'a> Product<'a> {
     }
 
     /// The part of the row scratch that holds gathered windows, and what follows it.
-    fn rows_area<'s>(&self, area: &'s mut [u8], element: usize) -> (&'s mut [u8], &'s mut [u8]) {
+    pub(super) fn rows_area<'s>(&self, area: &'s mut [u8], element: usize) -> (&'s mut [u8], &'s mut [u8]) {
         let gathered = match self.source {
             Source::Rows(..) => 0,
             Source::Windows(..) => (row_block(self.k, element == 1) * self.k * element).next_multiple_of(64),
@@ -555,7 +501,7 @@ impl<'a> Product<'a> {
     }
 
     /// Rows `[row, row + rows)` of the left matrix: where they lie, or gathered into scratch.
-    fn rows<'s, T: bytemuck::Pod>(
+    pub(super) fn rows<'s, T: bytemuck::Pod>(
         &'s self,
         row: usize,
         rows: usize,

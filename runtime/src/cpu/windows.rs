@@ -1,7 +1,6 @@
 //! The windows of a convolution as rows of a matrix that are never gathered: each input row that a task needs is copied once,
 //! padding and all, into a ring, where every tap row of a window is one run of elements.
 
-use edge_kernels::cpu::gemm_bf16;
 use edge_kernels::cpu::gemm_f32::{MAX_RUNS, Rows};
 use edge_kernels::cpu::gemm_i8::BLOCK;
 use edge_kernels::cpu::im2col::ConvShape;
@@ -179,27 +178,29 @@ impl Windows {
         }
     }
 
-    /// As [`Windows::fill`], with floats rounded to pairs of bf16: these windows are of half as many words as the image has channels.
-    pub fn fill_pairs(
+    /// As [`Windows::fill`], of row and output pixel `at`, with `each` elements made a word by `make`: these windows are of as many words
+    /// as the image's channels make.
+    pub fn fill_words<T>(
         &self,
-        kernel: &gemm_bf16::Variant,
-        image: &[f32],
-        y: usize,
-        ox: usize,
+        image: &[T],
+        each: usize,
+        [y, ox]: [usize; 2],
+        pad: u32,
         slot: &mut [u32],
+        make: impl Fn(&[T], &mut [u32]),
     ) {
         let s = &self.shape;
-        let (first, inside) = self.inside(ox, 0, slot);
+        let (first, inside) = self.inside(ox, pad, slot);
         if inside.is_empty() {
             return;
         }
         let source = &image[(y * s.iw + first) * s.pixel_stride + s.channel_offset..];
-        if s.pixel_stride == 2 * s.ic {
-            kernel.pairs_of_row(&source[..2 * inside.len()], inside);
+        if s.pixel_stride == each * s.ic {
+            make(&source[..each * inside.len()], inside);
             return;
         }
         for (to, from) in inside.chunks_exact_mut(s.ic).zip(source.chunks(s.pixel_stride)) {
-            kernel.pairs_of_row(&from[..2 * s.ic], to);
+            make(&from[..each * s.ic], to);
         }
     }
 

@@ -103,6 +103,8 @@ pub struct Finish {
     pub act_before_residual: bool,
     /// Operands may be rounded to bf16 where that multiplies faster.
     pub bf16: bool,
+    /// The matrix has codes with one scale a row.
+    pub one_scale: bool,
 }
 
 /// A batched product of two computed matrices.

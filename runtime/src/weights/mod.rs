@@ -16,6 +16,7 @@ mod float;
 mod node;
 pub mod planes;
 mod registry;
+mod row_codes;
 mod source;
 mod tiles;
 mod view;
@@ -145,7 +146,8 @@ pub trait Weights: Send + Sync {
         }
     }
 
-    /// The form of the integer codes, when the weight has one. The methods below are called only then.
+    /// The form of the integer codes, when the weight has one. The methods below are called only then. Codes may be rounded
+    /// values of the matrix (`row_codes`), the same on every machine.
     fn code_form(&self) -> Option<CodeForm> {
         None
     }
@@ -171,5 +173,14 @@ pub trait Weights: Send + Sync {
     /// The scales of the codes of `rows` in column `col`, one a row.
     fn scales_at(&self, _rows: Range<usize>, _col: usize, _scales: &mut [f32]) {
         unreachable!("scales_at without code_form")
+    }
+
+    /// The scales of the codes of `rows`, at most 16, in the columns `first`, `first + step` and so on: `[columns][16]`, 0 past
+    /// the rows.
+    fn scales_of(&self, rows: Range<usize>, first: usize, step: usize, scales: &mut [[f32; PANEL]]) {
+        for (i, scales) in scales.iter_mut().enumerate() {
+            self.scales_at(rows.clone(), first + i * step, &mut scales[..rows.len()]);
+            scales[rows.len()..].fill(0.0);
+        }
     }
 }

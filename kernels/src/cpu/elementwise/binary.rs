@@ -458,7 +458,7 @@ fn row<T: Copy, U: Copy>(
     f: impl Fn(T, T) -> U + Copy,
 ) {
     if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
-        return row_plain(a, b, out, &f);
+        return row_plain(a, b, out, loops::opaque(&f));
     }
     v.run_unless_rare(
         #[inline(always)]

@@ -245,7 +245,7 @@ fn each(v: Variant, io: InOut<'_, f32>, f: impl Fn(f32) -> f32 + Copy) {
 #[inline(never)]
 fn map(v: Variant, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Copy) {
     if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
-        return map_plain(x, y, &f);
+        return map_plain(x, y, loops::opaque(&f));
     }
     v.run_unless_rare(
         #[inline(always)]
@@ -258,6 +258,7 @@ fn map(v: Variant, x: &[f32], y: &mut [f32], f: impl Fn(f32) -> f32 + Copy) {
 }
 
 /// The loop by calls: one copy for all functions.
+#[inline(never)]
 fn map_plain(x: &[f32], y: &mut [f32], f: &dyn Fn(f32) -> f32) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x));
 }

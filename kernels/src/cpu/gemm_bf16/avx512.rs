@@ -32,7 +32,7 @@ fn pairs(x: __m512) -> __m512bh {
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn run(task: &mut Task<'_, u32>) {
-    product(task, of);
+    product(task, None, of);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]

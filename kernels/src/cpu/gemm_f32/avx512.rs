@@ -9,11 +9,13 @@
 //! Rows are shared out evenly: 49 of them are tiles of 10, 10, 10, 10 and 9, not four of 12 and a slow one of 1.
 
 use std::arch::x86_64::{
-    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::MaybeUninit;
 
+use super::super::gemm_u8::Reals;
 use super::super::tile::{Aligned, each_row};
 use super::epilogue_avx512::finish;
 use super::{Columns, Isa, MAX_RUNS, Output, PANEL, Task, Variant};
@@ -30,13 +32,18 @@ pub(in crate::cpu) const NEAR: usize = 3;
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn run(task: &mut Task<'_, f32>) {
-    product(task, of);
+    product(task, None, of);
 }
 
-/// The product of operands of 4 bytes, by the kernels that `of` gives for some rows and panels.
+/// The product of operands of 4 bytes, by the kernels that `of` gives for some rows and panels; their sums are floats, or whole numbers
+/// of which `reals` makes floats.
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-pub(in crate::cpu) fn product<T: Copy>(task: &mut Task<'_, T>, of: fn(usize, usize) -> Store) {
+pub(in crate::cpu) fn product<T: Copy>(
+    task: &mut Task<'_, T>,
+    reals: Option<&Reals<'_>>,
+    of: fn(usize, usize) -> Store,
+) {
     const { assert!(size_of::<T>() == 4) };
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
     let tiles = m.div_ceil(MR);
@@ -61,7 +68,7 @@ pub(in crate::cpu) fn product<T: Copy>(task: &mut Task<'_, T>, of: fn(usize, usi
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            block(task, row, rows, &place, of(rows, count));
+            block(task, row, rows, &place, reals, of(rows, count));
             row += rows;
         }
         panel += count;
@@ -77,7 +84,14 @@ struct Place<'a> {
 
 /// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn block<T: Copy>(task: &mut Task<'_, T>, row: usize, rows: usize, place: &Place<'_>, store: Store) {
+fn block<T: Copy>(
+    task: &mut Task<'_, T>,
+    row: usize,
+    rows: usize,
+    place: &Place<'_>,
+    reals: Option<&Reals<'_>>,
+    store: Store,
+) {
     let (a, k) = (task.a, task.a.cols());
     let panels = &task.panels[place.panel * k * PANEL..][..place.columns.len() * k * PANEL];
     // All rows are there.
@@ -95,7 +109,7 @@ fn block<T: Copy>(task: &mut Task<'_, T>, row: usize, rows: usize, place: &Place
         // With the last rows comes the turn of the panels behind these, if there are any.
         ahead: if row + rows == a.rows() { panels.len() } else { 0 },
     };
-    if let (true, Output::F32(out)) = (task.epilogue.is_nothing(), &mut task.out)
+    if let (true, Output::F32(out)) = (task.epilogue.is_nothing() && reals.is_none(), &mut task.out)
         && place.columns.iter().all(|columns| columns.valid() == PANEL)
     {
         let start = place.panel * PANEL;
@@ -113,8 +127,29 @@ fn block<T: Copy>(task: &mut Task<'_, T>, row: usize, rows: usize, place: &Place
         store(&sums, to);
         std::slice::from_raw_parts_mut(tile.as_mut_ptr().cast(), rows * place.columns.len())
     };
-    for (columns, tile) in place.columns.iter().zip(tile.chunks_exact_mut(rows)) {
+    for (p, (columns, tile)) in place.columns.iter().zip(tile.chunks_exact_mut(rows)).enumerate() {
+        if let Some(reals) = reals {
+            scale(reals, place.panel + p, tile);
+        }
         finish(task.epilogue, &mut task.out, row, columns, tile);
+    }
+}
+
+/// Turns the whole numbers of a tile of panel `panel` into reals, in place.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scale(reals: &Reals<'_>, panel: usize, tile: &mut [[f32; PANEL]]) {
+    let (scales, sums) = (&reals.scales[panel], &reals.sums[panel]);
+    // SAFETY: 16 elements of each.
+    let (scales, sums) =
+        unsafe { (_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_si512(sums.as_ptr().cast())) };
+    let rest = _mm512_mullo_epi32(sums, _mm512_set1_epi32(reals.factor));
+    for row in tile {
+        // SAFETY: 16 elements.
+        unsafe {
+            let t = _mm512_add_epi32(_mm512_loadu_si512(row.as_ptr().cast()), rest);
+            _mm512_storeu_ps(row.as_mut_ptr(), _mm512_mul_ps(_mm512_cvtepi32_ps(t), scales));
+        }
     }
 }
 

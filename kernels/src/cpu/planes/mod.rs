@@ -12,6 +12,7 @@ mod avx2;
 mod columns;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod rounded;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,10 @@ mod tests;
 use super::isa::Isa;
 
 pub use columns::{join_columns_f32, join_columns_i16};
+pub use rounded::{largest_factor, largest_number};
 pub use scalar::join;
+
+use rounded::Numbers;
 
 /// Output channels of a panel.
 const PANEL: usize = 16;
@@ -51,6 +55,7 @@ pub struct Variant {
     join_i8: unsafe fn(&[Plane<'_>], &mut [i8]),
     join_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [f32]),
     sums: unsafe fn(&[i8], usize, &mut [[i32; PANEL]]),
+    round: unsafe fn(&mut [i8], Numbers, &[i16; PANEL]),
 }
 
 /// Scales of a run of codes, one per channel and group.

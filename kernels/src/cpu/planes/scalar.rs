@@ -1,9 +1,9 @@
 //! The definition.
 
-use super::{BLOCK, Isa, PANEL, Plane, Scales, UNIT, Variant, total_bits};
+use super::{BLOCK, Isa, Numbers, PANEL, Plane, Scales, UNIT, Variant, total_bits};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "planes__scalar", isa: Isa::Scalar, join_i8, join_f32, sums };
+    Variant { name: "planes__scalar", isa: Isa::Scalar, join_i8, join_f32, sums, round };
 
 /// Joins unit `unit` of `codes.len()` codes (any number that is a multiple of 8) to unsigned codes.
 ///
@@ -53,6 +53,17 @@ fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
         for unit in codes.chunks_exact(UNIT) {
             for (sum, codes) in sums.iter_mut().zip(unit.chunks_exact(BLOCK)) {
                 *sum += codes.iter().map(|&q| i32::from(q)).sum::<i32>();
+            }
+        }
+    }
+}
+
+fn round(codes: &mut [i8], numbers: Numbers, factors: &[i16; PANEL]) {
+    for unit in codes.chunks_exact_mut(UNIT) {
+        for (codes, factor) in unit.chunks_exact_mut(BLOCK).zip(factors) {
+            for code in codes {
+                let number = (i32::from(*code) << numbers.left) + i32::from(numbers.plus);
+                *code = ((number * i32::from(*factor) + (1 << 14)) >> 15) as i8;
             }
         }
     }

@@ -169,3 +169,31 @@ fn single_columns_are_joined_as_any_unit() {
         }
     }
 }
+
+#[test]
+fn rounding_agrees_with_the_formula_and_keeps_to_127() {
+    for variant in VARIANTS.iter().filter(|variant| variant.isa.supported()) {
+        for (bits, half_offset) in (1..=8).flat_map(|bits| [(bits, true), (bits, false)]) {
+            let most = super::largest_factor(bits, half_offset).round_ties_even() as i16;
+            let factors: [i16; PANEL] = std::array::from_fn(|i| match i {
+                0 => most,
+                1 => -most,
+                2 => 0,
+                _ => (i32::from(most) * (i as i32 * 37 % 16) / 16) as i16,
+            });
+            let half = 1i32 << (bits - 1);
+            let codes: Vec<i8> =
+                (0..3 * UNIT as i32).map(|i| ((i * 57 + i / 8) % (2 * half) - half) as i8).collect();
+            let mut got = codes.clone();
+            variant.round_codes(&mut got, bits, half_offset, &factors);
+            for (i, (got, code)) in got.iter().zip(&codes).enumerate() {
+                let q = f64::from(*code);
+                let number = if half_offset { 2.0 * q + 1.0 } else { q };
+                let scaled = f64::from(1 << (8 - bits)) * f64::from(factors[i / BLOCK % PANEL]) / 32768.0;
+                let want = (number * scaled + 0.5).floor();
+                assert_eq!(f64::from(*got), want, "{} {bits} bits, code {i}: {code}", variant.name);
+                assert!(*got > -128, "{} {bits} bits, code {i}", variant.name);
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub use parts::{PartialSums, add_rows, total};
 
 use super::elementwise::Int;
 use super::isa::Isa;
-use super::loops::{self, BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
+use super::loops::{self, BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes, opaque};
 use super::math;
 use super::shape::next_index;
 
@@ -97,21 +97,21 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
             fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, as_it_is)
         }
         // Rare ones by calls: the loops are not worth their bytes.
-        ReduceOp::Prod => fold_plain(shape, x, out, 1.0, &|acc, x, _| acc * x, &|a, b| a * b, &as_it_is),
-        ReduceOp::L1 => fold_plain(shape, x, out, 0.0, &|acc, x, _| acc + x.abs(), &add, &as_it_is),
+        ReduceOp::Prod => {
+            let (step, join) = (|acc, x, _| acc * x, |a, b| a * b);
+            fold_plain(shape, x, out, 1.0, opaque(&step), opaque(&join), opaque(&as_it_is));
+        }
+        ReduceOp::L1 => {
+            let step = |acc, x: f32, _| acc + x.abs();
+            fold_plain(shape, x, out, 0.0, opaque(&step), opaque(&add), opaque(&as_it_is));
+        }
         ReduceOp::LogSumExp => {
             reduce(v, ReduceOp::Max, shape, x, out);
             // The largest is the shift; an infinite one would make inf - inf.
             out.iter_mut().for_each(|m| *m = if m.is_infinite() { 0.0 } else { *m });
-            fold_plain(
-                shape,
-                x,
-                out,
-                0.0,
-                &|acc, x, shift| acc + math::exp(x - shift),
-                &add,
-                &|acc, shift| math::ln(acc) + shift,
-            );
+            let step = |acc, x, shift| acc + math::exp(x - shift);
+            let finish = |acc, shift| math::ln(acc) + shift;
+            fold_plain(shape, x, out, 0.0, opaque(&step), opaque(&add), opaque(&finish));
         }
     }
 }
@@ -175,7 +175,7 @@ fn fold<T: Copy>(
     finish: impl Fn(T, T) -> T + Copy,
 ) {
     if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
-        return fold_plain(shape, x, out, init, &step, &join, &finish);
+        return fold_plain(shape, x, out, init, opaque(&step), opaque(&join), opaque(&finish));
     }
     v.run_unless_rare(
         #[inline(always)]
@@ -184,6 +184,7 @@ fn fold<T: Copy>(
 }
 
 /// [`fold_rows`] by calls: one copy for all operations of a type.
+#[inline(never)]
 fn fold_plain<T: Copy>(
     shape: &Reduction,
     x: &[T],

@@ -72,6 +72,13 @@ fn has_codes(b: &Builder, call: &Call) -> bool {
     }
 }
 
+/// Whether the codes of a matrix have one scale a row, and stand for themselves.
+fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
+    let Matrix::Tensor(tensor) = matrix else { return false };
+    let Ok(weights) = b.model.weights(b.rung, *tensor) else { return false };
+    weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
+}
+
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
 fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
@@ -166,7 +173,8 @@ pub(super) fn conv(
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
     let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
+    let one_scale = integer && has_one_scale(b, &weights);
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale };
     let winograd = crate::cpu::winograd::memory(&geometry)
         .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
     if let Some((filters, each)) = winograd {
@@ -193,7 +201,7 @@ pub(super) fn conv(
         let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer).unwrap_or(0);
         let rows = if pointwise { 0 } else { ring.max(narrow) };
         let pairs = if bf16 {
-            crate::cpu::product::pair_scratch((!pointwise).then_some(&geometry), oc / groups, k)
+            crate::cpu::words::pair_scratch((!pointwise).then_some(&geometry), oc / groups, k)
         } else {
             0
         };
@@ -217,8 +225,9 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16 };
-    let pairs = if bf16 { crate::cpu::product::pair_scratch(None, n, k) } else { 0 };
+    let one_scale = integer && has_one_scale(b, &weights);
+    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale };
+    let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
     let bytes = scratch(b, &weights, k, false, integer).max(pairs);
     let weights = if bf16 { packed(b, weights, n, k)? } else { weights };
     let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];

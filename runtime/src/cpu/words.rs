@@ -1,0 +1,134 @@
+//! Products whose operands lie several in a word along K: pairs of bf16, and fours of 8 bits. Rows of activations become words on their
+//! way into the kernel, tile by tile.
+
+use super::panels::{HELD_BYTES, pair_layout};
+use super::product::{Product, conv_shape, row_block};
+use super::windows::Windows;
+use super::{Context, floats};
+use crate::plan::{ConvGeometry, Finish, Quant};
+use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
+use edge_kernels::cpu::gemm_u8::{FOUR, U8Panels};
+use edge_kernels::cpu::im2col::ConvShape;
+use edge_kernels::cpu::{gemm_bf16, gemm_u8};
+
+/// Elements of bf16 in a word.
+pub(super) const PAIR: usize = 2;
+
+/// The kernel of a product, when it takes words.
+#[derive(Clone, Copy)]
+pub(super) enum Words {
+    /// It takes elements.
+    None,
+    Pairs(&'static gemm_bf16::Variant),
+    Fours(&'static gemm_u8::Variant),
+}
+
+impl Words {
+    /// What the plan and the device have for a product.
+    pub(super) fn of(ctx: &Context<'_>, finish: Finish, input: Option<Quant>) -> Result<Words, String> {
+        match (finish.bf16, ctx.kernels.gemm_bf16, ctx.kernels.gemm_u8) {
+            (true, None, _) => Err("the plan is for bf16, which this device has not".into()),
+            (true, Some(kernel), _) => Ok(Words::Pairs(kernel)),
+            (false, _, Some(kernel)) if finish.one_scale && input.is_some() => Ok(Words::Fours(kernel)),
+            _ => Ok(Words::None),
+        }
+    }
+
+    /// Elements of a word.
+    pub(super) fn each(self) -> Option<usize> {
+        match self {
+            Words::None => None,
+            Words::Pairs(_) => Some(PAIR),
+            Words::Fours(_) => Some(FOUR),
+        }
+    }
+}
+
+/// Scratch bytes of one worker for a product of bf16 pairs with an `[n, k]` matrix, of a convolution's windows or of rows.
+pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usize {
+    let ring = g.and_then(|g| windows(&conv_shape(g, g.ic, 0), PAIR)).map_or(0, |w| w.elements() * 4);
+    let rows = row_block(k, false);
+    let gathered = if g.is_some() { (rows * k * 4).next_multiple_of(64) } else { 0 };
+    HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(PAIR) * 4)
+}
+
+/// Windows of words of `each` elements in a ring, where the elements of a word are of one pixel.
+pub(super) fn windows(shape: &ConvShape, each: usize) -> Option<Windows> {
+    let words = ConvShape { ic: shape.ic / each, ..*shape };
+    Windows::new(&words, false).filter(|_| shape.ic.is_multiple_of(each))
+}
+
+/// Makes words of rows.
+fn make<T>(rows: Rows<'_, T>, each: usize, words: &mut [u32], of_row: impl Fn(&[T], &mut [u32])) {
+    if rows.stride() == rows.cols() && rows.cols().is_multiple_of(each) && rows.rows() > 0 {
+        // Rows that lie densely are one.
+        return of_row(rows.all(), words);
+    }
+    for (r, words) in words.chunks_exact_mut(rows.cols().div_ceil(each).max(1)).enumerate() {
+        of_row(rows.row(r), words);
+    }
+}
+
+impl<'a> Product<'a> {
+    /// One tile of bf16 pairs.
+    pub(super) fn pairs(
+        &self,
+        kernel: &gemm_bf16::Variant,
+        weights: &[u32],
+        row_area: &mut [u8],
+        row: usize,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
+    ) {
+        let (rows, words) = (out.rows(), self.k.div_ceil(PAIR));
+        if let Some((windows, image, lines)) = self.ring(row, rows) {
+            let ring = &mut super::elements_mut::<u32>(row_area)[..windows.elements()];
+            let mut multiply = |first: usize, a: Rows<'_, u32>| {
+                let (first, rows) = (first - row, a.rows());
+                kernel.run(out.part(first..first + rows), a, weights, &epilogue(first, rows));
+            };
+            let image = floats(image);
+            windows.each_in_ring(lines, 0..0, 0, ring, &mut multiply, |y, ox, slot| {
+                windows.fill_words(image, PAIR, [y, ox], 0, slot, |from, to| kernel.pairs_of_row(from, to));
+            });
+            return;
+        }
+        let (gathered, made) = self.rows_area(row_area, 4);
+        let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
+        let made = &mut super::elements_mut::<u32>(made)[..rows * words];
+        make(a, PAIR, made, |from, to| kernel.pairs_of_row(from, to));
+        kernel.run(out, Rows::new(made, rows, words, words), weights, &epilogue(0, rows));
+    }
+
+    /// One tile of fours of 8 bits.
+    #[allow(clippy::too_many_arguments)] // one tile of a loop
+    pub(super) fn fours(
+        &self,
+        kernel: &gemm_u8::Variant,
+        input: Quant,
+        weights: &U8Panels<'_>,
+        row_area: &mut [u8],
+        row: usize,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
+    ) {
+        let (rows, words, zero) = (out.rows(), self.k.div_ceil(FOUR), input.zero_point);
+        if let Some((windows, image, lines)) = self.ring(row, rows) {
+            let ring = &mut super::elements_mut::<u32>(row_area)[..windows.elements()];
+            let mut multiply = |first: usize, x: Rows<'_, u32>| {
+                let (first, rows) = (first - row, x.rows());
+                kernel.run(out.part(first..first + rows), x, zero, weights, &epilogue(first, rows));
+            };
+            let (image, pad): (&[i8], _) = (super::elements(image), (zero + 128) as u32 * 0x0101_0101);
+            windows.each_in_ring(lines, 0..0, pad, ring, &mut multiply, |y, ox, slot| {
+                windows.fill_words(image, FOUR, [y, ox], pad, slot, |from, to| kernel.words_of_row(from, to));
+            });
+            return;
+        }
+        let (gathered, made) = self.rows_area(row_area, 1);
+        let x: Rows<'_, i8> = self.rows(row, rows, zero as i8, super::elements_mut(gathered));
+        let made = &mut super::elements_mut::<u32>(made)[..rows * words];
+        make(x, FOUR, made, |from, to| kernel.words_of_row(from, to));
+        kernel.run(out, Rows::new(made, rows, words, words), zero, weights, &epilogue(0, rows));
+    }
+}

@@ -1,0 +1,168 @@
+//! `row_codes`: a matrix whose integer codes are given out with one scale a row.
+//!
+//! A product of integers adds up a whole row before it scales once, which takes less time than a scale for every group. The price
+//! is a rounding of the codes to the row's grid of 255 values, whose error is that of an 8-bit weight with a scale a row. Only
+//! products of integers see it: whatever reads reals reads the operand.
+
+use super::node::Node;
+use super::{BLOCK, CodeForm, CodesOut, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
+use edge_kernels::cpu::planes::{UNIT, Variant, largest_factor, largest_number, select};
+use std::ops::Range;
+
+/// Largest code of a row.
+const TOP: f32 = 127.0;
+
+/// Groups whose scales are looked at together.
+const GROUPS: usize = 16;
+
+struct RowCodes {
+    operand: Box<dyn Weights>,
+    /// The operand's codes.
+    form: CodeForm,
+    variant: &'static Variant,
+}
+
+pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
+    node.only(&[])?;
+    node.counts(1, 0)?;
+    let operand = node.operand(0, Some((node.n(), node.k())), node.take())?;
+    Ok(match operand.code_form() {
+        Some(form) if operand.k() <= MAX_CODE_GROUP => {
+            Box::new(RowCodes { operand, form, variant: select(node.isa()) })
+        }
+        // More bits than integer products take, or none at all.
+        _ => operand,
+    })
+}
+
+impl RowCodes {
+    /// Calls `f` with the scales of `rows` (at most 16), group by group in runs: `f(first group, scales)`, `[groups][16]`.
+    fn scales(&self, rows: &Range<usize>, mut f: impl FnMut(usize, &[[f32; PANEL]])) {
+        let groups = self.k().div_ceil(self.form.group);
+        let mut scales = [[0.0; PANEL]; GROUPS];
+        for first in (0..groups).step_by(GROUPS) {
+            let scales = &mut scales[..GROUPS.min(groups - first)];
+            self.operand.scales_of(rows.clone(), first * self.form.group, self.form.group, scales);
+            f(first, scales);
+        }
+    }
+
+    /// The largest magnitude of a scale of each of `rows`, at most 16.
+    fn largest(&self, rows: &Range<usize>) -> [f32; PANEL] {
+        let mut largest = [0.0; PANEL];
+        self.scales(rows, |_, scales| {
+            for scales in scales {
+                for (largest, scale) in largest.iter_mut().zip(scales) {
+                    *largest = scale.abs().max(*largest);
+                }
+            }
+        });
+        largest
+    }
+
+    /// Of each channel, what its group's scale is of the largest: a factor of [`round_codes`].
+    fn factors(&self, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
+        let most = largest_factor(self.form.bits, self.form.half_offset);
+        // 0 / 0 is NaN and becomes 0: codes without a scale.
+        std::array::from_fn(|lane| (scales[lane] / largest[lane] * most).round_ties_even() as i16)
+    }
+
+    /// The scale of a row whose largest scale is `largest`.
+    fn row_scale(&self, largest: f32) -> f32 {
+        largest * (largest_number(self.form.bits, self.form.half_offset) as f32 / TOP)
+    }
+}
+
+impl Weights for RowCodes {
+    fn n(&self) -> usize {
+        self.operand.n()
+    }
+
+    fn k(&self) -> usize {
+        self.operand.k()
+    }
+
+    fn materialize(&self) -> Vec<f32> {
+        self.operand.materialize()
+    }
+
+    fn fill_part(&self, part: &Part, out: &mut [f32]) {
+        self.operand.fill_part(part, out);
+    }
+
+    fn fill_f32(&self, panels: Range<usize>, out: &mut [f32]) {
+        self.operand.fill_f32(panels, out);
+    }
+
+    fn borrow_f32(&self, panels: Range<usize>) -> Option<&[f32]> {
+        self.operand.borrow_f32(panels)
+    }
+
+    fn fill_row(&self, r: usize, out: &mut [f32]) {
+        self.operand.fill_row(r, out);
+    }
+
+    fn code_form(&self) -> Option<CodeForm> {
+        Some(CodeForm { group: self.k(), half_offset: false, bits: 8 })
+    }
+
+    fn fill_codes(&self, panels: Range<usize>, out: CodesOut<'_>) {
+        let (n, k) = (self.n(), self.k());
+        let units = k.div_ceil(BLOCK) * UNIT;
+        assert_eq!(out.codes.len(), panels.len() * units, "codes of {} panels of K = {k}", panels.len());
+        assert_eq!(out.scales.len(), panels.len() * PANEL, "scales of {} panels", panels.len());
+        assert_eq!(out.sums.len(), panels.len() * PANEL, "sums of {} panels", panels.len());
+        let tables = out.scales.chunks_exact_mut(PANEL).zip(out.sums.chunks_exact_mut(PANEL));
+        for ((panel, codes), (scales, sums)) in panels.zip(out.codes.chunks_exact_mut(units)).zip(tables) {
+            let part = Part::panel(panel, n, k);
+            if part.rows.len() < PANEL || !k.is_multiple_of(BLOCK) {
+                codes.fill(0);
+            }
+            self.operand.codes_part(&part, 0, codes);
+            let largest = self.largest(&part.rows);
+            let each = self.form.group.div_ceil(BLOCK) * UNIT;
+            self.scales(&part.rows, |first, scales| {
+                for (codes, scales) in codes[first * each..].chunks_mut(each).zip(scales) {
+                    let factors = self.factors(scales, &largest);
+                    let (bits, half_offset) = (self.form.bits, self.form.half_offset);
+                    self.variant.round_codes(codes, bits, half_offset, &factors);
+                }
+            });
+            if let Some(rest) = codes.len().checked_sub(UNIT).filter(|_| !k.is_multiple_of(BLOCK)) {
+                // What lies past k was 0 and stands for 1 when half-offset.
+                codes[rest..].chunks_exact_mut(BLOCK).for_each(|codes| codes[k % BLOCK..].fill(0));
+            }
+            scales.iter_mut().zip(largest).for_each(|(scale, largest)| *scale = self.row_scale(largest));
+            self.variant.group_sums(codes, k, k, false, sums);
+        }
+    }
+
+    fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
+        self.operand.codes_part(part, at, codes);
+        let largest = self.largest(&part.rows);
+        let (bits, half_offset) = (self.form.bits, self.form.half_offset);
+        self.scales(&part.rows, |first, scales| {
+            for (group, scales) in (first..).zip(scales) {
+                let factors = self.factors(scales, &largest);
+                let cols = group * self.form.group..((group + 1) * self.form.group).min(part.cols.end);
+                for c in cols.start.max(part.cols.start)..cols.end {
+                    let k = at + c - part.cols.start;
+                    for (row, lane) in part.lanes().enumerate() {
+                        let code = &mut codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK];
+                        // A unit of its own: the same rounding, one code at a time.
+                        let mut unit = [*code; UNIT];
+                        self.variant.round_codes(&mut unit, bits, half_offset, &[factors[row]; PANEL]);
+                        *code = unit[0];
+                    }
+                }
+            }
+        });
+    }
+
+    fn scales_at(&self, rows: Range<usize>, _col: usize, scales: &mut [f32]) {
+        for (first, scales) in rows.clone().step_by(PANEL).zip(scales.chunks_mut(PANEL)) {
+            let largest = self.largest(&(first..first + scales.len()));
+            scales.iter_mut().zip(largest).for_each(|(scale, largest)| *scale = self.row_scale(largest));
+        }
+    }
+}
