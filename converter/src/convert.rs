@@ -142,6 +142,7 @@ pub fn convert(
     };
     integer.finer_weights()?;
     let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
+    integer.one_scale(|done, total| watch.progress_of(done, total))?;
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();

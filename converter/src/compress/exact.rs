@@ -15,5 +15,5 @@ pub fn exact(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
     let encoded = dense::encode(&matrix.values, matrix.n, matrix.k, Float::F32, layout)
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
     let blob = draft.blob(encoded.blob.clone());
-    Ok(Root { expr: encoded.expr(blob), takes: vec![(32, vec![blob])] })
+    Ok(Root { expr: encoded.expr(blob), takes: vec![(32, vec![blob])], product: false })
 }

@@ -4,7 +4,7 @@ mod exact;
 mod planes;
 
 pub use exact::exact;
-pub use planes::{PLANE_BITS, planes};
+pub use planes::{PLANE_BITS, planes, row_codes};
 
 use crate::draft::Draft;
 use crate::error::ConvertError;
@@ -45,6 +45,8 @@ pub struct Root {
     pub expr: Expr,
     /// For take 1, 2, ...: bits a weight, and the blobs that this take adds to the one before it.
     pub takes: Vec<(u32, Vec<BlobId>)>,
+    /// Whether it is an operand of products, stored by itself, so that it may be given out with one scale a row.
+    pub product: bool,
 }
 
 impl Root {

@@ -32,14 +32,11 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         let added = if i == 0 { blobs[..2].to_vec() } else { vec![blobs[i + 1]] };
         takes.push((bits, added));
     }
-    let mut expr = encoded.expr(blobs);
-    if matrix.used == Use::Product {
-        expr = Expr {
-            kind: "row_codes".into(),
-            args: vec![Arg::Expr(Box::new(expr))],
-            params: Default::default(),
-            blobs: Vec::new(),
-        };
-    }
-    Ok(Root { expr, takes })
+    Ok(Root { expr: encoded.expr(blobs), takes, product: matrix.used == Use::Product })
+}
+
+/// The same matrix, given out to products of integers with one scale a row.
+pub fn row_codes(matrix: Expr) -> Expr {
+    let args = vec![Arg::Expr(Box::new(matrix))];
+    Expr { kind: "row_codes".into(), params: Default::default(), args, blobs: Vec::new() }
 }

@@ -265,7 +265,8 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
             takes.push((bits, blobs));
         }
         let expr = draft.header.tensors[tensor as usize].roots[0].clone();
-        nested.push(Root { expr, takes });
+        // Others may read the root as it is.
+        nested.push(Root { expr, takes, product: false });
     }
     Ok(Choices { tensors, nested })
 }

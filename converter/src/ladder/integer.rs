@@ -6,6 +6,7 @@
 //! ```text
 //! weights: with f32 activations, the costliest tensors for their bytes take 16 bits, until half the aim is met
 //! values:  those that 256 levels cannot hold become floats (`activations.rs`)
+//! rows:    weights take one scale a row where that adds little (`rows.rs`)
 //! both:    of what is left, whatever takes away most of the distortion for its price, until the aim is met
 //! ```
 
@@ -88,7 +89,7 @@ impl Integer<'_> {
         self.cost_on(self.probes, acts)
     }
 
-    fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
+    pub(super) fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
         let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), probes.samples)?;
         Ok(distortion(probes.want, &got))
     }

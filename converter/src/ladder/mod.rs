@@ -3,6 +3,7 @@
 mod activations;
 mod climb;
 mod integer;
+mod rows;
 mod sensitivity;
 #[cfg(test)]
 mod tests;
