@@ -6,14 +6,14 @@
 
 use super::node::Node;
 use super::{BLOCK, CodeForm, CodesOut, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
-use edge_kernels::cpu::planes::{UNIT, Variant, largest_factor, largest_number, select};
+use edge_kernels::cpu::planes::{UNIT, Variant, largest_number, raise_to, select};
 use std::ops::Range;
 
 /// Largest code of a row.
 const TOP: f32 = 127.0;
 
-/// Groups whose scales are looked at together.
-const GROUPS: usize = 16;
+/// Groups whose scales are decoded together: those of 1280 columns, as most groups are.
+const GROUPS: usize = 40;
 
 struct RowCodes {
     operand: Box<dyn Weights>,
@@ -50,21 +50,14 @@ impl RowCodes {
     /// The largest magnitude of a scale of each of `rows`, at most 16.
     fn largest(&self, rows: &Range<usize>) -> [f32; PANEL] {
         let mut largest = [0.0; PANEL];
-        self.scales(rows, |_, scales| {
-            for scales in scales {
-                for (largest, scale) in largest.iter_mut().zip(scales) {
-                    *largest = scale.abs().max(*largest);
-                }
-            }
-        });
+        self.scales(rows, |_, scales| raise_to(&mut largest, scales));
         largest
     }
 
-    /// Of each channel, what its group's scale is of the largest: a factor of [`round_codes`].
-    fn factors(&self, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
-        let most = largest_factor(self.form.bits, self.form.half_offset);
-        // 0 / 0 is NaN and becomes 0: codes without a scale.
-        std::array::from_fn(|lane| (scales[lane] / largest[lane] * most).round_ties_even() as i16)
+    /// Rounds the codes of some groups from `first` on, whole units of a panel.
+    fn round(&self, codes: &mut [i8], scales: &[[f32; PANEL]], largest: &[f32; PANEL]) {
+        let form = (self.form.bits, self.form.half_offset);
+        self.variant.round_codes(codes, self.form.group, form, scales, largest);
     }
 
     /// The scale of a row whose largest scale is `largest`.
@@ -119,15 +112,21 @@ impl Weights for RowCodes {
                 codes.fill(0);
             }
             self.operand.codes_part(&part, 0, codes);
-            let largest = self.largest(&part.rows);
             let each = self.form.group.div_ceil(BLOCK) * UNIT;
-            self.scales(&part.rows, |first, scales| {
-                for (codes, scales) in codes[first * each..].chunks_mut(each).zip(scales) {
-                    let factors = self.factors(scales, &largest);
-                    let (bits, half_offset) = (self.form.bits, self.form.half_offset);
-                    self.variant.round_codes(codes, bits, half_offset, &factors);
+            let mut largest = [0.0; PANEL];
+            let together = k.div_ceil(self.form.group) <= GROUPS;
+            self.scales(&part.rows, |_, scales| {
+                raise_to(&mut largest, scales);
+                if together {
+                    self.round(codes, scales, &largest);
                 }
             });
+            if !together {
+                self.scales(&part.rows, |first, scales| {
+                    let (from, to) = (first * each, codes.len().min((first + scales.len()) * each));
+                    self.round(&mut codes[from..to], scales, &largest);
+                });
+            }
             if let Some(rest) = codes.len().checked_sub(UNIT).filter(|_| !k.is_multiple_of(BLOCK)) {
                 // What lies past k was 0 and stands for 1 when half-offset.
                 codes[rest..].chunks_exact_mut(BLOCK).for_each(|codes| codes[k % BLOCK..].fill(0));
@@ -140,19 +139,20 @@ impl Weights for RowCodes {
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
         self.operand.codes_part(part, at, codes);
         let largest = self.largest(&part.rows);
-        let (bits, half_offset) = (self.form.bits, self.form.half_offset);
         self.scales(&part.rows, |first, scales| {
             for (group, scales) in (first..).zip(scales) {
-                let factors = self.factors(scales, &largest);
                 let cols = group * self.form.group..((group + 1) * self.form.group).min(part.cols.end);
                 for c in cols.start.max(part.cols.start)..cols.end {
                     let k = at + c - part.cols.start;
+                    // A unit of its own, its channels the rows: the same rounding.
+                    let mut unit = [0; UNIT];
+                    let place = |lane: usize| k / BLOCK * UNIT + lane * BLOCK + k % BLOCK;
                     for (row, lane) in part.lanes().enumerate() {
-                        let code = &mut codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK];
-                        // A unit of its own: the same rounding, one code at a time.
-                        let mut unit = [*code; UNIT];
-                        self.variant.round_codes(&mut unit, bits, half_offset, &[factors[row]; PANEL]);
-                        *code = unit[0];
+                        unit[row * BLOCK] = codes[place(lane)];
+                    }
+                    self.round(&mut unit, std::slice::from_ref(scales), &largest);
+                    for (row, lane) in part.lanes().enumerate() {
+                        codes[place(lane)] = unit[row * BLOCK];
                     }
                 }
             }

@@ -10,11 +10,12 @@
 //! Planes of 2, 2, 4 and 8 bits and what they start with, and two of 4 bits, have loops compiled for them.
 
 use std::arch::x86_64::{
-    __m256i, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128, _mm_set1_epi16, _mm256_add_epi16,
-    _mm256_add_epi32, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cvtepi8_epi16,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_hadd_epi32,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
-    _mm256_mulhrs_epi16, _mm256_or_si256, _mm256_packs_epi16, _mm256_permute2x128_si256,
+    __m256i, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128, _mm_set1_epi16,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_castps_si256,
+    _mm256_cmp_ps, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
+    _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_mulhrs_epi16,
+    _mm256_or_si256, _mm256_packs_epi16, _mm256_packs_epi32, _mm256_permute2x128_si256,
     _mm256_permute4x64_epi64, _mm256_set_epi32, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
     _mm256_set1_ps, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi16,
     _mm256_slli_epi16, _mm256_srli_epi16, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
@@ -22,7 +23,7 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi8, _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
 };
 
-use super::{Isa, Numbers, PANEL, Plane, Scales, UNIT, Variant, total_bits};
+use super::{Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "planes__avx2", isa: Isa::Avx2, join_i8, join_f32, sums, round };
@@ -318,27 +319,50 @@ fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
 
 /// Rounds whole units: 2 channels of 8 k are 16 products, kept to 15 bits below the point and rounded by one instruction.
 #[target_feature(enable = "avx2,fma")]
-fn round(codes: &mut [i8], numbers: Numbers, factors: &[i16; PANEL]) {
-    let (left, plus) = (_mm_cvtsi32_si128(numbers.left as i32), _mm256_set1_epi16(numbers.plus));
-    let mut pairs = [_mm256_setzero_si256(); PANEL / 2];
-    for (pair, factors) in pairs.iter_mut().zip(factors.as_chunks::<2>().0) {
-        *pair = _mm256_set_m128i(_mm_set1_epi16(factors[1]), _mm_set1_epi16(factors[0]));
-    }
-    for unit in codes.as_chunks_mut::<UNIT>().0 {
-        for (codes, factors) in unit.as_chunks_mut::<VEC>().0.iter_mut().zip(pairs.as_chunks::<2>().0) {
-            // SAFETY: 32 of 32 bytes, half by half.
-            let halves = unsafe {
-                let at = codes.as_ptr();
-                [_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(16).cast())]
-            };
-            let [low, high] = [0, 1].map(|i| {
-                let number = _mm256_sll_epi16(_mm256_cvtepi8_epi16(halves[i]), left);
-                _mm256_mulhrs_epi16(_mm256_add_epi16(number, plus), factors[i])
-            });
-            // Halves come out interleaved by 8 bytes.
-            let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(low, high));
-            // SAFETY: 32 of 32 bytes.
-            unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), both) };
+fn round(codes: &mut [i8], by: &Rounding, scales: &[[f32; PANEL]], largest: &[f32; PANEL]) {
+    let (left, plus) = (_mm_cvtsi32_si128(by.left as i32), _mm256_set1_epi16(by.plus));
+    for (codes, scales) in codes.chunks_mut(by.units * UNIT).zip(scales) {
+        let factors = factors(by, scales, largest);
+        let mut pairs = [_mm256_setzero_si256(); PANEL / 2];
+        for (pair, factors) in pairs.iter_mut().zip(factors.as_chunks::<2>().0) {
+            *pair = _mm256_set_m128i(_mm_set1_epi16(factors[1]), _mm_set1_epi16(factors[0]));
+        }
+        for unit in codes.as_chunks_mut::<UNIT>().0 {
+            for (codes, factors) in unit.as_chunks_mut::<VEC>().0.iter_mut().zip(pairs.as_chunks::<2>().0) {
+                // SAFETY: 32 of 32 bytes, half by half.
+                let halves = unsafe {
+                    let at = codes.as_ptr();
+                    [_mm_loadu_si128(at.cast()), _mm_loadu_si128(at.add(16).cast())]
+                };
+                let [low, high] = [0, 1].map(|i| {
+                    let number = _mm256_sll_epi16(_mm256_cvtepi8_epi16(halves[i]), left);
+                    _mm256_mulhrs_epi16(_mm256_add_epi16(number, plus), factors[i])
+                });
+                // Halves come out interleaved by 8 bytes.
+                let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(low, high));
+                // SAFETY: 32 of 32 bytes.
+                unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), both) };
+            }
         }
     }
+}
+
+/// [`Rounding::factors`].
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn factors(by: &Rounding, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
+    let half = |at: usize| {
+        // SAFETY: 8 of 16 floats at offset 0 or 8.
+        let (scale, largest) =
+            unsafe { (_mm256_loadu_ps(scales.as_ptr().add(at)), _mm256_loadu_ps(largest.as_ptr().add(at))) };
+        let factor = _mm256_mul_ps(_mm256_div_ps(scale, largest), _mm256_set1_ps(by.most));
+        // To even; what is no number becomes 0, as a cast has it.
+        let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(factor, factor));
+        _mm256_and_si256(_mm256_cvtps_epi32(factor), number)
+    };
+    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(half(0), half(8)));
+    let mut factors = [0; PANEL];
+    // SAFETY: 32 bytes.
+    unsafe { _mm256_storeu_si256(factors.as_mut_ptr().cast(), both) };
+    factors
 }

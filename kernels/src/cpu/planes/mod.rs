@@ -20,10 +20,10 @@ mod tests;
 use super::isa::Isa;
 
 pub use columns::{join_columns_f32, join_columns_i16};
-pub use rounded::{largest_factor, largest_number};
+pub use rounded::{largest_number, raise_to};
 pub use scalar::join;
 
-use rounded::Numbers;
+use rounded::Rounding;
 
 /// Output channels of a panel.
 const PANEL: usize = 16;
@@ -55,7 +55,7 @@ pub struct Variant {
     join_i8: unsafe fn(&[Plane<'_>], &mut [i8]),
     join_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [f32]),
     sums: unsafe fn(&[i8], usize, &mut [[i32; PANEL]]),
-    round: unsafe fn(&mut [i8], Numbers, &[i16; PANEL]),
+    round: unsafe fn(&mut [i8], &Rounding, &[[f32; PANEL]], &[f32; PANEL]),
 }
 
 /// Scales of a run of codes, one per channel and group.

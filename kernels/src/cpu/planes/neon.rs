@@ -18,7 +18,7 @@ use std::arch::aarch64::{
     vzip2q_u8,
 };
 
-use super::{BLOCK, Isa, Numbers, PANEL, Plane, Scales, UNIT, Variant, total_bits};
+use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "planes__neon", isa: Isa::Neon, join_i8, join_f32, sums, round };
@@ -300,14 +300,17 @@ fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
 
 /// Rounds whole units: 8 k of a channel are 8 products, kept to 15 bits below the point and rounded by one instruction.
 #[target_feature(enable = "neon")]
-fn round(codes: &mut [i8], numbers: Numbers, factors: &[i16; PANEL]) {
-    let (left, plus) = (vdupq_n_s16(numbers.left as i16), vdupq_n_s16(numbers.plus));
-    for unit in codes.as_chunks_mut::<UNIT>().0 {
-        for (codes, factor) in unit.as_chunks_mut::<BLOCK>().0.iter_mut().zip(factors) {
-            // SAFETY: 8 of 8 bytes.
-            unsafe {
-                let number = vaddq_s16(vshlq_s16(vmovl_s8(vld1_s8(codes.as_ptr())), left), plus);
-                vst1_s8(codes.as_mut_ptr(), vqmovn_s16(vqrdmulhq_n_s16(number, *factor)));
+fn round(codes: &mut [i8], by: &Rounding, scales: &[[f32; PANEL]], largest: &[f32; PANEL]) {
+    let (left, plus) = (vdupq_n_s16(by.left as i16), vdupq_n_s16(by.plus));
+    for (codes, scales) in codes.chunks_mut(by.units * UNIT).zip(scales) {
+        let factors = by.factors(scales, largest);
+        for unit in codes.as_chunks_mut::<UNIT>().0 {
+            for (codes, factor) in unit.as_chunks_mut::<BLOCK>().0.iter_mut().zip(factors) {
+                // SAFETY: 8 of 8 bytes.
+                unsafe {
+                    let number = vaddq_s16(vshlq_s16(vmovl_s8(vld1_s8(codes.as_ptr())), left), plus);
+                    vst1_s8(codes.as_mut_ptr(), vqmovn_s16(vqrdmulhq_n_s16(number, factor)));
+                }
             }
         }
     }

@@ -1,14 +1,6 @@
 //! Codes of groups as codes of one scale for all of them, in whole numbers, so that every machine rounds alike.
 
-use super::{PANEL, UNIT, Variant};
-
-/// The largest factor of [`Variant::round_codes`]: what scales the largest number of `bits` bits to 127 in its unit, `2^-15`.
-///
-/// # Panics
-/// When `bits` is not 1 to 8.
-pub fn largest_factor(bits: u32, half_offset: bool) -> f32 {
-    127.0 * 32768.0 / (largest_number(bits, half_offset) << (8 - bits)) as f32
-}
+use super::{BLOCK, PANEL, UNIT, Variant};
 
 /// The largest magnitude of `2q + 1` (half-offset) or `q`, for codes `q` of so many bits.
 ///
@@ -19,32 +11,71 @@ pub fn largest_number(bits: u32, half_offset: bool) -> i32 {
     if half_offset { (1 << bits) - 1 } else { 1 << (bits - 1) }
 }
 
-/// The numbers that codes stand for, shifted to where those of 8 bits are, so that a factor always fits 16 bits: `(q << left) + plus`.
+/// Raises `largest` to the magnitude of each scale, channel by channel.
+#[inline(never)] // or its loop would be compiled as its caller is: for size
+pub fn raise_to(largest: &mut [f32; PANEL], scales: &[[f32; PANEL]]) {
+    let mut most = *largest;
+    for scales in scales {
+        for (most, scale) in most.iter_mut().zip(scales) {
+            *most = if scale.abs() > *most { scale.abs() } else { *most };
+        }
+    }
+    *largest = most;
+}
+
+/// What codes are rounded by.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers {
+pub(super) struct Rounding {
+    /// The number that a code stands for, shifted to where those of 8 bits are: `(q << left) + plus`.
     pub(super) left: u32,
     pub(super) plus: i16,
+    /// A factor of `2^-15` a unit for the channel's largest scale: what makes 127 of the largest number.
+    pub(super) most: f32,
+    /// Units of a group.
+    pub(super) units: usize,
+}
+
+impl Rounding {
+    /// What of the largest scale each channel's is, as a factor: `round(scale / largest * most)`, 0 for what is no number.
+    #[inline(always)]
+    pub(super) fn factors(&self, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
+        std::array::from_fn(|lane| (scales[lane] / largest[lane] * self.most).round_ties_even() as i16)
+    }
 }
 
 impl Variant {
-    /// Replaces each code `q` of whole units of a panel by `number * 2^(8 - bits) * factor / 2^15` of its channel, rounded to the nearest
-    /// whole number, halves up; `number` is `2q + 1` when `half_offset`, else `q`. With factors up to [`largest_factor`] the
-    /// results are in `[-127, 127]`. `codes`: `[units][16][8]`.
+    /// Makes the codes of groups, `scales` each, codes of one scale a channel: replaces each code `q` by
+    ///
+    /// ```text
+    /// round(number * 2^(8 - bits) * factor / 2^15),   factor = round(scale / largest * 127 * 2^15 / (largest number * 2^(8 - bits)))
+    /// ```
+    /// the first rounding with halves up, the second with halves to even; `number` is `2q + 1` when `half_offset`, else `q`. The results are
+    /// in `[-127, 127]` as long as no scale passes `largest` in magnitude; a scale of 0, or beside an infinite one, gives 0. `codes`:
+    /// `[units][16][8]`, as many of them as `group` k take for each of the groups; the last group may be shorter.
     ///
     /// # Panics
-    /// When `codes` is not whole units, `bits` is not 1 to 8, a factor is beyond the largest, or the CPU lacks the ISA.
-    pub fn round_codes(&self, codes: &mut [i8], bits: u32, half_offset: bool, factors: &[i16; PANEL]) {
+    /// When lengths do not fit, `bits` is not 1 to 8, or the CPU lacks the ISA.
+    pub fn round_codes(
+        &self,
+        codes: &mut [i8],
+        group: usize,
+        (bits, half_offset): (u32, bool),
+        scales: &[[f32; PANEL]],
+        largest: &[f32; PANEL],
+    ) {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
-        assert!(codes.len().is_multiple_of(UNIT), "{}: {} codes are not whole units", self.name, codes.len());
-        let most = largest_factor(bits, half_offset);
-        let fit = factors.iter().all(|factor| f32::from(*factor).abs() <= most + 0.5);
-        assert!(fit, "{}: factors {factors:?}, at most {most}", self.name);
-        let shift = 8 - bits;
-        let numbers = match half_offset {
-            true => Numbers { left: shift + 1, plus: 1 << shift },
-            false => Numbers { left: shift, plus: 0 },
-        };
-        // SAFETY: the CPU has the ISA, and `codes` is whole units: checked above.
-        unsafe { (self.round)(codes, numbers, factors) }
+        let (units, whole) = (codes.len() / UNIT, codes.len().is_multiple_of(UNIT));
+        let each = group.div_ceil(BLOCK).max(1);
+        assert!(
+            whole && units.div_ceil(each) == scales.len(),
+            "{}: {units} units in groups of {each}",
+            self.name
+        );
+        let shift = 8u32.saturating_sub(bits);
+        let most = 127.0 * 32768.0 / (largest_number(bits, half_offset) << shift) as f32;
+        let (left, plus) = if half_offset { (shift + 1, 1 << shift) } else { (shift, 0) };
+        let rounding = Rounding { left, plus, most, units: each };
+        // SAFETY: the CPU has the ISA, and `codes` is whole units, some for each group: checked above.
+        unsafe { (self.round)(codes, &rounding, scales, largest) }
     }
 }

@@ -1,6 +1,6 @@
 //! The definition.
 
-use super::{BLOCK, Isa, Numbers, PANEL, Plane, Scales, UNIT, Variant, total_bits};
+use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "planes__scalar", isa: Isa::Scalar, join_i8, join_f32, sums, round };
@@ -58,12 +58,16 @@ fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
     }
 }
 
-fn round(codes: &mut [i8], numbers: Numbers, factors: &[i16; PANEL]) {
-    for unit in codes.chunks_exact_mut(UNIT) {
-        for (codes, factor) in unit.chunks_exact_mut(BLOCK).zip(factors) {
-            for code in codes {
-                let number = (i32::from(*code) << numbers.left) + i32::from(numbers.plus);
-                *code = ((number * i32::from(*factor) + (1 << 14)) >> 15) as i8;
+fn round(codes: &mut [i8], by: &Rounding, scales: &[[f32; PANEL]], largest: &[f32; PANEL]) {
+    for (codes, scales) in codes.chunks_mut(by.units * UNIT).zip(scales) {
+        let factors = by.factors(scales, largest);
+        for unit in codes.chunks_exact_mut(UNIT) {
+            for (codes, factor) in unit.chunks_exact_mut(BLOCK).zip(factors) {
+                for code in codes {
+                    let number = (i32::from(*code) << by.left) + i32::from(by.plus);
+                    // Beyond a code only when a scale passes the largest: as an instruction saturates it.
+                    *code = ((number * i32::from(factor) + (1 << 14)) >> 15).clamp(-128, 127) as i8;
+                }
             }
         }
     }

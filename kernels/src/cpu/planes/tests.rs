@@ -174,23 +174,32 @@ fn single_columns_are_joined_as_any_unit() {
 fn rounding_agrees_with_the_formula_and_keeps_to_127() {
     for variant in VARIANTS.iter().filter(|variant| variant.isa.supported()) {
         for (bits, half_offset) in (1..=8).flat_map(|bits| [(bits, true), (bits, false)]) {
-            let most = super::largest_factor(bits, half_offset).round_ties_even() as i16;
-            let factors: [i16; PANEL] = std::array::from_fn(|i| match i {
-                0 => most,
-                1 => -most,
-                2 => 0,
-                _ => (i32::from(most) * (i as i32 * 37 % 16) / 16) as i16,
-            });
             let half = 1i32 << (bits - 1);
-            let codes: Vec<i8> =
-                (0..3 * UNIT as i32).map(|i| ((i * 57 + i / 8) % (2 * half) - half) as i8).collect();
+            let code = |i: i32| ((i * 57 + i / 8) % (2 * half) - half) as i8;
+            // Three groups of two units and one of one; a channel of zeros, one with an infinity, one with a NaN.
+            let codes: Vec<i8> = (0..7 * UNIT as i32).map(code).collect();
+            let mut scales = [[0.0f32; PANEL]; 4];
+            for (i, scale) in scales.as_flattened_mut().iter_mut().enumerate() {
+                *scale = match i % PANEL {
+                    0 => 0.0,
+                    1 if i > 2 * PANEL => f32::INFINITY,
+                    2 if i > PANEL => f32::NAN,
+                    _ => ((i * 37 % 101) as f32 - 50.0) * 1e-3,
+                };
+            }
+            let mut largest = [0.0; PANEL];
+            super::raise_to(&mut largest, &scales[..1]);
+            super::raise_to(&mut largest, &scales[1..]);
             let mut got = codes.clone();
-            variant.round_codes(&mut got, bits, half_offset, &factors);
+            variant.round_codes(&mut got, 16, (bits, half_offset), &scales, &largest);
+            let top = super::largest_number(bits, half_offset) as f32 * (1 << (8 - bits)) as f32;
             for (i, (got, code)) in got.iter().zip(&codes).enumerate() {
+                let (scale, lane) = (scales[i / (2 * UNIT)], i / BLOCK % PANEL);
+                let factor = scale[lane] / largest[lane] * (127.0 * 32768.0 / top);
+                let factor = if factor.is_nan() { 0.0 } else { f64::from(factor.round_ties_even()) };
                 let q = f64::from(*code);
                 let number = if half_offset { 2.0 * q + 1.0 } else { q };
-                let scaled = f64::from(1 << (8 - bits)) * f64::from(factors[i / BLOCK % PANEL]) / 32768.0;
-                let want = (number * scaled + 0.5).floor();
+                let want = (number * f64::from(1 << (8 - bits)) * factor / 32768.0 + 0.5).floor();
                 assert_eq!(f64::from(*got), want, "{} {bits} bits, code {i}: {code}", variant.name);
                 assert!(*got > -128, "{} {bits} bits, code {i}", variant.name);
             }
