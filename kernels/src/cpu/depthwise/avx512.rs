@@ -1,10 +1,11 @@
 //! AVX-512: 16 channels are one register.
 //!
 //! ```text
-//! for each band of rows, for each block of 16 channels, for 12 (at the end 8, 4, 2 or 1) output columns at a time, downwards:
+//! for each band of rows, for each block of 16 channels, for each strip of columns, downwards:
 //!     each input pixel goes once into a ring of rows: f32 as it is, i8 as f32 less its zero point; zeros outside the image
-//!     one accumulator a pixel, one multiply-add a tap; a weight is loaded once for all pixels
-//!     epilogue
+//!     for 12 (at the end 8, 4, 2 or 1) output columns at a time:
+//!         one accumulator a pixel, one multiply-add a tap; a weight is loaded once for all pixels
+//!         epilogue
 //! ```
 //! From the ring, because in the image a pixel's neighbours lie a whole pixel apart, often in the same set of the cache, and because
 //! zeros there make all windows whole. A zero that is multiplied changes nothing but the sign of a sum that underflowed to -0, and
@@ -48,8 +49,10 @@ type Tile = [[f32; PANEL]; PIXELS];
 
 /// The input of a tile and one block of channels.
 struct Window<'a> {
-    /// Where the first pixel's first tap lies in each kernel row that is inside the image.
+    /// Where the strip's first pixel's first tap lies in each kernel row that is inside the image.
     rows: &'a [*const f32],
+    /// Elements from there to the tile's.
+    start: usize,
     /// The weight of the first tap of the first of `rows`.
     weights: *const f32,
     /// Taps of a row.
@@ -71,7 +74,7 @@ impl Window<'_> {
         let (pixel, across) = (self.pixel, self.across);
         let mut weight = self.weights;
         for &row in self.rows {
-            let mut at = [row; PIXELS / NEAR];
+            let mut at = [row.wrapping_add(self.start); PIXELS / NEAR];
             for (i, at) in at.iter_mut().enumerate() {
                 *at = at.wrapping_add(i * NEAR * pixel);
             }
@@ -167,16 +170,21 @@ fn bands<X, W>(task: &Task<'_, X, W>) -> impl Iterator<Item = Range<usize>> + us
 
 /// Weights as floats: all of them in `low`, or, when sums with them may pass 2^24, `256 high + low`; whether it is so.
 fn floats(weights: &[[i16; PANEL]], low: &mut [[f32; PANEL]], high: &mut [[f32; PANEL]]) -> bool {
-    let mut sums = [0i64; PANEL];
+    // Of at most 64 taps: far from what i32 holds.
+    let mut sums = [0i32; PANEL];
     for w in weights {
         for (sum, w) in sums.iter_mut().zip(w) {
-            *sum += i64::from(w.unsigned_abs());
+            *sum += i32::from(*w).abs();
         }
     }
-    let split = sums.iter().any(|sum| sum * 255 >= 1 << 24);
+    let largest = sums.iter().fold(0, |largest: i32, sum| largest.max(*sum));
+    let split = largest > ((1 << 24) - 1) / 255;
     for (w, (low, high)) in weights.iter().zip(low.iter_mut().zip(high)) {
-        for (&w, (low, high)) in w.iter().zip(low.iter_mut().zip(high)) {
-            (*low, *high) = if split { (f32::from(w & 255), f32::from(w >> 8)) } else { (f32::from(w), 0.0) };
+        if split {
+            *low = w.map(|w| f32::from(w & 255));
+            *high = w.map(|w| f32::from(w >> 8));
+        } else {
+            *low = w.map(f32::from);
         }
     }
     split
@@ -184,8 +192,9 @@ fn floats(weights: &[[i16; PANEL]], low: &mut [[f32; PANEL]], high: &mut [[f32; 
 
 /// Sizes of the ring.
 struct Plan {
-    /// Most pixels of a tile.
+    /// Most pixels of a tile, and of a strip: whole tiles.
     pixels: usize,
+    strip: usize,
     /// Rows of the ring, and columns that one pixel's window spans.
     rows: usize,
     across: usize,
@@ -203,7 +212,8 @@ impl Plan {
             columns.saturating_mul(rows) <= RING
         };
         let pixels = [PIXELS, 8, 4, 2, 1].into_iter().find(fits)?;
-        (s.kh <= MAX_ROWS && s.kh > 0 && s.kw > 0).then_some(Plan { pixels, rows, across })
+        let strip = ((RING / rows - across) / s.stride_w + 1) / pixels * pixels;
+        (s.kh <= MAX_ROWS && s.kh > 0 && s.kw > 0).then_some(Plan { pixels, strip, rows, across })
     }
 
     /// Output columns of the next tile when `left` are left: so that the last ones are full.
@@ -239,11 +249,16 @@ fn pixels<X: Pixel, W>(
 ) {
     let s = task.shape;
     let columns = task.epilogue.columns(block.block * PANEL, task.part.channels.len());
-    let mut ox = 0;
-    while ox < s.ow {
-        let count = plan.next(s.ow - ox);
-        // The tile's size: results past `count` are made of what the ring holds, and dropped.
-        let width = (rounded(count) - 1) * s.stride_w + plan.across;
+    let (Aligned(y), Aligned(above)) =
+        (&mut Aligned([[0.0; PANEL]; PIXELS]), &mut Aligned([[0.0; PANEL]; PIXELS]));
+    for ox in (0..s.ow).step_by(plan.strip) {
+        let strip = plan.strip.min(s.ow - ox);
+        // The last tile's size: results past its end are made of what the ring holds, and dropped.
+        let mut tiled = 0;
+        while tiled < strip {
+            tiled += rounded(plan.next(strip - tiled));
+        }
+        let width = (tiled - 1) * s.stride_w + plan.across;
         let mut filled = 0;
         // The input row of the ring's first slot, at most a ring before the window. By additions: a division in the way of each
         // pixel takes longer than its taps.
@@ -268,29 +283,32 @@ fn pixels<X: Pixel, W>(
             for (from, ky) in from.iter_mut().zip(taps.clone()) {
                 *from = ring[slot(row_of(ky)) * width..][..width].as_ptr().cast();
             }
-            let sums = |weights: &[[f32; PANEL]], y: &mut Tile| {
-                let window = Window {
-                    rows: &from[..taps.len()],
-                    weights: weights[taps.start * s.kw..taps.end * s.kw].as_ptr().cast(),
-                    kw: s.kw,
-                    across: s.dil_w * PANEL,
-                    pixel: s.stride_w * PANEL,
-                };
-                // SAFETY: a row of the ring has the columns of all taps of as many pixels, rounded up; the weights are those
-                // of the rows.
-                unsafe { window.run(count, y) };
-            };
-            let Aligned(y) = &mut Aligned([[0.0; PANEL]; PIXELS]);
-            sums(block.low, y);
-            if let Some(high) = block.high {
-                let Aligned(above) = &mut Aligned([[0.0; PANEL]; PIXELS]);
-                sums(high, above);
-                join(above, y);
-            }
             let row = (oy - task.part.rows.start) * s.ow + ox;
-            finish(task.epilogue, &mut task.out, row, &columns, &mut y[..count]);
+            let mut at = 0;
+            while at < strip {
+                let count = plan.next(strip - at);
+                let sums = |weights: &[[f32; PANEL]], y: &mut Tile| {
+                    let window = Window {
+                        rows: &from[..taps.len()],
+                        start: at * s.stride_w * PANEL,
+                        weights: weights[taps.start * s.kw..taps.end * s.kw].as_ptr().cast(),
+                        kw: s.kw,
+                        across: s.dil_w * PANEL,
+                        pixel: s.stride_w * PANEL,
+                    };
+                    // SAFETY: a row of the ring has the columns of all taps of a strip's pixels, the last tile's rounded up; the
+                    // weights are those of the rows.
+                    unsafe { window.run(count, y) };
+                };
+                sums(block.low, y);
+                if let Some(high) = block.high {
+                    sums(high, above);
+                    join(above, y);
+                }
+                finish(task.epilogue, &mut task.out, row + at, &columns, &mut y[..count]);
+                at += count;
+            }
         }
-        ox += count;
     }
 }
 
