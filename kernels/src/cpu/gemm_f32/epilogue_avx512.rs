@@ -33,47 +33,72 @@ pub(in crate::cpu) fn finish(
 ) {
     let (scale, bias) = (load(&columns.scale), load(&columns.bias));
     let to = Target::new(out, row, tile.len(), columns);
-    let (mut before, mut after) = (None, None);
-    if let Some((addend, order)) = &epilogue.residual {
-        let source = Source::new(addend, row, tile.len(), columns);
-        match order {
-            ResidualOrder::BeforeActivation => before = Some(source),
-            ResidualOrder::AfterActivation => after = Some(source),
-        }
-    }
-    let clip = bounds(epilogue.act).map(|(lo, hi)| (_mm512_set1_ps(lo), _mm512_set1_ps(hi)));
+    // One of them, told apart by flags: moved from one place to another, it would be read before it is written.
+    let source = epilogue.residual.as_ref().map(|(addend, _)| Source::new(addend, row, tile.len(), columns));
+    let order = epilogue.residual.as_ref().map(|(_, order)| *order);
+    let before = order == Some(ResidualOrder::BeforeActivation);
+    let (before, after) = (source.as_ref().filter(|_| before), source.as_ref().filter(|_| !before));
+    let at_once = AtOnce::of(epilogue.act);
     for (r, acc) in tile.iter_mut().enumerate() {
         let mut y = _mm512_fmadd_ps(load(acc), scale, bias);
-        if let Some(source) = &before {
+        if let Some(source) = before {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
         }
-        let Some((lo, hi)) = clip else {
+        let Some(function) = &at_once else {
             // SAFETY: 16 floats.
             unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), y) };
             continue;
         };
-        // In this order of operands NaN comes through.
-        y = _mm512_min_ps(hi, _mm512_max_ps(lo, y));
-        if let Some(source) = &after {
+        y = function.apply(y);
+        if let Some(source) = after {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
         }
         // SAFETY: r is below the rows of the tile.
         unsafe { to.write(r, y) };
     }
-    if clip.is_some() {
+    if at_once.is_some() {
         return;
     }
     activate_rows(epilogue.act, tile);
     for (r, acc) in tile.iter().enumerate() {
         let mut y = load(acc);
-        if let Some(source) = &after {
+        if let Some(source) = after {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
         }
         // SAFETY: r is below the rows of the tile.
         unsafe { to.write(r, y) };
+    }
+}
+
+/// A function of so few operations that a row never leaves its register: `clip(x)`, or `x * clip(x * slope + middle)`.
+struct AtOnce {
+    lo: __m512,
+    hi: __m512,
+    times: bool,
+}
+
+impl AtOnce {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn of(act: Activation) -> Option<AtOnce> {
+        let times = act == Activation::HardSwish;
+        let (lo, hi) = if times { (0.0, 1.0) } else { bounds(act)? };
+        Some(AtOnce { lo: _mm512_set1_ps(lo), hi: _mm512_set1_ps(hi), times })
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn apply(&self, x: __m512) -> __m512 {
+        // In this order of operands NaN comes through.
+        let clip = |x| _mm512_min_ps(self.hi, _mm512_max_ps(self.lo, x));
+        if self.times {
+            _mm512_mul_ps(x, clip(_mm512_fmadd_ps(x, _mm512_set1_ps(1.0 / 6.0), _mm512_set1_ps(0.5))))
+        } else {
+            clip(x)
+        }
     }
 }
 
