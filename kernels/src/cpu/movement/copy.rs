@@ -334,7 +334,15 @@ fn transpose<const SIZE: usize, const TILE: usize>(
     rows: Dim,
     cols: Dim,
 ) {
-    // Too narrow for tiles, like an image's three channels: one long line after the other.
+    // Too narrow for tiles, like an image's channels: pixel by pixel, or else one long line after the other.
+    if matches!(SIZE, 1 | 4) && rows.dst == (cols.len * SIZE) as isize {
+        match cols.len {
+            2 => return interleave::<SIZE, 2>(src, s, dst, d, rows, cols),
+            3 => return interleave::<SIZE, 3>(src, s, dst, d, rows, cols),
+            4 => return interleave::<SIZE, 4>(src, s, dst, d, rows, cols),
+            _ => {}
+        }
+    }
     if cols.len < TILE {
         for c in 0..cols.len {
             strided::<SIZE>(src, at(s, c, cols.src), dst, d + c * SIZE, rows);
@@ -370,6 +378,28 @@ fn transpose<const SIZE: usize, const TILE: usize>(
                     to.copy_from_slice(&column[i]);
                 }
             }
+        }
+    }
+}
+
+/// [`transpose`] of `COLS` columns to rows without gaps.
+#[inline(always)]
+fn interleave<const SIZE: usize, const COLS: usize>(
+    src: &[u8],
+    s: usize,
+    dst: &mut [u8],
+    d: usize,
+    rows: Dim,
+    cols: Dim,
+) {
+    let lines: [&[[u8; SIZE]]; COLS] = std::array::from_fn(|c| {
+        let from = at(s, c, cols.src);
+        src[from..from + rows.len * SIZE].as_chunks().0
+    });
+    let pixels = dst[d..d + rows.len * COLS * SIZE].as_chunks_mut::<SIZE>().0;
+    for (i, pixel) in pixels.chunks_exact_mut(COLS).enumerate() {
+        for (to, line) in pixel.iter_mut().zip(lines) {
+            *to = line[i];
         }
     }
 }
