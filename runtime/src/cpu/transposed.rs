@@ -44,8 +44,16 @@ fn block(g: &ConvGeometry) -> usize {
     (STRIDES * g.stride[0]).clamp(1, g.oh.max(1))
 }
 
+/// Whether windows lie side by side and the taps of a kernel row are whole panels: then the product goes where it belongs.
+fn goes_direct(g: &ConvGeometry) -> bool {
+    shape(g).tiles() && (g.kernel[1] * g.oc).is_multiple_of(PANEL)
+}
+
 /// Bytes of the product that one task needs.
 fn product_bytes(g: &ConvGeometry) -> usize {
+    if goes_direct(g) {
+        return 0;
+    }
     let (shape, rows) = (shape(g), block(g));
     let starts = (0..g.oh).step_by(rows);
     let most = starts.map(|r| shape.input_rows(r..(r + rows).min(g.oh)).len()).max().unwrap_or(0);
@@ -81,6 +89,7 @@ pub(super) fn run(
     // Windows side by side add nothing up: the product is finished at once, the bias once for each tap. But a function of rows much
     // narrower than a panel would be computed for what is not there: it waits until they lie together.
     let tiles = shape.tiles();
+    let direct = goes_direct(g);
     let act = activation(finish.act);
     let late = if tiles && n <= PANEL / 2 { act } else { Activation::None };
     let early = if late == Activation::None { act } else { Activation::None };
@@ -103,9 +112,10 @@ pub(super) fn run(
             let out_rows = i * rows..(i * rows + rows).min(g.oh);
             let inputs = shape.input_rows(out_rows.clone());
             let m = inputs.len() * g.iw;
-            let product = &mut floats_mut(product)[..m * n];
-            let a = Rows::new(&image[inputs.start * g.iw * k..][..m * k], m, k, k);
-            let mut whole = MatMut::new(product, m, n, n);
+            let product = &mut floats_mut(product)[..if direct { 0 } else { m * n }];
+            let image = &image[inputs.start * g.iw * k..][..m * k];
+            let a = Rows::new(image, m, k, k);
+            let mut whole = MatMut::new(product, if direct { 0 } else { m }, n, n);
             for first in (0..n.div_ceil(PANEL)).step_by(layout.panels) {
                 let panels = first..(first + layout.panels).min(n.div_ceil(PANEL));
                 let each = k * PANEL;
@@ -121,9 +131,33 @@ pub(super) fn run(
                     },
                 };
                 let cols = panels.start * PANEL..(panels.end * PANEL).min(n);
-                let bias = epilogue.bias.map(|bias| &bias[cols.clone()]);
-                let part = Epilogue { bias, act: epilogue.act, ..Epilogue::default() };
-                ctx.kernels.gemm_f32.run(whole.part(0..m, cols), a, weights, &part);
+                let finished = |cols: Range<usize>| {
+                    let bias = epilogue.bias.map(|bias| &bias[cols]);
+                    Epilogue { bias, act: epilogue.act, ..Epilogue::default() }
+                };
+                if !direct {
+                    let part = finished(cols.clone());
+                    ctx.kernels.gemm_f32.run(whole.part(0..m, cols), a, weights, &part);
+                    continue;
+                }
+                // A row of the result is the taps of one kernel row for each pixel of one input row.
+                let run = g.kernel[1] * g.oc;
+                for (oy, line) in out.chunks_exact_mut(g.ow * g.oc).enumerate() {
+                    let (iy, taps) = (oy / g.kernel[0], oy % g.kernel[0] * run);
+                    let own = cols.start.max(taps)..cols.end.min(taps + run);
+                    if own.is_empty() {
+                        continue;
+                    }
+                    let a = Rows::new(&image[iy * g.iw * k..][..g.iw * k], g.iw, k, k);
+                    let weights = &weights[(own.start - cols.start) / PANEL * each..];
+                    let weights = &weights[..own.len().div_ceil(PANEL) * each];
+                    let mut line = MatMut::new(line, g.iw, run, run);
+                    let to = line.part(0..g.iw, own.start - taps..own.end - taps);
+                    ctx.kernels.gemm_f32.run(to, a, weights, &finished(own));
+                }
+            }
+            if direct {
+                return;
             }
             if tiles {
                 lay_out(&shape, product, out);
