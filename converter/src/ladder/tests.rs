@@ -182,6 +182,34 @@ fn a_good_rung_is_left_alone() {
     assert!(integer.refine(|_, _| ()).unwrap().is_empty());
 }
 
+/// The half of each row of w0 that is 200 times the other makes the same of every hidden channel, which w1 takes away again: what is
+/// left is the small half's, and a scale for both leaves that no grid.
+fn cancelling() -> Model {
+    model(|which, row, col| match (which, col) {
+        (0, 32..) => 100.0,
+        (0, _) => 0.5 * noise(which, row * 64 + col),
+        _ if (col >> (row % 5)) % 2 == 0 => 1.0,
+        _ => -1.0,
+    })
+}
+
+#[test]
+fn rows_have_one_scale_where_that_adds_little() {
+    let kinds = |bench: &Bench| -> Vec<String> {
+        bench.draft.header.tensors.iter().map(|tensor| tensor.roots[0].kind.clone()).collect()
+    };
+    let mut even = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
+    assert_eq!(even.integer().one_scale(|_, _| ()).unwrap(), 2);
+    assert_eq!(kinds(&even), ["row_codes", "row_codes"]);
+    let mut uneven = Bench::new(&cancelling());
+    // Its 256 levels would lose the small half before the weights do.
+    uneven.draft.header.graphs[0].values[HIDDEN as usize].range = None;
+    let before = uneven.integer().cost(Acts::I8).unwrap();
+    assert_eq!(uneven.integer().one_scale(|_, _| ()).unwrap(), 1);
+    assert_eq!(kinds(&uneven), ["planes", "row_codes"]);
+    assert!(uneven.integer().cost(Acts::I8).unwrap() <= before);
+}
+
 #[test]
 fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let bench = Bench::new(&coarse_tensor());

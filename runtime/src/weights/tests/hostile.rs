@@ -116,6 +116,7 @@ fn sound() -> Pack {
     pack.tensor(17, 35, node("view", view, vec![Arg::Shared(4, 0)]));
     let terms = vec![Arg::Shared(1, 0), own(pack.dense(&w, 20, 40)), Arg::Shared(4, 0)];
     pack.tensor(20, 40, node("combine", json!({"coefs": [1, 0.5, -1], "takes": [1, 0, 2]}), terms));
+    pack.tensor(20, 40, node("row_codes", json!({}), vec![Arg::Shared(1, 0)]));
     pack
 }
 

@@ -159,9 +159,15 @@ fn random_part(n: usize, k: usize, seed: u64) -> Part {
     Part { rows: row..row + rows, cols: col..col + 1 + d % (k - col), lane: (c >> 8) % (PANEL + 1 - rows) }
 }
 
-/// The integer side of [`check`].
+/// The integer side of [`check`]. Codes with one scale a row may be rounded: then they are within half a step.
 fn check_codes(w: &dyn Weights, want: &[f32]) {
     let Some(form) = w.code_form() else { return };
+    let rounded = form.group == w.k() && !form.half_offset && form.bits == 8;
+    let close = |got: f32, want: f32, scale: f32| {
+        // A factor of 15 bits moves the largest code by less than 0.01 step.
+        let near = (got - want).abs() <= 0.51 * scale.abs() + f32::MIN_POSITIVE;
+        same(got, want) || rounded && (near || !(want.is_finite() && scale.is_finite()))
+    };
     let (n, k) = (w.n(), w.k());
     assert!(form.group.is_multiple_of(BLOCK) || form.group == k, "{form:?} of K = {k}");
     let (panels, blocks, groups) = (n.div_ceil(PANEL), k.div_ceil(BLOCK), k.div_ceil(form.group));
@@ -182,7 +188,10 @@ fn check_codes(w: &dyn Weights, want: &[f32]) {
             totals[at] += number(q);
             let got = number(q) as f32 * scales[at];
             let want = if r < n { want[r * k + c] } else { 0.0 };
-            assert!(same(got, want), "[{n}, {k}] {form:?} row {r}, column {c}: {got}, want {want}");
+            assert!(
+                close(got, want, scales[at]),
+                "[{n}, {k}] {form:?} row {r}, column {c}: {got}, want {want}"
+            );
         }
     }
     assert_eq!(sums, totals, "sums of [{n}, {k}] {form:?}");
@@ -193,8 +202,9 @@ fn check_codes(w: &dyn Weights, want: &[f32]) {
             let (panel, lane) = (i / (k * PANEL), i % PANEL);
             let (r, c) = (panel * PANEL + lane, i / PANEL % k);
             let want = if r < n { want[r * k + c] } else { 0.0 };
-            let got = f32::from(code) * scales[panel * PANEL + lane];
-            assert!(same(got, want), "i16 [{n}, {k}] row {r}, column {c}: {got}, want {want}");
+            let scale = scales[panel * PANEL + lane];
+            let got = f32::from(code) * scale;
+            assert!(close(got, want, scale), "i16 [{n}, {k}] row {r}, column {c}: {got}, want {want}");
             assert!(r < n || code == 0, "i16 padding of row {r} is {code}");
         }
     }

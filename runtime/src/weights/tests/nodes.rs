@@ -175,6 +175,56 @@ fn combine_sums_a_prefix_of_its_terms() {
 }
 
 #[test]
+fn row_codes_are_the_matrix_rounded_to_one_scale_a_row() {
+    for (n, k, group) in [(21, 75, 32), (16, 64, 8), (40, 1400, 32), (3, 9, 0), (17, 20, 8)] {
+        let mut w = gaussian(n * k, 11);
+        // Groups of unlike sizes, a row of zeros.
+        for (i, w) in w.iter_mut().enumerate() {
+            let size = 1.0 + (i % k / 32 % 3) as f32;
+            *w *= if i / k == 2 { 0.0 } else { size };
+        }
+        let mut pack = Pack::default();
+        let grouped = pack.planes(&w, n, k, &planes::Spec { group, ..Default::default() });
+        let grouped = pack.tensor(n, k, grouped);
+        let tensor = pack.tensor(n, k, node("row_codes", json!({}), vec![Arg::Shared(grouped as u32, 0)]));
+        for take in 1..=4 {
+            // Whatever reads reals reads the operand.
+            assert_eq!(pack.checked(tensor, take), pack.checked(grouped, take), "take {take} of [{n}, {k}]");
+            let form = pack.bind(tensor, take).unwrap().code_form();
+            let one_scale = form.map(|form| (form.group, form.half_offset, form.bits));
+            assert_eq!(one_scale, (take < 4).then_some((k, false, 8)), "take {take} of [{n}, {k}]");
+        }
+        // The largest code of each row is the largest there can be, and every part of the matrix has the codes of the whole.
+        let weights = pack.bind(tensor, 3).unwrap();
+        let whole = codes_of(&*weights);
+        for (r, codes) in whole.chunks(k).enumerate() {
+            let largest = codes.iter().map(|q| q.unsigned_abs()).max();
+            assert!(r == 2 || largest >= Some(120), "row {r} of [{n}, {k}]: {largest:?}");
+        }
+        let (rows, channels) = ([1, n - 1], [k / 4, k - 1]);
+        let part = view(&mut pack, tensor, 1, rows, channels);
+        let part = pack.bind(part, 3).unwrap();
+        if part.code_form().is_some() {
+            let want: Vec<i8> = (rows[0]..rows[1])
+                .flat_map(|r| whole[r * k + channels[0]..r * k + channels[1]].to_vec())
+                .collect();
+            assert_eq!(codes_of(&*part), want, "a view of [{n}, {k}]");
+        }
+    }
+}
+
+/// `[n][k]` codes.
+fn codes_of(w: &dyn Weights) -> Vec<i8> {
+    let (n, k, form) = (w.n(), w.k(), w.code_form().unwrap());
+    let (panels, blocks, groups) = (n.div_ceil(PANEL), k.div_ceil(BLOCK), k.div_ceil(form.group));
+    let mut codes = vec![99; panels * blocks * PANEL * BLOCK];
+    let (mut scales, mut sums) = (vec![0.0; panels * groups * PANEL], vec![0; panels * groups * PANEL]);
+    w.fill_codes(0..panels, CodesOut { codes: &mut codes, scales: &mut scales, sums: &mut sums });
+    let at = |r: usize, c: usize| ((r / PANEL * blocks + c / BLOCK) * PANEL + r % PANEL) * BLOCK + c % BLOCK;
+    (0..n * k).map(|i| codes[at(i / k, i % k)]).collect()
+}
+
+#[test]
 fn one_term_times_one_keeps_bytes_and_codes() {
     let mut pack = Pack::default();
     let arg = own(pack.planes(&gaussian(16 * 64, 1), 16, 64, &spec(32)));
