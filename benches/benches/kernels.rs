@@ -7,6 +7,7 @@ use edge_kernels::cpu::depthwise::{self, DepthwiseShape, I8Image, Part};
 use edge_kernels::cpu::elementwise::{BinaryOp, Broadcast, InOut, UnaryOp, binary, unary};
 use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
 use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
+use edge_kernels::cpu::gemm_u8::{self, FOUR, U8Panels};
 use edge_kernels::cpu::loops;
 use edge_kernels::cpu::softmax::{Softmax, softmax};
 use edge_kernels::{Isa, MatMut};
@@ -88,6 +89,33 @@ fn products(c: &mut Criterion, machine: &Machine) {
                 let out = MatMut::new(black_box(&mut out), m, n, n);
                 let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
                 variant.run(out, rows, black_box(&panels), &epilogue);
+            });
+            assert!(!ran || out.iter().any(|y| *y != out[0]));
+        }
+    }
+    group.finish();
+
+    let mut group = Against::new(c.benchmark_group("gemm_u8"), machine);
+    for (shape, m, n, k) in PRODUCTS {
+        let (columns, words) = (n.div_ceil(PANEL) * PANEL, k.div_ceil(FOUR));
+        let (x, w) = (codes(m * k), codes(columns * words.next_multiple_of(2) * FOUR));
+        let (scales, sums, mut out) = (vec![0.01; columns], vec![7; columns], zeros::<i8>(m * n));
+        for variant in gemm_u8::VARIANTS.iter().filter(|v| v.isa.supported()) {
+            let (mut rows, mut panels) = (zeros::<u32>(m * words), zeros::<u32>(columns * words));
+            for (x, row) in x.chunks_exact(k).zip(rows.chunks_exact_mut(words)) {
+                variant.words_of_row(x, row);
+            }
+            let panel = words * PANEL;
+            let each = w.chunks_exact(words.next_multiple_of(2) * FOUR * PANEL);
+            for (codes, panel) in each.zip(panels.chunks_exact_mut(panel)) {
+                variant.words_of_codes(codes, panel);
+            }
+            let work = Work::OperationsI8(2 * (m * n * k) as u64);
+            let ran = group.bench(&format!("{} {shape}", variant.name), work, || {
+                let panels = U8Panels { words: black_box(&panels), scales: &scales, sums: &sums };
+                let out = MatMut::new(black_box(&mut out), m, n, n);
+                let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
+                variant.run(out, Rows::new(black_box(&rows), m, words, words), 3, &panels, &epilogue);
             });
             assert!(!ran || out.iter().any(|y| *y != out[0]));
         }
