@@ -314,10 +314,22 @@ impl Session {
     }
 }
 
+/// Half a cache for whose sake pictures are cut: in smaller ones bands would be so many that their steps cost more than memory does.
+const LEAST_CACHE: usize = 4 << 20;
+
 /// How plans for a device are made.
 pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
     let bake = fast && device.bake();
-    PlanOptions { threads: device.pool().threads(), keep_values: false, fast, bf16: device.bf16(), bake }
+    // Weights and the other half of what a layer touches have to stay beside its pictures.
+    let cache = device.cpu().caches.l3.map(|l3| l3 as usize / 2).filter(|half| *half >= LEAST_CACHE);
+    PlanOptions {
+        threads: device.pool().threads(),
+        keep_values: false,
+        fast,
+        bf16: device.bf16(),
+        bake,
+        cache,
+    }
 }
 
 /// Bytes that a session with this plan takes of the device's account.

@@ -123,6 +123,22 @@ fn steps(plan: &Plan, name: &str) -> usize {
 }
 
 #[test]
+fn what_no_cache_holds_is_cut_although_there_is_room() {
+    let case = converted("bands-cache", &hourglass());
+    let rung = case.rung(Acts::F32);
+    let whole = case.plan(rung, true, 2);
+    let want = case.run(rung, whole.clone(), 2);
+    for cache in [whole.arena_bytes * 3 / 4, whole.arena_bytes / 2] {
+        let cut = whole.clone().local(Some(cache));
+        assert!(cut.arena_bytes < whole.arena_bytes && cut.steps.len() > whole.steps.len(), "{cache}");
+        assert!(case.run(rung, cut, 2) == want, "other bits, cut to {cache}");
+    }
+    for enough in [None, Some(whole.arena_bytes)] {
+        assert_eq!(whole.clone().local(enough).steps.len(), whole.steps.len());
+    }
+}
+
+#[test]
 fn bits_are_those_of_the_whole_however_it_is_cut() {
     let case = converted("bands", &hourglass());
     for acts in [Acts::F32, Acts::I8] {

@@ -20,6 +20,23 @@ pub(super) fn place(plan: &mut Plan, keep_values: bool) {
     lay_out(plan, keep_values);
 }
 
+/// The plan with pictures cut into bands until at most `live` bytes of them live at once, or as few as can be; whether that was reached.
+fn cut_to(whole: &Plan, live: usize) -> (Plan, bool) {
+    let mut cut = whole.clone();
+    let reached = super::bands::cut(&mut cut, live);
+    lay_out(&mut cut, false);
+    (cut, reached)
+}
+
+/// The plan with pictures cut until about `bytes` of them live at once, if that takes less memory: gaps between them do not matter.
+pub(super) fn local(whole: Plan, bytes: usize) -> Plan {
+    if !whole.values.is_empty() {
+        return whole;
+    }
+    let (cut, _) = cut_to(&whole, bytes);
+    if cut.memory() + cut.own_bytes() < whole.memory() + whole.own_bytes() { cut } else { whole }
+}
+
 /// The plan with pictures cut into bands until it takes at most `room` bytes, or as little as it can.
 pub(super) fn cut(whole: Plan, room: u64) -> Plan {
     let takes = |plan: &Plan| plan.memory() + plan.own_bytes();
@@ -28,12 +45,7 @@ pub(super) fn cut(whole: Plan, room: u64) -> Plan {
     if takes(&whole) <= room || !whole.values.is_empty() {
         return whole;
     }
-    let cut = |live: usize| {
-        let mut cut = whole.clone();
-        let reached = super::bands::cut(&mut cut, live);
-        lay_out(&mut cut, false);
-        (cut, reached)
-    };
+    let cut = |live: usize| cut_to(&whole, live);
     // What is not the arena is there anyway.
     let mut live = room.saturating_sub(takes(&whole) - whole.arena_bytes);
     let mut least: Option<(usize, usize)> = None;

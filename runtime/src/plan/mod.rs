@@ -90,6 +90,8 @@ pub struct PlanOptions {
     pub bf16: bool,
     /// What is made of weights alone (pairs of bf16) is kept between runs: time for memory.
     pub bake: bool,
+    /// Bytes that a cache holds: a plan whose arena is larger is cut down to them, though the budget has room ([`Plan::local`]).
+    pub cache: Option<usize>,
 }
 
 /// Everything a session needs to run a rung on inputs of given shapes.
@@ -190,7 +192,8 @@ impl Plan {
     }
 
     /// The fastest plan that takes at most `room` bytes ([`Plan::memory`] and [`Plan::own_bytes`]): whole pictures rather than
-    /// bands, and Winograd's tiles with either when the options allow them. When none does, one that takes as little as it can.
+    /// bands, unless a cache holds no more than bands, and Winograd's tiles with either when the options allow them. When none
+    /// does, one that takes as little as it can.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -211,7 +214,16 @@ impl Plan {
                 plan = Plan::new(model, rung, inputs, &options)?;
             }
         }
-        Ok(if plan.fits(room) { plan } else { plan.cut(room) })
+        Ok(if plan.fits(room) { plan.local(options.cache) } else { plan.cut(room) })
+    }
+
+    /// The plan with an arena larger than `cache` cut to about that, or nearer to it: what a layer writes is then still there when the
+    /// next one reads it.
+    pub fn local(self, cache: Option<usize>) -> Plan {
+        match cache {
+            Some(bytes) if self.arena_bytes > bytes => arena::local(self, bytes),
+            _ => self,
+        }
     }
 
     /// The plan that computes the same bits in at most `room` bytes ([`Plan::memory`] and [`Plan::own_bytes`]), or in as few as it

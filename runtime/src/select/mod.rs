@@ -279,7 +279,7 @@ impl<'a> Plans<'a> {
         Ok((plan, need))
     }
 
-    /// A plan and its need, cut into bands where that is beyond the budget.
+    /// A plan and its need, cut into bands where that is beyond the budget, or the plan beyond what the cache holds.
     fn cut(
         &self,
         plan: Plan,
@@ -290,12 +290,16 @@ impl<'a> Plans<'a> {
         budget: u64,
     ) -> Result<(Plan, Need), PlanError> {
         let over = need.total().saturating_sub(budget);
-        if over == 0 {
-            return Ok((plan, need));
-        }
-        // The arena is counted in whole pages.
-        let room = ((plan.memory() + plan.own_bytes()) as u64).saturating_sub(over + device::page_size());
-        let plan = plan.cut(room);
+        let plan = if over == 0 {
+            if self.options.cache.is_none_or(|cache| plan.arena_bytes <= cache) {
+                return Ok((plan, need));
+            }
+            plan.local(self.options.cache)
+        } else {
+            // The arena is counted in whole pages.
+            let room = ((plan.memory() + plan.own_bytes()) as u64).saturating_sub(over + device::page_size());
+            plan.cut(room)
+        };
         let need = self.need(&plan, rung, weighing, request)?;
         Ok((plan, need))
     }
