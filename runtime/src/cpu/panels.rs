@@ -6,7 +6,7 @@ use crate::device::Scratch;
 use crate::plan::Step;
 use crate::weights::{BLOCK, CodeForm, CodesOut, PANEL, Weights};
 use edge_kernels::cpu::gemm_i16::{PAIR, pairs_of_codes};
-use edge_kernels::cpu::gemm_u8::{FOUR, U8Panels};
+use edge_kernels::cpu::gemm_u8::{FOUR, U8Panels, words_of_taps};
 use edge_kernels::cpu::{gemm_bf16, gemm_u8};
 use std::ops::Range;
 
@@ -232,13 +232,18 @@ impl<'a> Decoded<'a> {
         }
     }
     /// The codes as words of four, of a matrix with one scale a row, made unless they are there: in the place of pairs, which are more.
-    pub fn fours(&mut self, kernel: &gemm_u8::Variant, k: usize) -> U8Panels<'_> {
-        let (codes, words) = (k.div_ceil(BLOCK) * BLOCK * PANEL, k.div_ceil(FOUR) * PANEL);
+    /// With `filled_up`, each so many k have words of their own.
+    pub fn fours(&mut self, kernel: &gemm_u8::Variant, k: usize, filled_up: Option<usize>) -> U8Panels<'_> {
+        let rows = filled_up.map_or(k.div_ceil(FOUR), |channels| k / channels * channels.div_ceil(FOUR));
+        let (codes, words) = (k.div_ceil(BLOCK) * BLOCK * PANEL, rows * PANEL);
         let panels = self.scales.len() / PANEL;
         let made = &mut bytemuck::cast_slice_mut::<i16, u32>(self.pairs)[..panels * words];
         if self.held.replace(1, self.first) {
             let each = made.chunks_exact_mut(words.max(1)).zip(self.codes.chunks_exact(codes.max(1)));
-            each.for_each(|(words, codes)| kernel.words_of_codes(codes, words));
+            each.for_each(|(words, codes)| match filled_up {
+                None => kernel.words_of_codes(codes, words),
+                Some(channels) => words_of_taps(codes, channels, words),
+            });
         }
         U8Panels { words: made, scales: self.scales, sums: self.sums }
     }

@@ -393,7 +393,7 @@ impl<'a> Product<'a> {
             (Some(input), Some(form), MatrixView::Weights(w)) => {
                 let mut decoded = Decoded::codes(*w, layout, panels, panel_area);
                 if let Words::Fours(kernel) = self.words {
-                    let weights = decoded.fours(kernel, self.k);
+                    let weights = decoded.fours(kernel, self.k, self.filled_up());
                     return self.fours(kernel, input, &weights, row_area, row, out, &epilogue);
                 }
                 self.integer(ctx, input, form, decoded, row_area, row, out, &epilogue);
@@ -487,6 +487,14 @@ impl<'a> Product<'a> {
             (Some(windows), Source::Windows(s, image)) => {
                 Some((windows, *image, row / s.ow..(row + rows) / s.ow))
             }
+            _ => None,
+        }
+    }
+
+    /// Channels of the pixels whose words of bytes are filled up, when windows of them lie in a ring.
+    pub(super) fn filled_up(&self) -> Option<usize> {
+        match (&self.windows, &self.source) {
+            (Some(_), Source::Windows(s, _)) => (!s.ic.is_multiple_of(FOUR)).then_some(s.ic),
             _ => None,
         }
     }

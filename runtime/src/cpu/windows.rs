@@ -178,12 +178,12 @@ impl Windows {
         }
     }
 
-    /// As [`Windows::fill`], of row and output pixel `at`, with `each` elements made a word by `make`: these windows are of as many words
-    /// as the image's channels make.
+    /// As [`Windows::fill`], of row and output pixel `at`, with the `channels` elements of each pixel, or of several that lie densely, made
+    /// words by `make`: these windows are of as many words as that gives.
     pub fn fill_words<T>(
         &self,
         image: &[T],
-        each: usize,
+        channels: usize,
         [y, ox]: [usize; 2],
         pad: u32,
         slot: &mut [u32],
@@ -195,12 +195,12 @@ impl Windows {
             return;
         }
         let source = &image[(y * s.iw + first) * s.pixel_stride + s.channel_offset..];
-        if s.pixel_stride == each * s.ic {
-            make(&source[..each * inside.len()], inside);
+        if s.pixel_stride == channels {
+            make(&source[..inside.len() / s.ic * channels], inside);
             return;
         }
         for (to, from) in inside.chunks_exact_mut(s.ic).zip(source.chunks(s.pixel_stride)) {
-            make(&from[..each * s.ic], to);
+            make(&from[..channels], to);
         }
     }
 

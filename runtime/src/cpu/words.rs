@@ -10,6 +10,7 @@ use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemm_u8::{FOUR, U8Panels};
 use edge_kernels::cpu::im2col::ConvShape;
 use edge_kernels::cpu::{gemm_bf16, gemm_u8};
+use std::ops::Range;
 
 /// Elements of bf16 in a word.
 pub(super) const PAIR: usize = 2;
@@ -52,10 +53,15 @@ pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usiz
     HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(PAIR) * 4)
 }
 
-/// Windows of words of `each` elements in a ring, where the elements of a word are of one pixel.
+/// Fewest channels whose words of bytes are worth filling up with zeros, and the number from which on that never adds a third.
+const FILLED_UP: Range<usize> = 3..8;
+
+/// Windows of words of `each` elements in a ring, the elements of a word of one pixel. Bytes of a few channels, as pictures have, are
+/// filled up to whole words.
 pub(super) fn windows(shape: &ConvShape, each: usize) -> Option<Windows> {
-    let words = ConvShape { ic: shape.ic / each, ..*shape };
-    Windows::new(&words, false).filter(|_| shape.ic.is_multiple_of(each))
+    let words = ConvShape { ic: shape.ic.div_ceil(each), ..*shape };
+    let whole = shape.ic.is_multiple_of(each) || (each == FOUR && FILLED_UP.contains(&shape.ic));
+    Windows::new(&words, false).filter(|_| whole)
 }
 
 /// Makes words of rows.
@@ -88,8 +94,10 @@ impl<'a> Product<'a> {
                 kernel.run(out.part(first..first + rows), a, weights, &epilogue(first, rows));
             };
             let image = floats(image);
+            let channels = PAIR * windows.shape().ic;
             windows.each_in_ring(lines, 0..0, 0, ring, &mut multiply, |y, ox, slot| {
-                windows.fill_words(image, PAIR, [y, ox], 0, slot, |from, to| kernel.pairs_of_row(from, to));
+                windows
+                    .fill_words(image, channels, [y, ox], 0, slot, |from, to| kernel.pairs_of_row(from, to));
             });
             return;
         }
@@ -120,8 +128,15 @@ impl<'a> Product<'a> {
                 kernel.run(out.part(first..first + rows), x, zero, weights, &epilogue(first, rows));
             };
             let (image, pad): (&[i8], _) = (super::elements(image), (zero + 128) as u32 * 0x0101_0101);
+            let channels = self.filled_up().unwrap_or(FOUR * windows.shape().ic);
             windows.each_in_ring(lines, 0..0, pad, ring, &mut multiply, |y, ox, slot| {
-                windows.fill_words(image, FOUR, [y, ox], pad, slot, |from, to| kernel.words_of_row(from, to));
+                windows.fill_words(image, channels, [y, ox], pad, slot, |from, to| {
+                    if channels.is_multiple_of(FOUR) {
+                        kernel.words_of_row(from, to);
+                    } else {
+                        kernel.words_of_pixels(from, channels, to);
+                    }
+                });
             });
             return;
         }

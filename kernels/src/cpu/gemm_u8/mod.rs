@@ -52,6 +52,7 @@ pub struct Variant {
     run: unsafe fn(&mut Task<'_>),
     words_of_row: unsafe fn(&[i8], &mut [u32]),
     words_of_codes: unsafe fn(&[i8], &mut [u32]),
+    words_of_pixels: unsafe fn(&[i8], usize, &mut [u32]),
 }
 
 /// Best first; scalar last.
@@ -127,5 +128,40 @@ impl Variant {
         assert!(fits, "{}: {} words of {} codes", self.name, words.len(), codes.len());
         // SAFETY: the CPU has the ISA and the lengths agree, both checked above.
         unsafe { (self.words_of_codes)(codes, words) }
+    }
+
+    /// Words of pixels of so many channels, each with words of its own: `ceil(channels / 4)`, filled up with zeros. For
+    /// [`words_of_taps`].
+    ///
+    /// # Panics
+    /// When there are not as many pixels as words for them, there are no channels, or the CPU lacks the variant's ISA.
+    pub fn words_of_pixels(&self, pixels: &[i8], channels: usize, words: &mut [u32]) {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        let (each, name) = (channels.div_ceil(FOUR), self.name);
+        let count = pixels.len() / channels;
+        let fits = pixels.len() == count * channels && words.len() == count * each;
+        assert!(fits, "{name}: {} words of {} elements, {channels} a pixel", words.len(), pixels.len());
+        // SAFETY: the CPU has the ISA and the lengths agree, both checked above.
+        unsafe { (self.words_of_pixels)(pixels, channels, words) }
+    }
+}
+
+/// Words of a panel of codes `[ceil(K/8)][16][8]` where the channels of each tap, `K / taps`, have words of their own, filled up with
+/// zeros: `[taps][ceil(channels / 4)][16]`.
+///
+/// # Panics
+/// When the codes end before K does, or there are no channels.
+pub fn words_of_taps(codes: &[i8], channels: usize, words: &mut [u32]) {
+    let each = channels.div_ceil(FOUR);
+    for (row, words) in words.chunks_exact_mut(PANEL).enumerate() {
+        let (tap, first) = (row / each, row % each * FOUR);
+        for (lane, word) in words.iter_mut().enumerate() {
+            let code = |i: usize| {
+                let k = tap * channels + first + i;
+                let at = k / BLOCK * PANEL * BLOCK + lane * BLOCK + k % BLOCK;
+                if first + i < channels { codes[at] as u8 } else { 0 }
+            };
+            *word = u32::from_le_bytes([code(0), code(1), code(2), code(3)]);
+        }
     }
 }

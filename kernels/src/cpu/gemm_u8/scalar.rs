@@ -2,13 +2,25 @@
 
 use super::{BLOCK, FOUR, Isa, PANEL, Task, Variant};
 
-pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8_rows__scalar", isa: Isa::Scalar, run, words_of_row, words_of_codes };
+pub(super) const VARIANT: Variant = Variant {
+    name: "gemm_w8_a8_rows__scalar",
+    isa: Isa::Scalar,
+    run,
+    words_of_row,
+    words_of_codes,
+    words_of_pixels,
+};
 
 pub(super) fn words_of_row(row: &[i8], words: &mut [u32]) {
     for (word, four) in words.iter_mut().zip(row.chunks(FOUR)) {
         let byte = |i: usize| four.get(i).map_or(0x80, |x| *x as u8 ^ 0x80);
         *word = u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]);
+    }
+}
+
+pub(super) fn words_of_pixels(pixels: &[i8], channels: usize, words: &mut [u32]) {
+    for (pixel, words) in pixels.chunks_exact(channels).zip(words.chunks_exact_mut(channels.div_ceil(FOUR))) {
+        words_of_row(pixel, words);
     }
 }
 

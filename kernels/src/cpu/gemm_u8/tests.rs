@@ -158,3 +158,39 @@ fn windows_are_read_run_by_run() {
         assert_same_bits(&run(v), &run(&scalar::VARIANT), v.name);
     }
 }
+
+#[test]
+fn pixels_with_words_of_their_own_give_the_same_sums() {
+    let mut random = Random::new(7);
+    for (channels, taps, m, n) in
+        [(3, 9, 40, 16), (3, 1, 1, 5), (5, 4, 7, 20), (7, 25, 13, 33), (1, 3, 9, 2), (4, 9, 6, 16)]
+    {
+        let (k, each): (usize, usize) = (channels * taps, usize::div_ceil(channels, FOUR));
+        let (x, w) = (random.codes(m * k), Weights::new(&mut random, n, k));
+        for v in every() {
+            let run = |rows: &[u32], words: usize, made: &[u32]| {
+                let panels = U8Panels { words: made, scales: &w.scales, sums: &w.sums };
+                let mut c = vec![f32::NAN; m * n];
+                let x = Rows::new(rows, m, words, words);
+                v.run(MatMut::new(&mut c, m, n, n), x, -9, &panels, &Epilogue::default());
+                c
+            };
+            let dense = run(&words(v, &x, m, k, k.div_ceil(FOUR)), k.div_ceil(FOUR), &w.words(v, k));
+            let mut rows = vec![7; m * taps * each];
+            v.words_of_pixels(&x, channels, &mut rows);
+            let blocks = k.div_ceil(BLOCK) * PANEL * BLOCK;
+            let made: Vec<u32> = (w.codes.chunks(blocks))
+                .flat_map(|codes| {
+                    let mut words = vec![7; taps * each * PANEL];
+                    words_of_taps(codes, channels, &mut words);
+                    words
+                })
+                .collect();
+            assert_same_bits(
+                &run(&rows, taps * each, &made),
+                &dense,
+                &format!("{} {channels} x {taps}", v.name),
+            );
+        }
+    }
+}

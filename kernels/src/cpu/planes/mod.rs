@@ -46,6 +46,9 @@ pub struct Plane<'a> {
     pub bytes: &'a [u8],
 }
 
+/// A scale of each channel.
+type Lanes = [f32; PANEL];
+
 /// One implementation.
 pub struct Variant {
     /// `op__isa`.
@@ -55,7 +58,7 @@ pub struct Variant {
     join_i8: unsafe fn(&[Plane<'_>], &mut [i8]),
     join_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [f32]),
     sums: unsafe fn(&[i8], usize, &mut [[i32; PANEL]]),
-    round: unsafe fn(&mut [i8], &Rounding, &[[f32; PANEL]], &[f32; PANEL]),
+    round: unsafe fn(&mut [i8], &Rounding, &[Lanes], &Lanes),
 }
 
 /// Scales of a run of codes, one per channel and group.
