@@ -90,7 +90,7 @@ def openvino_peer(model, threads, feeds, precision):
 
 def ncnn_peer(model, threads, feeds, folder):
     stem = pathlib.Path(folder or "") / pathlib.Path(model).name.removesuffix(".onnx")
-    if not folder or not stem.with_suffix(".ncnn.param").is_file():
+    if not folder or not pathlib.Path(f"{stem}.ncnn.param").is_file():
         raise Missing(f"no {stem.name}.ncnn.param in --ncnn")
     import ncnn
     import numpy as np

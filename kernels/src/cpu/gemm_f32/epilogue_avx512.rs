@@ -39,6 +39,22 @@ pub(in crate::cpu) fn finish(
     let before = order == Some(ResidualOrder::BeforeActivation);
     let (before, after) = (source.as_ref().filter(|_| before), source.as_ref().filter(|_| !before));
     let at_once = AtOnce::of(epilogue.act);
+    if let (Some(function), Results::F32(_), None) = (&at_once, &to.results, before) {
+        // The usual case, in a loop that asks nothing.
+        // SAFETY: both were made for the rows of the tile.
+        let done = unsafe {
+            match (function.times, after.map(|source| &source.values)) {
+                (false, None) => rows::<false, false>(tile, scale, bias, function, after, &to),
+                (true, None) => rows::<true, false>(tile, scale, bias, function, after, &to),
+                (false, Some(Values::F32(_))) => rows::<false, true>(tile, scale, bias, function, after, &to),
+                (true, Some(Values::F32(_))) => rows::<true, true>(tile, scale, bias, function, after, &to),
+                _ => false,
+            }
+        };
+        if done {
+            return;
+        }
+    }
     for (r, acc) in tile.iter_mut().enumerate() {
         let mut y = _mm512_fmadd_ps(load(acc), scale, bias);
         if let Some(source) = before {
@@ -50,7 +66,7 @@ pub(in crate::cpu) fn finish(
             unsafe { _mm512_storeu_ps(acc.as_mut_ptr(), y) };
             continue;
         };
-        y = function.apply(y);
+        y = if function.times { function.apply::<true>(y) } else { function.apply::<false>(y) };
         if let Some(source) = after {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
@@ -73,6 +89,42 @@ pub(in crate::cpu) fn finish(
     }
 }
 
+/// Rows of floats by a function with or without the factor `x`, before a residual of floats or without one. False when they are not
+/// of these kinds.
+///
+/// # Safety
+/// `after` and `to` were made for the rows of the tile, and nothing else uses the result.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+unsafe fn rows<const TIMES: bool, const AFTER: bool>(
+    tile: &[[f32; PANEL]],
+    scale: __m512,
+    bias: __m512,
+    function: &AtOnce,
+    after: Option<&Source>,
+    to: &Target,
+) -> bool {
+    let Results::F32(mut out) = to.results else { return false };
+    let (mut from, step) = match after.map(|source| (&source.values, source.stride)) {
+        Some((Values::F32(values), stride)) if AFTER => (*values, stride),
+        None if !AFTER => (std::ptr::null(), 0),
+        _ => return false,
+    };
+    for acc in tile {
+        let mut y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        // SAFETY: the caller's promise: rows that were checked, as many floats as the mask has bits.
+        unsafe {
+            if AFTER {
+                y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(to.mask, from));
+            }
+            _mm_prefetch::<_MM_HINT_T0>(out.wrapping_add(AHEAD * to.stride).cast());
+            _mm512_mask_storeu_ps(out, to.mask, y);
+        }
+        (from, out) = (from.wrapping_add(step), out.wrapping_add(to.stride));
+    }
+    true
+}
+
 /// A function of so few operations that a row never leaves its register: `clip(x)`, or `x * clip(x * slope + middle)`.
 struct AtOnce {
     lo: __m512,
@@ -91,10 +143,10 @@ impl AtOnce {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn apply(&self, x: __m512) -> __m512 {
+    fn apply<const TIMES: bool>(&self, x: __m512) -> __m512 {
         // In this order of operands NaN comes through.
         let clip = |x| _mm512_min_ps(self.hi, _mm512_max_ps(self.lo, x));
-        if self.times {
+        if TIMES {
             _mm512_mul_ps(x, clip(_mm512_fmadd_ps(x, _mm512_set1_ps(1.0 / 6.0), _mm512_set1_ps(0.5))))
         } else {
             clip(x)
