@@ -5,7 +5,6 @@
 //!     12 sums of i32 and 12 of f32, a register of 16 columns for each row
 //!     for each group, for each block of 8 k, for each half of it:
 //!         codes of 4 k and 16 columns gathered and made unsigned, u = q + 128, once for all rows
-//!         (of half a panel: 8 k and 8 columns as they lie, two partial sums of each column)
 //!         for each row one multiply-add, which broadcasts 4 activations
 //!         dot(q, x) is dot(u, x) - 128 * rowsum(x)
 //!     sums corrected, scaled, added to the f32 ones, while the next group is multiplied
@@ -15,13 +14,11 @@
 
 use std::arch::x86_64::{
     __m512, __m512i, __mmask16, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32,
-    _mm512_add_epi64, _mm512_castps_si512, _mm512_castsi256_si512, _mm512_castsi512_ps,
-    _mm512_castsi512_si256, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32,
-    _mm512_maskz_loadu_epi8, _mm512_mullo_epi32, _mm512_permutex2var_epi32, _mm512_permutex2var_epi64,
-    _mm512_reduce_add_epi32, _mm512_sad_epu8, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_epi64,
-    _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi32,
-    _mm512_storeu_ps, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
+    _mm512_add_epi64, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_maskz_loadu_epi8, _mm512_mullo_epi32,
+    _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_reduce_add_epi32, _mm512_sad_epu8,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_storeu_ps, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 use std::mem::MaybeUninit;
 
@@ -70,12 +67,10 @@ fn run(task: &mut Task<'_>) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
         }
         let place = Place { panel, columns: &columns[..count] };
-        // Of a panel that is half empty the upper half is not multiplied.
-        let half = count == 1 && columns[0].valid() <= PANEL / 2;
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
-            block(task, row, rows, &place, Tile::of(rows, count, half));
+            block(task, row, rows, &place, Tile::of(rows, count));
             row += rows;
         }
         panel += count;
@@ -174,32 +169,27 @@ struct Tile {
 type Store = unsafe fn(&Tile, *mut f32);
 
 impl Tile {
-    /// The kernel for so many rows and panels, or for the lower half of one.
-    fn of(rows: usize, panels: usize, half: bool) -> Store {
-        match (rows, panels, half) {
-            (1, 4, _) => Tile::store::<1, 4, false>,
-            (1, 2, _) => Tile::store::<1, 2, false>,
-            (1, ..) => Tile::store::<1, 1, false>,
-            (2, 4, _) => Tile::store::<2, 4, false>,
-            (2, 2, _) => Tile::store::<2, 2, false>,
-            (2, ..) => Tile::store::<2, 1, false>,
-            (3, 2, _) => Tile::store::<3, 2, false>,
-            (3, ..) => Tile::store::<3, 1, false>,
-            (4, 2, _) => Tile::store::<4, 2, false>,
-            (4, ..) => Tile::store::<4, 1, false>,
-            (5, ..) => Tile::store::<5, 1, false>,
-            (6, ..) => Tile::store::<6, 1, false>,
-            (7, ..) => Tile::store::<7, 1, false>,
-            (8, _, true) => Tile::store::<8, 1, true>,
-            (8, ..) => Tile::store::<8, 1, false>,
-            (9, _, true) => Tile::store::<9, 1, true>,
-            (9, ..) => Tile::store::<9, 1, false>,
-            (10, _, true) => Tile::store::<10, 1, true>,
-            (10, ..) => Tile::store::<10, 1, false>,
-            (11, _, true) => Tile::store::<11, 1, true>,
-            (11, ..) => Tile::store::<11, 1, false>,
-            (_, _, true) => Tile::store::<MR, 1, true>,
-            _ => Tile::store::<MR, 1, false>,
+    /// The kernel for so many rows and panels.
+    fn of(rows: usize, panels: usize) -> Store {
+        match (rows, panels) {
+            (1, 4) => Tile::store::<1, 4>,
+            (1, 2) => Tile::store::<1, 2>,
+            (1, _) => Tile::store::<1, 1>,
+            (2, 4) => Tile::store::<2, 4>,
+            (2, 2) => Tile::store::<2, 2>,
+            (2, _) => Tile::store::<2, 1>,
+            (3, 2) => Tile::store::<3, 2>,
+            (3, _) => Tile::store::<3, 1>,
+            (4, 2) => Tile::store::<4, 2>,
+            (4, _) => Tile::store::<4, 1>,
+            (5, _) => Tile::store::<5, 1>,
+            (6, _) => Tile::store::<6, 1>,
+            (7, _) => Tile::store::<7, 1>,
+            (8, _) => Tile::store::<8, 1>,
+            (9, _) => Tile::store::<9, 1>,
+            (10, _) => Tile::store::<10, 1>,
+            (11, _) => Tile::store::<11, 1>,
+            _ => Tile::store::<MR, 1>,
         }
     }
 
@@ -212,7 +202,7 @@ impl Tile {
     /// `scales`: 16 for each group of each panel. `to` has room for 16 results of each row and panel.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     #[inline(never)]
-    unsafe fn store<const ROWS: usize, const PANELS: usize, const HALF: bool>(&self, to: *mut f32) {
+    unsafe fn store<const ROWS: usize, const PANELS: usize>(&self, to: *mut f32) {
         let panel = self.blocks * BLOCK_BYTES;
         let mut total: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
         let (mut codes, mut sums) = (self.codes, self.sums);
@@ -235,40 +225,26 @@ impl Tile {
                 let taken = blocks.min(run_left);
                 (blocks, run_left) = (blocks - taken, run_left - taken);
                 for _ in 0..taken {
-                    if HALF {
-                        // SAFETY: the caller's promise: a block.
-                        let rhs = unsafe { _mm512_loadu_si512(codes.cast()) };
-                        let rhs = _mm512_xor_si512(rhs, _mm512_set1_epi8(-128));
-                        each_row!(ROWS, |R| {
-                            // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i64.
-                            let x =
-                                unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i64>().read_unaligned() };
-                            acc[R][0] = _mm512_dpbusd_epi32(acc[R][0], rhs, _mm512_set1_epi64(x));
-                        });
-                    } else {
-                        // Written twice: as a loop, the halves would go through memory.
-                        // SAFETY: the caller's promise: a block of each panel.
-                        let rhs = unsafe { unsigned::<PANELS>(codes, panel, 0) };
-                        each_row!(ROWS, |R| {
-                            // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i32.
-                            let x =
-                                unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i32>().read_unaligned() };
-                            for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                                *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
-                            }
-                        });
+                    // Written twice: as a loop, the halves would go through memory.
+                    // SAFETY: the caller's promise: a block of each panel.
+                    let rhs = unsafe { unsigned::<PANELS>(codes, panel, 0) };
+                    each_row!(ROWS, |R| {
+                        // SAFETY: the caller's promise: 8 activations of row R; every pattern is an i32.
+                        let x = unsafe { x[R / NEAR].add(R % NEAR * stride).cast::<i32>().read_unaligned() };
+                        for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                            *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
+                        }
+                    });
+                    // SAFETY: as above.
+                    let rhs = unsafe { unsigned::<PANELS>(codes, panel, 1) };
+                    each_row!(ROWS, |R| {
                         // SAFETY: as above.
-                        let rhs = unsafe { unsigned::<PANELS>(codes, panel, 1) };
-                        each_row!(ROWS, |R| {
-                            // SAFETY: as above.
-                            let x = unsafe {
-                                x[R / NEAR].add(R % NEAR * stride + 4).cast::<i32>().read_unaligned()
-                            };
-                            for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
-                                *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
-                            }
-                        });
-                    }
+                        let x =
+                            unsafe { x[R / NEAR].add(R % NEAR * stride + 4).cast::<i32>().read_unaligned() };
+                        for (acc, rhs) in acc[R].iter_mut().zip(rhs) {
+                            *acc = _mm512_dpbusd_epi32(*acc, rhs, _mm512_set1_epi32(x));
+                        }
+                    });
                     x = x.map(|x| x.wrapping_add(BLOCK));
                     codes = codes.wrapping_add(BLOCK_BYTES);
                 }
@@ -280,19 +256,11 @@ impl Tile {
                     let colsum = _mm512_loadu_si512(colsum.add(at).cast());
                     (colsum, _mm512_loadu_ps(scales.add(at)))
                 };
-                let (colsum, scale) = match HALF {
-                    true => (spread(colsum), _mm512_castsi512_ps(spread(_mm512_castps_si512(scale)))),
-                    false => (colsum, scale),
-                };
                 let zero = _mm512_mullo_epi32(colsum, _mm512_set1_epi32(self.minus_zero));
                 each_row!(ROWS, |R| {
                     // SAFETY: the caller's promise: a sum for each row.
                     let rest = _mm512_add_epi32(zero, _mm512_set1_epi32(unsafe { *sums.add(R) }));
-                    let mut dot = acc[R][P];
-                    if HALF {
-                        // The other partial sum of the column.
-                        dot = _mm512_add_epi32(dot, _mm512_shuffle_epi32::<0b10_11_00_01>(dot));
-                    }
+                    let dot = acc[R][P];
                     let dot = _mm512_mask_add_epi32(dot, self.doubled, dot, dot);
                     let t = _mm512_cvtepi32_ps(_mm512_add_epi32(dot, rest));
                     total[R][P] = _mm512_fmadd_ps(t, scale, total[R][P]);
@@ -303,25 +271,11 @@ impl Tile {
         }
         each_row!(ROWS, |R| {
             for (p, total) in total[R].iter().enumerate() {
-                let total = match HALF {
-                    true => {
-                        let low = _mm512_cvtepi64_epi32(_mm512_castps_si512(*total));
-                        _mm512_castsi512_ps(_mm512_castsi256_si512(low))
-                    }
-                    false => *total,
-                };
                 // SAFETY: the caller's promise.
-                unsafe { _mm512_storeu_ps(to.wrapping_add((p * ROWS + R) * PANEL), total) };
+                unsafe { _mm512_storeu_ps(to.wrapping_add((p * ROWS + R) * PANEL), *total) };
             }
         });
     }
-}
-
-/// The lower 8 of 16 elements, each in the lower half of 64 bits.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn spread(x: __m512i) -> __m512i {
-    _mm512_cvtepu32_epi64(_mm512_castsi512_si256(x))
 }
 
 /// Four of the eight k of a block of each panel for all 16 columns, codes plus 128: the first (half 0) or the last (half 1).
