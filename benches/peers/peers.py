@@ -207,12 +207,11 @@ def time_ours(args, pack, flags, shapes, threads):
 
 
 def our_rungs(card):
-    """{label: flags} of the best float rung, the same with bf16 arithmetic, and the best integer rung."""
+    """{label: flags} of the best float rung and the best integer rung, each also with its products of floats by bf16."""
     best = {rung["acts"]: rung["id"] for rung in card["rungs"]}  # stored worst first
-    found = {f"edge-run {best[acts]}": ["--rung", best[acts]] for acts in ("f32", "i8") if acts in best}
-    if "f32" in best:
-        found[f"edge-run {best['f32']} bf16"] = ["--rung", best["f32"], "--bf16", "--bake"]
-    return found
+    rungs = [best[acts] for acts in ("f32", "i8") if acts in best]
+    plain = {f"edge-run {rung}": ["--rung", rung] for rung in rungs}
+    return plain | {f"edge-run {rung} bf16": ["--rung", rung, "--bf16", "--bake"] for rung in rungs}
 
 
 def our_shapes(card, spec):

@@ -15,7 +15,7 @@ pub enum Softmax {
 
 /// Softmax over the `n` elements of every row of `[outer, n, inner]` (`inner = 1`: the last axis).
 ///
-/// Additions are in the order of [`super::reduce`]. A set of -inf only (everything masked) gives 0 by
+/// Additions are in the order of [`super::reduce`]; an exponential below `exp(-87)`, about the least normal number, is 0. A set of -inf only (everything masked) gives 0 by
 /// `Softmax` and -inf by `LogSoftmax`; a NaN or +inf makes its whole set NaN.
 ///
 /// # Panics
@@ -44,6 +44,17 @@ pub fn softmax(v: Variant, kind: Softmax, [outer, n, inner]: [usize; 3], io: InO
     }
 }
 
+/// The least exponent whose exponential counts. Those below are subnormal numbers, which take many times as long, beside a sum of at
+/// least 1.
+const LEAST: f32 = -87.0;
+
+/// `exp(x)` for `x <= 0`, 0 below [`LEAST`].
+#[inline(always)]
+fn term(x: f32) -> f32 {
+    let e = math::exp(if x < LEAST { LEAST } else { x });
+    if x < LEAST { 0.0 } else { e }
+}
+
 /// A shift that keeps `x - shift` free of inf - inf when all are -inf.
 #[inline(always)]
 fn finite_shift(max: f32) -> f32 {
@@ -61,7 +72,7 @@ fn row_shift(y: &[f32]) -> f32 {
 fn softmax_row(y: &mut [f32]) {
     let shift = row_shift(y);
     for y in &mut *y {
-        *y = math::exp(*y - shift);
+        *y = term(*y - shift);
     }
     let mut lanes = [0.0; LANES];
     fold_lanes(&mut lanes, y, |a, b| a + b);
@@ -85,7 +96,7 @@ fn log_softmax_row(y: &mut [f32]) {
         &mut lanes,
         y,
         #[inline(always)]
-        |sum, x| sum + math::exp(x - shift),
+        |sum, x| sum + term(x - shift),
     );
     let log = math::ln(divisor(join_lanes(lanes, |a, b| a + b)));
     for y in y {
@@ -107,7 +118,7 @@ fn columns(kind: Softmax, y: &mut [f32], inner: usize) {
         let mut sum = [0.0; COLUMNS];
         for row in y.chunks_exact_mut(inner) {
             for ((sum, x), shift) in sum.iter_mut().zip(&mut row[c..c + width]).zip(&shift) {
-                let e = math::exp(*x - *shift);
+                let e = term(*x - *shift);
                 *sum += e;
                 if kind == Softmax::Softmax {
                     *x = e;
@@ -162,6 +173,19 @@ mod tests {
                         assert!((got - want).abs() <= bound, "{got} {want}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_far_below_the_largest_is_zero() {
+        for v in supported() {
+            for dims in [[1, 4, 1], [1, 4, 3]] {
+                let x: Vec<f32> =
+                    [0.0, -86.9, -87.1, -1000.0].into_iter().flat_map(|x| vec![x; dims[2]]).collect();
+                let y = run(v, Softmax::Softmax, dims, &x);
+                assert!(y[dims[2]].is_normal(), "{y:?}");
+                assert!(y[2 * dims[2]..].iter().all(|y| *y == 0.0), "{y:?}");
             }
         }
     }
