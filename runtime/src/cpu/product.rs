@@ -173,7 +173,7 @@ impl<'a> Tail<'a> {
 }
 
 /// The rows that a product reads.
-pub(super) enum Source<'a> {
+enum Source<'a> {
     /// `[m, k]` as they lie, so many elements apart.
     Rows(&'a [u8], usize),
     /// Windows of one image.

@@ -53,7 +53,7 @@ pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usiz
     HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(PAIR) * 4)
 }
 
-/// Fewest channels whose words of bytes are worth filling up with zeros, and the number from which on that never adds a third.
+/// Channels whose words of bytes are filled up with zeros: as few as pictures have, so that to gather windows takes longer.
 const FILLED_UP: Range<usize> = 3..8;
 
 /// Windows of words of `each` elements in a ring, the elements of a word of one pixel. Bytes of a few channels, as pictures have, are
