@@ -10,8 +10,8 @@
 
 use std::arch::x86_64::{
     __m512, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_cvtepi32_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::MaybeUninit;
 
@@ -148,7 +148,9 @@ fn scale(reals: &Reals<'_>, panel: usize, tile: &mut [[f32; PANEL]]) {
         // SAFETY: 16 elements.
         unsafe {
             let t = _mm512_add_epi32(_mm512_loadu_si512(row.as_ptr().cast()), rest);
-            _mm512_storeu_ps(row.as_mut_ptr(), _mm512_mul_ps(_mm512_cvtepi32_ps(t), scales));
+            // The 0 that is added is what groups are added to: it has a sign.
+            let y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(t), scales, _mm512_setzero_ps());
+            _mm512_storeu_ps(row.as_mut_ptr(), y);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! made unsigned (`x + 128`); weights are panels of 16 columns, `[ceil(N/16)][ceil(K/4)][16]` words, 0 past K.
 //! ```text
 //! t = sum over k of q * (x - zero_point) = dot(q, x + 128) - (zero_point + 128) * sum(q)        exact, i32
-//! y = epilogue(f32(t) * scale)
+//! y = epilogue(fma(f32(t), scale, 0))
 //! ```
 //! These are the bits of [`super::gemm_i8`] with plain codes and one group, which takes more instructions: codes there lie as all
 //! instruction sets can take them, and a sum of each row's activations is to be made.

@@ -49,7 +49,7 @@ fn run(task: &mut Task<'_>) {
                     *acc = acc.wrapping_add(sum);
                 }
             }
-            let mut tile = [std::array::from_fn(|lane| acc[lane] as f32 * scales[lane])];
+            let mut tile = [std::array::from_fn(|lane| (acc[lane] as f32).mul_add(scales[lane], 0.0))];
             product.epilogue.finish(&mut product.out, row, &columns, &mut tile);
         }
     }

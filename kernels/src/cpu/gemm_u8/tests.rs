@@ -77,9 +77,11 @@ fn every_variant_gives_the_bits_of_one_plain_group() {
     }
     for (i, (m, n, k)) in shapes.into_iter().enumerate() {
         let w = Weights::new(&mut random, n, k);
-        let x = random.codes(m * k);
+        let mut x = random.codes(m * k);
         let (bias, residual) = (random.floats(n), random.floats(m * n));
         let zero_point = [0, -128, 127, 5, -77][i % 5];
+        // A row of zeros: what is scaled is 0, by scales of either sign.
+        x[..k].fill(zero_point as i8);
         let epilogue = match i % 3 {
             0 => Epilogue { scale: Scale::Uniform(0.003), ..Epilogue::default() },
             1 => Epilogue::default(),
