@@ -50,7 +50,7 @@ kernels() { # a CPU, and the products of bytes that it must run
         cat "$log" >&2
         fail "the kernels' tests on $1"
     }
-    got=$(sed -n 's/.*variants run: \(gemm_w8_a8[^;]*\);.*/\1/p' "$log" | sort -u)
+    got=$(sed -n 's/.*variants run: \(gemm_w8_a8__[^;]*\);.*/\1/p' "$log" | sort -u)
     [ "$got" = "$2" ] || fail "$1 ran '$got', not '$2'"
     done_with "kernels on $1: $(sed -n 's/^test result: //p' "$log")"
     echo "    $got"
