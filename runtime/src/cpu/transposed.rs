@@ -112,10 +112,11 @@ pub(super) fn run(
             let out_rows = i * rows..(i * rows + rows).min(g.oh);
             let inputs = shape.input_rows(out_rows.clone());
             let m = inputs.len() * g.iw;
-            let product = &mut floats_mut(product)[..if direct { 0 } else { m * n }];
+            let made = if direct { 0 } else { m };
+            let product = &mut floats_mut(product)[..made * n];
             let image = &image[inputs.start * g.iw * k..][..m * k];
             let a = Rows::new(image, m, k, k);
-            let mut whole = MatMut::new(product, if direct { 0 } else { m }, n, n);
+            let mut whole = MatMut::new(product, made, n, n);
             for first in (0..n.div_ceil(PANEL)).step_by(layout.panels) {
                 let panels = first..(first + layout.panels).min(n.div_ceil(PANEL));
                 let each = k * PANEL;

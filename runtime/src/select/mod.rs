@@ -130,6 +130,8 @@ pub fn select(
             {
                 (chosen.plan, chosen.need) = (plan, need);
             }
+            let local = plans.local((chosen.plan, chosen.need), chosen.rung, weighing, request)?;
+            (chosen.plan, chosen.need) = local;
             return Ok(chosen);
         }
     }
@@ -279,7 +281,7 @@ impl<'a> Plans<'a> {
         Ok((plan, need))
     }
 
-    /// A plan and its need, cut into bands where that is beyond the budget, or the plan beyond what the cache holds.
+    /// A plan and its need, cut into bands where that is beyond the budget.
     fn cut(
         &self,
         plan: Plan,
@@ -290,16 +292,29 @@ impl<'a> Plans<'a> {
         budget: u64,
     ) -> Result<(Plan, Need), PlanError> {
         let over = need.total().saturating_sub(budget);
-        let plan = if over == 0 {
-            if self.options.cache.is_none_or(|cache| plan.arena_bytes <= cache) {
-                return Ok((plan, need));
-            }
-            plan.local(self.options.cache)
-        } else {
-            // The arena is counted in whole pages.
-            let room = ((plan.memory() + plan.own_bytes()) as u64).saturating_sub(over + device::page_size());
-            plan.cut(room)
-        };
+        if over == 0 {
+            return Ok((plan, need));
+        }
+        // The arena is counted in whole pages.
+        let room = ((plan.memory() + plan.own_bytes()) as u64).saturating_sub(over + device::page_size());
+        let plan = plan.cut(room);
+        let need = self.need(&plan, rung, weighing, request)?;
+        Ok((plan, need))
+    }
+
+    /// A chosen plan and its need, cut to what the cache holds when it has its weights resident: bands read streamed ones again.
+    fn local(
+        &self,
+        (plan, need): (Plan, Need),
+        rung: usize,
+        weighing: Weighing,
+        request: &Request<'_>,
+    ) -> Result<(Plan, Need), PlanError> {
+        if weighing == Weighing::Streamed || self.options.cache.is_none_or(|cache| plan.arena_bytes <= cache)
+        {
+            return Ok((plan, need));
+        }
+        let plan = plan.local(self.options.cache);
         let need = self.need(&plan, rung, weighing, request)?;
         Ok((plan, need))
     }

@@ -114,6 +114,8 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
                 plans.within(step.rung, step.weighing, &member.request, room + FIRST_RUN).map_err(failed)?
             }
         };
+        let (plan, need) =
+            plans.local((plan, need), step.rung, step.weighing, &member.request).map_err(failed)?;
         let need = Need { process: 0, ..need };
         spare = room.saturating_sub(need.total());
         let (name, rung, weighing) = (member.name.into(), step.rung, step.weighing);

@@ -49,6 +49,20 @@ pub(super) fn fill_with<W: Weights + ?Sized>(
     }
 }
 
+/// [`Weights::scales_of`] by [`Weights::scales_at`].
+pub(super) fn scales_of<W: Weights + ?Sized>(
+    weights: &W,
+    rows: Range<usize>,
+    first: usize,
+    step: usize,
+    scales: &mut [[f32; PANEL]],
+) {
+    for (i, scales) in scales.iter_mut().enumerate() {
+        weights.scales_at(rows.clone(), first + i * step, &mut scales[..rows.len()]);
+        scales[rows.len()..].fill(0.0);
+    }
+}
+
 /// [`Weights::fill_codes_i16`] by [`Weights::codes_part`] and [`Weights::scales_at`].
 pub(super) fn fill_i16<W: Weights + ?Sized>(
     weights: &W,

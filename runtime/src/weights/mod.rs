@@ -178,9 +178,6 @@ pub trait Weights: Send + Sync {
     /// The scales of the codes of `rows`, at most 16, in the columns `first`, `first + step` and so on: `[columns][16]`, 0 past
     /// the rows.
     fn scales_of(&self, rows: Range<usize>, first: usize, step: usize, scales: &mut [[f32; PANEL]]) {
-        for (i, scales) in scales.iter_mut().enumerate() {
-            self.scales_at(rows.clone(), first + i * step, &mut scales[..rows.len()]);
-            scales[rows.len()..].fill(0.0);
-        }
+        codes::scales_of(self, rows, first, step, scales);
     }
 }

@@ -364,16 +364,12 @@ impl Weights for Planes {
 
     fn scales_of(&self, rows: Range<usize>, first: usize, step: usize, scales: &mut [[f32; PANEL]]) {
         let together = self.layout != Layout::Rows && rows.start.is_multiple_of(PANEL) && step == self.group;
-        if together {
-            let at = self.layout.scale_at(rows.start, first / self.group, self.groups());
-            self.load_scales(at, scales.as_flattened_mut());
-            scales.iter_mut().for_each(|scales| scales[rows.len()..].fill(0.0));
-            return;
+        if !together {
+            return codes::scales_of(self, rows, first, step, scales);
         }
-        for (i, scales) in scales.iter_mut().enumerate() {
-            self.scales_at(rows.clone(), first + i * step, &mut scales[..rows.len()]);
-            scales[rows.len()..].fill(0.0);
-        }
+        let at = self.layout.scale_at(rows.start, first / self.group, self.groups());
+        self.load_scales(at, scales.as_flattened_mut());
+        scales.iter_mut().for_each(|scales| scales[rows.len()..].fill(0.0));
     }
 
     fn scales_at(&self, rows: Range<usize>, col: usize, scales: &mut [f32]) {
