@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
+pub(crate) mod gemv;
 pub(crate) mod matmul;
 pub(crate) mod memory;
 pub(crate) mod narrow;
@@ -29,7 +30,8 @@ use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{
-    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, lookup, loops, movement,
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_planes, lookup,
+    loops, movement,
 };
 use memory::Views;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub(crate) struct Kernels {
     pub gemm_i8: &'static gemm_i8::Variant,
     /// Where it is faster than `gemm_i8`.
     pub gemm_u8: Option<&'static gemm_u8::Variant>,
+    /// Where it is faster than joining codes first.
+    pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// Rows from which on the i16 product beats the 8-bit one: AVX2 has no exact 8-bit multiply, and its weights are
     /// widened for every block of rows.
@@ -74,6 +78,7 @@ impl Kernels {
             gemm_bf16: gemm_bf16::select(isa),
             gemm_i8: gemm_i8::select(isa),
             gemm_u8: gemm_u8::select(isa),
+            gemv_planes: gemv_planes::select(isa),
             gemm_i16: gemm_i16::select(isa),
             wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
             depthwise_f32: dw::select_f32(isa),
@@ -90,6 +95,12 @@ impl Kernels {
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
                 self.conv_narrow.name
+            }
+            StepOp::Gemm { finish, .. }
+                if finish.planes
+                    && let Some(kernel) = self.gemv_planes =>
+            {
+                kernel.name
             }
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
                 if integer
@@ -138,6 +149,7 @@ impl Kernels {
         ]
         .into_iter()
         .chain(self.gemm_u8.map(|v| v.name))
+        .chain(self.gemv_planes.map(|v| v.name))
         .chain(self.gemm_bf16.map(|v| v.name))
         .collect()
     }

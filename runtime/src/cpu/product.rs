@@ -209,6 +209,9 @@ pub(crate) fn gemm(
     k: usize,
     finish: Finish,
 ) -> Result<(), String> {
+    if let Some(kernel) = ctx.kernels.gemv_planes.filter(|_| finish.planes) {
+        return super::gemv::run(ctx, kernel, step, views, [m, n, k], finish);
+    }
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);

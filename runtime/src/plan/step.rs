@@ -105,6 +105,8 @@ pub struct Finish {
     pub bf16: bool,
     /// The matrix has codes with one scale a row.
     pub one_scale: bool,
+    /// The rows are few and the matrix is stored as planes that a product can read as they lie.
+    pub planes: bool,
 }
 
 /// A batched product of two computed matrices.

@@ -31,6 +31,7 @@ pub use node::Node;
 pub use registry::{Construct, Registry, bind, needed_blobs};
 pub use source::Bytes;
 
+use edge_kernels::cpu::gemv_planes::PlanePanels;
 use std::ops::Range;
 
 /// Output channels of one panel.
@@ -129,6 +130,11 @@ pub trait Weights: Send + Sync {
     /// The stored bytes of `panels` when they already are `[panel][k][16]` floats: no decoding, no copy.
     /// Columns past `n` hold what the pack stores there: 0 from our writer, anything from another.
     fn borrow_f32(&self, _panels: Range<usize>) -> Option<&[f32]> {
+        None
+    }
+
+    /// The stored planes of `panels`, when they make up codes of at most 8 bits and lie as [`PlanePanels`] have them.
+    fn borrow_planes(&self, _panels: Range<usize>) -> Option<PlanePanels<'_>> {
         None
     }
 

@@ -230,15 +230,29 @@ impl Variant {
     /// # Panics
     /// When `out` has another length, or the CPU lacks the variant's ISA.
     pub fn row_sums(&self, rows: Rows<'_, i8>, w: &I8Panels<'_>, out: &mut [i32]) {
-        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
-        let groups = rows.cols().div_ceil(w.group);
-        assert_eq!(out.len(), rows.rows() * groups, "{}: row sums given (left) and made (right)", self.name);
         let factor = self.row_factor(w);
         if factor == 0 {
+            let groups = rows.cols().div_ceil(w.group);
+            assert_eq!(
+                out.len(),
+                rows.rows() * groups,
+                "{}: row sums given (left) and made (right)",
+                self.name
+            );
             out.fill(0);
             return;
         }
-        let (m, group) = (rows.rows(), w.group);
+        self.group_sums(rows, w.group, factor, out);
+    }
+
+    /// Sums of each row's groups of `group` activations, times `factor`: `out[g][m]`, `[ceil(K / group)][M]`.
+    ///
+    /// # Panics
+    /// When `out` has another length, or the CPU lacks the variant's ISA.
+    pub fn group_sums(&self, rows: Rows<'_, i8>, group: usize, factor: i32, out: &mut [i32]) {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        let (m, groups) = (rows.rows(), rows.cols().div_ceil(group));
+        assert_eq!(out.len(), m * groups, "{}: row sums given (left) and made (right)", self.name);
         let mut made = [0; TOGETHER];
         for row in 0..m {
             for first in (0..groups).step_by(TOGETHER) {

@@ -39,7 +39,7 @@ fn row_factor(half_offset: bool, _bits: u32) -> i32 {
 /// Most rows of a tile.
 const MR: usize = 12;
 /// Most panels of a tile.
-const MAX_PANELS: usize = 4;
+const MAX_PANELS: usize = 2;
 
 /// Bytes of a block of codes.
 const BLOCK_BYTES: usize = PANEL * BLOCK;
@@ -56,12 +56,8 @@ fn run(task: &mut Task<'_>) {
     let tiles = m.div_ceil(MR);
     let mut panel = 0;
     while panel < panels {
-        // Few rows: more panels at once, or the chains would be too few to hide the latency.
-        let count = match (m, panels - panel) {
-            (1..=2, 4..) => 4,
-            (1..=4, 2..) => 2,
-            _ => 1,
-        };
+        // Few rows: two panels at once, or the chains would be too few to hide the latency.
+        let count = if m <= 2 && panels - panel >= 2 { 2 } else { 1 };
         let mut columns = [Columns::default(); MAX_PANELS];
         for (p, columns) in columns.iter_mut().enumerate().take(count) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
@@ -172,15 +168,11 @@ impl Tile {
     /// The kernel for so many rows and panels.
     fn of(rows: usize, panels: usize) -> Store {
         match (rows, panels) {
-            (1, 4) => Tile::store::<1, 4>,
             (1, 2) => Tile::store::<1, 2>,
             (1, _) => Tile::store::<1, 1>,
-            (2, 4) => Tile::store::<2, 4>,
             (2, 2) => Tile::store::<2, 2>,
             (2, _) => Tile::store::<2, 1>,
-            (3, 2) => Tile::store::<3, 2>,
             (3, _) => Tile::store::<3, 1>,
-            (4, 2) => Tile::store::<4, 2>,
             (4, _) => Tile::store::<4, 1>,
             (5, _) => Tile::store::<5, 1>,
             (6, _) => Tile::store::<6, 1>,

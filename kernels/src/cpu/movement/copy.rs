@@ -296,7 +296,7 @@ fn at(base: usize, i: usize, stride: isize) -> usize {
 }
 
 /// `dim.len` elements of `SIZE` bytes, strided on both sides.
-#[inline(always)]
+#[inline(never)] // or each of its callers would hold a copy of its loops
 fn strided<const SIZE: usize>(src: &[u8], s: usize, dst: &mut [u8], d: usize, dim: Dim) {
     let dense = SIZE as isize;
     match (dim.src, dim.dst) {

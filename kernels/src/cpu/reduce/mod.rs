@@ -93,10 +93,11 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
         ReduceOp::Max => {
             fold(v, shape, x, out, f32::NEG_INFINITY, |m, x, _| math::max(m, x), math::max, as_it_is)
         }
-        ReduceOp::Min => {
-            fold(v, shape, x, out, f32::INFINITY, |m, x, _| math::min(m, x), math::min, as_it_is)
-        }
         // Rare ones by calls: the loops are not worth their bytes.
+        ReduceOp::Min => {
+            let step = |m, x, _| math::min(m, x);
+            fold_plain(shape, x, out, f32::INFINITY, opaque(&step), opaque(&math::min), opaque(&as_it_is));
+        }
         ReduceOp::Prod => {
             let (step, join) = (|acc, x, _| acc * x, |a, b| a * b);
             fold_plain(shape, x, out, 1.0, opaque(&step), opaque(&join), opaque(&as_it_is));

@@ -79,6 +79,12 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
     weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
 }
 
+/// Whether `m` rows are few enough to take a matrix as it lies, in planes of bits.
+fn lies_in_planes(b: &Builder, matrix: &Matrix, m: usize) -> bool {
+    let Matrix::Tensor(tensor) = matrix else { return false };
+    b.model.weights(b.rung, *tensor).is_ok_and(|weights| crate::cpu::gemv::pays(weights.as_ref(), m))
+}
+
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
 fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
@@ -174,7 +180,10 @@ pub(super) fn conv(
     let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale };
+    let m = batch * geometry.oh * geometry.ow;
+    let planes = integer && pointwise && !depthwise && lies_in_planes(b, &weights, m);
+    let finish =
+        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
     let winograd = crate::cpu::winograd::memory(&geometry)
         .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
     if let Some((filters, each)) = winograd {
@@ -186,7 +195,7 @@ pub(super) fn conv(
     let op = if depthwise {
         StepOp::Depthwise { geometry, finish }
     } else if pointwise {
-        StepOp::Gemm { m: batch * geometry.oh * geometry.ow, n: oc, k, finish }
+        StepOp::Gemm { m, n: oc, k, finish }
     } else {
         StepOp::Conv { geometry, finish }
     };
@@ -226,7 +235,9 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let out = product_result(b, call, &dims, integer)?;
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
-    let finish = Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale };
+    let planes = integer && lies_in_planes(b, &weights, m);
+    let finish =
+        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
     let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
     let bytes = scratch(b, &weights, k, false, integer).max(pairs);
     let weights = if bf16 { packed(b, weights, n, k)? } else { weights };

@@ -14,6 +14,7 @@ use super::window::common;
 use super::{
     BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, codes,
 };
+use edge_kernels::cpu::gemv_planes::{MAX_PLANES, PlanePanels, Split, StoredScales};
 use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, join_columns_f32, join_columns_i16, select};
 use std::ops::Range;
 
@@ -335,6 +336,36 @@ impl Weights for Planes {
                 });
             }
         }
+    }
+
+    fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
+        let split = Split::of(self.planes.iter().map(|(bits, _)| *bits))?;
+        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP {
+            return None;
+        }
+        let each = self.k.div_ceil(BLOCK);
+        let list = self.planes(panels.start * each..panels.end * each);
+        let mut planes: [&[u8]; MAX_PLANES] = [&[]; MAX_PLANES];
+        for (to, plane) in planes.iter_mut().zip(&list[..self.planes.len()]) {
+            *to = plane.bytes;
+        }
+        let size = self.groups() * PANEL * self.scale.size();
+        let scales = &self.scales.as_slice()[panels.start * size..panels.end * size];
+        let scales = match self.scale {
+            Float::F16 => StoredScales::F16(scales),
+            _ => StoredScales::F32(scales),
+        };
+        let (gain, step) = (self.gain, step(self.bits));
+        Some(PlanePanels {
+            split,
+            planes,
+            scales,
+            gain,
+            step,
+            k: self.k,
+            group: self.group,
+            one_scale: false,
+        })
     }
 
     fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {

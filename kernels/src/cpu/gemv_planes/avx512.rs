@@ -1,0 +1,474 @@
+//! AVX-512 VNNI: a unit of 128 codes is two registers, 8 columns of 8 k each.
+//!
+//! ```text
+//! for each panel, for 4 rows or 1:
+//!     for each unit:     codes joined, their leading bit at bit 7: rotations bring fields there, selections put them together
+//!                        one broadcast of 8 activations a row, two vpdpbusd a row: sums of even and odd fours of k lie side by side
+//!     for each group:    both halves added, zero point and offset of the codes taken off, scaled
+//! ```
+//! A scale a column: codes are widened, multiplied by what their group's scale is of the column's largest (vpmulhrsw), and narrowed.
+
+use std::arch::x86_64::{
+    __m512, __m512i, _CMP_ORD_Q, _MM_HINT_T0, _mm_cvtsi32_si128, _mm_prefetch, _mm256_loadu_si256,
+    _mm512_abs_ps, _mm512_add_epi16, _mm512_add_epi32, _mm512_and_si512, _mm512_broadcast_i64x4,
+    _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_cvtps_epi32,
+    _mm512_cvtsepi32_epi16, _mm512_div_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_maskz_mov_epi32, _mm512_max_ps, _mm512_mul_ps, _mm512_mulhrs_epi16,
+    _mm512_mullo_epi32, _mm512_packs_epi16, _mm512_permutex2var_epi32, _mm512_permutexvar_epi16,
+    _mm512_rolv_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64,
+    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi16,
+    _mm512_sra_epi32, _mm512_storeu_ps, _mm512_sub_epi32, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi8,
+    _mm512_unpacklo_epi8, _mm512_xor_si512,
+};
+
+use super::super::gemm_f32::epilogue_avx512::finish;
+use super::super::tile::Aligned;
+use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, StoredScales, Task, Variant};
+
+pub(super) const VARIANT: Variant =
+    Variant { name: "gemv_planes_a8__avx512_vnni", isa: Isa::Avx512Vnni, run };
+
+/// Most rows of a tile.
+const ROWS: usize = 4;
+/// Bytes of a plane that are asked for before they are read: beyond the page that the CPU looks ahead in by itself.
+const AHEAD: usize = 4 << 10;
+/// Largest code of a column.
+const TOP: f32 = 127.0;
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn run(task: &mut Task<'_>) {
+    let (m, n, w) = (task.out.rows(), task.out.cols(), task.w);
+    let (units, groups) = (w.k.div_ceil(BLOCK), w.groups());
+    let (whole, rest) = (w.k / BLOCK, w.k % BLOCK);
+    for panel in 0..n.div_ceil(PANEL) {
+        let columns = task.epilogue.columns(panel * PANEL, n);
+        let mut planes = [std::ptr::null(); MAX_PLANES];
+        for (to, plane) in planes.iter_mut().zip(w.list()) {
+            let each = units * PANEL * plane.bits as usize;
+            *to = plane.bytes[panel * each..][..each].as_ptr();
+        }
+        let at = panel * groups * PANEL;
+        let scales = match w.scales {
+            StoredScales::F16(bytes) => Scales {
+                at: bytes[2 * at..][..2 * groups * PANEL].as_ptr(),
+                halves: true,
+                gain: w.gain,
+                step: w.step,
+            },
+            StoredScales::F32(bytes) => Scales {
+                at: bytes[4 * at..][..4 * groups * PANEL].as_ptr(),
+                halves: false,
+                gain: w.gain,
+                step: w.step,
+            },
+        };
+        let mut row = 0;
+        while row < m {
+            let rows = if m - row >= 2 { ROWS } else { 1 };
+            let there = rows.min(m - row);
+            // A last unit that is not whole, with zeros behind it: what follows a row may not be readable.
+            let mut tails = [[0i8; BLOCK]; ROWS];
+            let mut at = [std::ptr::null(); ROWS];
+            for (r, (at, tail)) in at.iter_mut().zip(&mut tails).enumerate() {
+                // Rows that are not there are the last one again; their results are dropped.
+                let x = task.x.row(row + r.min(there - 1));
+                tail[..rest].copy_from_slice(&x[whole * BLOCK..]);
+                *at = x.as_ptr();
+            }
+            let tile = Tile {
+                planes,
+                x: at,
+                tails: &tails,
+                whole,
+                units,
+                group_units: w.group.div_ceil(BLOCK),
+                groups,
+                k: w.k,
+                group: w.group,
+                rest,
+                sums: task.sums,
+                m,
+                row,
+                there,
+                scales,
+                zero_point: task.zero_point,
+            };
+            let Aligned(total) = &mut Aligned([[0.0; PANEL]; ROWS]);
+            // SAFETY: planes hold the units of a panel and scales 16 for each of its groups, cut out above; rows hold K activations,
+            // and `tails` a unit of each.
+            unsafe { tile.store(w.split, w.one_scale, rows, total) };
+            finish(task.epilogue, &mut task.out, row, &columns, &mut total[..there]);
+            row += there;
+        }
+    }
+}
+
+/// Scales of a panel.
+#[derive(Clone, Copy)]
+struct Scales {
+    at: *const u8,
+    halves: bool,
+    gain: f32,
+    step: f32,
+}
+
+impl Scales {
+    /// Those of group `g`.
+    ///
+    /// # Safety
+    /// There is such a group.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn of(&self, g: usize) -> __m512 {
+        // SAFETY: the caller's promise.
+        let stored = unsafe {
+            if self.halves {
+                _mm512_cvtph_ps(_mm256_loadu_si256(self.at.add(2 * PANEL * g).cast()))
+            } else {
+                _mm512_loadu_ps(self.at.add(4 * PANEL * g).cast())
+            }
+        };
+        _mm512_mul_ps(_mm512_mul_ps(stored, _mm512_set1_ps(self.gain)), _mm512_set1_ps(self.step))
+    }
+}
+
+/// The operands of a tile.
+struct Tile<'a> {
+    /// The panel's units in each plane.
+    planes: [*const u8; MAX_PLANES],
+    /// Whole units of rows, and what is left of them.
+    x: [*const i8; ROWS],
+    tails: &'a [[i8; BLOCK]; ROWS],
+    whole: usize,
+    units: usize,
+    group_units: usize,
+    groups: usize,
+    k: usize,
+    group: usize,
+    /// k of the last unit, or 0 when it is whole.
+    rest: usize,
+    /// `[groups][m]`
+    sums: &'a [i32],
+    m: usize,
+    row: usize,
+    there: usize,
+    scales: Scales,
+    zero_point: i32,
+}
+
+/// A way to cut codes into planes.
+trait Planes {
+    /// Bits below a code's last in a byte whose top is the code's.
+    const SHIFT: u32;
+
+    /// One unit's codes, their leading bits at bit 7, zeros behind them: columns 0 to 7, then 8 to 15. Moves on to the next unit.
+    ///
+    /// # Safety
+    /// Each plane of the split has one more unit.
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2];
+}
+
+/// 32 bytes of a plane of 2 bits in both halves, rotated left: fields of columns 0 to 3 by `a`, of 4 to 7 by `b`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn rotated(bytes: __m512i, a: i32, b: i32) -> __m512i {
+    _mm512_rolv_epi32(bytes, _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b))
+}
+
+/// A unit of a plane of 2 bits, and the fields of both of its registers at bits 6 and 7; others hold what was beside them.
+///
+/// # Safety
+/// 32 bytes are readable.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn twos(plane: &mut *const u8) -> __m512i {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm256_loadu_si256(plane.cast()) };
+    _mm_prefetch::<_MM_HINT_T0>(plane.wrapping_add(AHEAD).cast());
+    *plane = plane.wrapping_add(32);
+    _mm512_broadcast_i64x4(bytes)
+}
+
+/// Bits of `a` where the mask has ones, of `b` elsewhere.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn select(mask: u8, a: __m512i, b: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(mask as i8), a, b)
+}
+
+struct Two;
+
+impl Planes for Two {
+    const SHIFT: u32 = 6;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+        // SAFETY: the caller's promise.
+        let a = unsafe { twos(&mut planes[0]) };
+        [rotated(a, 6, 4), rotated(a, 2, 0)].map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xc0u8 as i8)))
+    }
+}
+
+/// Two planes of 2 bits at bits 4 to 7; what is below them is left as it comes.
+///
+/// # Safety
+/// As for [`Planes::next`].
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+unsafe fn two_twos(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+    // SAFETY: the caller's promise.
+    let (a, b) = unsafe { (twos(&mut planes[0]), twos(&mut planes[1])) };
+    [select(0xc0, rotated(a, 6, 4), rotated(b, 4, 2)), select(0xc0, rotated(a, 2, 0), rotated(b, 0, 30))]
+}
+
+struct TwoTwo;
+
+impl Planes for TwoTwo {
+    const SHIFT: u32 = 4;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { two_twos(planes) }.map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xf0u8 as i8)))
+    }
+}
+
+struct TwoTwoFour;
+
+impl Planes for TwoTwoFour {
+    const SHIFT: u32 = 0;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+        // SAFETY: the caller's promise.
+        let (high, [low, top]) = unsafe { (two_twos(planes), fours(&mut planes[2])) };
+        [select(0xf0, high[0], low), select(0xf0, high[1], _mm512_rolv_epi32(top, _mm512_set1_epi32(28)))]
+    }
+}
+
+/// A unit of a plane of 4 bits: fields of columns 0 to 7 at bits 0 to 3 of the first, of 8 to 15 at bits 4 to 7 of the second.
+///
+/// # Safety
+/// 64 bytes are readable.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn fours(plane: &mut *const u8) -> [__m512i; 2] {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { _mm512_loadu_si512(plane.cast()) };
+    _mm_prefetch::<_MM_HINT_T0>(plane.wrapping_add(AHEAD).cast());
+    *plane = plane.wrapping_add(64);
+    [bytes, bytes]
+}
+
+struct Four;
+
+impl Planes for Four {
+    const SHIFT: u32 = 4;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+        // SAFETY: the caller's promise.
+        let [low, top] = unsafe { fours(&mut planes[0]) };
+        [_mm512_slli_epi16::<4>(low), top].map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xf0u8 as i8)))
+    }
+}
+
+struct Eight;
+
+impl Planes for Eight {
+    const SHIFT: u32 = 0;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+        // SAFETY: the caller's promise: a unit is 128 bytes, two times 64.
+        let halves = unsafe { [fours(&mut planes[0]), fours(&mut planes[0])] };
+        halves.map(|[half, _]| half)
+    }
+}
+
+/// Sums of 16 columns, those of even and odd fours of k side by side in `halves`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn together(halves: [__m512i; 2]) -> __m512i {
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    _mm512_add_epi32(
+        _mm512_permutex2var_epi32(halves[0], even, halves[1]),
+        _mm512_permutex2var_epi32(halves[0], odd, halves[1]),
+    )
+}
+
+impl Tile<'_> {
+    /// Makes the results of a tile by the kernel for the split and so many rows.
+    ///
+    /// # Safety
+    /// `planes` hold the units of a panel and `scales` those of its groups; `x` can be read for all whole units.
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn store(&self, split: Split, one_scale: bool, rows: usize, to: &mut [[f32; PANEL]; ROWS]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match split {
+                Split::Two => self.planes::<Two>(one_scale, rows, to),
+                Split::TwoTwo => self.planes::<TwoTwo>(one_scale, rows, to),
+                Split::TwoTwoFour => self.planes::<TwoTwoFour>(one_scale, rows, to),
+                Split::Four => self.planes::<Four>(one_scale, rows, to),
+                Split::Eight => self.planes::<Eight>(one_scale, rows, to),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Tile::store`].
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn planes<S: Planes>(&self, one_scale: bool, rows: usize, to: &mut [[f32; PANEL]; ROWS]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (one_scale, rows) {
+                (false, 1) => self.by_group::<S, 1>(to),
+                (false, _) => self.by_group::<S, ROWS>(to),
+                (true, 1) => self.by_column::<S, 1>(to),
+                (true, _) => self.by_column::<S, ROWS>(to),
+            }
+        }
+    }
+
+    /// The activations of unit `unit`.
+    #[inline(always)]
+    fn at(&self, unit: usize, r: usize) -> *const i64 {
+        if unit < self.whole {
+            self.x[r].wrapping_add(unit * BLOCK).cast()
+        } else {
+            self.tails[r].as_ptr().cast()
+        }
+    }
+
+    /// # Safety
+    /// As for [`Tile::store`].
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline(never)]
+    unsafe fn by_group<S: Planes, const R: usize>(&self, to: &mut [[f32; PANEL]; ROWS]) {
+        let mut total = [_mm512_setzero_ps(); R];
+        let mut planes = self.planes;
+        let bits = 8 - S::SHIFT;
+        let ones = _mm512_set1_epi8(1);
+        let mut unit = 0;
+        for g in 0..self.groups {
+            let end = self.units.min(unit + self.group_units);
+            let (mut acc, mut codes) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
+            while unit < end {
+                // SAFETY: the caller's promise: a unit of each plane, and 8 activations of each row; every pattern is an i64.
+                let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
+                    (S::next(&mut planes), std::array::from_fn(|r| self.at(unit, r).read_unaligned()))
+                };
+                for h in 0..2 {
+                    codes[h] = _mm512_dpbusd_epi32(codes[h], p[h], ones);
+                    for (acc, x) in acc.iter_mut().zip(x) {
+                        acc[h] = _mm512_dpbusd_epi32(acc[h], p[h], _mm512_set1_epi64(x));
+                    }
+                }
+                unit += 1;
+            }
+            let valid = self.group.min(self.k - g * self.group) as i32;
+            // SAFETY: the caller's promise.
+            let scale = unsafe { self.scales.of(g) };
+            let zero = _mm512_mullo_epi32(together(codes), _mm512_set1_epi32(self.zero_point));
+            for (r, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
+                let sum = self.sums[g * self.m + self.row + r.min(self.there - 1)];
+                let offset = (1 - (1 << bits)) * (sum - valid * self.zero_point);
+                // Twice the sum of products with `p`, whose multiples of `2^SHIFT` are what was added up.
+                let sum = _mm512_sub_epi32(together(acc), zero);
+                let sum = match S::SHIFT {
+                    0 => _mm512_add_epi32(sum, sum),
+                    shift => _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift as i32 - 1)),
+                };
+                let t = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset)));
+                *total = _mm512_fmadd_ps(t, scale, *total);
+            }
+        }
+        for (to, total) in to.iter_mut().zip(total) {
+            // SAFETY: 16 floats.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), total) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`Tile::store`].
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    #[inline(never)]
+    unsafe fn by_column<S: Planes, const R: usize>(&self, to: &mut [[f32; PANEL]; ROWS]) {
+        let mut largest = _mm512_setzero_ps();
+        for g in 0..self.groups {
+            // SAFETY: the caller's promise. What is no number is not larger.
+            largest = _mm512_max_ps(_mm512_abs_ps(unsafe { self.scales.of(g) }), largest);
+        }
+        let bits = 8 - S::SHIFT;
+        let number = ((1 << bits) - 1) as f32;
+        let most = TOP * 32768.0 / (number * (1u32 << S::SHIFT) as f32);
+        let (ones, sign) = (_mm512_set1_epi8(1), _mm512_set1_epi8(-128));
+        // A code of 8 bits less half of what they can be, twice: the number that it stands for, in place.
+        let odd = _mm512_set1_epi16((1 - (1 << bits)) << S::SHIFT);
+        let (mut acc, mut sums) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
+        let mut planes = self.planes;
+        let mut unit = 0;
+        for g in 0..self.groups {
+            let end = self.units.min(unit + self.group_units);
+            // SAFETY: the caller's promise.
+            let factors = unsafe { factors(self.scales.of(g), largest, most) };
+            while unit < end {
+                // SAFETY: as in `by_group`.
+                let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
+                    (S::next(&mut planes), std::array::from_fn(|r| self.at(unit, r).read_unaligned()))
+                };
+                // Past K nothing is added, whatever the padding stands for.
+                let valid = if unit < self.whole { -1 } else { (1i64 << (8 * self.rest)) - 1 };
+                let x = x.map(|x| _mm512_xor_si512(_mm512_set1_epi64(x), sign));
+                for h in 0..2 {
+                    let wide = |half: __m512i, factor: __m512i| {
+                        let number = _mm512_add_epi16(_mm512_add_epi16(half, half), odd);
+                        _mm512_mulhrs_epi16(number, factor)
+                    };
+                    let zero = _mm512_setzero_si512();
+                    let even = wide(_mm512_unpacklo_epi8(p[h], zero), factors[h][0]);
+                    let uneven = wide(_mm512_unpackhi_epi8(p[h], zero), factors[h][1]);
+                    let c = _mm512_and_si512(_mm512_packs_epi16(even, uneven), _mm512_set1_epi64(valid));
+                    sums[h] = _mm512_dpbusd_epi32(sums[h], ones, c);
+                    for (acc, x) in acc.iter_mut().zip(x) {
+                        acc[h] = _mm512_dpbusd_epi32(acc[h], x, c);
+                    }
+                }
+                unit += 1;
+            }
+        }
+        let scale = _mm512_mul_ps(largest, _mm512_set1_ps(number / TOP));
+        let zero = _mm512_mullo_epi32(together(sums), _mm512_set1_epi32(self.zero_point + 128));
+        for (to, acc) in to.iter_mut().zip(acc) {
+            let t = _mm512_cvtepi32_ps(_mm512_sub_epi32(together(acc), zero));
+            // SAFETY: 16 floats.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_fmadd_ps(t, scale, _mm512_setzero_ps())) };
+        }
+    }
+}
+
+/// What each column's scale is of its largest, in units of `most`: rounded, 0 for what is no number. For columns 0 to 7 and 8 to 15, of
+/// each the even ones and the odd ones, each for 8 k.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn factors(scale: __m512, largest: __m512, most: f32) -> [[__m512i; 2]; 2] {
+    let factor = _mm512_mul_ps(_mm512_div_ps(scale, largest), _mm512_set1_ps(most));
+    let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(factor, factor);
+    let rounded = _mm512_maskz_mov_epi32(number, _mm512_cvtps_epi32(factor));
+    let all = _mm512_castsi256_si512(_mm512_cvtsepi32_epi16(rounded));
+    let spread = |first: i16| {
+        let pair = |column: i16| i32::from(column) * 0x1_0001;
+        let [a, b, c, d] = [0, 2, 4, 6].map(|i| pair(first + i));
+        let index = _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d);
+        _mm512_permutexvar_epi16(index, all)
+    };
+    [[spread(0), spread(1)], [spread(8), spread(9)]]
+}
