@@ -8,6 +8,7 @@ use edge_kernels::cpu::elementwise::{BinaryOp, Broadcast, InOut, UnaryOp, binary
 use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
 use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_u8::{self, FOUR, U8Panels};
+use edge_kernels::cpu::gemv_planes::{self, PlanePanels, Split, StoredScales};
 use edge_kernels::cpu::loops;
 use edge_kernels::cpu::softmax::{Softmax, softmax};
 use edge_kernels::{Isa, MatMut};
@@ -168,6 +169,46 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
                 let out = MatMut::new(black_box(&mut out), m, N, N);
                 variant.run(out, rows, black_box(&panels), &epilogue);
             });
+        }
+    }
+    // As a pack holds them: 4 and 8 bits in planes of 2, 2 and 4, a scale of f16 for 32.
+    let bytes: Vec<u8> = w.iter().map(|q| *q as u8).collect();
+    let stored = vec![0x3c; 2 * N * groups];
+    for split in [Split::TwoTwo, Split::TwoTwoFour] {
+        let plane = |bits: usize| &bytes[..N * K * bits / 8];
+        let four = if split.bits() == 8 { plane(4) } else { &[] };
+        for one_scale in [false, true] {
+            let panels = PlanePanels {
+                split,
+                planes: [plane(2), plane(2), four],
+                scales: StoredScales::F16(&stored),
+                gain: 1.0,
+                step: 1.0 / (1 << split.bits()) as f32,
+                k: K,
+                group: GROUP,
+                one_scale,
+            };
+            for m in [1, 4] {
+                let x = codes(m * K);
+                let x = Rows::new(&x, m, K, K);
+                let mut c = vec![0.0; m * N];
+                let mut sums = vec![0; m * groups];
+                gemm_i8::select(Isa::detect()).group_sums(x, GROUP, 1, &mut sums);
+                let sums = if one_scale { &[][..] } else { &sums };
+                for variant in gemv_planes::VARIANTS.iter().filter(|v| v.isa.supported()) {
+                    let work = Work::Bytes((N * K * split.bits() as usize / 8 + 2 * N * groups) as u64);
+                    let of = if one_scale { "column" } else { "group" };
+                    let name = format!(
+                        "{} {m} rows, {N} x {K}, {} bits, a scale a {of}",
+                        variant.name,
+                        split.bits()
+                    );
+                    group.bench(&name, work, || {
+                        let out = MatMut::new(&mut c, m, N, N);
+                        variant.run(out, x, 3, sums, &panels, &Epilogue::default());
+                    });
+                }
+            }
         }
     }
     group.finish();

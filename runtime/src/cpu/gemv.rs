@@ -2,9 +2,9 @@
 
 use super::memory::Views;
 use super::product::{Tail, pitches, result_tiles};
-use super::{Context, MatrixView, elements, elements_mut};
+use super::{Context, Kernels, MatrixView, elements, elements_mut};
 use crate::plan::{Finish, Step};
-use crate::weights::{PANEL, Weights};
+use crate::weights::{BLOCK, PANEL, Weights};
 use edge_kernels::cpu::gemm_f32::Rows;
 use edge_kernels::cpu::gemv_planes::{MAX_ROWS, Variant};
 
@@ -14,6 +14,11 @@ const WORK: usize = 2 << 20;
 /// Whether a product of `m` rows takes the weight as it lies, on a CPU that has a kernel for it.
 pub(crate) fn pays(weights: &dyn Weights, m: usize) -> bool {
     m <= MAX_ROWS && weights.borrow_planes(0..1).is_some()
+}
+
+/// The kernel of such a product, when the device has one for so many rows.
+pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize) -> Option<&'static Variant> {
+    kernels.gemv_planes.filter(|kernel| finish.planes && m <= kernel.most_rows)
 }
 
 /// As [`super::product::gemm`], for integers.
@@ -34,13 +39,26 @@ pub(super) fn run(
     let (pitch_in, pitch_out) = pitches(step, k, n);
     let x: Rows<'_, i8> = Rows::new(elements(views.inputs[0].unwrap_or_default()), m, k, pitch_in);
     let tail = Tail::new(step, &views, n, finish, Some(input));
-    let scratch = std::mem::take(&mut views.scratch);
-    let count = if form.one_scale { 0 } else { m * form.groups() };
-    let sums = &mut elements_mut::<i32>(scratch)[..count];
-    if !form.one_scale {
+    let (sums, filled) = std::mem::take(&mut views.scratch).split_at_mut(m * form.groups() * 4);
+    let sums = elements_mut::<i32>(sums);
+    let sums: &[i32] = if form.one_scale {
+        &[]
+    } else {
         ctx.kernels.gemm_i8.group_sums(x, form.group, 1, sums);
-    }
-    let (sums, [out, ..]) = (&*sums, views.outputs);
+        sums
+    };
+    let whole = k.next_multiple_of(BLOCK);
+    let x = if k == whole {
+        x
+    } else {
+        let rows = &mut elements_mut::<i8>(filled)[..m * whole];
+        for (r, row) in rows.chunks_exact_mut(whole).enumerate() {
+            row[..k].copy_from_slice(x.row(r));
+            row[k..].fill(0);
+        }
+        Rows::new(rows, m, whole, whole)
+    };
+    let [out, ..] = views.outputs;
     let panels = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL));
     result_tiles(
         ctx,

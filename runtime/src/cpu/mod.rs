@@ -40,10 +40,6 @@ pub(crate) use evaluate::evaluate;
 
 mod evaluate;
 
-/// Rows that pay for widening the weights. Measured on Zen 3 at K = 1152 to 1280: one row, 57 GFLOP/s by 8 bits and 50 by 16;
-/// 48 rows, 78 and 132. Where between they meet was not measured.
-const WIDE_ROWS: usize = 8;
-
 /// The kernels in force: one variant a family, chosen once.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels {
@@ -58,9 +54,8 @@ pub(crate) struct Kernels {
     /// Where it is faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
-    /// Rows from which on the i16 product beats the 8-bit one: AVX2 has no exact 8-bit multiply, and its weights are
-    /// widened for every block of rows.
-    pub wide_from: usize,
+    /// Whether products of integers are by i16: AVX2 has no exact multiply of 8 bits.
+    pub wide: bool,
     pub depthwise_f32: &'static dw::F32Variant,
     pub depthwise_i8: &'static dw::I8Variant,
     pub conv_narrow: &'static conv_narrow::Variant,
@@ -80,7 +75,7 @@ impl Kernels {
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
             gemm_i16: gemm_i16::select(isa),
-            wide_from: if gemm_i8::select(isa).isa == Isa::Avx2 { WIDE_ROWS } else { usize::MAX },
+            wide: gemm_i8::select(isa).isa == Isa::Scalar && gemm_i16::select(isa).isa != Isa::Scalar,
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
             conv_narrow: conv_narrow::select(isa),
@@ -92,15 +87,14 @@ impl Kernels {
     /// The variant that does most of a step's work.
     pub fn of(&self, step: &Step) -> &'static str {
         let integer = step.work().integer;
+        if let StepOp::Gemm { m, finish, .. } = step.op
+            && let Some(kernel) = gemv::kernel(self, finish, m)
+        {
+            return kernel.name;
+        }
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
                 self.conv_narrow.name
-            }
-            StepOp::Gemm { finish, .. }
-                if finish.planes
-                    && let Some(kernel) = self.gemv_planes =>
-            {
-                kernel.name
             }
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
                 if integer
@@ -109,11 +103,8 @@ impl Kernels {
             {
                 kernel.name
             }
-            StepOp::Gemm { m, .. } if integer && *m < self.wide_from => self.gemm_i8.name,
-            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer && self.wide_from == usize::MAX => {
-                self.gemm_i8.name
-            }
-            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer => self.gemm_i16.name,
+            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer && self.wide => self.gemm_i16.name,
+            StepOp::Gemm { .. } | StepOp::Conv { .. } if integer => self.gemm_i8.name,
             StepOp::PackPairs { .. } => self.gemm_bf16.map_or(self.gemm_f32.name, |v| v.name),
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. } if finish.bf16 => {
                 self.gemm_bf16.map_or(self.gemm_f32.name, |v| v.name)

@@ -209,7 +209,7 @@ pub(crate) fn gemm(
     k: usize,
     finish: Finish,
 ) -> Result<(), String> {
-    if let Some(kernel) = ctx.kernels.gemv_planes.filter(|_| finish.planes) {
+    if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m) {
         return super::gemv::run(ctx, kernel, step, views, [m, n, k], finish);
     }
     let matrix = matrix(ctx, step, &views, 0)?;
@@ -264,7 +264,7 @@ pub(crate) fn conv(
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
     let words = Words::of(ctx, finish, input)?;
-    let integer_windows = ctx.kernels.gemm_i8.windows && ctx.kernels.wide_from == usize::MAX;
+    let integer_windows = ctx.kernels.gemm_i8.windows && !ctx.kernels.wide;
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = conv_shape(g, pitch_in, group);
@@ -467,7 +467,7 @@ impl<'a> Product<'a> {
         }
         let (gathered, made) = self.rows_area(row_area, 1);
         let a: Rows<'_, i8> = self.rows(row, rows, input.zero_point as i8, super::elements_mut(gathered));
-        if rows >= ctx.kernels.wide_from {
+        if ctx.kernels.wide {
             decoded.make_pairs(ctx, form, k);
             let columns = k.next_multiple_of(PAIR);
             let wide = &mut super::elements_mut::<i16>(made)[..rows * columns];

@@ -12,8 +12,6 @@
 //! ```
 //! so the bits are the same for every variant, block size and thread count.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 #[cfg(target_arch = "aarch64")]
 pub(in crate::cpu) mod dotprod;
 #[cfg(target_arch = "aarch64")]
@@ -114,8 +112,6 @@ fn sums_by_group(x: &[i8], group: usize, sums: &mut [i32], sum: impl Fn(&[i8]) -
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     vnni::VARIANT,
-    #[cfg(target_arch = "x86_64")]
-    avx2::VARIANT,
     #[cfg(target_arch = "aarch64")]
     i8mm::VARIANT,
     #[cfg(target_arch = "aarch64")]

@@ -11,7 +11,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg_attr(not(test), allow(dead_code, unused_imports))] // where no variant fits, another product is faster than its own
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+// where no variant fits, another product is faster than its own
 mod scalar;
 #[cfg(test)]
 mod tests;

@@ -22,94 +22,49 @@ use std::arch::x86_64::{
 };
 
 use super::super::gemm_f32::epilogue_avx512::finish;
-use super::super::tile::Aligned;
-use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, StoredScales, Task, Variant};
+use super::tile::{AHEAD, ROWS, Results, Scales, TOP, Tile, each_tile};
+use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, Task, Variant};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemv_planes_a8__avx512_vnni", isa: Isa::Avx512Vnni, run };
-
-/// Most rows of a tile.
-const ROWS: usize = 4;
-/// Bytes of a plane that are asked for before they are read: beyond the page that the CPU looks ahead in by itself.
-const AHEAD: usize = 4 << 10;
-/// Largest code of a column.
-const TOP: f32 = 127.0;
+    Variant { name: "gemv_planes_a8__avx512_vnni", isa: Isa::Avx512Vnni, most_rows: 4 * ROWS, run };
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run(task: &mut Task<'_>) {
-    let (m, n, w) = (task.out.rows(), task.out.cols(), task.w);
-    let (units, groups) = (w.k.div_ceil(BLOCK), w.groups());
-    let (whole, rest) = (w.k / BLOCK, w.k % BLOCK);
-    for panel in 0..n.div_ceil(PANEL) {
-        let columns = task.epilogue.columns(panel * PANEL, n);
-        let mut planes = [std::ptr::null(); MAX_PLANES];
-        for (to, plane) in planes.iter_mut().zip(w.list()) {
-            let each = units * PANEL * plane.bits as usize;
-            *to = plane.bytes[panel * each..][..each].as_ptr();
-        }
-        let at = panel * groups * PANEL;
-        let scales = match w.scales {
-            StoredScales::F16(bytes) => Scales {
-                at: bytes[2 * at..][..2 * groups * PANEL].as_ptr(),
-                halves: true,
-                gain: w.gain,
-                step: w.step,
-            },
-            StoredScales::F32(bytes) => Scales {
-                at: bytes[4 * at..][..4 * groups * PANEL].as_ptr(),
-                halves: false,
-                gain: w.gain,
-                step: w.step,
-            },
-        };
-        let mut row = 0;
-        while row < m {
-            let rows = if m - row >= 2 { ROWS } else { 1 };
-            let there = rows.min(m - row);
-            // A last unit that is not whole, with zeros behind it: what follows a row may not be readable.
-            let mut tails = [[0i8; BLOCK]; ROWS];
-            let mut at = [std::ptr::null(); ROWS];
-            for (r, (at, tail)) in at.iter_mut().zip(&mut tails).enumerate() {
-                // Rows that are not there are the last one again; their results are dropped.
-                let x = task.x.row(row + r.min(there - 1));
-                tail[..rest].copy_from_slice(&x[whole * BLOCK..]);
-                *at = x.as_ptr();
-            }
-            let tile = Tile {
-                planes,
-                x: at,
-                tails: &tails,
-                whole,
-                units,
-                group_units: w.group.div_ceil(BLOCK),
-                groups,
-                k: w.k,
-                group: w.group,
-                rest,
-                sums: task.sums,
-                m,
-                row,
-                there,
-                scales,
-                zero_point: task.zero_point,
-            };
-            let Aligned(total) = &mut Aligned([[0.0; PANEL]; ROWS]);
-            // SAFETY: planes hold the units of a panel and scales 16 for each of its groups, cut out above; rows hold K activations,
-            // and `tails` a unit of each.
-            unsafe { tile.store(w.split, w.one_scale, rows, total) };
-            finish(task.epilogue, &mut task.out, row, &columns, &mut total[..there]);
-            row += there;
+    // SAFETY: this function is called where the CPU has them all.
+    unsafe { each_tile(task, ROWS, make, finish) }
+}
+
+/// Makes the results of a tile by the kernel for the split and so many rows.
+///
+/// # Safety
+/// The tile is one of [`each_tile`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match tile.split {
+            Split::Two => planes::<Two>(tile, to),
+            Split::TwoTwo => planes::<TwoTwo>(tile, to),
+            Split::TwoTwoFour => planes::<TwoTwoFour>(tile, to),
+            Split::Four => planes::<Four>(tile, to),
         }
     }
 }
 
-/// Scales of a panel.
-#[derive(Clone, Copy)]
-struct Scales {
-    at: *const u8,
-    halves: bool,
-    gain: f32,
-    step: f32,
+/// # Safety
+/// As for [`make`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn planes<S: Planes>(tile: &Tile<'_>, to: &mut Results) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (tile.one_scale, tile.rows) {
+            (false, 1) => by_group::<S, 1>(tile, to),
+            (false, _) => by_group::<S, ROWS>(tile, to),
+            (true, 1) => by_column::<S, 1>(tile, to),
+            (true, _) => by_column::<S, ROWS>(tile, to),
+        }
+    }
 }
 
 impl Scales {
@@ -130,30 +85,6 @@ impl Scales {
         };
         _mm512_mul_ps(_mm512_mul_ps(stored, _mm512_set1_ps(self.gain)), _mm512_set1_ps(self.step))
     }
-}
-
-/// The operands of a tile.
-struct Tile<'a> {
-    /// The panel's units in each plane.
-    planes: [*const u8; MAX_PLANES],
-    /// Whole units of rows, and what is left of them.
-    x: [*const i8; ROWS],
-    tails: &'a [[i8; BLOCK]; ROWS],
-    whole: usize,
-    units: usize,
-    group_units: usize,
-    groups: usize,
-    k: usize,
-    group: usize,
-    /// k of the last unit, or 0 when it is whole.
-    rest: usize,
-    /// `[groups][m]`
-    sums: &'a [i32],
-    m: usize,
-    row: usize,
-    there: usize,
-    scales: Scales,
-    zero_point: i32,
 }
 
 /// A way to cut codes into planes.
@@ -277,20 +208,6 @@ impl Planes for Four {
     }
 }
 
-struct Eight;
-
-impl Planes for Eight {
-    const SHIFT: u32 = 0;
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
-        // SAFETY: the caller's promise: a unit is 128 bytes, two times 64.
-        let halves = unsafe { [fours(&mut planes[0]), fours(&mut planes[0])] };
-        halves.map(|[half, _]| half)
-    }
-}
-
 /// Sums of 16 columns, those of even and odd fours of k side by side in `halves`.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -303,155 +220,113 @@ fn together(halves: [__m512i; 2]) -> __m512i {
     )
 }
 
-impl Tile<'_> {
-    /// Makes the results of a tile by the kernel for the split and so many rows.
-    ///
-    /// # Safety
-    /// `planes` hold the units of a panel and `scales` those of its groups; `x` can be read for all whole units.
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn store(&self, split: Split, one_scale: bool, rows: usize, to: &mut [[f32; PANEL]; ROWS]) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match split {
-                Split::Two => self.planes::<Two>(one_scale, rows, to),
-                Split::TwoTwo => self.planes::<TwoTwo>(one_scale, rows, to),
-                Split::TwoTwoFour => self.planes::<TwoTwoFour>(one_scale, rows, to),
-                Split::Four => self.planes::<Four>(one_scale, rows, to),
-                Split::Eight => self.planes::<Eight>(one_scale, rows, to),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for [`Tile::store`].
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    #[inline]
-    unsafe fn planes<S: Planes>(&self, one_scale: bool, rows: usize, to: &mut [[f32; PANEL]; ROWS]) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (one_scale, rows) {
-                (false, 1) => self.by_group::<S, 1>(to),
-                (false, _) => self.by_group::<S, ROWS>(to),
-                (true, 1) => self.by_column::<S, 1>(to),
-                (true, _) => self.by_column::<S, ROWS>(to),
-            }
-        }
-    }
-
-    /// The activations of unit `unit`.
-    #[inline(always)]
-    fn at(&self, unit: usize, r: usize) -> *const i64 {
-        if unit < self.whole {
-            self.x[r].wrapping_add(unit * BLOCK).cast()
-        } else {
-            self.tails[r].as_ptr().cast()
-        }
-    }
-
-    /// # Safety
-    /// As for [`Tile::store`].
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    #[inline(never)]
-    unsafe fn by_group<S: Planes, const R: usize>(&self, to: &mut [[f32; PANEL]; ROWS]) {
-        let mut total = [_mm512_setzero_ps(); R];
-        let mut planes = self.planes;
-        let bits = 8 - S::SHIFT;
-        let ones = _mm512_set1_epi8(1);
-        let mut unit = 0;
-        for g in 0..self.groups {
-            let end = self.units.min(unit + self.group_units);
-            let (mut acc, mut codes) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
-            while unit < end {
-                // SAFETY: the caller's promise: a unit of each plane, and 8 activations of each row; every pattern is an i64.
-                let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
-                    (S::next(&mut planes), std::array::from_fn(|r| self.at(unit, r).read_unaligned()))
-                };
-                for h in 0..2 {
-                    codes[h] = _mm512_dpbusd_epi32(codes[h], p[h], ones);
-                    for (acc, x) in acc.iter_mut().zip(x) {
-                        acc[h] = _mm512_dpbusd_epi32(acc[h], p[h], _mm512_set1_epi64(x));
-                    }
+/// # Safety
+/// As for [`make`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+unsafe fn by_group<S: Planes, const R: usize>(tile: &Tile<'_>, to: &mut Results) {
+    let mut total = [_mm512_setzero_ps(); R];
+    let mut planes = tile.planes;
+    let bits = 8 - S::SHIFT;
+    let ones = _mm512_set1_epi8(1);
+    let mut unit = 0;
+    for g in 0..tile.groups {
+        let end = tile.units.min(unit + tile.group_units);
+        let (mut acc, mut codes) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
+        while unit < end {
+            // SAFETY: the caller's promise: a unit of each plane, and 8 activations of each row; every pattern is an i64.
+            let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
+                (
+                    S::next(&mut planes),
+                    std::array::from_fn(|r| tile.x[r].add(unit * BLOCK).cast::<i64>().read_unaligned()),
+                )
+            };
+            for h in 0..2 {
+                codes[h] = _mm512_dpbusd_epi32(codes[h], p[h], ones);
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    acc[h] = _mm512_dpbusd_epi32(acc[h], p[h], _mm512_set1_epi64(x));
                 }
-                unit += 1;
             }
-            let valid = self.group.min(self.k - g * self.group) as i32;
-            // SAFETY: the caller's promise.
-            let scale = unsafe { self.scales.of(g) };
-            let zero = _mm512_mullo_epi32(together(codes), _mm512_set1_epi32(self.zero_point));
-            for (r, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
-                let sum = self.sums[g * self.m + self.row + r.min(self.there - 1)];
-                let offset = (1 - (1 << bits)) * (sum - valid * self.zero_point);
-                // Twice the sum of products with `p`, whose multiples of `2^SHIFT` are what was added up.
-                let sum = _mm512_sub_epi32(together(acc), zero);
-                let sum = match S::SHIFT {
-                    0 => _mm512_add_epi32(sum, sum),
-                    shift => _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift as i32 - 1)),
-                };
-                let t = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset)));
-                *total = _mm512_fmadd_ps(t, scale, *total);
-            }
+            unit += 1;
         }
-        for (to, total) in to.iter_mut().zip(total) {
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), total) };
+        // SAFETY: the caller's promise.
+        let scale = unsafe { tile.scales.of(g) };
+        let zero = _mm512_mullo_epi32(together(codes), _mm512_set1_epi32(tile.zero_point));
+        for (r, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
+            let offset = (1 - (1 << bits)) * tile.rest(g, r);
+            // Twice the sum of products with `p`, whose multiples of `2^SHIFT` are what was added up.
+            let sum = _mm512_sub_epi32(together(acc), zero);
+            let sum = match S::SHIFT {
+                0 => _mm512_add_epi32(sum, sum),
+                shift => _mm512_sra_epi32(sum, _mm_cvtsi32_si128(shift as i32 - 1)),
+            };
+            let t = _mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset)));
+            *total = _mm512_fmadd_ps(t, scale, *total);
         }
     }
+    for (to, total) in to.iter_mut().zip(total) {
+        // SAFETY: 16 floats.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), total) };
+    }
+}
 
-    /// # Safety
-    /// As for [`Tile::store`].
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    #[inline(never)]
-    unsafe fn by_column<S: Planes, const R: usize>(&self, to: &mut [[f32; PANEL]; ROWS]) {
-        let mut largest = _mm512_setzero_ps();
-        for g in 0..self.groups {
-            // SAFETY: the caller's promise. What is no number is not larger.
-            largest = _mm512_max_ps(_mm512_abs_ps(unsafe { self.scales.of(g) }), largest);
-        }
-        let bits = 8 - S::SHIFT;
-        let number = ((1 << bits) - 1) as f32;
-        let most = TOP * 32768.0 / (number * (1u32 << S::SHIFT) as f32);
-        let (ones, sign) = (_mm512_set1_epi8(1), _mm512_set1_epi8(-128));
-        // A code of 8 bits less half of what they can be, twice: the number that it stands for, in place.
-        let odd = _mm512_set1_epi16((1 - (1 << bits)) << S::SHIFT);
-        let (mut acc, mut sums) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
-        let mut planes = self.planes;
-        let mut unit = 0;
-        for g in 0..self.groups {
-            let end = self.units.min(unit + self.group_units);
-            // SAFETY: the caller's promise.
-            let factors = unsafe { factors(self.scales.of(g), largest, most) };
-            while unit < end {
-                // SAFETY: as in `by_group`.
-                let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
-                    (S::next(&mut planes), std::array::from_fn(|r| self.at(unit, r).read_unaligned()))
+/// # Safety
+/// As for [`make`].
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline(never)]
+unsafe fn by_column<S: Planes, const R: usize>(tile: &Tile<'_>, to: &mut Results) {
+    let mut largest = _mm512_setzero_ps();
+    for g in 0..tile.groups {
+        // SAFETY: the caller's promise. What is no number is not larger.
+        largest = _mm512_max_ps(_mm512_abs_ps(unsafe { tile.scales.of(g) }), largest);
+    }
+    let bits = 8 - S::SHIFT;
+    let number = ((1 << bits) - 1) as f32;
+    let most = TOP * 32768.0 / (number * (1u32 << S::SHIFT) as f32);
+    let (ones, sign) = (_mm512_set1_epi8(1), _mm512_set1_epi8(-128));
+    // A code of 8 bits less half of what they can be, twice: the number that it stands for, in place.
+    let odd = _mm512_set1_epi16((1 - (1 << bits)) << S::SHIFT);
+    let (mut acc, mut sums) = ([[_mm512_setzero_si512(); 2]; R], [_mm512_setzero_si512(); 2]);
+    let mut planes = tile.planes;
+    let mut unit = 0;
+    for g in 0..tile.groups {
+        let end = tile.units.min(unit + tile.group_units);
+        // SAFETY: the caller's promise.
+        let factors = unsafe { factors(tile.scales.of(g), largest, most) };
+        while unit < end {
+            // SAFETY: as in `by_group`.
+            let (p, x): ([__m512i; 2], [i64; R]) = unsafe {
+                (
+                    S::next(&mut planes),
+                    std::array::from_fn(|r| tile.x[r].add(unit * BLOCK).cast::<i64>().read_unaligned()),
+                )
+            };
+            // Past K nothing is added, whatever the padding stands for.
+            let valid = tile.valid(unit);
+            let x = x.map(|x| _mm512_xor_si512(_mm512_set1_epi64(x), sign));
+            for h in 0..2 {
+                let wide = |half: __m512i, factor: __m512i| {
+                    let number = _mm512_add_epi16(_mm512_add_epi16(half, half), odd);
+                    _mm512_mulhrs_epi16(number, factor)
                 };
-                // Past K nothing is added, whatever the padding stands for.
-                let valid = if unit < self.whole { -1 } else { (1i64 << (8 * self.rest)) - 1 };
-                let x = x.map(|x| _mm512_xor_si512(_mm512_set1_epi64(x), sign));
-                for h in 0..2 {
-                    let wide = |half: __m512i, factor: __m512i| {
-                        let number = _mm512_add_epi16(_mm512_add_epi16(half, half), odd);
-                        _mm512_mulhrs_epi16(number, factor)
-                    };
-                    let zero = _mm512_setzero_si512();
-                    let even = wide(_mm512_unpacklo_epi8(p[h], zero), factors[h][0]);
-                    let uneven = wide(_mm512_unpackhi_epi8(p[h], zero), factors[h][1]);
-                    let c = _mm512_and_si512(_mm512_packs_epi16(even, uneven), _mm512_set1_epi64(valid));
-                    sums[h] = _mm512_dpbusd_epi32(sums[h], ones, c);
-                    for (acc, x) in acc.iter_mut().zip(x) {
-                        acc[h] = _mm512_dpbusd_epi32(acc[h], x, c);
-                    }
+                let zero = _mm512_setzero_si512();
+                let even = wide(_mm512_unpacklo_epi8(p[h], zero), factors[h][0]);
+                let uneven = wide(_mm512_unpackhi_epi8(p[h], zero), factors[h][1]);
+                let c = _mm512_and_si512(_mm512_packs_epi16(even, uneven), _mm512_set1_epi64(valid));
+                sums[h] = _mm512_dpbusd_epi32(sums[h], ones, c);
+                for (acc, x) in acc.iter_mut().zip(x) {
+                    acc[h] = _mm512_dpbusd_epi32(acc[h], x, c);
                 }
-                unit += 1;
             }
+            unit += 1;
         }
-        let scale = _mm512_mul_ps(largest, _mm512_set1_ps(number / TOP));
-        let zero = _mm512_mullo_epi32(together(sums), _mm512_set1_epi32(self.zero_point + 128));
-        for (to, acc) in to.iter_mut().zip(acc) {
-            let t = _mm512_cvtepi32_ps(_mm512_sub_epi32(together(acc), zero));
-            // SAFETY: 16 floats.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_fmadd_ps(t, scale, _mm512_setzero_ps())) };
-        }
+    }
+    let scale = _mm512_mul_ps(largest, _mm512_set1_ps(number / TOP));
+    let zero = _mm512_mullo_epi32(together(sums), _mm512_set1_epi32(tile.zero_point + 128));
+    for (to, acc) in to.iter_mut().zip(acc) {
+        let t = _mm512_cvtepi32_ps(_mm512_sub_epi32(together(acc), zero));
+        // SAFETY: 16 floats.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), _mm512_fmadd_ps(t, scale, _mm512_setzero_ps())) };
     }
 }
 

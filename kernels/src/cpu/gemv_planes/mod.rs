@@ -15,19 +15,25 @@
 //! These are the bits of [`super::gemm_i8`] with the same codes joined.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)] // nothing runs it: where no variant fits, another product is faster
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tile;
 
 use super::gemm_f32::{Epilogue, Output, PANEL, Rows};
 use super::gemm_i8::{BLOCK, MAX_GROUP_HALF_OFFSET, MAX_GROUP_PLAIN};
 use super::isa::Isa;
 use super::planes::Plane;
 
-/// Rows from which on it takes less time to join codes once and for all rows.
-pub const MAX_ROWS: usize = 8;
+/// Most rows of any variant.
+pub const MAX_ROWS: usize = 16;
 
 /// Most planes of a code.
 pub const MAX_PLANES: usize = 3;
@@ -43,8 +49,6 @@ pub enum Split {
     TwoTwoFour,
     /// One plane of 4 bits.
     Four,
-    /// One plane of 8 bits.
-    Eight,
 }
 
 impl Split {
@@ -61,7 +65,6 @@ impl Split {
             [2, 2] => Some(Split::TwoTwo),
             [2, 2, 4] => Some(Split::TwoTwoFour),
             [4] => Some(Split::Four),
-            [8] => Some(Split::Eight),
             _ => None,
         }
     }
@@ -73,7 +76,6 @@ impl Split {
             Split::TwoTwo => [2, 2, 0],
             Split::TwoTwoFour => [2, 2, 4],
             Split::Four => [4, 0, 0],
-            Split::Eight => [8, 0, 0],
         }
     }
 
@@ -162,6 +164,7 @@ impl<'a> PlanePanels<'a> {
 /// A product whose shapes have been checked against each other.
 struct Task<'a> {
     out: Output<'a>,
+    /// `[M][ceil(K/8) * 8]`
     x: Rows<'a, i8>,
     zero_point: i32,
     /// `[groups][M]`, or none for a scale a column.
@@ -176,6 +179,8 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
+    /// Most rows that take less time than to join codes once and for all of them.
+    pub most_rows: usize,
     run: unsafe fn(&mut Task<'_>),
 }
 
@@ -183,6 +188,12 @@ pub struct Variant {
 pub static VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     avx512::VARIANT,
+    #[cfg(target_arch = "x86_64")]
+    avx2::VARIANT,
+    #[cfg(target_arch = "aarch64")]
+    neon::DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    neon::NEON,
     #[cfg(test)]
     scalar::VARIANT,
 ];
@@ -193,7 +204,7 @@ pub fn select(isa: Isa) -> Option<&'static Variant> {
 }
 
 impl Variant {
-    /// `out[M,N] = epilogue(x[M,K] · w[K,N])`, see the module's formula. `sums`: of the codes of each row's groups, `[groups][M]`, from
+    /// `out[M,N] = epilogue(x[M,K] · w[K,N])`, see the module's formula. Rows of `x` are filled up to a multiple of 8 with zeros. `sums`: of the codes of each row's groups, `[groups][M]`, from
     /// [`super::gemm_i8::Variant::group_sums`]; empty for a scale a column.
     ///
     /// # Panics
@@ -210,7 +221,11 @@ impl Variant {
         let (name, out) = (self.name, out.into());
         let (m, n) = (out.rows(), out.cols());
         assert!(self.isa.supported(), "{name}: this CPU lacks {}", self.isa);
-        assert_eq!((x.rows(), x.cols()), (m, w.k), "{name}: activations (left) and M, K (right)");
+        assert_eq!(
+            (x.rows(), x.cols()),
+            (m, w.k.next_multiple_of(BLOCK)),
+            "{name}: activations (left) and M, K (right)"
+        );
         assert_eq!(x.runs(), 1, "{name}: rows of several runs");
         assert!((-128..128).contains(&zero_point), "{name}: zero point {zero_point} of i8");
         w.check(name, n);

@@ -322,7 +322,7 @@ fn sums(codes: &[i8], units: usize, out: &mut [[i32; PANEL]]) {
 fn round(codes: &mut [i8], by: &Rounding, scales: &[[f32; PANEL]], largest: &[f32; PANEL]) {
     let (left, plus) = (_mm_cvtsi32_si128(by.left as i32), _mm256_set1_epi16(by.plus));
     for (codes, scales) in codes.chunks_mut(by.units * UNIT).zip(scales) {
-        let factors = factors(by, scales, largest);
+        let factors = factors(by.most, scales, largest);
         let mut pairs = [_mm256_setzero_si256(); PANEL / 2];
         for (pair, factors) in pairs.iter_mut().zip(factors.as_chunks::<2>().0) {
             *pair = _mm256_set_m128i(_mm_set1_epi16(factors[1]), _mm_set1_epi16(factors[0]));
@@ -350,12 +350,12 @@ fn round(codes: &mut [i8], by: &Rounding, scales: &[[f32; PANEL]], largest: &[f3
 /// [`Rounding::factors`].
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn factors(by: &Rounding, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
+pub(in crate::cpu) fn factors(most: f32, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
     let half = |at: usize| {
         // SAFETY: 8 of 16 floats at offset 0 or 8.
         let (scale, largest) =
             unsafe { (_mm256_loadu_ps(scales.as_ptr().add(at)), _mm256_loadu_ps(largest.as_ptr().add(at))) };
-        let factor = _mm256_mul_ps(_mm256_div_ps(scale, largest), _mm256_set1_ps(by.most));
+        let factor = _mm256_mul_ps(_mm256_div_ps(scale, largest), _mm256_set1_ps(most));
         // To even; what is no number becomes 0, as a cast has it.
         let number = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_ORD_Q>(factor, factor));
         _mm256_and_si256(_mm256_cvtps_epi32(factor), number)

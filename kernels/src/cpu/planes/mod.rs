@@ -8,10 +8,10 @@
 //! the odd number is `2q + 1`.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(in crate::cpu) mod avx2;
 mod columns;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(in crate::cpu) mod neon;
 mod rounded;
 mod scalar;
 #[cfg(test)]
@@ -23,7 +23,7 @@ pub use columns::{join_columns_f32, join_columns_i16};
 pub use rounded::{largest_number, raise_to};
 pub use scalar::join;
 
-use rounded::Rounding;
+pub(in crate::cpu) use rounded::Rounding;
 
 /// Output channels of a panel.
 const PANEL: usize = 16;

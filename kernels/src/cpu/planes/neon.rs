@@ -27,7 +27,7 @@ pub(super) const VARIANT: Variant =
 const VEC: usize = 16;
 
 /// A unit of bytes, 2 channels of 8 k in each vector.
-type Unit = [uint8x16_t; UNIT / VEC];
+pub(in crate::cpu) type Unit = [uint8x16_t; UNIT / VEC];
 
 /// Joins `[16][8]` units; `planes` has at least as many as `out`.
 #[target_feature(enable = "neon")]
@@ -137,14 +137,14 @@ fn widened<const WIDE: bool>(high: uint8x16_t, low: uint8x16_t) -> [uint16x8_t; 
 /// Codes of planes of 2 and 2 bits.
 #[target_feature(enable = "neon")]
 #[inline]
-fn four(planes: &[Plane<'_>], unit: usize) -> Unit {
+pub(in crate::cpu) fn four(planes: &[Plane<'_>], unit: usize) -> Unit {
     append::<2>(plane_unit::<2>(&planes[0], unit), &planes[1], unit)
 }
 
 /// `codes << W | bits of the plane`, in bytes: no bit leaves its byte when codes have at most `8 - W`.
 #[target_feature(enable = "neon")]
 #[inline]
-fn append<const W: u32>(mut codes: Unit, plane: &Plane<'_>, unit: usize) -> Unit {
+pub(in crate::cpu) fn append<const W: u32>(mut codes: Unit, plane: &Plane<'_>, unit: usize) -> Unit {
     for (code, bits) in codes.iter_mut().zip(plane_unit::<W>(plane, unit)) {
         *code = vorrq_u8(up::<W>(*code), bits);
     }
@@ -207,7 +207,7 @@ fn wide(planes: &[Plane<'_>], unit: usize) -> [Unit; 2] {
 /// The bits of one unit's codes in a plane of `W` bits. The unit must lie inside the plane; one compare checks it.
 #[target_feature(enable = "neon")]
 #[inline]
-fn plane_unit<const W: u32>(plane: &Plane<'_>, unit: usize) -> Unit {
+pub(in crate::cpu) fn plane_unit<const W: u32>(plane: &Plane<'_>, unit: usize) -> Unit {
     let len = PANEL * W as usize;
     let bytes = &plane.bytes[unit * len..][..len];
     // SAFETY: each load below is of one of W vectors, 16 bytes a bit of the plane.

@@ -25,20 +25,29 @@ pub fn raise_to(largest: &mut [f32; PANEL], scales: &[[f32; PANEL]]) {
 
 /// What codes are rounded by.
 #[derive(Clone, Copy)]
-pub(super) struct Rounding {
+pub(in crate::cpu) struct Rounding {
     /// The number that a code stands for, shifted to where those of 8 bits are: `(q << left) + plus`.
-    pub(super) left: u32,
-    pub(super) plus: i16,
+    pub(in crate::cpu) left: u32,
+    pub(in crate::cpu) plus: i16,
     /// A factor of `2^-15` a unit for the channel's largest scale: what makes 127 of the largest number.
-    pub(super) most: f32,
+    pub(in crate::cpu) most: f32,
     /// Units of a group.
-    pub(super) units: usize,
+    pub(in crate::cpu) units: usize,
 }
 
 impl Rounding {
+    /// Of the codes of groups of so many units.
+    #[inline(always)]
+    pub(in crate::cpu) fn of(bits: u32, half_offset: bool, units: usize) -> Rounding {
+        let shift = 8u32.saturating_sub(bits);
+        let most = 127.0 * 32768.0 / (largest_number(bits, half_offset) << shift) as f32;
+        let (left, plus) = if half_offset { (shift + 1, 1 << shift) } else { (shift, 0) };
+        Rounding { left, plus, most, units }
+    }
+
     /// What of the largest scale each channel's is, as a factor: `round(scale / largest * most)`, 0 for what is no number.
     #[inline(always)]
-    pub(super) fn factors(&self, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
+    pub(in crate::cpu) fn factors(&self, scales: &[f32; PANEL], largest: &[f32; PANEL]) -> [i16; PANEL] {
         std::array::from_fn(|lane| (scales[lane] / largest[lane] * self.most).round_ties_even() as i16)
     }
 }
@@ -71,10 +80,7 @@ impl Variant {
             "{}: {units} units in groups of {each}",
             self.name
         );
-        let shift = 8u32.saturating_sub(bits);
-        let most = 127.0 * 32768.0 / (largest_number(bits, half_offset) << shift) as f32;
-        let (left, plus) = if half_offset { (shift + 1, 1 << shift) } else { (shift, 0) };
-        let rounding = Rounding { left, plus, most, units: each };
+        let rounding = Rounding::of(bits, half_offset, each);
         // SAFETY: the CPU has the ISA, and `codes` is whole units, some for each group: checked above.
         unsafe { (self.round)(codes, &rounding, scales, largest) }
     }
