@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
 };
 
-use super::super::gemm_f32::avx512::{AHEAD, MR, NEAR, Store, Sums, To, product, tile_kernels};
+use super::super::gemm_f32::avx512::{MR, NEAR, Store, Sums, To, product, tile_kernels};
 use super::super::tile::each_row;
 use super::{Isa, PANEL, Task, Variant};
 

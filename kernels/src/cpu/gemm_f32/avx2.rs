@@ -144,6 +144,7 @@ fn multiply<const ROWS: usize, const VECS: usize>(
     tile: &mut [[f32; PANEL]; NARROW],
 ) {
     let (k, len) = (a.cols(), a.run_len());
+    let ahead = if ROWS == 1 { AHEAD } else { PAGE };
     assert!(panels.len() == VECS.div_ceil(2) * k * PANEL);
     let mut acc: [[__m256; VECS]; ROWS] = [[_mm256_setzero_ps(); VECS]; ROWS];
     for run in 0..a.runs() {
@@ -163,8 +164,8 @@ fn multiply<const ROWS: usize, const VECS: usize>(
                 let values = rows.map(|row| _mm256_broadcast_ss(unsafe { row.get_unchecked(i) }));
                 for j in 0..VECS {
                     let at = b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES);
-                    if ROWS == 1 && j % 2 == 0 {
-                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                    if ROWS <= 4 && j % 2 == 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
                     }
                     // SAFETY: run * len + i < k, and each panel has k rows of 16: 8 floats of that one.
                     let lanes = unsafe { _mm256_loadu_ps(at) };
@@ -175,8 +176,12 @@ fn multiply<const ROWS: usize, const VECS: usize>(
             } else {
                 let mut lanes = [_mm256_setzero_ps(); VECS];
                 for (j, lanes) in lanes.iter_mut().enumerate() {
+                    let at = b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES);
+                    if ROWS <= 4 && j % 2 == 0 {
+                        _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(ahead).cast());
+                    }
                     // SAFETY: run * len + i < k, and each panel has k rows of 16: 8 floats of that one.
-                    *lanes = unsafe { _mm256_loadu_ps(b[j / 2].wrapping_add(i * PANEL + j % 2 * LANES)) };
+                    *lanes = unsafe { _mm256_loadu_ps(at) };
                 }
                 each_row!(ROWS, |R| {
                     // SAFETY: i < len, the length of each row.
@@ -200,3 +205,6 @@ fn multiply<const ROWS: usize, const VECS: usize>(
 /// Panel elements between a load and its prefetch. One row of A uses each weight once: 1 KiB ahead in each of
 /// 4 streams keeps both L2 (82 GB/s) and memory (30 GB/s) busy; 4 KiB ahead took L2 down to 55.
 const AHEAD: usize = 256;
+
+/// As [`AHEAD`] for two to four rows: beyond the page that the CPU looks ahead in by itself.
+const PAGE: usize = 1024;

@@ -49,7 +49,9 @@ pub(in crate::cpu) fn product<T: Copy>(
     let tiles = m.div_ceil(MR);
     let together = match m {
         0 => return,
-        1 => 8,
+        // Panels that come from memory do so faster one after the other; others hide the latency of additions.
+        1 if task.panels.len() <= CACHED => 8,
+        1 => 2,
         2..=3 => 4,
         _ => 2,
     };
@@ -106,8 +108,13 @@ fn block<T: Copy>(
         stride: a.stride(),
         panels: panels.as_ptr().cast(),
         panel: k * PANEL,
-        // With the last rows comes the turn of the panels behind these, if there are any.
-        ahead: if row + rows == a.rows() { panels.len() } else { 0 },
+        ahead: match a.rows() {
+            ..=4 if task.panels.len() > CACHED => PAGE,
+            1 => AHEAD,
+            // With the last rows comes the turn of the panels behind these, if there are any.
+            _ if row + rows == a.rows() => panels.len(),
+            _ => 0,
+        },
     };
     if let (true, Output::F32(out)) = (task.epilogue.is_nothing() && reals.is_none(), &mut task.out)
         && place.columns.iter().all(|columns| columns.valid() == PANEL)
@@ -227,7 +234,7 @@ macro_rules! tile_kernels {
         #[inline(never)]
         unsafe fn store<const ROWS: usize, const PANELS: usize>(sums: &Sums, to: To) {
             let (stride, panel) = (sums.stride, sums.panel);
-            let ahead = if ROWS == 1 { AHEAD } else { sums.ahead };
+            let ahead = sums.ahead;
             let mut acc: [[__m512; PANELS]; ROWS] = [[_mm512_setzero_ps(); PANELS]; ROWS];
             let mut panels = sums.panels;
             // One pointer for each three rows: x86 addresses reach the others by once and twice the stride, and with a pointer
@@ -275,4 +282,10 @@ pub(in crate::cpu) use tile_kernels;
 tile_kernels!("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl", _mm512_fmadd_ps);
 
 /// Panel elements between a load and its prefetch when one row of A uses each weight once: 1 KiB.
-pub(in crate::cpu) const AHEAD: usize = 256;
+const AHEAD: usize = 256;
+
+/// As [`AHEAD`] for panels that come from memory: beyond the page that the CPU looks ahead in by itself.
+const PAGE: usize = 1024;
+
+/// Panel elements that a second-level cache surely holds.
+const CACHED: usize = 64 << 10;

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm512_storeu_ps, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
-use super::super::gemm_f32::avx512::{AHEAD, MR, NEAR, Store, Sums, To, product, tile_kernels};
+use super::super::gemm_f32::avx512::{MR, NEAR, Store, Sums, To, product, tile_kernels};
 use super::super::tile::each_row;
 use super::{BLOCK, FOUR, Isa, PANEL, Task, Variant, scalar};
 
