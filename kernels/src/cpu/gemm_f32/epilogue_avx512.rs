@@ -3,7 +3,7 @@
 //! The same operations in the same order as the plain form, so the same bits.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
+    __m128i, __m512, __mmask16, _CMP_LT_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0,
     _mm_mask_storeu_epi8, _mm_maskz_loadu_epi8, _mm_prefetch, _mm_storeu_si128, _mm512_add_ps,
     _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8,
     _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_mask_storeu_ps,
@@ -55,6 +55,18 @@ pub(in crate::cpu) fn finish(
                 (true, false) => rows::<true, false>(tile, fma, function, added, to),
                 (false, true) => rows::<false, true>(tile, fma, function, added, to),
                 (true, true) => rows::<true, true>(tile, fma, function, added, to),
+            }
+        }
+        return;
+    }
+    if let (Some(function), Results::I8 { codes, inv_scale, zero }, None) = (&at_once, &to.results, &source) {
+        let (fma, by) = ([scale, bias], [_mm512_set1_ps(*inv_scale), _mm512_set1_ps(*zero)]);
+        let to = (*codes, to.stride, to.mask);
+        // SAFETY: the target was made for the rows of the tile.
+        unsafe {
+            match function.times {
+                false => rows_of_codes::<false>(tile, fma, function, by, to),
+                true => rows_of_codes::<true>(tile, fma, function, by, to),
             }
         }
         return;
@@ -135,6 +147,43 @@ unsafe fn rows<const TIMES: bool, const AFTER: bool>(
             _mm512_mask_storeu_ps(out, mask, y);
         }
         (from, out) = (from.wrapping_add(step), out.wrapping_add(stride));
+    }
+}
+
+/// Rows of codes by a function with or without the factor `x`: where each of them starts, and how far rows are apart.
+///
+/// # Safety
+/// As many bytes as the mask has bits are there for each row of the tile.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+unsafe fn rows_of_codes<const TIMES: bool>(
+    tile: &[[f32; PANEL]],
+    [scale, bias]: [__m512; 2],
+    function: &AtOnce,
+    [inv_scale, zero]: [__m512; 2],
+    (mut out, stride, mask): (*mut i8, usize, __mmask16),
+) {
+    for acc in tile {
+        let y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        // SAFETY: the caller's promise.
+        unsafe { store_codes(out, mask, quantized(y, inv_scale, zero)) };
+        out = out.wrapping_add(stride);
+    }
+}
+
+/// Stores the codes of the mask. Whole rows without it: a masked store of bytes is slow on some CPUs.
+///
+/// # Safety
+/// As many bytes as the mask has bits are there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[inline]
+unsafe fn store_codes(to: *mut i8, mask: __mmask16, codes: __m128i) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match mask {
+            0xffff => _mm_storeu_si128(to.cast(), codes),
+            mask => _mm_mask_storeu_epi8(to, mask, codes),
+        }
     }
 }
 
@@ -277,6 +326,17 @@ struct Target {
     results: Results,
 }
 
+/// Sixteen codes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn quantized(y: __m512, inv_scale: __m512, zero: __m512) -> __m128i {
+    const NEAREST_EVEN: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    let q = _mm512_add_ps(_mm512_roundscale_ps::<NEAREST_EVEN>(_mm512_mul_ps(y, inv_scale)), zero);
+    // In this order of operands NaN comes through. It, and what is below i32, becomes the least integer, and
+    // saturates to the least code.
+    _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(127.0), q)))
+}
+
 /// Rows from one that is stored to one whose cache line is asked for.
 const AHEAD: usize = 24;
 
@@ -307,7 +367,6 @@ impl Target {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     unsafe fn write(&self, r: usize, y: __m512) {
-        // Whole rows without a mask: a masked store of bytes is slow on some CPUs.
         match self.results {
             Results::F32(to) => {
                 // A result larger than the cache would wait for every line that it writes: each is asked for two tiles ahead.
@@ -316,21 +375,9 @@ impl Target {
                 unsafe { _mm512_mask_storeu_ps(to.add(r * self.stride), self.mask, y) };
             }
             Results::I8 { codes, inv_scale, zero } => {
-                const NEAREST_EVEN: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-                let q = _mm512_roundscale_ps::<NEAREST_EVEN>(_mm512_mul_ps(y, _mm512_set1_ps(inv_scale)));
-                let q = _mm512_add_ps(q, _mm512_set1_ps(zero));
-                // In this order of operands NaN comes through. It, and what is below i32, becomes the least integer, and
-                // saturates to the least code.
-                let q = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(127.0), q));
-                let q = _mm512_cvtsepi32_epi8(q);
+                let q = quantized(y, _mm512_set1_ps(inv_scale), _mm512_set1_ps(zero));
                 // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
-                unsafe {
-                    let to = codes.add(r * self.stride);
-                    match self.mask {
-                        0xffff => _mm_storeu_si128(to.cast(), q),
-                        mask => _mm_mask_storeu_epi8(to, mask, q),
-                    }
-                }
+                unsafe { store_codes(codes.add(r * self.stride), self.mask, q) };
             }
         }
     }

@@ -22,10 +22,23 @@ fn join(planes: &[Plane<'_>], unit: usize) -> [u16; PANEL] {
 #[inline(always)]
 fn append<const W: usize>(codes: &mut [u16; PANEL], bytes: &[u8], unit: usize) {
     let len = 2 * W;
-    let bytes = &bytes[unit * len..][..len];
-    for (lane, code) in codes.iter_mut().enumerate() {
-        let bits = u16::from(bytes[lane % len]) >> (lane / len * W);
-        *code = (*code << W) | (bits & ((1 << W) - 1));
+    let mut column = [0; PANEL];
+    column[..len].copy_from_slice(&bytes[unit * len..][..len]);
+    let bits = spread::<W>(column);
+    for (code, bits) in codes.iter_mut().zip(bits) {
+        *code = (*code << W) | u16::from(bits);
+    }
+}
+
+/// The `W` bits of each code of a column whose `2 W` bytes come first: in words, of which one shift and one mask make codes.
+#[inline(always)]
+fn spread<const W: usize>(column: [u8; PANEL]) -> [u8; PANEL] {
+    let word = u128::from_le_bytes(column);
+    match W {
+        1 => bytemuck::cast(std::array::from_fn::<u16, 8, _>(|i| (word as u16 >> i) & 0x0101)),
+        2 => bytemuck::cast(std::array::from_fn::<u32, 4, _>(|i| (word as u32 >> (2 * i)) & 0x0303_0303)),
+        4 => bytemuck::cast([word as u64, word as u64 >> 4].map(|word| word & 0x0f0f_0f0f_0f0f_0f0f)),
+        _ => column,
     }
 }
 
