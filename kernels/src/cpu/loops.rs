@@ -135,6 +135,7 @@ fn flush<T: Copy, const N: usize>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     isa: Isa,
+    wide: bool,
 }
 
 /// Levels that the loops are compiled for, best first.
@@ -147,18 +148,26 @@ pub const VARIANTS: &[Isa] = &[
 /// The best variant at or below `isa` that this CPU supports.
 pub fn select(isa: Isa) -> Variant {
     let best = VARIANTS.iter().copied().find(|v| *v <= isa && v.supported());
-    Variant { isa: best.unwrap_or(Isa::Scalar) }
+    let wide = cfg!(target_arch = "x86_64") && isa >= Isa::Avx512 && Isa::Avx512.supported();
+    Variant { isa: best.unwrap_or(Isa::Scalar), wide }
 }
 
 /// Every variant that this CPU supports, best first: what tests and benches walk.
 pub fn supported() -> impl Iterator<Item = Variant> {
-    VARIANTS.iter().filter(|v| v.supported()).map(|v| Variant { isa: *v })
+    let narrow = VARIANTS.iter().filter(|v| v.supported()).map(|v| Variant { isa: *v, wide: false });
+    Some(select(Isa::detect())).filter(|v| v.wide).into_iter().chain(narrow)
 }
 
 impl Variant {
     /// The level that this variant was compiled for.
     pub fn isa(self) -> Isa {
         self.isa
+    }
+
+    /// Whether the few loops that are written for AVX-512 are to run by that: only [`select`] says so, for a CPU that has it.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn wide(self) -> bool {
+        self.wide
     }
 
     /// [`Variant::run`] for a caller that has served the plain variant itself where it [`PLAIN_IS_RARE`]: no plain copy of `body` is

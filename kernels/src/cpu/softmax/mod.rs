@@ -1,5 +1,8 @@
 //! Softmax and its logarithm over one axis of `[outer, n, inner]`.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use super::elementwise::InOut;
 use super::loops::{COLUMNS, LANES, Variant, fold_lanes, join_lanes};
 use super::math;
@@ -28,6 +31,9 @@ pub fn softmax(v: Variant, kind: Softmax, [outer, n, inner]: [usize; 3], io: InO
     }
     for y in y.chunks_exact_mut(n * inner) {
         match (kind, inner) {
+            // SAFETY: `wide` says that the CPU has AVX-512.
+            #[cfg(target_arch = "x86_64")]
+            (Softmax::Softmax, 1) if v.wide() => unsafe { avx512::softmax_row(y) },
             (Softmax::Softmax, 1) => v.run(
                 #[inline(always)]
                 || softmax_row(y),
