@@ -13,7 +13,8 @@ Under it, the ratios of ours to each peer's: the median over the rounds of the r
 disturbs the machine for a while disturbs both.
 
 Peers: onnxruntime, onnxruntime-int8 (its static quantisation, calibrated on noise: for time alone), openvino (f32), openvino-bf16
-(what OpenVINO does by itself where the CPU has it), ncnn (where MODEL.ncnn.param and .bin lie in --ncnn DIR, made by pnnx).
+(what OpenVINO does by itself where the CPU has it), ncnn (where MODEL.ncnn.param and .bin lie in --ncnn DIR, made by pnnx), mnn (where
+MODEL.mnn lies in --mnn DIR, made by mnnconvert).
 The first call makes a Python environment in target/peers-venv; the models come from tests/models/fetch.py.
 """
 import argparse
@@ -38,9 +39,12 @@ MODELS = {
     "nudenet": ("nudenet", "320n.onnx", {"images": ("float32", [1, 3, 320, 320])}),
     "magika": ("magika", "model.onnx", {"bytes": ("int32", [1, 2048])}),
     "basic-pitch": ("basic-pitch", "nmp.onnx", {"serving_default_input_2:0": ("float32", [1, 43844, 1])}),
+    # Converted by hand: compare.py takes another export of it.
+    "silero-vad-openvino": ("silero-vad", "silero_vad_openvino_16k.onnx",
+                            {"input": ("float32", [1, 576]), "state": ("float32", [2, 1, 128])}),
     "efficientnet-lite0": ("efficientnet-lite0", "efficientnet-lite0.onnx", {"input": ("float32", [1, 3, 224, 224])}),
 }
-PEERS = ["onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "ncnn"]
+PEERS = ["onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "ncnn", "mnn"]
 WARMUP = 5
 
 
@@ -112,6 +116,39 @@ def ncnn_peer(model, threads, feeds, folder):
     yield run
 
 
+def mnn_peer(model, threads, feeds, folder):
+    stored = pathlib.Path(folder or "") / pathlib.Path(model).with_suffix(".mnn").name
+    if not folder or not stored.is_file():
+        raise Missing(f"no {stored.name} in --mnn")
+    import MNN
+    import numpy as np
+    yield
+    net = MNN.Interpreter(str(stored))
+    session = net.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
+    kinds, layout = {"f": MNN.Halide_Type_Float, "i": MNN.Halide_Type_Int}, MNN.Tensor_DimensionType_Caffe
+    there, arrays = net.getSessionInputAll(session), []
+    for name, x in feeds.items():
+        # Names may have been changed; MNN has no integers of 64 bits.
+        to = there.get(name) or there.get(name.replace(":", "_")) or next(iter(there.values()))
+        net.resizeTensor(to, x.shape)
+        x = x.astype("int32") if x.dtype == np.int64 else x
+        arrays.append((to, MNN.Tensor(x.shape, kinds[x.dtype.kind], x, layout)))
+    net.resizeSession(session)
+
+    def run():
+        for to, x in arrays:
+            to.copyFrom(x)
+        net.runSession(session)
+        results = []
+        for found in net.getSessionOutputAll(session).values():
+            shape = found.getShape()
+            host = MNN.Tensor(shape, MNN.Halide_Type_Float, np.zeros(shape, "float32"), layout)
+            found.copyToHostTensor(host)
+            results.append(np.array(host.getData()))
+        return results
+    yield run
+
+
 def quantised(model, feeds):
     """The model statically quantised to QDQ, kept beside the environment."""
     import logging
@@ -156,7 +193,8 @@ def worker(job):
              "onnxruntime-int8": lambda: onnxruntime_peer(model, job["threads"], feeds),
              "openvino": lambda: openvino_peer(model, job["threads"], feeds, "f32"),
              "openvino-bf16": lambda: openvino_peer(model, job["threads"], feeds, "bf16"),
-             "ncnn": lambda: ncnn_peer(model, job["threads"], feeds, job["ncnn"])}[peer]()
+             "ncnn": lambda: ncnn_peer(model, job["threads"], feeds, job["ncnn"]),
+             "mnn": lambda: mnn_peer(model, job["threads"], feeds, job["mnn"])}[peer]()
     next(steps)  # imports are not part of loading
     before, start = resident("VmRSS"), time.perf_counter()
     run = next(steps)
@@ -231,7 +269,8 @@ def measure(args, python, name, threads):
     for label, flags in our_rungs(card).items():
         contenders[label] = lambda flags=flags: time_ours(args, pack, flags, shapes, threads)
     for peer in args.peers:
-        job = {"peer": peer, "model": model, "inputs": spec, "threads": threads, "runs": args.runs, "ncnn": args.ncnn}
+        job = {"peer": peer, "model": model, "inputs": spec, "threads": threads, "runs": args.runs, "ncnn": args.ncnn,
+               "mnn": args.mnn}
         try:
             output([python, __file__, "--worker", json.dumps({**job, "prepare": True})])
             contenders[peer] = lambda job=job: time_peer(python, {**job, "prepare": False})
@@ -281,6 +320,7 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--runs", type=int, default=15)
     p.add_argument("--ncnn", help="folder of the models that pnnx made")
+    p.add_argument("--mnn", help="folder of the models that mnnconvert made")
     p.add_argument("--json", help="write every round here")
     p.add_argument("--worker", help=argparse.SUPPRESS)
     args = p.parse_args()
@@ -298,6 +338,9 @@ def main():
     python, results = environment(), []
     for threads in map(int, args.threads):
         for name in args.models:
+            if not (pathlib.Path(args.packs) / f"{name}.pack").is_file():
+                print(f"\n{name}: no {name}.pack in {args.packs}")
+                continue
             rounds, missing = measure(args, python, name, threads)
             ratios = report(name, threads, rounds, missing)
             results.append({"model": name, "threads": threads, "rounds": rounds, "missing": missing, "ratios": ratios})
