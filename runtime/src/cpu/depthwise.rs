@@ -3,6 +3,7 @@
 use super::memory::Views;
 use super::panels::{HELD_BYTES, Held, float_panels};
 use super::product::{Tail, element, pitches, result_tiles};
+use super::tasks::balanced;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
@@ -62,6 +63,7 @@ pub(super) fn run(
     // Rows that two tasks share are read twice: not too few of their own.
     let rows = WORK / (CHANNELS.min(g.oc) * taps * g.ow).max(1);
     let rows = rows.max(2 * g.kernel[0]).clamp(1, g.oh);
+    let rows = balanced(ctx.pool, g.oh, (g.kernel[0], rows), g.oc.div_ceil(CHANNELS));
     let image = g.ih * g.iw * g.ic;
     for batch in 0..g.batch {
         let task = Task { ctx, shape: &shape, tail: &tail, matrix: &matrix, row0: batch * pixels, taps };

@@ -15,6 +15,7 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+mod tasks;
 pub(crate) mod transposed;
 mod window_sums;
 mod windows;
@@ -258,7 +259,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         }
         StepOp::Copy { plan } => {
             let [out, ..] = views.outputs;
-            plan.run(x, out);
+            tasks::copy(ctx, plan, x, out);
         }
         StepOp::MoveToFront { from } => {
             let [out, ..] = views.outputs;

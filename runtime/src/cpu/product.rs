@@ -8,6 +8,7 @@ use super::memory::Views;
 use super::panels::{
     Decoded, HELD_BYTES, Held, PanelLayout, float_panels, pair_layout, pair_panels, panel_layout,
 };
+use super::tasks::{balanced, balanced_rows};
 use super::window_sums;
 use super::windows::Windows;
 use super::words::{self, Words};
@@ -358,9 +359,13 @@ impl<'a> Product<'a> {
             (Some(_), Source::Windows(s, _)) => {
                 // Rows that two tasks share are copied twice: not too few of their own.
                 let rows = WORK / (s.ow * self.k * cols.min(n)).max(1);
-                rows.max(2 * s.kh).min(s.oh) * s.ow
+                let most = rows.max(2 * s.kh);
+                balanced(ctx.pool, s.oh, (s.kh, most), n.div_ceil(cols)) * s.ow
             }
-            _ => row_block(self.k, self.input.is_some()),
+            _ => {
+                let most = row_block(self.k, self.input.is_some());
+                balanced_rows(ctx.pool, m, (ROW_STEP, most), (n.div_ceil(cols), n * self.k))
+            }
         };
         result_tiles(ctx, out, [m, n, stride], self.output, (rows, cols), |worker, r, c, out| {
             self.tile(ctx, form, layout, &mut scratch.slot(worker), r, c, out);

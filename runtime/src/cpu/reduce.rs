@@ -7,6 +7,11 @@ use crate::plan::{AxisShape, Step};
 use edge_kernels::cpu::gather::{Extreme, Ties, arg_extreme};
 use edge_kernels::cpu::reduce::{self as kernels, IntReduceOp, PartialSums, Reduction};
 
+/// Elements of an operand that pay for being shared.
+const SHARED: usize = 16 << 10;
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 pub(super) fn run(
     ctx: &Context<'_>,
     step: &Step,
@@ -16,7 +21,6 @@ pub(super) fn run(
 ) -> Result<(), String> {
     let x = views.inputs[0].unwrap_or_default();
     let [out, ..] = views.outputs;
-    let loops = ctx.kernels.loops;
     if step.outputs[0].dtype == DType::F32 {
         let kind = match kind {
             ReduceOp::Sum => kernels::ReduceOp::Sum,
@@ -30,7 +34,7 @@ pub(super) fn run(
             ReduceOp::LogSumExp => kernels::ReduceOp::LogSumExp,
             ReduceOp::SumSquare => kernels::ReduceOp::SumSquare,
         };
-        kernels::reduce(loops, kind, shape, floats(x), floats_mut(out));
+        floats_to(ctx, kind, shape, floats(x), floats_mut(out));
         return Ok(());
     }
     let integer = match kind {
@@ -49,6 +53,20 @@ pub(super) fn run(
         _ => kernels::reduce_int::<i64>(integer, shape, super::elements(x), super::elements_mut(out)),
     }
     Ok(())
+}
+
+/// Reduces floats, each thread to some of the results.
+fn floats_to(ctx: &Context<'_>, kind: kernels::ReduceOp, shape: &Reduction, x: &[f32], out: &mut [f32]) {
+    let (loops, threads) = (ctx.kernels.loops, ctx.pool.threads());
+    if threads == 1 || x.len() < SHARED || shape.len() < 2 * threads || shape.part(0..0).is_none() {
+        return kernels::reduce(loops, kind, shape, x, out);
+    }
+    // Whole cache lines of columns.
+    let each = shape.len().div_ceil(threads).next_multiple_of(LINE);
+    ctx.pool.chunks_mut(out, each, |_, i, out| {
+        let Some((part, first)) = shape.part(i * each..i * each + out.len()) else { return };
+        kernels::reduce(loops, kind, &part, &x[first..][..part.operand_len()], out);
+    });
 }
 
 pub(super) fn arg(views: Views<'_>, max: bool, last: bool, shape: AxisShape) {

@@ -3,18 +3,21 @@
 use super::memory::Views;
 use super::panels::{HELD_BYTES, Held, float_panels};
 use super::product::{Tail, WORK, conv_shape, element, pitches, result_tiles};
+use super::tasks::balanced;
 use super::{Context, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_f32::Output;
-use edge_kernels::cpu::winograd::{POINTS, TILE, filters, fits, scratch_floats};
+use edge_kernels::cpu::winograd::{POINTS, TILE, Transformed, filters, fits, scratch_floats};
 
 /// Output rows of a tile.
 pub(crate) const ROWS: usize = TILE;
 /// Least rows of the products of a task.
 const LEAST_TILES: usize = 12;
+/// Least output channels of a task that takes some: the panels that a product takes together.
+const LEAST_OUT: usize = 2 * PANEL;
 /// Channels below which transforming takes longer than what it saves: less than a register has.
 const LEAST_CHANNELS: usize = 16;
 /// Tiles below which transforming the filters, which every run does, takes longer than what it saves.
@@ -74,13 +77,22 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &Conv
     let (shape, pixels) = (conv_shape(g, pitch_in, 0), g.oh * g.ow);
     let across = g.ow.div_ceil(TILE);
     let work = across * POINTS * g.ic * g.oc.next_multiple_of(PANEL);
-    let rows = (WORK / work.max(1)).max(LEAST_TILES.div_ceil(across.max(1))).max(1) * TILE * g.ow;
+    let most = (WORK / work.max(1)).max(LEAST_TILES.div_ceil(across.max(1))).max(1);
+    let least = LEAST_TILES.div_ceil(across.max(1));
+    let rows = balanced(ctx.pool, g.oh.div_ceil(TILE), (least, most), 1);
+    // Of a small picture the filters are most of what is read: each thread takes some of them.
+    let channels = match g.oh.div_ceil(TILE) <= rows {
+        true => (g.oc.div_ceil(ctx.pool.threads())).next_multiple_of(LEAST_OUT),
+        false => g.oc,
+    };
+    let rows = rows * TILE * g.ow;
     let image = g.ih * g.iw * pitch_in;
     let quant = step.outputs[0].quant;
     for batch in 0..g.batch {
         let src = &x[batch * image..x.len().min((batch + 1) * image)];
-        let part = |worker: usize, first: usize, out: Output<'_>| {
-            let epilogue = tail.part(batch * pixels + first, 0, out.rows(), g.oc);
+        let part = |worker: usize, first: usize, channel: usize, out: Output<'_>| {
+            let epilogue = tail.part(batch * pixels + first, channel, out.rows(), out.cols());
+            let transformed = Transformed { filters: transformed, n: g.oc, first: channel };
             let lines = first / g.ow..(first + out.rows()) / g.ow;
             let mut slot = scratch.slot(worker);
             let (kernels, scratch) = (&ctx.kernels, floats_mut(&mut slot));
@@ -88,6 +100,6 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &Conv
         };
         let (out, size) =
             (&mut out[batch * pixels * pitch_out * element(quant)..], [pixels, g.oc, pitch_out]);
-        result_tiles(ctx, out, size, quant, (rows, g.oc), |worker, first, _, out| part(worker, first, out));
+        result_tiles(ctx, out, size, quant, (rows, channels), part);
     }
 }

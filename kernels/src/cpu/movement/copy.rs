@@ -1,5 +1,7 @@
 //! The strided copy.
 
+use std::ops::Range;
+
 use crate::cpu::shape::{MAX_DIMS, ShapeError, checked_len, next_index};
 
 /// Where the elements of one side of a copy lie, in elements.
@@ -39,6 +41,21 @@ pub struct Runs {
     pub src_pitch: usize,
     pub dst_offset: usize,
     pub dst_pitch: usize,
+}
+
+/// Rows of a copy's destination that do not reach into each other, see [`CopyPlan::rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationRows {
+    /// Their dimension.
+    at: usize,
+    /// How many.
+    pub count: usize,
+    /// Where the first one starts.
+    pub offset: usize,
+    /// Bytes from one to the next.
+    pub pitch: usize,
+    /// Bytes that one spans.
+    pub bytes: usize,
 }
 
 /// A copy of a box of elements between two strided layouts, checked and simplified.
@@ -152,6 +169,32 @@ impl CopyPlan {
         };
         let (src_offset, dst_offset) = (self.src_offset, self.dst_offset);
         Some(Runs { rows, run: self.run, src_offset, src_pitch, dst_offset, dst_pitch })
+    }
+
+    /// The rows of the destination: what one index of its outermost dimension writes. `None` when rows reach into each other, or
+    /// there is only one.
+    pub fn rows(&self) -> Option<DestinationRows> {
+        let dims = &self.dims[..self.rank];
+        let (at, dim) = dims.iter().enumerate().max_by_key(|(_, dim)| dim.dst)?;
+        let mut bytes = self.run;
+        for (_, dim) in dims.iter().enumerate().filter(|(i, _)| *i != at) {
+            bytes = usize::try_from(dim.dst).ok()?.checked_mul(dim.len - 1)?.checked_add(bytes)?;
+        }
+        let pitch = usize::try_from(dim.dst).ok().filter(|pitch| bytes <= *pitch)?;
+        Some(DestinationRows { at, count: dim.len, offset: self.dst_offset, pitch, bytes })
+    }
+
+    /// The copy of some of its [`CopyPlan::rows`], to a destination that starts with the first of them.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub fn of_rows(&self, all: &DestinationRows, rows: Range<usize>) -> CopyPlan {
+        assert!(rows.start < rows.end && rows.end <= all.count, "rows {rows:?} of {}", all.count);
+        let mut part = *self;
+        part.dims[all.at].len = rows.len();
+        part.src_offset = at(self.src_offset, rows.start, self.dims[all.at].src);
+        (part.dst_offset, part.dst_len) = (0, (rows.len() - 1) * all.pitch + all.bytes);
+        part
     }
 
     /// The copy of the first `rows` of the `height` rows that one side has, and the bytes of the other side from a row's first to

@@ -10,7 +10,7 @@ mod pad;
 #[cfg(test)]
 mod tests;
 
-pub use copy::{CopyPlan, Runs, Side, Strides};
+pub use copy::{CopyPlan, DestinationRows, Runs, Side, Strides};
 pub use pad::{PadMode, PadPlan};
 
 /// Fills `dst` with copies of the element `pattern`.

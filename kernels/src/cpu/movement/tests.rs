@@ -42,6 +42,18 @@ fn check(dims: &[usize], src_offset: usize, src_strides: &[isize], dst_strides: 
         naive(size, dims, &src, s, &mut want, d);
         plan.run(&src, &mut got);
         assert_eq!(got, want, "size {size} dims {dims:?} src {src_strides:?} dst {dst_strides:?}");
+        let Some(all) = plan.rows() else { continue };
+        for each in [1, 3] {
+            got.fill(0);
+            let written = got[all.offset..].chunks_mut(each * all.pitch);
+            for (first, to) in (0..all.count).step_by(each).zip(written) {
+                plan.of_rows(&all, first..all.count.min(first + each)).run(&src, to);
+            }
+            assert_eq!(
+                got, want,
+                "rows of size {size} dims {dims:?} src {src_strides:?} dst {dst_strides:?}"
+            );
+        }
     }
 }
 

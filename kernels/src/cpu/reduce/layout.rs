@@ -1,5 +1,7 @@
 //! Which dimensions a reduction keeps.
 
+use std::ops::Range;
+
 use crate::cpu::shape::{MAX_DIMS, ShapeError, checked_len};
 
 /// Dimensions of one kind, outermost first.
@@ -103,9 +105,32 @@ impl Reduction {
         self.count
     }
 
-    /// Elements of the operand.
+    /// Elements of the operand, from the first to the last that is read.
     pub fn operand_len(&self) -> usize {
-        self.len * self.count
+        if self.len == 0 || self.count == 0 {
+            return 0;
+        }
+        let reach = |dims: &Dims| (0..dims.rank).map(|i| (dims.lens[i] - 1) * dims.strides[i]).sum::<usize>();
+        1 + reach(&self.kept) + reach(&self.reduced)
+    }
+
+    /// The reduction to some of the results, and the first element of its operand; `None` where results lie along more than one
+    /// dimension. A result is the same whatever others are made with it.
+    ///
+    /// # Panics
+    /// When there are no such results.
+    pub fn part(&self, results: Range<usize>) -> Option<(Reduction, usize)> {
+        assert!(
+            results.start <= results.end && results.end <= self.len,
+            "results {results:?} of {}",
+            self.len
+        );
+        let mut part = *self;
+        if self.kept.rank != 1 || self.count == 0 {
+            return None;
+        }
+        (part.kept.lens[0], part.len) = (results.len(), results.len());
+        Some((part, results.start * self.kept.strides[0]))
     }
 
     /// Whether the innermost joined dimension is kept.

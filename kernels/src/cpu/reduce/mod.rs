@@ -85,7 +85,6 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
             reduce(v, ReduceOp::Sum, shape, x, out);
             out.iter_mut().for_each(|sum| *sum = math::ln(*sum));
         }
-        ReduceOp::SumSquare => fold(v, shape, x, out, 0.0, |acc, x, _| x.mul_add(x, acc), add, as_it_is),
         ReduceOp::L2 => {
             reduce(v, ReduceOp::SumSquare, shape, x, out);
             out.iter_mut().for_each(|sum| *sum = sum.sqrt());
@@ -97,6 +96,10 @@ pub fn reduce(v: Variant, op: ReduceOp, shape: &Reduction, x: &[f32], out: &mut 
         ReduceOp::Min => {
             let step = |m, x, _| math::min(m, x);
             fold_plain(shape, x, out, f32::INFINITY, opaque(&step), opaque(&math::min), opaque(&as_it_is));
+        }
+        ReduceOp::SumSquare => {
+            let step = |acc, x: f32, _| x.mul_add(x, acc);
+            fold_plain(shape, x, out, 0.0, opaque(&step), opaque(&add), opaque(&as_it_is));
         }
         ReduceOp::Prod => {
             let (step, join) = (|acc, x, _| acc * x, |a, b| a * b);

@@ -84,6 +84,17 @@ pub fn filters(c: usize, n: usize) -> Option<(usize, usize)> {
     apart.checked_mul(POINTS).map(|_| (panels, apart))
 }
 
+/// Filters that [`Variant::transform`] made, as [`filters`] has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Transformed<'a> {
+    /// Of all output channels.
+    pub filters: &'a [f32],
+    /// How many those are.
+    pub n: usize,
+    /// The first of those that are wanted, a multiple of 16.
+    pub first: usize,
+}
+
 /// Whether the convolution is one that tiles can do.
 pub fn fits(shape: &ConvShape) -> bool {
     let s = shape;
@@ -166,8 +177,8 @@ impl Variant {
         unsafe { (self.filter)(panel, &mut out) }
     }
 
-    /// Computes output rows `rows`, which start at a multiple of [`TILE`], into `out`: `rows.len() * ow` pixels x N channels. `image`
-    /// is the whole image; `transformed` is what [`Variant::transform`] made, as [`filters`] has it; `scratch` has [`scratch_floats`].
+    /// Computes output rows `rows`, which start at a multiple of [`TILE`], into `out`: `rows.len() * ow` pixels x the channels from
+    /// `transformed.first` on. `image` is the whole image; `scratch` has [`scratch_floats`] of all output channels.
     ///
     /// # Panics
     /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
@@ -178,7 +189,7 @@ impl Variant {
         shape: &ConvShape,
         rows: Range<usize>,
         image: &[f32],
-        transformed: &[f32],
+        transformed: Transformed<'_>,
         gemm: &gemm_f32::Variant,
         epilogue: &Epilogue<'_>,
         scratch: &mut [f32],
@@ -199,13 +210,22 @@ impl Variant {
             "{name}: image of {need:?}, got {}",
             image.len()
         );
-        let (c, n) = (s.ic, out.cols());
-        let (Some(block), Some(floats), Some((panels, apart))) =
-            (block(c, n), scratch_floats(c, n), filters(c, n))
+        let (c, n, Transformed { filters: transformed, n: all, first }) = (s.ic, out.cols(), transformed);
+        let (Some(block), Some(floats), Some((_, apart))) =
+            (block(c, all), scratch_floats(c, all), filters(c, all))
         else {
-            panic!("{name}: {c} x {n} channels overflow")
+            panic!("{name}: {c} x {all} channels overflow")
         };
-        assert_eq!(transformed.len(), apart * POINTS, "{name}: filters given (left) for {c} x {n} channels");
+        assert_eq!(
+            transformed.len(),
+            apart * POINTS,
+            "{name}: filters given (left) for {c} x {all} channels"
+        );
+        let whole =
+            first.is_multiple_of(PANEL) && first + n <= all && (n.is_multiple_of(PANEL) || first + n == all);
+        assert!(whole, "{name}: channels {first} to {} of {all}", first + n);
+        let width = n.next_multiple_of(PANEL);
+        let panels = first * c..(first + width) * c;
         assert!(floats <= scratch.len(), "{name}: scratch of {floats} floats, got {}", scratch.len());
         epilogue.check(name, out.rows(), n);
         if out.rows() == 0 || n == 0 {
@@ -224,8 +244,13 @@ impl Variant {
             let matrices = inputs.chunks_exact(block.inputs).zip(products.chunks_exact_mut(block.products));
             for ((input, product), filter) in matrices.zip(transformed.chunks_exact(apart)) {
                 // Whole panels: what lies past the last column is not looked at.
-                let product = MatMut::new(product, count, block.width, block.width);
-                gemm.run(product, Rows::new(input, count, c, c), &filter[..panels], &Epilogue::default());
+                let product = MatMut::new(product, count, width, block.width);
+                gemm.run(
+                    product,
+                    Rows::new(input, count, c, c),
+                    &filter[panels.clone()],
+                    &Epilogue::default(),
+                );
             }
             let (rows, out) = (rows.clone(), &mut out);
             let mut output = Outputs { shape, tiles, rows, products, block, epilogue, out };

@@ -48,6 +48,16 @@ impl Case {
     }
 
     fn run(&self, variant: &Variant, rows: Range<usize>, epilogue: &Epilogue<'_>) -> Vec<f32> {
+        self.run_channels(variant, rows, 0..self.n, epilogue)
+    }
+
+    fn run_channels(
+        &self,
+        variant: &Variant,
+        rows: Range<usize>,
+        channels: Range<usize>,
+        epilogue: &Epilogue<'_>,
+    ) -> Vec<f32> {
         let (c, n) = (self.shape.ic, self.n);
         let (row, stride) = filters(c, n).unwrap();
         let mut filters = vec![f32::NAN; stride * POINTS];
@@ -55,13 +65,16 @@ impl Case {
             let mut all = MatMut::new(&mut filters, POINTS, row, stride);
             variant.transform(panel, all.part(0..POINTS, i * c * PANEL..(i + 1) * c * PANEL));
         }
+        let transformed = Transformed { filters: &filters, n, first: channels.start };
+        let scratch = scratch_floats(c, n).unwrap();
+        let n = channels.len();
         let (m, pitch) = (rows.len() * self.shape.ow, n + 2);
         let mut out = vec![-77.0; m * pitch];
         // What lies there before must not matter.
-        let mut scratch = vec![f32::NAN; scratch_floats(c, n).unwrap()];
+        let mut scratch = vec![f32::NAN; scratch];
         let gemm = gemm_f32::select(variant.isa);
         let to = MatMut::new(&mut out, m, n, pitch);
-        variant.run(to, &self.shape, rows, &self.image, &filters, gemm, epilogue, &mut scratch);
+        variant.run(to, &self.shape, rows, &self.image, transformed, gemm, epilogue, &mut scratch);
         assert!(out.chunks(pitch).all(|row| row[n..] == [-77.0; 2]), "{} wrote past its row", variant.name);
         out.chunks(pitch).flat_map(|row| row[..n].to_vec()).collect()
     }
