@@ -180,7 +180,7 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
         for one_scale in [false, true] {
             let panels = PlanePanels {
                 split,
-                planes: [plane(2), plane(2), four],
+                planes: [plane(2), plane(2), four, &[]],
                 scales: StoredScales::F16(&stored),
                 gain: 1.0,
                 step: 1.0 / (1 << split.bits()) as f32,
@@ -188,6 +188,18 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
                 group: GROUP,
                 one_scale,
             };
+            for m in [1, 4] {
+                let (x, mut c) = (floats(m * K), vec![0.0; m * N]);
+                let variants = gemv_planes::FLOAT_VARIANTS.iter().filter(|v| v.isa.supported() && !one_scale);
+                for variant in variants {
+                    let work = Work::Bytes((N * K * split.bits() as usize / 8 + 2 * N * groups) as u64);
+                    let name = format!("{} {m} rows, {N} x {K}, {} bits", variant.name, split.bits());
+                    group.bench(&name, work, || {
+                        let out = MatMut::new(&mut c, m, N, N);
+                        variant.run(out, Rows::new(&x, m, K, K), &panels, &Epilogue::default());
+                    });
+                }
+            }
             for m in [1, 4] {
                 let x = codes(m * K);
                 let x = Rows::new(&x, m, K, K);

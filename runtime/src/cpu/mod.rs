@@ -52,8 +52,9 @@ pub(crate) struct Kernels {
     pub gemm_i8: &'static gemm_i8::Variant,
     /// Where it is faster than `gemm_i8`.
     pub gemm_u8: Option<&'static gemm_u8::Variant>,
-    /// Where it is faster than joining codes first.
+    /// Where they are faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
+    pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// Whether products of integers are by i16: AVX2 has no exact multiply of 8 bits.
     pub wide: bool,
@@ -75,6 +76,7 @@ impl Kernels {
             gemm_i8: gemm_i8::select(isa),
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
+            gemv_floats: gemv_planes::select_floats(isa),
             gemm_i16: gemm_i16::select(isa),
             wide: gemm_i8::select(isa).isa == Isa::Scalar && gemm_i16::select(isa).isa != Isa::Scalar,
             depthwise_f32: dw::select_f32(isa),
@@ -88,10 +90,14 @@ impl Kernels {
     /// The variant that does most of a step's work.
     pub fn of(&self, step: &Step) -> &'static str {
         let integer = step.work().integer;
-        if let StepOp::Gemm { m, finish, .. } = step.op
-            && let Some(kernel) = gemv::kernel(self, finish, m)
-        {
-            return kernel.name;
+        if let StepOp::Gemm { m, finish, .. } = step.op {
+            let name = match integer {
+                true => gemv::kernel(self, finish, m).map(|kernel| kernel.name),
+                false => gemv::float_kernel(self, finish, m).map(|kernel| kernel.name),
+            };
+            if let Some(name) = name {
+                return name;
+            }
         }
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
@@ -142,6 +148,7 @@ impl Kernels {
         .into_iter()
         .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemv_planes.map(|v| v.name))
+        .chain(self.gemv_floats.map(|v| v.name))
         .chain(self.gemm_bf16.map(|v| v.name))
         .collect()
     }

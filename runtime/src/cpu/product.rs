@@ -1,8 +1,8 @@
 //! Products with a stored matrix: dense layers and convolutions.
 //!
 //! A weight is decoded panel by panel into scratch and used at once, so the matrix never exists as a whole. The
-//! result is cut into tiles of row block x panel group; the cut depends on shapes alone, and K is never cut, so
-//! the number of threads changes no bit.
+//! result is cut into tiles of row block x panel group, as many for each thread; K is never cut, so the number of threads
+//! changes no bit.
 
 use super::memory::Views;
 use super::panels::{
@@ -210,8 +210,13 @@ pub(crate) fn gemm(
     k: usize,
     finish: Finish,
 ) -> Result<(), String> {
-    if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m) {
-        return super::gemv::run(ctx, kernel, step, views, [m, n, k], finish);
+    let shape = [m, n, k];
+    if quant_of(&step.inputs[0]).is_none() {
+        if let Some(kernel) = super::gemv::float_kernel(&ctx.kernels, finish, m) {
+            return super::gemv::run_floats(ctx, kernel, step, views, shape, finish);
+        }
+    } else if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m) {
+        return super::gemv::run(ctx, kernel, step, views, shape, finish);
     }
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();
@@ -265,7 +270,7 @@ pub(crate) fn conv(
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
     let image = g.ih * g.iw * pitch_in * element_in;
     let words = Words::of(ctx, finish, input)?;
-    let integer_windows = ctx.kernels.gemm_i8.windows && !ctx.kernels.wide;
+    let integer_windows = !ctx.kernels.wide;
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = conv_shape(g, pitch_in, group);

@@ -133,7 +133,8 @@ pub trait Weights: Send + Sync {
         None
     }
 
-    /// The stored planes of `panels`, when they make up codes of at most 8 bits and lie as [`PlanePanels`] have them.
+    /// The stored planes of `panels`, when they lie as [`PlanePanels`] have them: those of the codes of [`Weights::code_form`] where there
+    /// is one, else those of the matrix itself.
     fn borrow_planes(&self, _panels: Range<usize>) -> Option<PlanePanels<'_>> {
         None
     }

@@ -93,7 +93,8 @@ impl Weights for RowCodes {
     }
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
-        self.operand.borrow_planes(panels).map(|planes| PlanePanels { one_scale: true, ..planes })
+        let planes = self.operand.borrow_planes(panels).filter(|planes| planes.split.is_nested())?;
+        Some(PlanePanels { one_scale: true, ..planes })
     }
 
     fn fill_row(&self, r: usize, out: &mut [f32]) {

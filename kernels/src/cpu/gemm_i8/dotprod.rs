@@ -17,7 +17,7 @@ use super::neon::both;
 use super::{BLOCK, Isa, PANEL, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__neon_dotprod", isa: Isa::NeonDotprod, windows: true, run, row_factor, sums };
+    Variant { name: "gemm_w8_a8__neon_dotprod", isa: Isa::NeonDotprod, run, row_factor, sums };
 
 /// Most rows of a tile of 16 columns: 3 x 8 accumulators, 3 vectors of activations and what passes by fit 32 registers.
 const WIDE: usize = 3;

@@ -20,7 +20,7 @@ use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, PANEL, Task};
 
 /// Half-offset codes stand for `2q + 1`: the sum once.
-pub(super) fn row_factor(half_offset: bool, _bits: u32) -> i32 {
+pub(super) fn row_factor(half_offset: bool) -> i32 {
     i32::from(half_offset)
 }
 

@@ -19,14 +19,8 @@ use super::super::tile::each_row;
 use super::groups_neon::{self, BLOCK_BYTES, Group, Kernel, Kernels, Total, VEC_BYTES, row_factor};
 use super::{BLOCK, Isa, PANEL, Task, Variant, dotprod};
 
-pub(super) const VARIANT: Variant = Variant {
-    name: "gemm_w8_a8__neon_i8mm",
-    isa: Isa::NeonI8mm,
-    windows: true,
-    run,
-    row_factor,
-    sums: dotprod::sums,
-};
+pub(super) const VARIANT: Variant =
+    Variant { name: "gemm_w8_a8__neon_i8mm", isa: Isa::NeonI8mm, run, row_factor, sums: dotprod::sums };
 
 /// Most rows of a tile: 3 x 8 accumulators, 3 vectors of activations and what passes by fit 32 registers.
 const MR: usize = 6;

@@ -87,12 +87,10 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
-    /// Whether rows may be made of several runs, of a multiple of 8 activations each.
-    pub windows: bool,
     run: unsafe fn(&mut Task<'_>),
     /// What a group's sum of activations is multiplied by before it is added to the variant's own sums, for half-offset
     /// codes or plain ones of so many bits.
-    row_factor: fn(bool, u32) -> i32,
+    row_factor: fn(bool) -> i32,
     /// Sums of consecutive groups of so many activations, as many as there is room for; the last may be shorter.
     sums: unsafe fn(&[i8], usize, &mut [i32]),
 }
@@ -200,7 +198,7 @@ impl Variant {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         assert_eq!(x.rows.rows(), m, "{}: rows of activations (left) and of the result (right)", self.name);
         assert_eq!(x.rows.cols(), w.k, "{}: columns of activations (left) and K (right)", self.name);
-        let whole = x.rows.runs() == 1 || (self.windows && x.rows.run_len().is_multiple_of(BLOCK));
+        let whole = x.rows.runs() == 1 || x.rows.run_len().is_multiple_of(BLOCK);
         assert!(whole, "{}: rows in {} runs of {}", self.name, x.rows.runs(), x.rows.run_len());
         w.check(self.name, n);
         assert!((-128..128).contains(&x.zero_point), "{}: zero point {} of i8", self.name, x.zero_point);
@@ -217,7 +215,7 @@ impl Variant {
 
     /// What sums of activations are multiplied by for the product with codes like `w`'s: 0 when it does not need them.
     pub fn row_factor(&self, w: &I8Panels<'_>) -> i32 {
-        (self.row_factor)(w.half_offset, w.code_bits)
+        (self.row_factor)(w.half_offset)
     }
 
     /// Sums of each row's groups, in the form that this variant's product with codes like `w`'s takes them:

@@ -21,7 +21,7 @@ use super::groups_neon::{self, BLOCK_BYTES, Group, Kernel, Kernels, Total, VEC_B
 use super::{BLOCK, Isa, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__neon", isa: Isa::Neon, windows: true, run, row_factor, sums };
+    Variant { name: "gemm_w8_a8__neon", isa: Isa::Neon, run, row_factor, sums };
 
 /// Most rows of a tile of codes of 8 bits: 4 x 4 accumulators; beside them 4 vectors of activations, the codes and products.
 const WIDE_ROWS: usize = 4;

@@ -3,10 +3,10 @@
 use super::{BLOCK, Isa, PANEL, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, windows: true, run, row_factor, sums };
+    Variant { name: "gemm_w8_a8__scalar", isa: Isa::Scalar, run, row_factor, sums };
 
 /// Half-offset codes stand for `2q + 1`: the sum once.
-fn row_factor(half_offset: bool, _bits: u32) -> i32 {
+fn row_factor(half_offset: bool) -> i32 {
     i32::from(half_offset)
 }
 

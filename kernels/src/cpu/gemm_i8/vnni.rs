@@ -29,10 +29,10 @@ use super::super::tile::{Aligned, each_row};
 use super::{BLOCK, Isa, PANEL, Task, Variant, sums_by_group};
 
 pub(super) const VARIANT: Variant =
-    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, windows: true, run, row_factor, sums };
+    Variant { name: "gemm_w8_a8__avx512_vnni", isa: Isa::Avx512Vnni, run, row_factor, sums };
 
 /// What is subtracted for `q + 128` in place of `q`, and for half-offset codes the sum itself.
-fn row_factor(half_offset: bool, _bits: u32) -> i32 {
+fn row_factor(half_offset: bool) -> i32 {
     if half_offset { 1 - 2 * 128 } else { -128 }
 }
 

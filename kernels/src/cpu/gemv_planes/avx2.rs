@@ -51,7 +51,8 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
             Split::Two => planes::<Two>(tile, to),
             Split::TwoTwo => planes::<TwoTwo>(tile, to),
             Split::TwoTwoFour => planes::<TwoTwoFour>(tile, to),
-            Split::Four => planes::<Four>(tile, to),
+            Split::Four => by_group::<Four>(tile, &mut to[0]),
+            Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
         }
     }
 }

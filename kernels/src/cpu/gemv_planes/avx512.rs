@@ -46,7 +46,9 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
             Split::Two => planes::<Two>(tile, to),
             Split::TwoTwo => planes::<TwoTwo>(tile, to),
             Split::TwoTwoFour => planes::<TwoTwoFour>(tile, to),
-            Split::Four => planes::<Four>(tile, to),
+            Split::Four if tile.rows == 1 => by_group::<Four, 1>(tile, to),
+            Split::Four => by_group::<Four, ROWS>(tile, to),
+            Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
         }
     }
 }
@@ -74,7 +76,7 @@ impl Scales {
     /// There is such a group.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    unsafe fn of(&self, g: usize) -> __m512 {
+    pub(super) unsafe fn of(&self, g: usize) -> __m512 {
         // SAFETY: the caller's promise.
         let stored = unsafe {
             if self.halves {
@@ -88,7 +90,7 @@ impl Scales {
 }
 
 /// A way to cut codes into planes.
-trait Planes {
+pub(super) trait Planes {
     /// Bits below a code's last in a byte whose top is the code's.
     const SHIFT: u32;
 
@@ -127,7 +129,7 @@ fn select(mask: u8, a: __m512i, b: __m512i) -> __m512i {
     _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(mask as i8), a, b)
 }
 
-struct Two;
+pub(super) struct Two;
 
 impl Planes for Two {
     const SHIFT: u32 = 6;
@@ -153,7 +155,7 @@ unsafe fn two_twos(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
     [select(0xc0, rotated(a, 6, 4), rotated(b, 4, 2)), select(0xc0, rotated(a, 2, 0), rotated(b, 0, 30))]
 }
 
-struct TwoTwo;
+pub(super) struct TwoTwo;
 
 impl Planes for TwoTwo {
     const SHIFT: u32 = 4;
@@ -166,7 +168,7 @@ impl Planes for TwoTwo {
     }
 }
 
-struct TwoTwoFour;
+pub(super) struct TwoTwoFour;
 
 impl Planes for TwoTwoFour {
     const SHIFT: u32 = 0;
@@ -194,7 +196,7 @@ unsafe fn fours(plane: &mut *const u8) -> [__m512i; 2] {
     [bytes, bytes]
 }
 
-struct Four;
+pub(super) struct Four;
 
 impl Planes for Four {
     const SHIFT: u32 = 4;
@@ -206,6 +208,17 @@ impl Planes for Four {
         let [low, top] = unsafe { fours(&mut planes[0]) };
         [_mm512_slli_epi16::<4>(low), top].map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xf0u8 as i8)))
     }
+}
+
+/// A unit of a plane of 8 bits.
+///
+/// # Safety
+/// 128 bytes are readable.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) unsafe fn whole_bytes(plane: &mut *const u8) -> [__m512i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { [fours(plane)[0], fours(plane)[0]] }
 }
 
 /// Sums of 16 columns, those of even and odd fours of k side by side in `halves`.

@@ -18,6 +18,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod floats;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(test)] // nothing runs it: where no variant fits, another product is faster
@@ -26,6 +27,8 @@ mod scalar;
 mod tests;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tile;
+
+pub use floats::{FLOAT_VARIANTS, FloatVariant, select_floats};
 
 use super::gemm_f32::{Epilogue, Output, PANEL, Rows};
 use super::gemm_i8::{BLOCK, MAX_GROUP_HALF_OFFSET, MAX_GROUP_PLAIN};
@@ -36,9 +39,9 @@ use super::planes::Plane;
 pub const MAX_ROWS: usize = 16;
 
 /// Most planes of a code.
-pub const MAX_PLANES: usize = 3;
+pub const MAX_PLANES: usize = 4;
 
-/// How the 8 bits or less of a code are cut into planes, the leading bits first.
+/// How the bits of a code are cut into planes, the leading bits first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// One plane of 2 bits.
@@ -47,6 +50,8 @@ pub enum Split {
     TwoTwo,
     /// 2, 2 and 4 bits.
     TwoTwoFour,
+    /// 2, 2, 4 and 8 bits, for products of floats.
+    TwoTwoFourEight,
     /// One plane of 4 bits.
     Four,
 }
@@ -64,6 +69,7 @@ impl Split {
             [2] => Some(Split::Two),
             [2, 2] => Some(Split::TwoTwo),
             [2, 2, 4] => Some(Split::TwoTwoFour),
+            [2, 2, 4, 8] => Some(Split::TwoTwoFourEight),
             [4] => Some(Split::Four),
             _ => None,
         }
@@ -72,11 +78,17 @@ impl Split {
     /// Bits of the planes; 0 for those that are not there.
     fn planes(self) -> [u32; MAX_PLANES] {
         match self {
-            Split::Two => [2, 0, 0],
-            Split::TwoTwo => [2, 2, 0],
-            Split::TwoTwoFour => [2, 2, 4],
-            Split::Four => [4, 0, 0],
+            Split::Two => [2, 0, 0, 0],
+            Split::TwoTwo => [2, 2, 0, 0],
+            Split::TwoTwoFour => [2, 2, 4, 0],
+            Split::TwoTwoFourEight => [2, 2, 4, 8],
+            Split::Four => [4, 0, 0, 0],
         }
+    }
+
+    /// Whether it is one of the splits whose codes are prefixes of each other: those can be given out with a scale a column.
+    pub fn is_nested(self) -> bool {
+        self != Split::Four
     }
 
     /// Bits of a code.
@@ -129,13 +141,20 @@ impl<'a> PlanePanels<'a> {
 
     fn check(&self, name: &str, n: usize) {
         let (k, group) = (self.k, self.group);
-        let whole = group > 0 && (group.is_multiple_of(BLOCK) || group >= k);
-        assert!(whole, "{name}: group {group} for K = {k}");
+        assert!(self.split.bits() <= 8, "{name}: codes of {} bits", self.split.bits());
+        assert!(!self.one_scale || self.split.is_nested(), "{name}: {:?} with a scale a column", self.split);
         let (limit, sum) = match self.one_scale {
             true => (MAX_GROUP_PLAIN, k),
             false => (MAX_GROUP_HALF_OFFSET, group.min(k)),
         };
         assert!(sum <= limit, "{name}: {sum} k in a sum, at most {limit} fit i32");
+        self.check_lengths(name, n);
+    }
+
+    fn check_lengths(&self, name: &str, n: usize) {
+        let (k, group) = (self.k, self.group);
+        let whole = group > 0 && (group.is_multiple_of(BLOCK) || group >= k);
+        assert!(whole, "{name}: group {group} for K = {k}");
         let panels = n.div_ceil(PANEL);
         let need = |each: usize| panels.checked_mul(each);
         for plane in self.list() {

@@ -144,7 +144,8 @@ macro_rules! kernels {
                         Split::TwoTwoFour => {
                             columns(tile, to, |unit| append::<4>(four(&planes, unit), &planes[2], unit))
                         }
-                        Split::Four => columns(tile, to, |unit| plane_unit::<4>(&planes[0], unit)),
+                        Split::Four => by_group(tile, to, |unit| plane_unit::<4>(&planes[0], unit)),
+                        Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
                     }
                 }
             }

@@ -22,7 +22,7 @@ fn run(task: &mut Task<'_>) {
 }
 
 /// Scales of group `g` of a panel, as steps.
-fn scales(w: &PlanePanels<'_>, panel: usize, g: usize) -> [f32; PANEL] {
+pub(super) fn scales(w: &PlanePanels<'_>, panel: usize, g: usize) -> [f32; PANEL] {
     let first = (panel * w.groups() + g) * PANEL;
     std::array::from_fn(|lane| {
         let stored = match w.scales {
@@ -43,11 +43,11 @@ fn codes(w: &PlanePanels<'_>, panel: usize, unit: usize) -> [i8; UNIT] {
 }
 
 /// Calls `f(k, codes of the 16 columns)` for each k of group `g`.
-fn each_k(
+pub(super) fn each_k<T: Copy>(
     w: &PlanePanels<'_>,
     g: usize,
-    mut unit_of: impl FnMut(usize) -> [i8; UNIT],
-    mut f: impl FnMut(usize, [i8; PANEL]),
+    mut unit_of: impl FnMut(usize) -> [T; UNIT],
+    mut f: impl FnMut(usize, [T; PANEL]),
 ) {
     let ks = g * w.group..w.k.min((g + 1).saturating_mul(w.group));
     for unit in ks.start / BLOCK..ks.end.div_ceil(BLOCK) {

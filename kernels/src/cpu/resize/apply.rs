@@ -1,7 +1,8 @@
 //! Applying the tables.
 
 use super::AxisTable;
-use crate::cpu::loops::Variant;
+use crate::cpu::isa::Isa;
+use crate::cpu::loops::{PLAIN_IS_RARE, Variant, opaque};
 use crate::cpu::quantize::Quantized;
 
 /// An element that can be interpolated: f32, or an 8-bit integer by way of f32.
@@ -65,10 +66,16 @@ pub fn resize_axis<X: Sample, Y: Sample>(
     if y.is_empty() {
         return;
     }
-    v.run(
+    let images = x.chunks_exact(n * inner).zip(y.chunks_exact_mut(out * inner));
+    if PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        let (to, from) = (opaque(&X::to_f32 as &dyn Fn(X) -> f32), opaque(&Y::from_f32 as &dyn Fn(f32) -> Y));
+        images.for_each(|(x, y)| plain(table, x, y, inner, to, from));
+        return;
+    }
+    v.run_unless_rare(
         #[inline(always)]
         || {
-            for (x, y) in x.chunks_exact(n * inner).zip(y.chunks_exact_mut(out * inner)) {
+            for (x, y) in images {
                 if inner == 1 {
                     along(table, x, y);
                 } else {
@@ -100,6 +107,27 @@ pub fn resize_axis_f32(
 /// As [`resize_axis`].
 pub fn resize_axis_i8(v: Variant, table: &AxisTable<'_>, outer: usize, inner: usize, x: &[i8], y: &mut [i8]) {
     resize_axis(v, table, outer, inner, x, y);
+}
+
+/// Elements by calls, one after the other.
+#[inline(never)]
+fn plain<X: Copy, Y>(
+    table: &AxisTable<'_>,
+    x: &[X],
+    y: &mut [Y],
+    inner: usize,
+    to_f32: &dyn Fn(X) -> f32,
+    from_f32: &dyn Fn(f32) -> Y,
+) {
+    for (i, y) in y.iter_mut().enumerate() {
+        let (indices, weights) = table.row(i / inner);
+        let tap = |index: u32| to_f32(x[table.at(index) * inner + i % inner]);
+        let mut sum = weights[0] * tap(indices[0]);
+        for (index, w) in indices.iter().zip(weights).skip(1) {
+            sum = w.mul_add(tap(*index), sum);
+        }
+        *y = from_f32(sum);
+    }
 }
 
 /// Whole rows of `inner` elements.

@@ -80,9 +80,9 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
 }
 
 /// Whether `m` rows are few enough to take a matrix as it lies, in planes of bits.
-fn lies_in_planes(b: &Builder, matrix: &Matrix, m: usize) -> bool {
+fn lies_in_planes(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> bool {
     let Matrix::Tensor(tensor) = matrix else { return false };
-    b.model.weights(b.rung, *tensor).is_ok_and(|weights| crate::cpu::gemv::pays(weights.as_ref(), m))
+    b.model.weights(b.rung, *tensor).is_ok_and(|weights| crate::cpu::gemv::pays(weights.as_ref(), m, integer))
 }
 
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
@@ -181,7 +181,7 @@ pub(super) fn conv(
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
     let m = batch * geometry.oh * geometry.ow;
-    let planes = integer && pointwise && !depthwise && lies_in_planes(b, &weights, m);
+    let planes = pointwise && !depthwise && !bf16 && lies_in_planes(b, &weights, m, integer);
     let finish =
         Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
     let winograd = crate::cpu::winograd::memory(&geometry)
@@ -235,7 +235,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let out = product_result(b, call, &dims, integer)?;
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
-    let planes = integer && lies_in_planes(b, &weights, m);
+    let planes = !bf16 && lies_in_planes(b, &weights, m, integer);
     let finish =
         Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
     let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
