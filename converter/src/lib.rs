@@ -5,6 +5,7 @@
 mod calibrate;
 mod card;
 pub mod case;
+mod compare;
 pub mod compress;
 mod convert;
 pub mod draft;
@@ -20,6 +21,7 @@ pub mod simplify;
 pub mod witness;
 
 pub use card::read_card;
+pub use compare::{Comparison, Layer, compare};
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use report::{Report, RungReport, TensorReport};

@@ -4,7 +4,7 @@ use crate::draft::to_f32;
 use crate::error::ConvertError;
 use crate::samples::Sample;
 use edge_runtime::device::Device;
-use edge_runtime::graph::ValueId;
+use edge_runtime::graph::{DType, ValueId};
 use edge_runtime::pack::Rung;
 use edge_runtime::plan::{Plan, PlanOptions};
 use edge_runtime::{Model, Session};
@@ -13,6 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The outputs of one run, as floats, in the graph's order.
 pub type Outputs = Vec<Vec<f32>>;
+
+/// How a rung holds a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Held {
+    /// As floats.
+    F32,
+    /// As codes of 8 bits.
+    I8,
+}
 
 /// Runs rungs on samples.
 pub struct Evaluator<'a> {
@@ -70,7 +80,7 @@ impl<'a> Evaluator<'a> {
         Ok(all)
     }
 
-    /// Calls `see` with every value that a run of each sample computes.
+    /// Calls `see` with every value that a run of each sample computes as floats.
     ///
     /// # Errors
     /// As [`Evaluator::run`].
@@ -80,6 +90,24 @@ impl<'a> Evaluator<'a> {
         rung: &Rung,
         samples: &[Sample],
         mut see: impl FnMut(ValueId, &[f32]),
+    ) -> Result<(), ConvertError> {
+        self.observe_all(model, rung, samples, |value, held, x| {
+            if held == Held::F32 {
+                see(value, x);
+            }
+        })
+    }
+
+    /// As [`Evaluator::observe`], values that are held as integer codes too.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn observe_all(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        samples: &[Sample],
+        mut see: impl FnMut(ValueId, Held, &[f32]),
     ) -> Result<(), ConvertError> {
         let options = PlanOptions {
             threads: self.device.pool().threads(),
@@ -95,8 +123,14 @@ impl<'a> Evaluator<'a> {
             }
             session.run()?;
             for (value, operand, bytes) in session.values() {
-                if operand.dtype == edge_runtime::graph::DType::F32 {
-                    see(value, &to_f32(operand.dtype, bytes));
+                match (operand.dtype, operand.quant) {
+                    (DType::F32, _) => see(value, Held::F32, &to_f32(operand.dtype, bytes)),
+                    (DType::I8, Some(quant)) => {
+                        let real = |code: f32| (code - quant.zero_point as f32) * quant.scale;
+                        let reals: Vec<f32> = to_f32(DType::I8, bytes).into_iter().map(real).collect();
+                        see(value, Held::I8, &reals);
+                    }
+                    _ => {}
                 }
             }
         }

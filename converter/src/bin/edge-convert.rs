@@ -1,9 +1,9 @@
 //! `edge-convert`: trained models in, one model.pack out.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::witness::{self, Verdict, Witness};
-use edge_converter::{ConvertError, Options, Watch, convert};
+use edge_converter::{ConvertError, Options, Watch, compare, convert};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
 use std::io::Write;
@@ -19,6 +19,7 @@ Examples:
   edge-convert model.onnx -o model.pack --calib samples/ --keep-float
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
+  edge-convert compare model.onnx model.pack --input sample.npz
 
 Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
 
@@ -27,8 +28,53 @@ Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing fil
 
 /// Turns a trained ONNX model into one model.pack with a ladder of rungs.
 #[derive(Debug, Parser)]
-#[command(name = "edge-convert", version, after_help = EXAMPLES)]
+#[command(
+    name = "edge-convert",
+    version,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    convert: Option<Convert>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says layer by layer how far a rung of a pack departs from the float model that it was made of
+    Compare(Compare),
+}
+
+/// A pack beside its model.
+#[derive(Debug, clap::Args)]
+struct Compare {
+    /// The model, as it was converted.
+    model: PathBuf,
+    /// The pack.
+    pack: PathBuf,
+    /// Samples to run both on [default: seeded noise].
+    #[arg(long, value_name = "DIR|FILE")]
+    input: Option<PathBuf>,
+    /// The rung [default: the finest integer rung].
+    #[arg(long, value_name = "ID")]
+    rung: Option<String>,
+    /// An output that is the next run's input, as it was converted.
+    #[arg(long, value_name = "OUT=IN")]
+    state: Vec<String>,
+    /// Shape of an input whose dimensions are free, for noise: NAME=1,3,640,640.
+    #[arg(long, value_name = "NAME=DIMS")]
+    shape: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A conversion.
+#[derive(Debug, clap::Args)]
+struct Convert {
     /// The model, or the subnets of one family.
     #[arg(required = true)]
     models: Vec<PathBuf>,
@@ -101,7 +147,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) =
-                (args.json, &e)
+                (args.convert.as_ref().is_some_and(|convert| convert.json), &e)
             {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
@@ -118,26 +164,54 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
         eprintln!("edge-convert: an interrupt will not clean up: {e}");
     }
+    match (&args.command, &args.convert) {
+        (Some(Command::Compare(args)), _) => run_compare(args, &stop),
+        (None, Some(args)) => run_convert(args, &stop),
+        // Refused by the parser.
+        (None, None) => Ok(()),
+    }
+}
+
+fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
+    let options = Options {
+        calib: args.input.clone(),
+        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        states: states(&args.state)?,
+        ..Options::default()
+    };
+    let mut bars = Bars::default();
+    let found = compare(&args.model, &args.pack, args.rung.as_deref(), &options, &mut bars, stop)?;
+    bars.clear();
+    if args.json { print(format!("{:#}\n", serde_json::json!(found))) } else { print(found.to_string()) }
+}
+
+fn states(pairs: &[String]) -> Result<Vec<(String, String)>, ConvertError> {
+    pairs.iter().map(|s| pair(s, "--state", "OUT=IN")).collect()
+}
+
+fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     let options = Options {
         calib: args.calib.clone(),
         held_out: args.heldout.clone(),
         shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
         keep_float: args.keep_float,
-        states: args.state.iter().map(|s| pair(s, "--state", "OUT=IN")).collect::<Result<_, _>>()?,
+        states: states(&args.state)?,
         card: match &args.card {
             Some(path) => edge_converter::read_card(path)?,
             None => Default::default(),
         },
         witness: witness(args)?,
     };
-    let report = convert(&args.models, &args.output, &options, &mut Bars::default(), &stop)?;
+    let report = convert(&args.models, &args.output, &options, &mut Bars::default(), stop)?;
     if let Verdict::Disagrees { .. } = report.witness {
         eprintln!("edge-convert: warning: {}", report.witness);
     }
-    let mut out = std::io::stdout().lock();
-    let printed =
-        if args.json { writeln!(out, "{:#}", serde_json::json!(report)) } else { write!(out, "{report}") };
-    match printed {
+    if args.json { print(format!("{:#}\n", serde_json::json!(report))) } else { print(report.to_string()) }
+}
+
+/// Prints to a stdout that may be a closed pipe.
+fn print(text: String) -> Result<(), ConvertError> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(ConvertError::Io { path: "stdout".into(), source: e })
         }
@@ -146,7 +220,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
 }
 
 /// The witness, when it is asked for: this program again.
-fn witness(args: &Args) -> Result<Option<Witness>, ConvertError> {
+fn witness(args: &Convert) -> Result<Option<Witness>, ConvertError> {
     let option = |why: String| ConvertError::Option { option: "--witness", why };
     let default = if witness::BUILT_IN { Ask::Warn } else { Ask::Off };
     let ask = args.witness.unwrap_or(default);
@@ -184,11 +258,17 @@ struct Bars {
     bar: Option<ProgressBar>,
 }
 
-impl Watch for Bars {
-    fn stage(&mut self, name: &str, total: usize) {
+impl Bars {
+    fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Watch for Bars {
+    fn stage(&mut self, name: &str, total: usize) {
+        self.clear();
         let bar = ProgressBar::new(total as u64).with_message(name.to_string());
         if let Ok(style) = ProgressStyle::with_template("{msg:<18} {bar:40} {pos}/{len} {eta} left") {
             bar.set_style(style);
