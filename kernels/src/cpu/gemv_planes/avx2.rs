@@ -57,6 +57,8 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
     }
 }
 
+/// The kernel for the split, by the kind of scales.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -211,6 +213,8 @@ fn together([a, b]: [__m256i; 2], to: &mut [i32; PANEL], half: usize) {
     unsafe { _mm256_storeu_si256(to[half * HALF..][..HALF].as_mut_ptr().cast(), sums) };
 }
 
+/// Results with a scale a group.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -271,6 +275,8 @@ unsafe fn by_group<S: Planes>(tile: &Tile<'_>, to: &mut [f32; PANEL]) {
     *to = total;
 }
 
+/// Results with a scale a column.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,f16c")]

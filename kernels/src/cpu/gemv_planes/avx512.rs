@@ -53,6 +53,8 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
     }
 }
 
+/// The kernel for the split, by the kind of scales.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -101,14 +103,15 @@ pub(super) trait Planes {
     unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2];
 }
 
-/// 32 bytes of a plane of 2 bits in both halves, rotated left: fields of columns 0 to 3 by `a`, of 4 to 7 by `b`.
+/// 32 bytes of a plane of 2 bits in both halves, rotated left: those of columns 0 to 3 by `a`, of 4 to 7 by `b`. What fields a byte
+/// then has of its neighbours is masked by the callers.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn rotated(bytes: __m512i, a: i32, b: i32) -> __m512i {
     _mm512_rolv_epi32(bytes, _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b))
 }
 
-/// A unit of a plane of 2 bits, and the fields of both of its registers at bits 6 and 7; others hold what was beside them.
+/// A unit of a plane of 2 bits, its bytes in both halves of a register. Moves on to the next unit.
 ///
 /// # Safety
 /// 32 bytes are readable.
@@ -233,6 +236,8 @@ fn together(halves: [__m512i; 2]) -> __m512i {
     )
 }
 
+/// Results with a scale a group.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -283,6 +288,8 @@ unsafe fn by_group<S: Planes, const R: usize>(tile: &Tile<'_>, to: &mut Results)
     }
 }
 
+/// Results with a scale a column.
+///
 /// # Safety
 /// As for [`make`].
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

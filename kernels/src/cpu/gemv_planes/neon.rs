@@ -150,6 +150,8 @@ macro_rules! kernels {
                 }
             }
 
+            /// The kernel for the split, by the kind of scales.
+            ///
             /// # Safety
             /// As for [`make`].
             #[target_feature(enable = $features)]
@@ -164,6 +166,8 @@ macro_rules! kernels {
                 }
             }
 
+            /// Results with a scale a group.
+            ///
             /// # Safety
             /// As for [`make`].
             #[target_feature(enable = $features)]
@@ -200,6 +204,8 @@ macro_rules! kernels {
                 *to = total;
             }
 
+            /// Results with a scale a column.
+            ///
             /// # Safety
             /// As for [`make`].
             #[target_feature(enable = $features)]
