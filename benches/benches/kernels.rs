@@ -8,6 +8,7 @@ use edge_kernels::cpu::elementwise::{BinaryOp, Broadcast, InOut, UnaryOp, binary
 use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
 use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_u8::{self, FOUR, U8Panels};
+use edge_kernels::cpu::gemv_half::{self, Half, HalfPanels};
 use edge_kernels::cpu::gemv_planes::{self, PlanePanels, Split, StoredScales};
 use edge_kernels::cpu::loops;
 use edge_kernels::cpu::softmax::{Softmax, softmax};
@@ -124,6 +125,11 @@ fn products(c: &mut Criterion, machine: &Machine) {
     group.finish();
 }
 
+/// A number of about 1 in f16, and a small one in bf16.
+fn half_of(code: i8) -> [u8; 2] {
+    (0x3c00 + u16::from(code as u8)).to_le_bytes()
+}
+
 /// Few rows times a matrix that no cache holds: bound by reading it.
 fn skinny(c: &mut Criterion, machine: &Machine) {
     const N: usize = 16_384;
@@ -169,6 +175,20 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
                 let out = MatMut::new(black_box(&mut out), m, N, N);
                 variant.run(out, rows, black_box(&panels), &epilogue);
             });
+        }
+    }
+    let halves: Vec<u8> = w.iter().flat_map(|q| half_of(*q)).collect();
+    for kind in [Half::F16, Half::Bf16] {
+        let panels = HalfPanels { kind, bytes: &halves, k: K };
+        for m in [1, 4] {
+            let (x, mut c) = (floats(m * K), zeros::<f32>(m * N));
+            for variant in gemv_half::VARIANTS.iter().filter(|v| v.isa.supported()) {
+                let name = format!("{} {m} rows, {N} x {K}, {kind:?}", variant.name);
+                group.bench(&name, Work::Bytes(2 * (N * K) as u64), || {
+                    let out = MatMut::new(&mut c, m, N, N);
+                    variant.run(out, Rows::new(&x, m, K, K), &panels, &Epilogue::default());
+                });
+            }
         }
     }
     // As a pack holds them: 4 and 8 bits in planes of 2, 2 and 4, a scale of f16 for 32.

@@ -1,82 +1,126 @@
-//! Products of a few rows with a weight that lies in planes: read once, as it lies.
+//! Products of a few rows with a weight as it is stored: read once, never decoded into memory.
 
 use super::memory::Views;
 use super::product::{Tail, pitches, result_tiles};
 use super::{Context, Kernels, MatrixView, elements, elements_mut};
-use crate::plan::{Finish, Step};
+use crate::plan::{Finish, Quant, Step, Stored};
 use crate::weights::{BLOCK, PANEL, Weights};
-use edge_kernels::cpu::gemm_f32::Rows;
-use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, Variant};
+use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
+use edge_kernels::cpu::gemv_half;
+use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant};
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
 const WORK: usize = 2 << 20;
 
-/// Whether a product of `m` rows takes the weight as it lies, on a CPU that has a kernel for it; of integers, codes have at most
-/// 8 bits (they have a form then).
-pub(crate) fn pays(weights: &dyn Weights, m: usize, integer: bool) -> bool {
-    let taken = !integer || weights.code_form().is_some();
-    m <= MAX_ROWS && taken && weights.borrow_planes(0..1).is_some()
+/// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
+/// (they have a form then).
+pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<Stored> {
+    let (some, codes) = (0..1, weights.code_form().is_some());
+    if m <= MAX_ROWS && (codes || !integer) && weights.borrow_planes(some.clone()).is_some() {
+        return Some(Stored::Planes);
+    }
+    (m <= gemv_half::MAX_ROWS && !integer && weights.borrow_halves(some).is_some()).then_some(Stored::Halves)
+}
+
+/// What multiplies.
+#[derive(Clone, Copy)]
+pub(super) enum Kernel {
+    /// Integers with planes.
+    Codes(&'static Variant),
+    /// Floats with planes.
+    Floats(&'static FloatVariant),
+    /// Floats with elements of 16 bits.
+    Halves(&'static gemv_half::Variant),
+}
+
+impl Kernel {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kernel::Codes(kernel) => kernel.name,
+            Kernel::Floats(kernel) => kernel.name,
+            Kernel::Halves(kernel) => kernel.name,
+        }
+    }
 }
 
 /// The kernel of such a product, when the device has one for so many rows.
-pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize) -> Option<&'static Variant> {
-    kernels.gemv_planes.filter(|kernel| finish.planes && m <= kernel.most_rows)
+pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool) -> Option<Kernel> {
+    match (finish.stored?, integer) {
+        (Stored::Planes, true) => kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes),
+        (Stored::Planes, false) => kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats),
+        (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
+    }
 }
 
-/// [`kernel`] of a product of floats.
-pub(super) fn float_kernel(kernels: &Kernels, finish: Finish, m: usize) -> Option<&'static FloatVariant> {
-    kernels.gemv_floats.filter(|kernel| finish.planes && m <= kernel.most_rows)
-}
-
-/// Columns of a task of `m` rows.
-fn columns([m, n, k]: [usize; 3]) -> usize {
-    (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL
-}
-
-/// As [`super::product::gemm`], for floats.
-pub(super) fn run_floats(
-    ctx: &Context<'_>,
-    kernel: &FloatVariant,
-    step: &Step,
-    views: Views<'_>,
-    [m, n, k]: [usize; 3],
-    finish: Finish,
-) -> Result<(), String> {
-    let MatrixView::Weights(w) = super::matrix(ctx, step, &views, 0)? else {
-        return Err("a product with planes, of a matrix that has none".into());
-    };
-    let (pitch_in, pitch_out) = pitches(step, k, n);
-    let x: Rows<'_, f32> = Rows::new(elements(views.inputs[0].unwrap_or_default()), m, k, pitch_in);
-    let tail = Tail::new(step, &views, n, finish, None);
-    let ([out, ..], cols) = (views.outputs, columns([m, n, k]));
-    result_tiles(ctx, out, [m, n, pitch_out], step.outputs[0].quant, (m, cols), |_, _, col, out| {
-        let (first, cols) = (col / PANEL, out.cols());
-        let Some(w) = w.borrow_planes(first..first + cols.div_ceil(PANEL)) else { return };
-        kernel.run(out, x, &w, &tail.part(0, col, m, cols));
-    });
-    Ok(())
-}
-
-/// As [`super::product::gemm`], for integers.
+/// As [`super::product::gemm`], by such a kernel.
 pub(super) fn run(
     ctx: &Context<'_>,
-    kernel: &Variant,
+    kernel: Kernel,
     step: &Step,
     mut views: Views<'_>,
     [m, n, k]: [usize; 3],
     finish: Finish,
 ) -> Result<(), String> {
-    let (Some(input), MatrixView::Weights(w)) =
-        (step.inputs[0].as_ref().and_then(|o| o.quant), super::matrix(ctx, step, &views, 0)?)
-    else {
-        return Err("a product with planes, of operands that are no integers".into());
+    let MatrixView::Weights(w) = super::matrix(ctx, step, &views, 0)? else {
+        return Err("a product with a weight as it is stored, of a matrix that is computed".into());
     };
-    let form = w.borrow_planes(0..1).ok_or("a product with planes, of a weight that has none")?;
+    let input = step.inputs[0].as_ref().and_then(|o| o.quant);
     let (pitch_in, pitch_out) = pitches(step, k, n);
-    let x: Rows<'_, i8> = Rows::new(elements(views.inputs[0].unwrap_or_default()), m, k, pitch_in);
-    let tail = Tail::new(step, &views, n, finish, Some(input));
-    let (sums, filled) = std::mem::take(&mut views.scratch).split_at_mut(m * form.groups() * 4);
-    let sums = elements_mut::<i32>(sums);
+    let x = views.inputs[0].unwrap_or_default();
+    let tail = Tail::new(step, &views, n, finish, input);
+    let scratch = std::mem::take(&mut views.scratch);
+    let ([out, ..], quant) = (views.outputs, step.outputs[0].quant);
+    let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;
+    let each = |out: &mut [u8], multiply: &(dyn Fn(usize, Output<'_>, &Epilogue<'_>) + Sync)| {
+        result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |_, _, col, out| {
+            let epilogue = tail.part(0, col, m, out.cols());
+            multiply(col / PANEL, out, &epilogue);
+        });
+    };
+    let panels = |first: usize, out: &Output<'_>| first..first + out.cols().div_ceil(PANEL);
+    match (kernel, input) {
+        (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
+            let form = w.borrow_planes(0..1).ok_or("a product with planes, of a weight that has none")?;
+            let rows = Rows::new(elements(x), m, k, pitch_in);
+            let (x, sums) = operands(ctx, &form, rows, scratch);
+            each(out, &|first, out, epilogue| {
+                let Some(w) = w.borrow_planes(panels(first, &out)) else { return };
+                kernel.run(out, x, zero_point, sums, &w, epilogue);
+            });
+        }
+        (Kernel::Floats(kernel), None) => {
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            each(out, &|first, out, epilogue| {
+                let Some(w) = w.borrow_planes(panels(first, &out)) else { return };
+                kernel.run(out, x, &w, epilogue);
+            });
+        }
+        (Kernel::Halves(kernel), None) => {
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            each(out, &|first, out, epilogue| {
+                let Some(w) = w.borrow_halves(panels(first, &out)) else { return };
+                kernel.run(out, x, &w, epilogue);
+            });
+        }
+        _ => {
+            return Err(
+                "a product with a weight as it is stored, of operands that its kernel does not take".into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Rows of integers filled up to whole blocks, and the sums of their groups.
+fn operands<'s>(
+    ctx: &Context<'_>,
+    form: &PlanePanels<'_>,
+    x: Rows<'s, i8>,
+    scratch: &'s mut [u8],
+) -> (Rows<'s, i8>, &'s [i32]) {
+    let (m, k) = (x.rows(), x.cols());
+    let (sums, filled) = scratch.split_at_mut(m * form.groups() * 4);
+    let sums: &mut [i32] = elements_mut(sums);
     let sums: &[i32] = if form.one_scale {
         &[]
     } else {
@@ -84,22 +128,13 @@ pub(super) fn run(
         sums
     };
     let whole = k.next_multiple_of(BLOCK);
-    let x = if k == whole {
-        x
-    } else {
-        let rows = &mut elements_mut::<i8>(filled)[..m * whole];
-        for (r, row) in rows.chunks_exact_mut(whole).enumerate() {
-            row[..k].copy_from_slice(x.row(r));
-            row[k..].fill(0);
-        }
-        Rows::new(rows, m, whole, whole)
-    };
-    let [out, ..] = views.outputs;
-    let cols = columns([m, n, k]);
-    result_tiles(ctx, out, [m, n, pitch_out], step.outputs[0].quant, (m, cols), |_, _, col, out| {
-        let (first, cols) = (col / PANEL, out.cols());
-        let Some(w) = w.borrow_planes(first..first + cols.div_ceil(PANEL)) else { return };
-        kernel.run(out, x, input.zero_point, sums, &w, &tail.part(0, col, m, cols));
-    });
-    Ok(())
+    if k == whole {
+        return (x, sums);
+    }
+    let rows = &mut elements_mut::<i8>(filled)[..m * whole];
+    for (r, row) in rows.chunks_exact_mut(whole).enumerate() {
+        row[..k].copy_from_slice(x.row(r));
+        row[k..].fill(0);
+    }
+    (Rows::new(rows, m, whole, whole), sums)
 }

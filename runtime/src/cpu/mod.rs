@@ -31,8 +31,8 @@ use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{
-    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_planes, lookup,
-    loops, movement,
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_half, gemv_planes,
+    lookup, loops, movement,
 };
 use memory::Views;
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(crate) struct Kernels {
     /// Where they are faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
+    pub gemv_half: Option<&'static gemv_half::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// Whether products of integers are by i16: AVX2 has no exact multiply of 8 bits.
     pub wide: bool,
@@ -77,6 +78,7 @@ impl Kernels {
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
             gemv_floats: gemv_planes::select_floats(isa),
+            gemv_half: gemv_half::select(isa),
             gemm_i16: gemm_i16::select(isa),
             wide: gemm_i8::select(isa).isa == Isa::Scalar && gemm_i16::select(isa).isa != Isa::Scalar,
             depthwise_f32: dw::select_f32(isa),
@@ -91,12 +93,8 @@ impl Kernels {
     pub fn of(&self, step: &Step) -> &'static str {
         let integer = step.work().integer;
         if let StepOp::Gemm { m, finish, .. } = step.op {
-            let name = match integer {
-                true => gemv::kernel(self, finish, m).map(|kernel| kernel.name),
-                false => gemv::float_kernel(self, finish, m).map(|kernel| kernel.name),
-            };
-            if let Some(name) = name {
-                return name;
+            if let Some(kernel) = gemv::kernel(self, finish, m, integer) {
+                return kernel.name();
             }
         }
         match &step.op {
@@ -149,6 +147,7 @@ impl Kernels {
         .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemv_planes.map(|v| v.name))
         .chain(self.gemv_floats.map(|v| v.name))
+        .chain(self.gemv_half.map(|v| v.name))
         .chain(self.gemm_bf16.map(|v| v.name))
         .collect()
     }

@@ -210,13 +210,8 @@ pub(crate) fn gemm(
     k: usize,
     finish: Finish,
 ) -> Result<(), String> {
-    let shape = [m, n, k];
-    if quant_of(&step.inputs[0]).is_none() {
-        if let Some(kernel) = super::gemv::float_kernel(&ctx.kernels, finish, m) {
-            return super::gemv::run_floats(ctx, kernel, step, views, shape, finish);
-        }
-    } else if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m) {
-        return super::gemv::run(ctx, kernel, step, views, shape, finish);
+    if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m, quant_of(&step.inputs[0]).is_some()) {
+        return super::gemv::run(ctx, kernel, step, views, [m, n, k], finish);
     }
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();

@@ -94,6 +94,15 @@ impl ConvGeometry {
     }
 }
 
+/// How a matrix lies in the pack, where a product of few rows takes it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Planes of bits.
+    Planes,
+    /// Elements of 16 bits.
+    Halves,
+}
+
 /// What follows a product: see `edge_kernels`' epilogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Finish {
@@ -105,8 +114,8 @@ pub struct Finish {
     pub bf16: bool,
     /// The matrix has codes with one scale a row.
     pub one_scale: bool,
-    /// The rows are few and the matrix is stored as planes that a product can read as they lie.
-    pub planes: bool,
+    /// The rows are few, and so the matrix is stored: as a product can read it.
+    pub stored: Option<Stored>,
 }
 
 /// A batched product of two computed matrices.

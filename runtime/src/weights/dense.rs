@@ -4,6 +4,7 @@ use super::node::Node;
 use super::{CHUNK, Float, PANEL, Part, WeightError, Weights};
 use crate::pack::{BlobId, Expr};
 use crate::weights::Bytes;
+use edge_kernels::cpu::gemv_half::{Half, HalfPanels};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::ops::Range;
@@ -113,6 +114,17 @@ impl Weights for Dense {
         }
         let panel = self.k * PANEL * self.dtype.size();
         bytemuck::try_cast_slice(&self.bytes.as_slice()[panels.start * panel..panels.end * panel]).ok()
+    }
+
+    fn borrow_halves(&self, panels: Range<usize>) -> Option<HalfPanels<'_>> {
+        let kind = match self.dtype {
+            Float::F16 => Half::F16,
+            Float::Bf16 => Half::Bf16,
+            Float::F32 => return None,
+        };
+        let panel = self.k * PANEL * self.dtype.size();
+        let bytes = (self.layout == Layout::Panel).then(|| self.bytes.as_slice())?;
+        Some(HalfPanels { kind, bytes: &bytes[panels.start * panel..panels.end * panel], k: self.k })
     }
 
     fn fill_row(&self, r: usize, out: &mut [f32]) {

@@ -31,6 +31,7 @@ pub use node::Node;
 pub use registry::{Construct, Registry, bind, needed_blobs};
 pub use source::Bytes;
 
+use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use std::ops::Range;
 
@@ -136,6 +137,11 @@ pub trait Weights: Send + Sync {
     /// The stored planes of `panels`, when they lie as [`PlanePanels`] have them: those of the codes of [`Weights::code_form`] where there
     /// is one, else those of the matrix itself.
     fn borrow_planes(&self, _panels: Range<usize>) -> Option<PlanePanels<'_>> {
+        None
+    }
+
+    /// The stored bytes of `panels`, when they are elements of 16 bits in panels.
+    fn borrow_halves(&self, _panels: Range<usize>) -> Option<HalfPanels<'_>> {
         None
     }
 

@@ -6,6 +6,7 @@
 
 use super::node::Node;
 use super::{BLOCK, CodeForm, CodesOut, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
+use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use edge_kernels::cpu::planes::{UNIT, Variant, largest_number, raise_to, select};
 use std::ops::Range;
@@ -90,6 +91,10 @@ impl Weights for RowCodes {
 
     fn borrow_f32(&self, panels: Range<usize>) -> Option<&[f32]> {
         self.operand.borrow_f32(panels)
+    }
+
+    fn borrow_halves(&self, panels: Range<usize>) -> Option<HalfPanels<'_>> {
+        self.operand.borrow_halves(panels)
     }
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {

@@ -1,7 +1,10 @@
 //! Normalisation along the last axis.
 
 use crate::cpu::elementwise::InOut;
-use crate::cpu::loops::{BLOCK, COLUMNS, Cascade, LANES, Variant, fold_lanes, join_lanes};
+use crate::cpu::isa::Isa;
+use crate::cpu::loops::{
+    BLOCK, COLUMNS, Cascade, LANES, PLAIN_IS_RARE, Variant, fold_lanes, join_lanes, opaque,
+};
 use crate::cpu::math;
 
 /// A learned scale and shift for each element along the normalised axis; `None` stands for 1 and 0.
@@ -189,19 +192,36 @@ pub fn lrn(v: Variant, lrn: Lrn, channels: usize, x: &[f32], y: &mut [f32]) {
     assert!(channels > 0 && x.len().is_multiple_of(channels), "{} elements of {channels} channels", x.len());
     let before = lrn.size.saturating_sub(1) / 2;
     let factor = lrn.alpha / lrn.size as f32;
-    v.run(
+    let square = |sum: f32, x: f32| x.mul_add(x, sum);
+    let scaled = |x: f32, sum: f32| x * math::pow(factor.mul_add(sum, lrn.bias), -lrn.beta);
+    if PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        return each_window(before, lrn.size, channels, x, y, opaque(&square), opaque(&scaled));
+    }
+    v.run_unless_rare(
         #[inline(always)]
-        || {
-            for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
-                for (c, y) in y.iter_mut().enumerate() {
-                    let start = c.saturating_sub(before);
-                    let end = (c + lrn.size.saturating_sub(before)).min(channels);
-                    *y = x[start..end].iter().fold(0.0, |sum, x| x.mul_add(*x, sum));
-                }
-                for (x, y) in x.iter().zip(y) {
-                    *y = x * math::pow(factor.mul_add(*y, lrn.bias), -lrn.beta);
-                }
-            }
-        },
+        || each_window(before, lrn.size, channels, x, y, square, scaled),
     );
+}
+
+/// `scaled(x, sum)`, the sum being that of the squares around x.
+#[inline(always)]
+fn each_window(
+    before: usize,
+    size: usize,
+    channels: usize,
+    x: &[f32],
+    y: &mut [f32],
+    square: impl Fn(f32, f32) -> f32,
+    scaled: impl Fn(f32, f32) -> f32,
+) {
+    for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+        for (c, y) in y.iter_mut().enumerate() {
+            let start = c.saturating_sub(before);
+            let end = (c + size.saturating_sub(before)).min(channels);
+            *y = x[start..end].iter().fold(0.0, |sum, x| square(sum, *x));
+        }
+        for (x, y) in x.iter().zip(y) {
+            *y = scaled(*x, *y);
+        }
+    }
 }

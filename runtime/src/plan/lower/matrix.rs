@@ -6,7 +6,7 @@ use super::{Results, broadcast_dims, one};
 use crate::graph::{Act, DType, Window};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place, Quant};
-use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp};
+use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp, Stored};
 
 /// The matrix of an operand: a weight of the pack, or panels packed from a computed value.
 fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Why> {
@@ -79,10 +79,10 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
     weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
 }
 
-/// Whether `m` rows are few enough to take a matrix as it lies, in planes of bits.
-fn lies_in_planes(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> bool {
-    let Matrix::Tensor(tensor) = matrix else { return false };
-    b.model.weights(b.rung, *tensor).is_ok_and(|weights| crate::cpu::gemv::pays(weights.as_ref(), m, integer))
+/// How a matrix lies, when `m` rows are few enough to take it so.
+fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
+    let Matrix::Tensor(tensor) = matrix else { return None };
+    crate::cpu::gemv::stored(b.model.weights(b.rung, *tensor).ok()?.as_ref(), m, integer)
 }
 
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
@@ -181,9 +181,9 @@ pub(super) fn conv(
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
     let m = batch * geometry.oh * geometry.ow;
-    let planes = pointwise && !depthwise && !bf16 && lies_in_planes(b, &weights, m, integer);
+    let stored = if pointwise && !depthwise && !bf16 { as_stored(b, &weights, m, integer) } else { None };
     let finish =
-        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
+        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
     let winograd = crate::cpu::winograd::memory(&geometry)
         .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
     if let Some((filters, each)) = winograd {
@@ -235,9 +235,9 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let out = product_result(b, call, &dims, integer)?;
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
     let one_scale = integer && has_one_scale(b, &weights);
-    let planes = !bf16 && lies_in_planes(b, &weights, m, integer);
+    let stored = if bf16 { None } else { as_stored(b, &weights, m, integer) };
     let finish =
-        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, planes };
+        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
     let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
     let bytes = scratch(b, &weights, k, false, integer).max(pairs);
     let weights = if bf16 { packed(b, weights, n, k)? } else { weights };

@@ -7,10 +7,13 @@ mod nodes;
 mod own_leaf;
 mod refusals;
 
-use super::{BLOCK, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
+use super::{BLOCK, CodeForm, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
 use crate::pack::{Arg, Blob, BlobId, BlobSource, Expr, Header, MemorySource, Take, Tensor};
 use crate::random::{philox, uniform};
-use edge_kernels::Isa;
+use edge_kernels::cpu::gemm_f32::{self, Epilogue, Rows};
+use edge_kernels::cpu::gemm_i8::{self, I8Panels, I8Rows};
+use edge_kernels::cpu::{gemv_half, gemv_planes};
+use edge_kernels::{Isa, MatMut};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -149,7 +152,64 @@ fn check(w: &dyn Weights, want: &[f32]) {
             assert!(same(got, want), "{part:?} of [{n}, {k}], column {c}, lane {lane}: {got}, want {want}");
         }
     }
+    check_stored(w, &out);
     check_codes(w, want);
+}
+
+/// Multiplies a row with `w` as it is stored, where it may be borrowed so and the CPU has a kernel for it: the bits of a product with
+/// `panels`, its floats. For integers, a product with its codes.
+fn check_stored(w: &dyn Weights, panels: &[f32]) {
+    let (n, k, all) = (w.n(), w.k(), 0..w.n().div_ceil(PANEL));
+    let x = gaussian(k, 3);
+    let (x, epilogue) = (Rows::new(&x, 1, k, k), Epilogue::default());
+    let product = |multiply: &dyn Fn(MatMut<'_, f32>)| {
+        let mut out = vec![JUNK; n];
+        multiply(MatMut::new(&mut out, 1, n, n));
+        out
+    };
+    let want = product(&|out| gemm_f32::select(Isa::Scalar).run(out, x, panels, &epilogue));
+    let same_bits = |got: Vec<f32>, want: &[f32], how: &str| {
+        assert!(
+            got.iter().zip(want).all(|(a, b)| same(*a, *b)),
+            "[{n}, {k}] as stored, {how}: {got:?}, want {want:?}"
+        );
+    };
+    if let (Some(kernel), Some(w)) = (gemv_planes::select_floats(Isa::detect()), w.borrow_planes(all.clone()))
+    {
+        same_bits(product(&|out| kernel.run(out, x, &w, &epilogue)), &want, "planes");
+    }
+    if let (Some(kernel), Some(w)) = (gemv_half::select(Isa::detect()), w.borrow_halves(all.clone())) {
+        same_bits(product(&|out| kernel.run(out, x, &w, &epilogue)), &want, "halves");
+    }
+    let (Some(kernel), Some(form)) = (gemv_planes::select(Isa::detect()), w.code_form()) else { return };
+    let Some(planes) = w.borrow_planes(all.clone()) else { return };
+    let (whole, groups) = (k.next_multiple_of(BLOCK), k.div_ceil(form.group));
+    let mut codes: Vec<i8> = bytes(whole, 5).into_iter().map(|b| b as i8).collect();
+    codes[k..].fill(0);
+    let (x, definition) = (Rows::new(&codes, 1, k, k), gemm_i8::select(Isa::Scalar));
+    let mut stored = (
+        vec![0; all.len() * whole * PANEL],
+        vec![0.0; all.len() * groups * PANEL],
+        vec![0; all.len() * groups * PANEL],
+    );
+    w.fill_codes(all, CodesOut { codes: &mut stored.0, scales: &mut stored.1, sums: &mut stored.2 });
+    let CodeForm { group, half_offset, bits } = form;
+    let w = I8Panels {
+        codes: &stored.0,
+        scales: &stored.1,
+        colsum: &stored.2,
+        k,
+        group,
+        half_offset,
+        code_bits: bits,
+    };
+    let (mut row_sums, mut sums) = (vec![0; groups], vec![0; k.div_ceil(planes.group)]);
+    definition.row_sums(x, &w, &mut row_sums);
+    definition.group_sums(x, planes.group, 1, &mut sums);
+    let rows = I8Rows { rows: x, zero_point: 5, row_sums: &row_sums };
+    let want = product(&|out| definition.run(out, rows, &w, &epilogue));
+    let (x, sums) = (Rows::new(&codes, 1, whole, whole), if planes.one_scale { &[][..] } else { &sums });
+    same_bits(product(&|out| kernel.run(out, x, 5, sums, &planes, &epilogue)), &want, "codes");
 }
 
 fn random_part(n: usize, k: usize, seed: u64) -> Part {
