@@ -165,9 +165,13 @@ impl Variant {
     }
 
     /// Whether the few loops that are written for AVX-512 are to run by that: only [`select`] says so, for a CPU that has it.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn wide(self) -> bool {
+    pub fn wide(self) -> bool {
         self.wide
+    }
+
+    /// The level of its loops; of those that are written for AVX-512, that.
+    pub fn name(self) -> &'static str {
+        if self.wide { Isa::Avx512.name() } else { self.isa.name() }
     }
 
     /// [`Variant::run`] for a caller that has served the plain variant itself where it [`PLAIN_IS_RARE`]: no plain copy of `body` is

@@ -92,10 +92,10 @@ impl Kernels {
     /// The variant that does most of a step's work.
     pub fn of(&self, step: &Step) -> &'static str {
         let integer = step.work().integer;
-        if let StepOp::Gemm { m, finish, .. } = step.op {
-            if let Some(kernel) = gemv::kernel(self, finish, m, integer) {
-                return kernel.name();
-            }
+        if let StepOp::Gemm { m, finish, .. } = step.op
+            && let Some(kernel) = gemv::kernel(self, finish, m, integer)
+        {
+            return kernel.name();
         }
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
@@ -125,6 +125,7 @@ impl Kernels {
             StepOp::Depthwise { .. } if integer => self.depthwise_i8.name,
             StepOp::Table(_) => self.lookup.name,
             StepOp::Depthwise { .. } => self.depthwise_f32.name,
+            StepOp::Softmax { log: false, .. } => self.loops.name(),
             _ => self.loops.isa().name(),
         }
     }
