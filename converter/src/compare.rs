@@ -4,7 +4,7 @@ use crate::convert::{Options, Watch};
 use crate::draft::float_draft;
 use crate::error::ConvertError;
 use crate::import;
-use crate::measure::{Evaluator, Held, sqnr_db};
+use crate::measure::{Evaluator, Held, noise_ratio, sqnr_db};
 use crate::samples::Samples;
 use crate::simplify;
 use edge_runtime::Model;
@@ -33,11 +33,12 @@ pub struct Layer {
     pub value: String,
     /// How the rung holds it.
     pub held: Held,
-    /// Elements over all samples.
+    /// Elements over all samples that are finite in the float model.
     pub elements: usize,
-    /// Signal-to-noise ratio in dB against the float model, the signal about its mean; at most 200.
+    /// Signal-to-noise ratio in dB against the float model, the signal about its mean; at most 200, and -60 where a
+    /// result is not finite and the other differs.
     pub sqnr_db: f64,
-    /// Largest difference.
+    /// Largest difference; infinite, and null in JSON, where a result is not finite and the other differs.
     pub max_error: f64,
     /// Largest less smallest value of the float model.
     pub range: f64,
@@ -213,11 +214,10 @@ impl Seen {
         }
     }
 
-    /// Noise power over signal power, the signal about its mean.
+    /// [`crate::measure::distortion`] of what was added, of which nothing is kept.
     fn distortion(&self) -> f64 {
-        let n = self.n.max(1) as f64;
-        let signal = (self.squares - self.sum * self.sum / n).max(1e-12 * n);
-        self.noise / signal
+        let n = self.n.max(1);
+        noise_ratio(self.noise, self.squares - self.sum * self.sum / n as f64, n)
     }
 
     fn layer(&self, node: &Node, value: &str) -> Layer {
@@ -227,7 +227,7 @@ impl Seen {
             value: value.to_string(),
             held: self.held,
             elements: self.n,
-            sqnr_db: if self.noise == 0.0 { 200.0 } else { sqnr_db(self.distortion()) },
+            sqnr_db: sqnr_db(self.distortion()),
             max_error: self.max_error,
             range: (self.high - self.low).max(0.0),
         }
@@ -263,5 +263,35 @@ impl fmt::Display for Comparison {
             writeln!(f, "{} results are parts of fused layers in this rung and not compared", self.not_kept)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Held, Seen, sqnr_db};
+    use crate::measure::distortion;
+
+    #[test]
+    fn figures_of_batches_are_those_of_all_at_once() {
+        let (want, got) = ([1.0, 2.0, 5.0, -3.0], [1.1, 2.0, 4.5, -3.25]);
+        let mut seen = Seen::new(Held::I8);
+        seen.add(&want[..1], &got[..1]);
+        seen.add(&want[1..], &got[1..]);
+        let whole = distortion(&[vec![want.to_vec()]], &[vec![got.to_vec()]]);
+        assert!((seen.distortion() / whole - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_not_finite_has_a_figure() {
+        let of = |want: [f32; 3], got: [f32; 3]| {
+            let mut seen = Seen::new(Held::F32);
+            seen.add(&want, &got);
+            sqnr_db(seen.distortion())
+        };
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        assert_eq!(of([1.0, nan, -inf], [1.0, nan, -inf]), 200.0);
+        for wrong in [[1.0, nan, inf], [1.0, 0.0, -inf], [nan, nan, -inf]] {
+            assert_eq!(of([1.0, nan, -inf], wrong), -60.0, "{wrong:?}");
+        }
     }
 }

@@ -165,11 +165,16 @@ pub fn distortion(want: &[Outputs], got: &[Outputs]) -> f64 {
         let signal: f64 = pairs().flat_map(|(w, _)| w).map(|x| (f64::from(*x) - mean).powi(2)).sum();
         let errors = pairs().flat_map(|(w, g)| w.iter().zip(g));
         let noise: f64 = errors.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-        let ratio = noise / signal.max(1e-12 * n as f64);
-        total += if ratio.is_finite() { ratio } else { 1e6 };
+        total += noise_ratio(noise, signal, n);
         count += 1;
     }
     if count == 0 { 0.0 } else { total / count as f64 }
+}
+
+/// Noise power over signal power of `n` elements, both summed; a million where a result is not finite.
+pub fn noise_ratio(noise: f64, signal: f64, n: usize) -> f64 {
+    let ratio = noise / signal.max(1e-12 * n as f64);
+    if ratio.is_finite() { ratio } else { 1e6 }
 }
 
 /// Squared error of a sample's outputs, summed.

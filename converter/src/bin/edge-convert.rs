@@ -48,6 +48,16 @@ enum Command {
     Compare(Compare),
 }
 
+impl Args {
+    /// Whether JSON is asked for.
+    fn json(&self) -> bool {
+        match &self.command {
+            Some(Command::Compare(compare)) => compare.json,
+            None => self.convert.as_ref().is_some_and(|convert| convert.json),
+        }
+    }
+}
+
 /// A pack beside its model.
 #[derive(Debug, clap::Args)]
 struct Compare {
@@ -147,7 +157,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) =
-                (args.convert.as_ref().is_some_and(|convert| convert.json), &e)
+                (args.json(), &e)
             {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));

@@ -22,8 +22,8 @@ use std::arch::x86_64::{
 
 use super::super::gemm_f32::epilogue_avx2::finish;
 use super::super::planes::avx2::factors;
-use super::tile::{AHEAD, Results, Scales, TOP, Tile, each_tile};
-use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, Task, Variant};
+use super::tile::{AHEAD, Results, Scales, Tile, each_tile};
+use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, TOP, Task, Variant};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemv_planes_a8__avx2", isa: Isa::Avx2, most_rows: 12, run };

@@ -22,8 +22,8 @@ use std::arch::x86_64::{
 };
 
 use super::super::gemm_f32::epilogue_avx512::finish;
-use super::tile::{AHEAD, ROWS, Results, Scales, TOP, Tile, each_tile};
-use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, Task, Variant};
+use super::tile::{AHEAD, ROWS, Results, Scales, Tile, each_tile};
+use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, TOP, Task, Variant};
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemv_planes_a8__avx512_vnni", isa: Isa::Avx512Vnni, most_rows: 4 * ROWS, run };

@@ -35,6 +35,9 @@ use super::gemm_i8::{BLOCK, MAX_GROUP_HALF_OFFSET, MAX_GROUP_PLAIN};
 use super::isa::Isa;
 use super::planes::Plane;
 
+/// Largest 8-bit code of a column.
+const TOP: f32 = 127.0;
+
 /// Most rows of any variant.
 pub const MAX_ROWS: usize = 16;
 
@@ -86,7 +89,8 @@ impl Split {
         }
     }
 
-    /// Whether it is one of the splits whose codes are prefixes of each other: those can be given out with a scale a column.
+    /// Whether its first planes are codes of fewer bits by themselves: such codes can be given out with a scale a
+    /// column.
     pub fn is_nested(self) -> bool {
         self != Split::Four
     }
@@ -223,7 +227,8 @@ pub fn select(isa: Isa) -> Option<&'static Variant> {
 }
 
 impl Variant {
-    /// `out[M,N] = epilogue(x[M,K] · w[K,N])`, see the module's formula. Rows of `x` are filled up to a multiple of 8 with zeros. `sums`: of the codes of each row's groups, `[groups][M]`, from
+    /// `out[M,N] = epilogue(x[M,K] · w[K,N])`, see the module's formula. Rows of `x` are filled up to a multiple of 8
+    /// with zeros. `sums`: of the codes of each row's groups, `[groups][M]`, from
     /// [`super::gemm_i8::Variant::group_sums`]; empty for a scale a column.
     ///
     /// # Panics

@@ -21,8 +21,8 @@ use super::super::gemm_f32::epilogue_neon::finish;
 use super::super::gemm_i8::dotprod;
 use super::super::planes::neon::{Unit, append, four, plane_unit};
 use super::super::planes::{Plane, Rounding, raise_to};
-use super::tile::{Results, TOP, Tile, each_tile};
-use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, Task, Variant};
+use super::tile::{Results, Tile, each_tile};
+use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, TOP, Task, Variant};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 

@@ -1,14 +1,11 @@
 //! The definition, by the definitions of what it is made of.
 
 use super::super::planes::{self, UNIT, join, largest_number, raise_to};
-use super::{BLOCK, Isa, PANEL, PlanePanels, StoredScales, Task, Variant};
+use super::{BLOCK, Isa, PANEL, PlanePanels, StoredScales, TOP, Task, Variant};
 use half::f16;
 
 pub(super) const VARIANT: Variant =
     Variant { name: "gemv_planes_a8__scalar", isa: Isa::Scalar, most_rows: super::MAX_ROWS, run };
-
-/// Largest code of a column.
-const TOP: f32 = 127.0;
 
 fn run(task: &mut Task<'_>) {
     let (m, n, w) = (task.out.rows(), task.out.cols(), task.w);

@@ -9,8 +9,6 @@ pub(super) const ROWS: usize = 4;
 /// Bytes of a plane that are asked for before they are read: beyond the page that the CPU looks ahead in by itself.
 #[cfg(target_arch = "x86_64")]
 pub(super) const AHEAD: usize = 4 << 10;
-/// Largest code of a column.
-pub(super) const TOP: f32 = 127.0;
 
 /// Results of a tile.
 pub(super) type Results = [[f32; PANEL]; ROWS];
