@@ -23,10 +23,19 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi8, _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
 };
 
+use super::columns_avx2::{columns_f32, columns_i16};
 use super::{Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
 
-pub(super) const VARIANT: Variant =
-    Variant { name: "planes__avx2", isa: Isa::Avx2, join_i8, join_f32, sums, round };
+pub(super) const VARIANT: Variant = Variant {
+    name: "planes__avx2",
+    isa: Isa::Avx2,
+    join_i8,
+    join_f32,
+    sums,
+    round,
+    columns_i16,
+    columns_f32,
+};
 
 /// Bytes of a vector.
 const VEC: usize = 32;

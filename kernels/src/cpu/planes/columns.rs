@@ -1,7 +1,7 @@
-//! Planes whose units are single columns of 16 channels, as depthwise convolutions take them: few columns, so that one
-//! definition serves every level; its loops over 16 lanes are what compilers vectorise.
+//! Planes whose units are single columns of 16 channels, as depthwise convolutions take them: one
+//! plain definition serves all levels but AVX2.
 
-use super::{PANEL, Plane, total_bits};
+use super::{PANEL, Plane, Scales, Variant, total_bits};
 
 /// The codes of column `unit`.
 #[inline(always)]
@@ -51,40 +51,55 @@ fn check(planes: &[Plane<'_>], columns: usize, most: u32) {
     }
 }
 
-/// Joins columns of codes of at most 8 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
-/// are 0. `out`: `[k][16]`.
-///
-/// # Panics
-/// When `out` is not whole columns, a plane has other bits or another length.
+/// Columns of odd numbers, see [`Variant::join_columns_i16`], whose arguments were checked.
 #[inline(never)] // or its loops would be compiled as its caller is: for size
-pub fn join_columns_i16(planes: &[Plane<'_>], channels: usize, out: &mut [i16]) {
-    let columns = out.as_chunks_mut::<PANEL>().0;
-    check(planes, columns.len(), 8);
+pub(super) fn columns_i16(planes: &[Plane<'_>], channels: usize, out: &mut [[i16; PANEL]]) {
     let least = 1 - (1i16 << total_bits(planes));
-    let kept: [i16; PANEL] = std::array::from_fn(|lane| if lane < channels { -1 } else { 0 });
-    for (unit, column) in columns.iter_mut().enumerate() {
+    for (unit, column) in out.iter_mut().enumerate() {
         let codes = join(planes, unit);
-        for ((odd, code), kept) in column.iter_mut().zip(codes).zip(kept) {
-            *odd = (2 * code as i16 + least) & kept;
+        for (lane, (odd, code)) in column.iter_mut().zip(codes).enumerate() {
+            *odd = if lane < channels { 2 * code as i16 + least } else { 0 };
         }
     }
 }
 
-/// Joins columns of codes of at most 16 bits to reals: `f32(2p + 1 - 2^b) * scale`, rounded once. `out`: `[k][16]`; `scales`:
-/// `[ceil(k / group)][16]`.
-///
-/// # Panics
-/// As [`join_columns_i16`], or when there are too few scales.
+/// Columns of reals, see [`Variant::join_columns_f32`], whose arguments were checked.
 #[inline(never)] // as above
-pub fn join_columns_f32(planes: &[Plane<'_>], scales: &[f32], group: usize, out: &mut [f32]) {
-    let columns = out.as_chunks_mut::<PANEL>().0;
-    check(planes, columns.len(), 16);
+pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [[f32; PANEL]]) {
     let least = 1 - (1i32 << total_bits(planes));
-    let scales = scales.as_chunks::<PANEL>().0;
-    for (unit, column) in columns.iter_mut().enumerate() {
+    for (unit, column) in out.iter_mut().enumerate() {
         let codes = join(planes, unit);
-        for ((real, code), scale) in column.iter_mut().zip(codes).zip(scales[unit / group]) {
+        for ((real, code), scale) in column.iter_mut().zip(codes).zip(scales.scales[unit / scales.units]) {
             *real = (2 * i32::from(code) + least) as f32 * scale;
         }
+    }
+}
+
+impl Variant {
+    /// Joins columns of codes of at most 8 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
+    /// are 0. `out`: `[k][16]`.
+    ///
+    /// # Panics
+    /// When `out` is not whole columns, a plane has other bits or another length, or the CPU lacks the ISA.
+    pub fn join_columns_i16(&self, planes: &[Plane<'_>], channels: usize, out: &mut [i16]) {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        let columns = out.as_chunks_mut::<PANEL>().0;
+        check(planes, columns.len(), 8);
+        // SAFETY: the CPU has the ISA: checked above.
+        unsafe { (self.columns_i16)(planes, channels, columns) }
+    }
+
+    /// Joins columns of codes of at most 16 bits to reals: `f32(2p + 1 - 2^b) * scale`, rounded once. `out`: `[k][16]`; `scales`:
+    /// `[ceil(k / group)][16]`.
+    ///
+    /// # Panics
+    /// As [`Variant::join_columns_i16`], or when there are too few scales.
+    pub fn join_columns_f32(&self, planes: &[Plane<'_>], scales: &[f32], group: usize, out: &mut [f32]) {
+        assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
+        let columns = out.as_chunks_mut::<PANEL>().0;
+        check(planes, columns.len(), 16);
+        let scales = Scales { scales: scales.as_chunks().0, units: group };
+        // SAFETY: the CPU has the ISA: checked above.
+        unsafe { (self.columns_f32)(planes, &scales, columns) }
     }
 }

@@ -10,6 +10,8 @@
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx2;
 mod columns;
+#[cfg(target_arch = "x86_64")]
+mod columns_avx2;
 #[cfg(target_arch = "aarch64")]
 pub(in crate::cpu) mod neon;
 mod rounded;
@@ -19,7 +21,6 @@ mod tests;
 
 use super::isa::Isa;
 
-pub use columns::{join_columns_f32, join_columns_i16};
 pub use rounded::{largest_number, raise_to};
 pub use scalar::join;
 
@@ -59,13 +60,15 @@ pub struct Variant {
     join_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [f32]),
     sums: unsafe fn(&[i8], usize, &mut [[i32; PANEL]]),
     round: unsafe fn(&mut [i8], &Rounding, &[Lanes], &Lanes),
+    columns_i16: unsafe fn(&[Plane<'_>], usize, &mut [[i16; PANEL]]),
+    columns_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [[f32; PANEL]]),
 }
 
 /// Scales of a run of codes, one per channel and group.
 struct Scales<'a> {
     /// `[groups][16]`
     scales: &'a [[f32; PANEL]],
-    /// Units of one group.
+    /// Units of one group; of single columns, those.
     units: usize,
 }
 

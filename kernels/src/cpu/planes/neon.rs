@@ -18,10 +18,18 @@ use std::arch::aarch64::{
     vzip2q_u8,
 };
 
-use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
+use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, columns, total_bits};
 
-pub(super) const VARIANT: Variant =
-    Variant { name: "planes__neon", isa: Isa::Neon, join_i8, join_f32, sums, round };
+pub(super) const VARIANT: Variant = Variant {
+    name: "planes__neon",
+    isa: Isa::Neon,
+    join_i8,
+    join_f32,
+    sums,
+    round,
+    columns_i16: columns::columns_i16,
+    columns_f32: columns::columns_f32,
+};
 
 /// Bytes of a vector.
 const VEC: usize = 16;

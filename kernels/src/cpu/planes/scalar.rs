@@ -1,9 +1,17 @@
 //! The definition.
 
-use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, total_bits};
+use super::{BLOCK, Isa, PANEL, Plane, Rounding, Scales, UNIT, Variant, columns, total_bits};
 
-pub(super) const VARIANT: Variant =
-    Variant { name: "planes__scalar", isa: Isa::Scalar, join_i8, join_f32, sums, round };
+pub(super) const VARIANT: Variant = Variant {
+    name: "planes__scalar",
+    isa: Isa::Scalar,
+    join_i8,
+    join_f32,
+    sums,
+    round,
+    columns_i16: columns::columns_i16,
+    columns_f32: columns::columns_f32,
+};
 
 /// Joins unit `unit` of `codes.len()` codes (any number that is a multiple of 8) to unsigned codes.
 ///

@@ -15,7 +15,7 @@ use super::{
     BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, codes,
 };
 use edge_kernels::cpu::gemv_planes::{MAX_PLANES, PlanePanels, Split, StoredScales};
-use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, join_columns_f32, join_columns_i16, select};
+use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, select};
 use std::ops::Range;
 
 /// Most bits of a code.
@@ -219,11 +219,16 @@ impl Planes {
                     self.layout.scale_at(panel * PANEL, run.start / self.group, self.groups()),
                     &mut scales,
                 );
-                let units = panel * self.k + run.start..panel * self.k + run.end;
-                join_columns_f32(&self.planes(units)[..self.planes.len()], &scales, run.len(), columns);
-                let out = out[(run.start - part.cols.start) * PANEL..].chunks_exact_mut(PANEL);
-                for (out, column) in out.zip(columns.chunks_exact(PANEL)) {
-                    out[lane..lane + count].copy_from_slice(&column[from..from + count]);
+                let planes = self.planes(panel * self.k + run.start..panel * self.k + run.end);
+                let planes = &planes[..self.planes.len()];
+                let out = &mut out[(run.start - part.cols.start) * PANEL..][..run.len() * PANEL];
+                if count == PANEL {
+                    self.variant.join_columns_f32(planes, &scales, run.len(), out);
+                } else {
+                    self.variant.join_columns_f32(planes, &scales, run.len(), columns);
+                    for (out, column) in out.chunks_exact_mut(PANEL).zip(columns.chunks_exact(PANEL)) {
+                        out[lane..lane + count].copy_from_slice(&column[from..from + count]);
+                    }
                 }
                 rows.start += count;
                 lane += count;
@@ -378,7 +383,7 @@ impl Weights for Planes {
             self.load_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
             scales[rows..].fill(0.0);
             let planes = self.planes(panel * self.k..(panel + 1) * self.k);
-            join_columns_i16(&planes[..self.planes.len()], rows, codes);
+            self.variant.join_columns_i16(&planes[..self.planes.len()], rows, codes);
         }
     }
 
