@@ -9,7 +9,7 @@ use edge_kernels::cpu::gemm_f32::{self, Epilogue, Output, PANEL, Rows};
 use edge_kernels::cpu::gemm_i8::{self, BLOCK, I8Panels, I8Rows};
 use edge_kernels::cpu::gemm_u8::{self, FOUR, U8Panels};
 use edge_kernels::cpu::gemv_half::{self, Half, HalfPanels};
-use edge_kernels::cpu::gemv_planes::{self, PlanePanels, Split, StoredScales};
+use edge_kernels::cpu::gemv_planes::{self, MAX_PLANES, PlanePanels, Split, StoredScales};
 use edge_kernels::cpu::loops;
 use edge_kernels::cpu::softmax::{Softmax, softmax};
 use edge_kernels::{Isa, MatMut};
@@ -191,16 +191,18 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
             }
         }
     }
-    // As a pack holds them: 4 and 8 bits in planes of 2, 2 and 4, a scale of f16 for 32.
+    // As a pack holds them: 4 and 8 bits in planes of 2, a scale of f16 for 32.
     let bytes: Vec<u8> = w.iter().map(|q| *q as u8).collect();
     let stored = vec![0x3c; 2 * N * groups];
-    for split in [Split::TwoTwo, Split::TwoTwoFour] {
-        let plane = |bits: usize| &bytes[..N * K * bits / 8];
-        let four = if split.bits() == 8 { plane(4) } else { &[] };
+    for split in [Split::TwoTwos, Split::FourTwos] {
+        let mut planes = [&bytes[..0]; MAX_PLANES];
+        for (to, plane) in planes.iter_mut().zip(bytes.chunks(N * K / 4)).take(split.bits() as usize / 2) {
+            *to = plane;
+        }
         for one_scale in [false, true] {
             let panels = PlanePanels {
                 split,
-                planes: [plane(2), plane(2), four, &[]],
+                planes,
                 scales: StoredScales::F16(&stored),
                 gain: 1.0,
                 step: 1.0 / (1 << split.bits()) as f32,

@@ -1,17 +1,18 @@
 //! From source models to a written pack.
 
 use crate::calibrate;
-use crate::compress::{self, Root};
-use crate::draft::{Draft, float_draft, plain_rung, rung_id};
+use crate::compress;
+use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
-use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, Step};
-use crate::measure::{Evaluator, Outputs, distortion, noise, sqnr_db};
+use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity};
+use crate::measure::{Evaluator, Outputs, noise, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Sample, Samples, default_dims};
 use crate::simplify;
+use crate::units::Units;
 use crate::witness::{self, Case, Verdict, Witness};
 use edge_runtime::graph::{DType, Graph, Source};
 use edge_runtime::pack::{
@@ -111,24 +112,28 @@ pub fn convert(
     watch.progress(1);
 
     let mut draft = Draft::new(&model);
-    let (graph, choices, mut exact) = lower(&mut draft, &model, options.keep_float)?;
+    let (graph, choices, exact) = lower(&mut draft, &model, options.keep_float)?;
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
         value.range = range;
     }
     describe(&mut draft, source, options);
 
-    let probe_set = Probes { samples: probes, want: &probe_want };
+    let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
+    let units = Units::of(&dims, &probe_want);
+    let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
     watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
     })?;
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
-    let work = elements.iter().sum::<usize>().max(1);
-    let count = (INTEGER_WORK / work).clamp(2, INTEGER_PROBES).min(samples.calibration.len());
+    let floats = ladder::float_prices(&draft, graph, &choices, &elements);
+    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
+        .clamp(2, INTEGER_PROBES)
+        .min(samples.calibration.len());
     let judges = &samples.calibration[..(JUDGES * count).min(samples.calibration.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
-    let judges = Probes { samples: judges, want: &judges_want };
+    let judges = Probes { samples: judges, want: &judges_want, units: &units };
     let mut integer = Integer {
         evaluator: &evaluator,
         draft: &mut draft,
@@ -138,6 +143,7 @@ pub fn convert(
         probes: judges.first(count),
         judges,
         elements: &elements,
+        floats: &floats,
         takes: vec![INTEGER_PLANES; choices.nested.len()],
     };
     integer.finer_weights()?;
@@ -146,27 +152,32 @@ pub fn convert(
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
-    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &finest);
+    let steps = ladder::climb(integer.draft, &choices, &sensitivity);
 
-    let mut rungs = rungs(integer.draft, &choices, &steps, &finest, graph, &exact);
+    let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
+    rungs.extend(exact_rung(integer.draft, graph, exact));
     watch.stage("measure rungs", rungs.len());
     let opened = integer.draft.open();
-    for (i, rung) in rungs.iter_mut().enumerate() {
-        let got = evaluator.run(&opened, rung, held_out)?;
+    let mut measured = Vec::with_capacity(rungs.len());
+    for (i, mut rung) in rungs.into_iter().enumerate() {
+        let got = evaluator.run(&opened, &rung, held_out)?;
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
-            value: sqnr_db(distortion(&want, &got)) as f32,
+            value: sqnr_db(units.distortion(&want, &got)) as f32,
             samples: format!("{} held out from {}", held_out.len(), samples.origin),
         });
-        rung.arena = evaluator.arena(&opened, rung, &held_out[0])?;
+        rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        measured.push(ladder::link(integer.draft, &opened, rung)?);
         watch.progress(i + 1);
     }
+    let chain = ladder::undominated(measured);
+    let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let limit = limited(&mut integer, &rungs, held_out, &want, watch)?;
     draft.header.rungs = rungs;
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
-    let (sections, needs) = layout(&draft, &choices, &steps, &exact.take().unwrap_or_default(), golden);
+    let (sections, needs) = ladder::layout(&draft, &chain, golden);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(Report {
@@ -193,15 +204,15 @@ pub fn convert(
 }
 
 /// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
-/// asked), the rest constants. Gives the graph's id, the choices of the ladder, and the exact roots.
+/// asked), the rest constants. Gives the graph's id, the choices of the ladder, and whether there are exact floats.
 pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
     keep_float: bool,
-) -> Result<(u32, Choices, Option<Vec<Root>>), ConvertError> {
+) -> Result<(u32, Choices, bool), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
-    let (mut nested, mut exact) = (Vec::new(), Vec::new());
+    let mut nested = Vec::new();
     let mut graph = model.graph.clone();
     for value in &mut graph.values {
         let Source::Constant(id) = value.source else { continue };
@@ -215,9 +226,7 @@ pub(crate) fn lower(
                 let mut roots = vec![root.expr.clone()];
                 nested.push(root);
                 if keep_float {
-                    let root = compress::exact(draft, matrix)?;
-                    roots.push(root.expr.clone());
-                    exact.push(root);
+                    roots.push(compress::exact(draft, matrix)?.expr);
                 }
                 Source::Weight(draft.tensor(Tensor {
                     name: matrix.name.clone(),
@@ -233,7 +242,7 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, keep_float.then_some(exact)))
+    Ok((graph, Choices { tensors, nested }, keep_float))
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
@@ -255,7 +264,7 @@ fn limited(
     let samples: Vec<Sample> = worst.iter().map(|i| held_out[*i].clone()).collect();
     let want: Vec<Outputs> = worst.iter().map(|i| want[*i].clone()).collect();
     let mut integer = Integer {
-        probes: Probes { samples: &samples, want: &want },
+        probes: Probes { samples: &samples, want: &want, ..integer.probes },
         takes: integer.choices.of_rung(best),
         draft: &mut *integer.draft,
         ..*integer
@@ -294,38 +303,11 @@ pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     card.metadata.insert("converter".into(), env!("CARGO_PKG_VERSION").into());
 }
 
-/// The rungs of the chain: each with f32 activations, and with i8 activations where every weight has at most
-/// 8 bits, or the planes of the finest integer rung; last the exact one.
-fn rungs(
-    draft: &Draft,
-    choices: &Choices,
-    steps: &[Step],
-    finest: &[usize],
-    graph: u32,
-    exact: &Option<Vec<Root>>,
-) -> Vec<Rung> {
-    let mut rungs: Vec<Rung> = Vec::new();
-    let mut add = |bits: f64, suffix: &str, acts: Acts, takes: Vec<Option<Take>>| {
-        let mut rung = plain_rung(&rung_id(&rungs, "", bits, suffix), graph, acts);
-        rung.takes = takes;
-        rungs.push(rung);
-    };
-    for step in steps {
-        let bits = choices.mean_bits(draft, &step.takes);
-        let takes = choices.takes(draft, &step.takes);
-        let coarse = step.takes.iter().all(|t| *t <= INTEGER_PLANES);
-        let integer = (coarse || step.takes == finest) && !step.takes.is_empty();
-        if integer {
-            add(bits, "-a8", Acts::I8, takes.clone());
-        }
-        add(bits, "", Acts::F32, takes);
-    }
-    if exact.is_some() {
-        let mut rung = plain_rung("float", graph, Acts::F32);
-        rung.takes = draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect();
-        rungs.push(rung);
-    }
-    rungs
+/// The rung of the weights as they came, when they are stored.
+fn exact_rung(draft: &Draft, graph: u32, stored: bool) -> Option<Rung> {
+    let mut rung = plain_rung("float", graph, Acts::F32);
+    rung.takes = draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect();
+    stored.then_some(rung)
 }
 
 /// Names of a graph's outputs, in order.
@@ -408,71 +390,4 @@ pub(crate) fn golden(
     };
     draft.header.golden = Some(Golden { inputs, outputs: values, reference });
     Ok(blobs)
-}
-
-/// Sections in ladder order, and the blobs that each rung needs.
-fn layout(
-    draft: &Draft,
-    choices: &Choices,
-    steps: &[Step],
-    exact: &[Root],
-    golden: Vec<BlobId>,
-) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
-    let mut base: Vec<BlobId> = draft
-        .header
-        .constants
-        .iter()
-        .filter_map(|c| match c.data {
-            edge_runtime::pack::ConstantData::Blob(id) => Some(id),
-            edge_runtime::pack::ConstantData::Hex(_) => None,
-        })
-        .collect();
-    base.sort_unstable();
-    base.dedup();
-    let mut sections: Vec<Vec<BlobId>> = Vec::new();
-    let mut placed: Vec<BlobId> = Vec::new();
-    let mut before: Vec<usize> = vec![0; choices.nested.len()];
-    let mut needs_of_step = Vec::new();
-    for step in steps {
-        let mut section = if sections.is_empty() { base.clone() } else { Vec::new() };
-        for ((root, from), to) in choices.nested.iter().zip(&before).zip(&step.takes) {
-            for take in from + 1..=*to {
-                section.extend(&root.takes[take - 1].1);
-            }
-        }
-        section.retain(|id| !placed.contains(id));
-        section.sort_unstable();
-        section.dedup();
-        placed.extend(&section);
-        sections.push(section);
-        before.clone_from(&step.takes);
-        needs_of_step.push(placed.clone());
-    }
-    let mut needs = Vec::new();
-    let mut step_of_rung = 0;
-    for rung in &draft.header.rungs {
-        if rung.takes.iter().flatten().any(|t| t.0 == 1) {
-            let mut all = base.clone();
-            all.extend(exact.iter().flat_map(|r| r.takes.iter().flat_map(|t| t.1.iter().copied())));
-            needs.push(all);
-            continue;
-        }
-        let takes: Vec<usize> = rung.takes.iter().flatten().map(|t| t.1 as usize).collect();
-        while step_of_rung + 1 < steps.len() && steps[step_of_rung].takes != takes {
-            step_of_rung += 1;
-        }
-        needs.push(needs_of_step[step_of_rung].clone());
-    }
-    let mut last = |blobs: Vec<BlobId>| {
-        let mut section: Vec<BlobId> = blobs.into_iter().filter(|id| !placed.contains(id)).collect();
-        section.sort_unstable();
-        section.dedup();
-        placed.extend(&section);
-        if !section.is_empty() {
-            sections.push(section);
-        }
-    };
-    last(exact.iter().flat_map(|r| r.takes.iter().flat_map(|t| t.1.iter().copied())).collect());
-    last(golden);
-    (sections, needs)
 }

@@ -18,6 +18,7 @@ pub mod model;
 mod report;
 pub mod samples;
 pub mod simplify;
+pub mod units;
 pub mod witness;
 
 pub use card::read_card;

@@ -137,6 +137,20 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
+    /// Shapes of the outputs for a sample.
+    ///
+    /// # Errors
+    /// When the sample does not suit the model.
+    pub fn output_dims(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        sample: &Sample,
+    ) -> Result<Vec<Vec<usize>>, ConvertError> {
+        let plan = Plan::new(model, rung, &sample.specs(), &PlanOptions::default())?;
+        Ok(plan.outputs.iter().map(|output| output.dims.clone()).collect())
+    }
+
     /// Bytes of the arena that a rung needs for a sample with one thread.
     ///
     /// # Errors

@@ -111,6 +111,12 @@ impl Model {
         self.weights(rung, tensor).ok()?.code_form()
     }
 
+    /// Whether a weight has integer codes in a rung, as `depthwise` convolutions or as other products take them.
+    pub(crate) fn has_codes(&self, rung: &Rung, tensor: TensorId, depthwise: bool) -> bool {
+        let Ok(weights) = self.weights(rung, tensor) else { return false };
+        if depthwise { weights.has_codes_i16() } else { weights.code_form().is_some() }
+    }
+
     /// Bytes that one worker needs to decode a weight's panels.
     pub(crate) fn panel_scratch(&self, rung: &Rung, tensor: TensorId, integer: bool) -> usize {
         let Ok(weights) = self.weights(rung, tensor) else { return 0 };

@@ -1,4 +1,4 @@
-//! Nested grouped integers: one 16-bit code whose leading planes are the 2-, 4- and 8-bit weights.
+//! Nested grouped integers: one 16-bit code whose leading planes are the weights of 2, 4, 6, 8 and 12 bits.
 
 use super::{Matrix, Root, Use};
 use crate::draft::Draft;
@@ -7,7 +7,7 @@ use edge_runtime::pack::{Arg, Expr};
 use edge_runtime::weights::planes::{self, Layout, Spec};
 
 /// Bits of the planes, most significant first.
-pub const PLANE_BITS: [u32; 4] = [2, 2, 4, 8];
+pub const PLANE_BITS: [u32; 6] = planes::NESTED_BITS;
 
 /// Stores a matrix as nested planes.
 ///

@@ -4,23 +4,23 @@ use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, PLANE_BITS, Root};
 use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
-use crate::draft::{Draft, float_draft, plain_rung, rung_id};
+use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
-use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Step};
-use crate::measure::{Evaluator, Outputs, distortion, sqnr_db, top1};
+use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes};
+use crate::measure::{Evaluator, Outputs, sqnr_db, top1};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
 use crate::samples::{Sample, Samples};
 use crate::simplify;
+use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
 use edge_runtime::graph::{Graph, Source};
-use edge_runtime::pack::{Acts, Arg, BlobId, ConstantData, Expr, Quality, Rung, Take, Tensor};
+use edge_runtime::pack::{Arg, Expr, Quality, Take, Tensor};
 use edge_runtime::weights::{Registry, needed_blobs};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Samples that a rung's quality is measured on: labels need many.
@@ -72,7 +72,7 @@ pub fn convert(
     watch.stage("calibrate", models.len());
     let mut reference: Vec<Outputs> = Vec::new();
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
-    let mut probe_wants: Vec<Vec<Outputs>> = Vec::new();
+    let mut probe_wants: Vec<(Vec<Outputs>, Units)> = Vec::new();
     let mut elements = Vec::new();
     let mut golden_run = None;
     let mut verdict = Verdict::Absent;
@@ -91,7 +91,8 @@ pub fn convert(
         let cases: Vec<Case<'_>> = run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
         let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
         verdict = verdict.and(said);
-        probe_wants.push(want);
+        let units = Units::of(&evaluator.output_dims(&opened, &rung, &probes[0])?, &want);
+        probe_wants.push((want, units));
         elements.push(calibrate::elements(&evaluator, &opened, &rung, &model.graph, &probes[..1])?);
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
@@ -104,11 +105,12 @@ pub fn convert(
     let mut candidates = Vec::new();
     let mut float_values = Vec::new();
     watch.stage("measure tensors", models.len());
-    for (graph, want) in probe_wants.iter().enumerate() {
+    for (graph, (want, units)) in probe_wants.iter().enumerate() {
         let choices = choices(&draft, graph)?;
-        let probes = Probes { samples: probes, want };
+        let probes = Probes { samples: probes, want, units };
         let sensitivity =
             ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
+        let floats = ladder::float_prices(&draft, graph as u32, &choices, &elements[graph]);
         let mut integer = Integer {
             evaluator: &evaluator,
             draft: &mut draft,
@@ -118,6 +120,7 @@ pub fn convert(
             probes,
             judges: probes,
             elements: &elements[graph],
+            floats: &floats,
             takes: vec![INTEGER_PLANES; choices.nested.len()],
         };
         integer.finer_weights()?;
@@ -125,26 +128,27 @@ pub fn convert(
         kept.extend(integer.refine(|_, _| {})?);
         float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
         let finest = integer.takes.clone();
-        let steps = ladder::climb(&draft, &choices, &sensitivity, &finest);
-        candidates.extend(rungs(&draft, &choices, &steps, &finest, graph));
+        let steps = ladder::climb(&draft, &choices, &sensitivity);
+        let prefix = format!("s{graph}-");
+        candidates.extend(ladder::rungs(&draft, &choices, &steps, &finest, graph as u32, &prefix));
         watch.progress(graph + 1);
     }
     watch.stage("measure rungs", candidates.len());
+    let none = Units::default();
+    let units = probe_wants.last().map_or(&none, |(_, units)| units);
     let opened = draft.open();
     let mut measured = Vec::with_capacity(candidates.len());
     for (i, mut rung) in candidates.into_iter().enumerate() {
         let got = evaluator.run(&opened, &rung, held_out)?;
-        rung.quality = Some(quality(held_out, &reference, &got, &samples.origin));
+        rung.quality = Some(quality(held_out, &reference, &got, units, &samples.origin));
         rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
-        let blobs = needed(&opened, &rung)?;
-        rung.bytes = blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum();
-        measured.push((rung, blobs));
+        measured.push(ladder::link(&draft, &opened, rung)?);
         watch.progress(i + 1);
     }
-    let chain = useful(measured);
+    let chain = ladder::undominated(measured);
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
-    let (sections, needs) = layout(&draft, &chain, golden);
+    let (sections, needs) = ladder::layout(&draft, &chain, golden);
     watch.stage("write", 1);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
@@ -271,95 +275,14 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
     Ok(Choices { tensors, nested })
 }
 
-/// A subnet's rungs: its chain of precisions, with f32 activations and, to 8 bits, with i8 ones.
-fn rungs(draft: &Draft, choices: &Choices, steps: &[Step], finest: &[usize], graph: usize) -> Vec<Rung> {
-    let mut rungs: Vec<Rung> = Vec::new();
-    for step in steps {
-        let bits = choices.mean_bits(draft, &step.takes);
-        for acts in [Acts::I8, Acts::F32] {
-            let integer = step.takes.iter().all(|t| *t <= INTEGER_PLANES) || step.takes == finest;
-            if acts == Acts::I8 && !integer {
-                continue;
-            }
-            let suffix = if acts == Acts::I8 { "-a8" } else { "" };
-            let id = rung_id(&rungs, &format!("s{graph}-"), bits, suffix);
-            let mut rung = plain_rung(&id, graph as u32, acts);
-            rung.takes = choices.takes(draft, &step.takes);
-            rungs.push(rung);
-        }
-    }
-    rungs
-}
-
 /// Accuracy on labelled samples, else the distance to the largest subnet's floats.
-fn quality(samples: &[Sample], want: &[Outputs], got: &[Outputs], origin: &str) -> Quality {
+fn quality(samples: &[Sample], want: &[Outputs], got: &[Outputs], units: &Units, origin: &str) -> Quality {
     let labels: Option<Vec<usize>> = samples.iter().map(|s| s.label).collect();
     let samples = format!("{} held out from {origin}", samples.len());
     match labels {
         Some(labels) => Quality { metric: "top1_percent".into(), value: top1(got, &labels) as f32, samples },
-        None => Quality { metric: "sqnr_db".into(), value: sqnr_db(distortion(want, got)) as f32, samples },
-    }
-}
-
-fn needed(model: &Arc<edge_runtime::Model>, rung: &Rung) -> Result<Vec<BlobId>, ConvertError> {
-    Ok(model.blobs_of(rung).map_err(edge_runtime::plan::PlanError::from)?)
-}
-
-/// Rungs by size, without those that cost more bytes than another of the same activations and are no better; the last
-/// one of all stays.
-fn useful(mut measured: Vec<(Rung, Vec<BlobId>)>) -> Vec<(Rung, Vec<BlobId>)> {
-    let value = |r: &Rung| r.quality.as_ref().map_or(f32::MIN, |q| q.value);
-    measured.sort_by_key(|(r, _)| (r.bytes, r.acts == Acts::F32));
-    let last = measured.last().map(|(r, _)| r.id.clone());
-    let mut best: HashMap<Acts, f32> = HashMap::new();
-    measured.retain(|(rung, _)| {
-        let bar = best.entry(rung.acts).or_insert(f32::MIN);
-        let keep = value(rung) > *bar || Some(&rung.id) == last.as_ref();
-        *bar = bar.max(value(rung));
-        keep
-    });
-    measured
-}
-
-/// Each rung's new blobs are a section.
-fn layout(
-    draft: &Draft,
-    chain: &[(Rung, Vec<BlobId>)],
-    golden: Vec<BlobId>,
-) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
-    let mut placed = vec![false; draft.blobs.len()];
-    for id in &golden {
-        placed[*id as usize] = true;
-    }
-    let mut sections = Vec::new();
-    let mut place = |blobs: Vec<BlobId>| {
-        let new: Vec<BlobId> =
-            blobs.into_iter().filter(|id| !std::mem::replace(&mut placed[*id as usize], true)).collect();
-        if !new.is_empty() {
-            sections.push(new);
+        None => {
+            Quality { metric: "sqnr_db".into(), value: sqnr_db(units.distortion(want, got)) as f32, samples }
         }
-    };
-    for (_, blobs) in chain {
-        place(blobs.clone());
     }
-    // Constants of subnets that no rung runs, planes that no rung takes.
-    place((0..draft.blobs.len() as BlobId).collect());
-    if !golden.is_empty() {
-        sections.push(golden);
-    }
-    let constants = |rung: &Rung, blobs: &[BlobId]| {
-        let mut all = blobs.to_vec();
-        for value in &draft.header.graphs[rung.graph as usize].values {
-            if let Source::Constant(id) = value.source
-                && let ConstantData::Blob(blob) = draft.header.constants[id as usize].data
-            {
-                all.push(blob);
-            }
-        }
-        all.sort_unstable();
-        all.dedup();
-        all
-    };
-    let needs = chain.iter().map(|(rung, blobs)| constants(rung, blobs)).collect();
-    (sections, needs)
 }

@@ -1,10 +1,10 @@
 //! What integer rungs need beyond 8-bit weights and i8 values.
 //!
 //! Most of a model is well served by 8 bits; a few tensors and values are not, and they set the quality of the whole.
-//! They are found by measurement and kept finer: a tensor takes its 16-bit planes, a value stays in floats. The planner
+//! They are found by measurement and kept finer: a tensor takes more planes, a value stays in floats. The planner
 //! runs what reads or makes them on floats.
 //! ```text
-//! weights: with f32 activations, the costliest tensors for their bytes take 16 bits, until half the aim is met
+//! weights: with f32 activations, the costliest tensors for their bytes take 12 or 16 bits, until half the aim is met
 //! values:  those that 256 levels cannot hold become floats (`activations.rs`)
 //! rows:    weights take one scale a row where that adds little (`rows.rs`)
 //! both:    of what is left, whatever takes away most of the distortion for its price, until the aim is met
@@ -12,31 +12,34 @@
 
 use super::activations::ranges;
 use super::{Choices, Probes, Sensitivity};
+use crate::compress::{Use, matrix_operands};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
-use crate::measure::{Evaluator, distortion};
-use edge_runtime::graph::ValueId;
-use edge_runtime::pack::{Acts, Rung};
+use crate::measure::Evaluator;
+use edge_runtime::graph::{Op, Source, ValueId};
+use edge_runtime::pack::{Acts, Rung, Tensor};
 
-/// Planes of the finest weights that integer kernels take: 2 + 2 + 4 bits.
-pub const INTEGER_PLANES: usize = 3;
-/// Output distortion that the finest integer rung aims at: 28 dB on the probes, which leaves other samples 3 dB for 25.
-pub const AIM: f64 = 1.6e-3;
+/// Planes of the finest weights that all integer kernels take: 2 + 2 + 2 + 2 bits.
+pub const INTEGER_PLANES: usize = 4;
+/// Output distortion that the finest integer rung aims at: 30 dB on the probes, which leaves other samples 5 dB for 25.
+pub const AIM: f64 = 1e-3;
 /// Most of the model that becomes floats for the aim's sake: beyond it, an integer rung is one in name only.
-const MOST_PRICE: f64 = 0.6;
+const MOST_PRICE: f64 = 1.0;
 /// What a part of no size still costs: a step that changes between integers and floats.
 const LEAST_PRICE: f64 = 2e-3;
+/// What a share of the multiply-adds costs that floats do and not integers, which take half the time.
+const FLOAT_WORK: f64 = 0.5;
 /// A part that takes away less of the distortion than this is within the noise of measuring.
 const LEAST_GAIN: f64 = 0.02;
 /// Parts that are tried together before they are told apart.
 const RUN: usize = 8;
 /// Measurements of all parts: gains change once the worst are gone.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 4;
 
 /// A tensor or a value of an integer rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Index of a tensor that has [`INTEGER_PLANES`] planes.
+    /// Index of a tensor that has not all of its planes.
     Tensor(usize),
     /// A value that is i8.
     Value(ValueId),
@@ -69,8 +72,36 @@ pub struct Integer<'a> {
     pub judges: Probes<'a>,
     /// Elements of each value in one run, by value id.
     pub elements: &'a [usize],
+    /// By tensor: see [`float_prices`].
+    pub floats: &'a [f64],
     /// Planes of each tensor.
     pub takes: Vec<usize>,
+}
+
+/// What it costs that a tensor's products run on floats and not on integers, as a share of the whole model in one run: by
+/// [`FLOAT_WORK`] of its multiply-adds, and of the elements of its results. Of values with so many `elements`.
+pub fn float_prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) -> Vec<f64> {
+    let (mut work, mut results) = (vec![0.0; choices.tensors.len()], vec![0.0; choices.tensors.len()]);
+    let graph = &draft.header.graphs[graph as usize];
+    graph.body.for_each(&mut |node| {
+        let count = |id: Option<&Option<ValueId>>| {
+            id.copied().flatten().and_then(|id| elements.get(id as usize)).copied().unwrap_or(0) as f64
+        };
+        // Depthwise convolutions take integers of 12 bits, and rows that are looked up are floats.
+        for (operand, _) in matrix_operands(&node.op).iter().filter(|(_, used)| *used == Use::Product) {
+            let Some(id) = node.inputs.get(*operand).copied().flatten() else { continue };
+            let Source::Weight(tensor) = graph.values[id as usize].source else { continue };
+            let Some(t) = choices.tensors.iter().position(|id| *id == tensor) else { continue };
+            let Tensor { n, k, .. } = &draft.header.tensors[tensor as usize];
+            work[t] += match node.op {
+                Op::Conv { .. } => count(node.outputs.first()) * *k as f64,
+                _ => count(node.inputs.first()) * *n as f64,
+            };
+            results[t] += count(node.outputs.first());
+        }
+    });
+    let all = [work.iter().sum::<f64>().max(1.0), elements.iter().sum::<usize>().max(1) as f64];
+    work.iter().zip(results).map(|(work, results)| FLOAT_WORK * work / all[0] + results / all[1]).collect()
 }
 
 impl Integer<'_> {
@@ -91,30 +122,31 @@ impl Integer<'_> {
 
     pub(super) fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
         let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), probes.samples)?;
-        Ok(distortion(probes.want, &got))
+        Ok(probes.distortion(&got))
     }
 
-    /// Gives 16 bits to the tensors that cost most for their bytes at 8, until the weights alone leave half of [`AIM`].
+    /// Gives more planes to the tensors that cost most for their bytes, until the weights alone leave half of [`AIM`].
     ///
     /// # Errors
     /// As [`Integer::cost`].
     pub fn finer_weights(&mut self) -> Result<(), ConvertError> {
-        let mut order: Vec<(f64, usize)> = (0..self.takes.len())
-            .map(|t| (self.sensitivity.of(t, INTEGER_PLANES), t))
-            .filter(|(cost, _)| *cost > LEAST_GAIN * AIM)
-            .map(|(cost, t)| (cost / self.price(Part::Tensor(t)), t))
-            .collect();
-        order.sort_by(|a, b| b.0.total_cmp(&a.0));
         let mut spent = 0.0;
-        for (_, tensor) in order {
-            if self.cost(Acts::F32)? <= AIM / 2.0 {
-                break;
+        while self.cost(Acts::F32)? > AIM / 2.0 {
+            let mut best: Option<(f64, f64, usize, usize)> = None;
+            for tensor in 0..self.takes.len() {
+                let take = self.takes[tensor];
+                for to in take + 1..=self.choices.nested[tensor].takes.len() {
+                    let gain = self.sensitivity.of(tensor, take) - self.sensitivity.of(tensor, to);
+                    let price = self.price_to(tensor, to);
+                    let enough = gain > LEAST_GAIN * AIM && spent + price <= MOST_PRICE / 2.0;
+                    if enough && best.is_none_or(|(slope, ..)| gain / price > slope) {
+                        best = Some((gain / price, price, tensor, to));
+                    }
+                }
             }
-            let price = self.price(Part::Tensor(tensor));
-            if spent + price <= MOST_PRICE / 2.0 && self.choices.nested[tensor].takes.len() > INTEGER_PLANES {
-                spent += price;
-                self.takes[tensor] = INTEGER_PLANES + 1;
-            }
+            let Some((_, price, tensor, to)) = best else { break };
+            spent += price;
+            self.takes[tensor] = to;
         }
         Ok(())
     }
@@ -184,9 +216,8 @@ impl Integer<'_> {
         let all = self.cost(Acts::I8)?;
         // A tensor that costs nothing with f32 activations has nothing to give.
         let tensors = (0..self.takes.len()).filter(|t| {
-            self.takes[*t] == INTEGER_PLANES
-                && self.choices.nested[*t].takes.len() > INTEGER_PLANES
-                && self.sensitivity.of(*t, INTEGER_PLANES) > LEAST_GAIN * AIM
+            self.takes[*t] < self.choices.nested[*t].takes.len()
+                && self.sensitivity.of(*t, self.takes[*t]) > LEAST_GAIN * AIM
         });
         let values = ranges(&self.draft.header.graphs[self.graph as usize]);
         let parts: Vec<Part> =
@@ -211,14 +242,11 @@ impl Integer<'_> {
         Ok(gains)
     }
 
-    /// Share of the weights' bytes that a tensor adds, or of the values' elements that become floats.
+    /// Share of the weights' bytes that a tensor adds, and what it costs that floats are multiplied with it; or share of the values'
+    /// elements that become floats.
     fn price(&self, part: Part) -> f64 {
         let share = match part {
-            Part::Tensor(t) => {
-                let coarse = vec![INTEGER_PLANES; self.takes.len()];
-                let all = self.choices.bytes(self.draft, &coarse);
-                self.choices.nested[t].bytes(self.draft, INTEGER_PLANES + 1) as f64 / all.max(1) as f64
-            }
+            Part::Tensor(t) => return self.price_to(t, self.takes[t] + 1),
             Part::Value(v) => {
                 let all: usize = self.elements.iter().sum();
                 self.elements.get(v as usize).copied().unwrap_or(0) as f64 / all.max(1) as f64
@@ -227,11 +255,21 @@ impl Integer<'_> {
         share + LEAST_PRICE
     }
 
-    /// Makes a part finer; gives the range that a value had.
+    /// The price of so many planes of a tensor, see [`Integer::price`].
+    fn price_to(&self, tensor: usize, to: usize) -> f64 {
+        let coarse = vec![INTEGER_PLANES; self.takes.len()];
+        let all = self.choices.bytes(self.draft, &coarse);
+        let take = self.takes[tensor];
+        let bytes: u64 = (take + 1..=to).map(|t| self.choices.nested[tensor].bytes(self.draft, t)).sum();
+        let floats = if take <= INTEGER_PLANES { self.floats[tensor] } else { 0.0 };
+        bytes as f64 / all.max(1) as f64 + floats + LEAST_PRICE
+    }
+
+    /// Makes a part finer; gives how it was: a value's range.
     fn make_finer(&mut self, part: Part) -> Option<(f32, f32)> {
         match part {
             Part::Tensor(t) => {
-                self.takes[t] = INTEGER_PLANES + 1;
+                self.takes[t] += 1;
                 None
             }
             Part::Value(v) => self.draft.header.graphs[self.graph as usize].values[v as usize].range.take(),
@@ -240,7 +278,7 @@ impl Integer<'_> {
 
     fn restore(&mut self, part: Part, range: Option<(f32, f32)>) {
         match part {
-            Part::Tensor(t) => self.takes[t] = INTEGER_PLANES,
+            Part::Tensor(t) => self.takes[t] -= 1,
             Part::Value(v) => {
                 self.draft.header.graphs[self.graph as usize].values[v as usize].range = range;
             }

@@ -1,6 +1,7 @@
 //! Measures what each tensor's precision costs, allocates bytes, orders the rungs.
 
 mod activations;
+mod chain;
 mod climb;
 mod integer;
 mod rows;
@@ -8,8 +9,9 @@ mod sensitivity;
 #[cfg(test)]
 mod tests;
 
-pub use climb::{Step, climb};
-pub use integer::{Gain, INTEGER_PLANES, Integer, Part};
+pub use chain::{layout, link, rungs, undominated};
+pub use climb::climb;
+pub use integer::{Gain, INTEGER_PLANES, Integer, Part, float_prices};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
 
 use crate::compress::Root;

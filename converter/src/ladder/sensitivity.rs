@@ -3,8 +3,9 @@
 use super::Choices;
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
-use crate::measure::{Evaluator, Outputs, distortion};
+use crate::measure::{Evaluator, Outputs};
 use crate::samples::Sample;
+use crate::units::Units;
 use edge_runtime::pack::Acts;
 
 /// Output distortion by tensor and number of planes, the others being at their finest.
@@ -32,12 +33,19 @@ pub struct Probes<'a> {
     pub samples: &'a [Sample],
     /// The float model's outputs for them.
     pub want: &'a [Outputs],
+    /// What of these counts as an output of its own.
+    pub units: &'a Units,
 }
 
 impl<'a> Probes<'a> {
+    /// How far outputs are from the float model's.
+    pub fn distortion(&self, got: &[Outputs]) -> f64 {
+        self.units.distortion(self.want, got)
+    }
+
     /// The first `n` of them.
     pub fn first(self, n: usize) -> Probes<'a> {
-        Probes { samples: &self.samples[..n], want: &self.want[..n] }
+        Probes { samples: &self.samples[..n], want: &self.want[..n], units: self.units }
     }
 }
 
@@ -65,7 +73,7 @@ pub fn sensitivities(
         for take in 1..*levels {
             takes[tensor] = take;
             rung.takes = choices.takes(draft, &takes);
-            costs.push(distortion(probes.want, &evaluator.run(&model, &rung, probes.samples)?));
+            costs.push(probes.distortion(&evaluator.run(&model, &rung, probes.samples)?));
             done += 1;
             progress(done, total);
         }

@@ -1,11 +1,13 @@
-use super::{Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, climb, sensitivities};
+use super::{Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, climb, rungs, sensitivities};
 use crate::calibrate;
+use crate::compress::PLANE_BITS;
 use crate::convert::lower;
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs};
 use crate::model::{Array, Model};
 use crate::samples::Sample;
+use crate::units::Units;
 use edge_runtime::graph::{Act, DType, Dim, Node, Op, Port, Source, ValueId};
 use edge_runtime::inputs::NamedArray;
 use edge_runtime::pack::Acts;
@@ -75,6 +77,7 @@ struct Bench {
     samples: Vec<Sample>,
     want: Vec<Outputs>,
     elements: Vec<usize>,
+    units: Units,
 }
 
 impl Bench {
@@ -91,13 +94,14 @@ impl Bench {
         for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
             value.range = range;
         }
-        let probes = Probes { samples: &samples, want: &want };
+        let probes = Probes { samples: &samples, want: &want, units: &Units::default() };
         let sensitivity = sensitivities(&evaluator, &draft, graph, &choices, &probes, |_, _| ()).unwrap();
-        Bench { evaluator, draft, choices, sensitivity, samples, want, elements }
+        let units = Units::default();
+        Bench { evaluator, draft, choices, sensitivity, samples, want, elements, units }
     }
 
     fn integer(&mut self) -> Integer<'_> {
-        let probes = Probes { samples: &self.samples, want: &self.want };
+        let probes = Probes { samples: &self.samples, want: &self.want, units: &self.units };
         Integer {
             evaluator: &self.evaluator,
             draft: &mut self.draft,
@@ -107,6 +111,7 @@ impl Bench {
             probes,
             judges: probes,
             elements: &self.elements,
+            floats: &[0.4, 0.1],
             takes: vec![INTEGER_PLANES; 2],
         }
     }
@@ -138,7 +143,7 @@ fn a_tensor_that_8_bits_cannot_hold_takes_16_and_no_other_does() {
     let coarse = integer.cost(Acts::I8).unwrap();
     assert_eq!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Tensor(1)));
     integer.finer_weights().unwrap();
-    assert_eq!(integer.takes, [INTEGER_PLANES, INTEGER_PLANES + 1]);
+    assert_eq!(integer.takes, [INTEGER_PLANES, PLANE_BITS.len()]);
     let fine = integer.cost(Acts::I8).unwrap();
     assert!(fine < coarse / 10.0, "{fine} after {coarse}");
 }
@@ -213,11 +218,14 @@ fn rows_have_one_scale_where_that_adds_little() {
 #[test]
 fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let bench = Bench::new(&coarse_tensor());
-    let finer = [INTEGER_PLANES, INTEGER_PLANES + 1];
-    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &finer);
-    for milestone in [[INTEGER_PLANES; 2], finer, [INTEGER_PLANES + 1; 2]] {
-        assert!(steps.iter().any(|s| s.takes == milestone), "{milestone:?} in {steps:?}");
-    }
+    let finest = [INTEGER_PLANES, INTEGER_PLANES + 1];
+    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity);
+    assert_eq!(steps.last().map(|s| &s.takes[..]), Some(&[PLANE_BITS.len(); 2][..]), "{steps:?}");
+    let rungs = rungs(&bench.draft, &bench.choices, &steps, &finest, 0, "");
+    let integer: Vec<_> =
+        rungs.iter().filter(|r| r.acts == Acts::I8).map(|r| bench.choices.of_rung(r)).collect();
+    assert_eq!(integer.last().map(|takes| &takes[..]), Some(&finest[..]), "{integer:?}");
+    assert!(integer.windows(2).all(|pair| pair[0] != pair[1]), "{integer:?}");
     for pair in steps.windows(2) {
         assert!(pair[0].takes.iter().zip(&pair[1].takes).all(|(a, b)| a <= b), "{pair:?}");
     }

@@ -8,7 +8,6 @@ use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};
 use crate::weights::PANEL;
-use edge_kernels::MatMut;
 use edge_kernels::cpu::depthwise::{DepthwiseShape, I8Image, Part};
 use edge_kernels::cpu::gemm_f32::{Output, Scale};
 
@@ -67,19 +66,18 @@ pub(super) fn run(
     let image = g.ih * g.iw * g.ic;
     for batch in 0..g.batch {
         let task = Task { ctx, shape: &shape, tail: &tail, matrix: &matrix, row0: batch * pixels, taps };
-        match (input, output) {
-            (None, _) => {
+        let out = &mut out[batch * pixels * pitch * element(output)..];
+        let (size, tile) = ([pixels, g.oc, pitch], (rows * g.ow, CHANNELS));
+        match input {
+            None => {
                 let src = &floats(x)[batch * image..(batch + 1) * image];
-                let mat = MatMut::new(&mut floats_mut(out)[batch * pixels * pitch..], pixels, g.oc, pitch);
-                ctx.pool.tiles(mat, rows * g.ow, CHANNELS, |worker, row, col, tile| {
-                    task.float(&mut slots.slot(worker), row, col, tile, src);
+                result_tiles(ctx, out, size, output, tile, |worker, row, col, out| {
+                    task.float(&mut slots.slot(worker), row, col, out, src);
                 });
             }
-            (Some(quant), output) => {
+            Some(quant) => {
                 let codes = &super::elements(x)[batch * image..(batch + 1) * image];
                 let src = I8Image { codes, zero_point: quant.zero_point };
-                let out = &mut out[batch * pixels * pitch * element(output)..];
-                let (size, tile) = ([pixels, g.oc, pitch], (rows * g.ow, CHANNELS));
                 result_tiles(ctx, out, size, output, tile, |worker, row, col, out| {
                     task.integer(&mut slots.slot(worker), row, col, out, src, quant.scale);
                 });
@@ -105,13 +103,13 @@ impl Task<'_> {
         Part { rows: row / self.shape.ow..(row + rows) / self.shape.ow, channels: col..col + cols }
     }
 
-    fn float(&self, slot: &mut [u8], row: usize, col: usize, tile: MatMut<'_, f32>, src: &[f32]) {
-        let (rows, cols) = (tile.rows(), tile.cols());
+    fn float(&self, slot: &mut [u8], row: usize, col: usize, out: Output<'_>, src: &[f32]) {
+        let (rows, cols) = (out.rows(), out.cols());
         let panels = col / PANEL..(col + cols).div_ceil(PANEL);
         let weights = float_panels(self.matrix, panels, self.taps * PANEL, slot);
         let epilogue = self.tail.part(self.row0 + row, col, rows, cols);
         let part = self.part(row, col, rows, cols);
-        self.ctx.kernels.depthwise_f32.run(tile, self.shape, &part, src, weights, &epilogue);
+        self.ctx.kernels.depthwise_f32.run(out, self.shape, &part, src, weights, &epilogue);
     }
 
     fn integer(

@@ -34,6 +34,8 @@ pub(super) struct Builder<'a> {
     pub names: Vec<String>,
     /// For each value, whether some operation that works on integers takes it.
     integer_use: Vec<bool>,
+    /// For each value, whether products of integers take it and nothing else does.
+    coded_use: Vec<bool>,
     /// The i8 or f32 twin of a value that exists in the other form, made on first use.
     twins: Vec<(ValueId, DType, Fact)>,
     /// The node at hand.
@@ -84,6 +86,7 @@ impl<'a> Builder<'a> {
             steps: Vec::new(),
             names: Vec::new(),
             integer_use: integer_use(graph),
+            coded_use: coded_use(model, rung, graph),
             twins: Vec::new(),
             name: 0,
         };
@@ -342,6 +345,11 @@ impl<'a> Builder<'a> {
         self.graph.values[value].range.map(|(lo, hi)| Quant::covering(lo, hi))
     }
 
+    /// Whether a value is only ever read as codes.
+    pub fn is_coded(&self, value: Option<ValueId>) -> bool {
+        value.is_some_and(|value| self.coded_use[value as usize])
+    }
+
     /// The value as plain f32: dequantized or cast when it is not.
     pub fn float(&mut self, value: Option<ValueId>, fact: &Fact) -> Result<Fact, Why> {
         if fact.dtype == DType::F32 {
@@ -451,4 +459,25 @@ fn integer_use(graph: &Graph) -> Vec<bool> {
         }
     }
     used
+}
+
+/// For each value, whether every operation that takes it is a product of integers (and the caller does not).
+fn coded_use(model: &Model, rung: &Rung, graph: &Graph) -> Vec<bool> {
+    if rung.acts != Acts::I8 {
+        return vec![false; graph.values.len()];
+    }
+    let mut coded = vec![true; graph.values.len()];
+    graph.body.for_each(&mut |node| {
+        for (operand, id) in node.inputs.iter().enumerate() {
+            if let Some(flag) = id.and_then(|id| coded.get_mut(id as usize)) {
+                *flag &= lower::takes_codes(model, rung, graph, node, operand);
+            }
+        }
+    });
+    for port in &graph.outputs {
+        if let Some(flag) = coded.get_mut(port.value as usize) {
+            *flag = false;
+        }
+    }
+    coded
 }

@@ -170,9 +170,14 @@ pub trait Weights: Send + Sync {
         unreachable!("fill_codes without code_form")
     }
 
+    /// Whether [`Weights::fill_codes_i16`] may be called.
+    fn has_codes_i16(&self) -> bool {
+        self.code_form().is_some_and(|form| form.group >= self.k())
+    }
+
     /// Decodes `panels` as integers for kernels that take one column at a time (depthwise convolution): `codes` is
     /// `[panel][k][16]` and holds `2q + 1` when half-offset, else `q`; `scales` is `[panel][16]`. Both are 0 past
-    /// `n`. For weights whose group is all of `k`.
+    /// `n`. For weights whose group is all of `k`; codes may have up to 12 bits, whatever [`Weights::code_form`] says.
     fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {
         codes::fill_i16(self, panels, codes, scales);
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for each panel, for each row, for each group, for the first and the last two quarters:
-//!     for each unit:     codes as nibbles, for codes of 8 bits two; products with them are summed in pairs of i16, which
+//!     for each unit:     codes as nibbles, for codes of more than 4 bits two; products with them are summed in pairs of i16, which
 //!                        holds for 8 units: 15 * 128 * 2 * 8 < 2^15; sums of the codes by vpsadbw
 //!     the pairs added
 //! for each group:        zero point and offset of the codes taken off, scaled
@@ -48,11 +48,12 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
     // SAFETY: the caller's promise.
     unsafe {
         match tile.split {
-            Split::Two => planes::<Two>(tile, to),
-            Split::TwoTwo => planes::<TwoTwo>(tile, to),
-            Split::TwoTwoFour => planes::<TwoTwoFour>(tile, to),
+            Split::Two => planes::<Twos<1>>(tile, to),
+            Split::TwoTwos => planes::<Twos<2>>(tile, to),
+            Split::ThreeTwos => planes::<Twos<3>>(tile, to),
+            Split::FourTwos => planes::<Twos<4>>(tile, to),
             Split::Four => by_group::<Four>(tile, &mut to[0]),
-            Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
+            Split::Twelve | Split::Sixteen => unreachable!("codes of more than 8 bits are for floats"),
         }
     }
 }
@@ -97,9 +98,11 @@ unsafe fn scales_of(scales: &Scales, g: usize) -> [f32; PANEL] {
 /// A way to cut codes into planes.
 trait Planes {
     const BITS: u32;
+    /// Bits of a code behind its first 4.
+    const LAST: u32 = Self::BITS.saturating_sub(4);
 
-    /// The codes of two quarters of a unit, the first two (`shift` 0) or the last two (`shift` 4): of each the leading 4 bits or all, and of 8 bits
-    /// the last 4.
+    /// The codes of two quarters of a unit, the first two (`shift` 0) or the last two (`shift` 4): of each the leading 4 bits or all,
+    /// and those behind them.
     ///
     /// # Safety
     /// Each plane of the split has such a unit.
@@ -133,49 +136,56 @@ unsafe fn fours(plane: *const u8, unit: usize, shift: __m256i) -> [__m256i; 2] {
     bytes.map(|v| _mm256_and_si256(_mm256_srlv_epi32(v, shift), _mm256_set1_epi8(15)))
 }
 
-struct Two;
-
-impl Planes for Two {
-    const BITS: u32 = 2;
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn half(planes: &[*const u8; MAX_PLANES], unit: usize, shift: __m256i) -> [[__m256i; 2]; 2] {
-        // SAFETY: the caller's promise.
-        let a = unsafe { twos(planes[0], unit, shift) };
-        let (three, none) = (_mm256_set1_epi8(3), _mm256_setzero_si256());
-        [[_mm256_and_si256(a, three), none], [_mm256_and_si256(_mm256_srli_epi16::<2>(a), three), none]]
-    }
+/// Two quarters of a unit of a plane of 2 bits.
+///
+/// # Safety
+/// The plane has such a unit.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn two(plane: *const u8, unit: usize, shift: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    let a = unsafe { twos(plane, unit, shift) };
+    let three = _mm256_set1_epi8(3);
+    [_mm256_and_si256(a, three), _mm256_and_si256(_mm256_srli_epi16::<2>(a), three)]
 }
 
-struct TwoTwo;
-
-impl Planes for TwoTwo {
-    const BITS: u32 = 4;
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    unsafe fn half(planes: &[*const u8; MAX_PLANES], unit: usize, shift: __m256i) -> [[__m256i; 2]; 2] {
-        // SAFETY: the caller's promise.
-        let (a, b) = unsafe { (twos(planes[0], unit, shift), twos(planes[1], unit, shift)) };
-        let (three, twelve) = (_mm256_set1_epi8(3), _mm256_set1_epi8(12));
-        let both = |a, b| _mm256_or_si256(_mm256_and_si256(a, twelve), _mm256_and_si256(b, three));
-        let none = _mm256_setzero_si256();
-        [[both(_mm256_slli_epi16::<2>(a), b), none], [both(a, _mm256_srli_epi16::<2>(b)), none]]
-    }
+/// Two quarters of a unit of two planes of 2 bits.
+///
+/// # Safety
+/// The planes have such a unit.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn two_twos(planes: &[*const u8], unit: usize, shift: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    let (a, b) = unsafe { (twos(planes[0], unit, shift), twos(planes[1], unit, shift)) };
+    let (three, twelve) = (_mm256_set1_epi8(3), _mm256_set1_epi8(12));
+    let both = |a, b| _mm256_or_si256(_mm256_and_si256(a, twelve), _mm256_and_si256(b, three));
+    [both(_mm256_slli_epi16::<2>(a), b), both(a, _mm256_srli_epi16::<2>(b))]
 }
 
-struct TwoTwoFour;
+/// `N` planes of 2 bits.
+struct Twos<const N: usize>;
 
-impl Planes for TwoTwoFour {
-    const BITS: u32 = 8;
+impl<const N: usize> Planes for Twos<N> {
+    const BITS: u32 = 2 * N as u32;
 
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn half(planes: &[*const u8; MAX_PLANES], unit: usize, shift: __m256i) -> [[__m256i; 2]; 2] {
         // SAFETY: the caller's promise.
-        let (high, low) = unsafe { (TwoTwo::half(planes, unit, shift), fours(planes[2], unit, shift)) };
-        [[high[0][0], low[0]], [high[1][0], low[1]]]
+        let (lead, last) = unsafe {
+            let lead = match N {
+                1 => two(planes[0], unit, shift),
+                _ => two_twos(planes, unit, shift),
+            };
+            let last = match N {
+                3 => two(planes[2], unit, shift),
+                4 => two_twos(&planes[2..], unit, shift),
+                _ => [_mm256_setzero_si256(); 2],
+            };
+            (lead, last)
+        };
+        [[lead[0], last[0]], [lead[1], last[1]]]
     }
 }
 
@@ -220,10 +230,10 @@ fn together([a, b]: [__m256i; 2], to: &mut [i32; PANEL], half: usize) {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline(never)]
 unsafe fn by_group<S: Planes>(tile: &Tile<'_>, to: &mut [f32; PANEL]) {
-    let wide = S::BITS == 8;
+    let wide = S::LAST > 0;
     let none = _mm256_setzero_si256();
     // What the leading bits count in sums.
-    let high = _mm256_set1_epi16(if wide { 16 } else { 1 });
+    let high = _mm256_set1_epi16(1 << S::LAST);
     let mut total = [0.0f32; PANEL];
     let mut first = 0;
     for g in 0..tile.groups {
@@ -246,7 +256,11 @@ unsafe fn by_group<S: Planes>(tile: &Tile<'_>, to: &mut [f32; PANEL]) {
                         let mut all = lead;
                         if wide {
                             pairs[i][1] = _mm256_add_epi16(pairs[i][1], _mm256_maddubs_epi16(last, x));
-                            all = _mm256_or_si256(_mm256_slli_epi16::<4>(lead), last);
+                            let up = match S::LAST {
+                                2 => _mm256_slli_epi16::<2>(lead),
+                                _ => _mm256_slli_epi16::<4>(lead),
+                            };
+                            all = _mm256_or_si256(up, last);
                         }
                         longs[i] = _mm256_add_epi32(longs[i], _mm256_sad_epu8(all, none));
                     }
@@ -322,6 +336,7 @@ unsafe fn by_column<S: Planes>(tile: &Tile<'_>, to: &mut [f32; PANEL]) {
                     let top = match bits {
                         2 => _mm256_slli_epi16::<6>(lead),
                         4 => _mm256_slli_epi16::<4>(lead),
+                        6 => _mm256_or_si256(_mm256_slli_epi16::<4>(lead), _mm256_slli_epi16::<2>(last)),
                         _ => _mm256_or_si256(_mm256_slli_epi16::<4>(lead), last),
                     };
                     let rounded = |half: __m256i, factor: __m256i| {

@@ -43,12 +43,13 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
     // SAFETY: the caller's promise.
     unsafe {
         match tile.split {
-            Split::Two => planes::<Two>(tile, to),
-            Split::TwoTwo => planes::<TwoTwo>(tile, to),
-            Split::TwoTwoFour => planes::<TwoTwoFour>(tile, to),
+            Split::Two => planes::<Twos<1>>(tile, to),
+            Split::TwoTwos => planes::<Twos<2>>(tile, to),
+            Split::ThreeTwos => planes::<Twos<3>>(tile, to),
+            Split::FourTwos => planes::<Twos<4>>(tile, to),
             Split::Four if tile.rows == 1 => by_group::<Four, 1>(tile, to),
             Split::Four => by_group::<Four, ROWS>(tile, to),
-            Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
+            Split::Twelve | Split::Sixteen => unreachable!("codes of more than 8 bits are for floats"),
         }
     }
 }
@@ -128,60 +129,58 @@ unsafe fn twos(plane: &mut *const u8) -> __m512i {
 /// Bits of `a` where the mask has ones, of `b` elsewhere.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn select(mask: u8, a: __m512i, b: __m512i) -> __m512i {
+pub(super) fn select(mask: u8, a: __m512i, b: __m512i) -> __m512i {
     _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi8(mask as i8), a, b)
 }
 
-pub(super) struct Two;
-
-impl Planes for Two {
-    const SHIFT: u32 = 6;
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
-        // SAFETY: the caller's promise.
-        let a = unsafe { twos(&mut planes[0]) };
-        [rotated(a, 6, 4), rotated(a, 2, 0)].map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xc0u8 as i8)))
-    }
-}
-
-/// Two planes of 2 bits at bits 4 to 7; what is below them is left as it comes.
+/// A unit of a plane of 2 bits, its fields brought to bits 6 and 7: of columns 0 to 7, and of 8 to 15. Moves on to the next unit.
 ///
 /// # Safety
-/// As for [`Planes::next`].
-#[target_feature(enable = "avx512f,avx512bw")]
+/// 32 bytes are readable.
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn two_twos(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
+unsafe fn first(plane: &mut *const u8) -> [__m512i; 2] {
     // SAFETY: the caller's promise.
-    let (a, b) = unsafe { (twos(&mut planes[0]), twos(&mut planes[1])) };
-    [select(0xc0, rotated(a, 6, 4), rotated(b, 4, 2)), select(0xc0, rotated(a, 2, 0), rotated(b, 0, 30))]
+    let bytes = unsafe { twos(plane) };
+    [rotated(bytes, 6, 4), rotated(bytes, 2, 0)]
 }
 
-pub(super) struct TwoTwo;
+/// A unit of the next plane behind codes that end at the mask: its fields by so much to the left. Moves on to the next unit.
+///
+/// # Safety
+/// 32 bytes are readable.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn behind(codes: [__m512i; 2], mask: u8, plane: &mut *const u8, by: [i32; 4]) -> [__m512i; 2] {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { twos(plane) };
+    let [a, b, c, d] = by;
+    [select(mask, codes[0], rotated(bytes, a, b)), select(mask, codes[1], rotated(bytes, c, d))]
+}
 
-impl Planes for TwoTwo {
-    const SHIFT: u32 = 4;
+/// `N` planes of 2 bits.
+pub(super) struct Twos<const N: usize>;
+
+impl<const N: usize> Planes for Twos<N> {
+    const SHIFT: u32 = 8 - 2 * N as u32;
 
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
         // SAFETY: the caller's promise.
-        unsafe { two_twos(planes) }.map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xf0u8 as i8)))
-    }
-}
-
-pub(super) struct TwoTwoFour;
-
-impl Planes for TwoTwoFour {
-    const SHIFT: u32 = 0;
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [__m512i; 2] {
-        // SAFETY: the caller's promise.
-        let (high, [low, top]) = unsafe { (two_twos(planes), fours(&mut planes[2])) };
-        [select(0xf0, high[0], low), select(0xf0, high[1], _mm512_rolv_epi32(top, _mm512_set1_epi32(28)))]
+        unsafe {
+            let mut codes = first(&mut planes[0]);
+            if N > 1 {
+                codes = behind(codes, 0xc0, &mut planes[1], [4, 2, 0, 30]);
+            }
+            if N > 2 {
+                codes = behind(codes, 0xf0, &mut planes[2], [2, 0, 30, 28]);
+            }
+            if N > 3 {
+                return behind(codes, 0xfc, &mut planes[3], [0, 30, 28, 26]);
+            }
+            codes.map(|v| _mm512_and_si512(v, _mm512_set1_epi8((0xffu8 << Self::SHIFT) as i8)))
+        }
     }
 }
 
@@ -191,7 +190,7 @@ impl Planes for TwoTwoFour {
 /// 64 bytes are readable.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn fours(plane: &mut *const u8) -> [__m512i; 2] {
+pub(super) unsafe fn fours(plane: &mut *const u8) -> [__m512i; 2] {
     // SAFETY: the caller's promise.
     let bytes = unsafe { _mm512_loadu_si512(plane.cast()) };
     _mm_prefetch::<_MM_HINT_T0>(plane.wrapping_add(AHEAD).cast());
@@ -211,17 +210,6 @@ impl Planes for Four {
         let [low, top] = unsafe { fours(&mut planes[0]) };
         [_mm512_slli_epi16::<4>(low), top].map(|v| _mm512_and_si512(v, _mm512_set1_epi8(0xf0u8 as i8)))
     }
-}
-
-/// A unit of a plane of 8 bits.
-///
-/// # Safety
-/// 128 bytes are readable.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub(super) unsafe fn whole_bytes(plane: &mut *const u8) -> [__m512i; 2] {
-    // SAFETY: the caller's promise.
-    unsafe { [fours(plane)[0], fours(plane)[0]] }
 }
 
 /// Sums of 16 columns, those of even and odd fours of k side by side in `halves`.

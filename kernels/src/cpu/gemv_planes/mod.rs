@@ -42,19 +42,23 @@ const TOP: f32 = 127.0;
 pub const MAX_ROWS: usize = 16;
 
 /// Most planes of a code.
-pub const MAX_PLANES: usize = 4;
+pub const MAX_PLANES: usize = 6;
 
 /// How the bits of a code are cut into planes, the leading bits first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// One plane of 2 bits.
     Two,
-    /// 2 bits and 2 bits.
-    TwoTwo,
-    /// 2, 2 and 4 bits.
-    TwoTwoFour,
-    /// 2, 2, 4 and 8 bits, for products of floats.
-    TwoTwoFourEight,
+    /// Two planes of 2 bits.
+    TwoTwos,
+    /// Three planes of 2 bits.
+    ThreeTwos,
+    /// Four planes of 2 bits.
+    FourTwos,
+    /// Four planes of 2 bits and one of 4, for products of floats.
+    Twelve,
+    /// Four planes of 2 bits and two of 4, for products of floats.
+    Sixteen,
     /// One plane of 4 bits.
     Four,
 }
@@ -70,9 +74,11 @@ impl Split {
         }
         match all[..count] {
             [2] => Some(Split::Two),
-            [2, 2] => Some(Split::TwoTwo),
-            [2, 2, 4] => Some(Split::TwoTwoFour),
-            [2, 2, 4, 8] => Some(Split::TwoTwoFourEight),
+            [2, 2] => Some(Split::TwoTwos),
+            [2, 2, 2] => Some(Split::ThreeTwos),
+            [2, 2, 2, 2] => Some(Split::FourTwos),
+            [2, 2, 2, 2, 4] => Some(Split::Twelve),
+            [2, 2, 2, 2, 4, 4] => Some(Split::Sixteen),
             [4] => Some(Split::Four),
             _ => None,
         }
@@ -81,11 +87,13 @@ impl Split {
     /// Bits of the planes; 0 for those that are not there.
     fn planes(self) -> [u32; MAX_PLANES] {
         match self {
-            Split::Two => [2, 0, 0, 0],
-            Split::TwoTwo => [2, 2, 0, 0],
-            Split::TwoTwoFour => [2, 2, 4, 0],
-            Split::TwoTwoFourEight => [2, 2, 4, 8],
-            Split::Four => [4, 0, 0, 0],
+            Split::Two => [2, 0, 0, 0, 0, 0],
+            Split::TwoTwos => [2, 2, 0, 0, 0, 0],
+            Split::ThreeTwos => [2, 2, 2, 0, 0, 0],
+            Split::FourTwos => [2, 2, 2, 2, 0, 0],
+            Split::Twelve => [2, 2, 2, 2, 4, 0],
+            Split::Sixteen => [2, 2, 2, 2, 4, 4],
+            Split::Four => [4, 0, 0, 0, 0, 0],
         }
     }
 

@@ -19,7 +19,7 @@ use std::arch::aarch64::{
 
 use super::super::gemm_f32::epilogue_neon::finish;
 use super::super::gemm_i8::dotprod;
-use super::super::planes::neon::{Unit, append, four, plane_unit};
+use super::super::planes::neon::{Unit, append, eight, four, plane_unit};
 use super::super::planes::{Plane, Rounding, raise_to};
 use super::tile::{Results, Tile, each_tile};
 use super::{BLOCK, Isa, MAX_PLANES, PANEL, Split, TOP, Task, Variant};
@@ -140,12 +140,15 @@ macro_rules! kernels {
                 unsafe {
                     match tile.split {
                         Split::Two => columns(tile, to, |unit| plane_unit::<2>(&planes[0], unit)),
-                        Split::TwoTwo => columns(tile, to, |unit| four(&planes, unit)),
-                        Split::TwoTwoFour => {
-                            columns(tile, to, |unit| append::<4>(four(&planes, unit), &planes[2], unit))
+                        Split::TwoTwos => columns(tile, to, |unit| four(&planes, unit)),
+                        Split::ThreeTwos => {
+                            columns(tile, to, |unit| append::<2>(four(&planes, unit), &planes[2], unit))
                         }
+                        Split::FourTwos => columns(tile, to, |unit| eight(&planes, unit)),
                         Split::Four => by_group(tile, to, |unit| plane_unit::<4>(&planes[0], unit)),
-                        Split::TwoTwoFourEight => unreachable!("codes of 16 bits are for floats"),
+                        Split::Twelve | Split::Sixteen => {
+                            unreachable!("codes of more than 8 bits are for floats")
+                        }
                     }
                 }
             }

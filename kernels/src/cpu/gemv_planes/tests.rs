@@ -9,7 +9,7 @@ use crate::cpu::gemm_f32::{self, Addend, ResidualOrder, Scale};
 use crate::cpu::gemm_i8::{self, I8Panels, I8Rows};
 use half::f16;
 
-const SPLITS: [Split; 4] = [Split::Two, Split::TwoTwo, Split::TwoTwoFour, Split::Four];
+const SPLITS: [Split; 5] = [Split::Two, Split::TwoTwos, Split::ThreeTwos, Split::FourTwos, Split::Four];
 
 fn every() -> impl Iterator<Item = &'static Variant> {
     report(VARIANTS, |v| (v.name, v.isa)).into_iter().chain([&scalar::VARIANT])
@@ -234,7 +234,7 @@ fn floats_give_the_bits_of_weights_joined() {
         let group = [8, 16, 32, 64, k][random.below(5)];
         shapes.push((1 + random.below(9), 1 + random.below(70), k, group));
     }
-    let splits = SPLITS.into_iter().chain([Split::TwoTwoFourEight]);
+    let splits = SPLITS.into_iter().chain([Split::Twelve, Split::Sixteen]);
     for (i, ((m, n, k, group), split)) in shapes.into_iter().zip(splits.cycle()).enumerate() {
         let w = Weights::new(&mut random, split, (n, k, group), i % 3 > 0);
         let (stride, bias) = (k + random.below(3), random.floats(n));
@@ -270,19 +270,19 @@ fn floats_give_the_bits_of_weights_joined() {
 
 #[test]
 fn splits_are_those_that_kernels_are_made_for() {
-    for split in SPLITS {
+    for split in SPLITS.into_iter().chain([Split::Twelve, Split::Sixteen]) {
         assert_eq!(Split::of(split.planes().into_iter().filter(|w| *w > 0)), Some(split));
     }
     assert_eq!(Split::of([]), None);
-    assert_eq!(Split::of([2, 2, 4, 8]), Some(Split::TwoTwoFourEight));
     assert_eq!(Split::of([1]), None);
-    assert_eq!(Split::of([2, 2, 2, 2]), None);
+    assert_eq!(Split::of([2, 2, 4]), None);
+    assert_eq!(Split::of([2; 7]), None);
 }
 
 #[test]
-#[should_panic(expected = "a plane of 4 bits")]
+#[should_panic(expected = "a plane of 2 bits")]
 fn a_plane_that_is_too_short_is_refused() {
-    let w = Weights::new(&mut Random::new(2), Split::TwoTwoFour, (16, 32, 32), true);
+    let w = Weights::new(&mut Random::new(2), Split::FourTwos, (16, 32, 32), true);
     let mut panels = w.panels(true);
     panels.planes[2] = &panels.planes[2][1..];
     let (x, mut out) = ([0; 32], [0.0; 16]);

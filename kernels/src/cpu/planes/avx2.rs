@@ -7,7 +7,7 @@
 //!     i8:                codes - 2^(b-1)
 //!     f32:               [16][8] bytes transposed to [8][16], widened, f32(p) * 2 + (1 - 2^b), times scale
 //! ```
-//! Planes of 2, 2, 4 and 8 bits and what they start with, and two of 4 bits, have loops compiled for them.
+//! Planes of 2, 2, 2, 2, 4 and 4 bits and what they start with have loops compiled for them.
 
 use std::arch::x86_64::{
     __m256i, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm_loadl_epi64, _mm_loadu_si128, _mm_set1_epi16,
@@ -52,13 +52,13 @@ fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
         [Plane { bits: 8, .. }] => units(out, half, |unit| plane_unit::<8>(&planes[0], unit)),
         [Plane { bits: 2, .. }] => units(out, half, |unit| plane_unit::<2>(&planes[0], unit)),
         [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
-            units(out, half, |unit| two::<2, 2>(planes, unit));
+            units(out, half, |unit| four(planes, unit));
         }
-        [Plane { bits: 4, .. }, Plane { bits: 4, .. }] => {
-            units(out, half, |unit| two::<4, 4>(planes, unit));
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            units(out, half, |unit| append::<2>(four(planes, unit), &planes[2], unit));
         }
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
-            units(out, half, |unit| append::<4>(two::<2, 2>(planes, unit), &planes[2], unit));
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            units(out, half, |unit| eight(planes, unit));
         }
         _ => units(out, half, |unit| narrow(planes, unit)),
     }
@@ -85,15 +85,35 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
             reals::<2, false>(scales, out, |unit| [zero, plane_unit::<2>(&planes[0], unit)]);
         }
         [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
-            reals::<4, false>(scales, out, |unit| [zero, two::<2, 2>(planes, unit)]);
+            reals::<4, false>(scales, out, |unit| [zero, four(planes, unit)]);
         }
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
-            let codes = |unit| [zero, append::<4>(two::<2, 2>(planes, unit), &planes[2], unit)];
-            reals::<8, false>(scales, out, codes);
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            let codes = |unit| [zero, append::<2>(four(planes, unit), &planes[2], unit)];
+            reals::<6, false>(scales, out, codes);
         }
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }, Plane { bits: 8, .. }] => {
-            let high = |unit| append::<4>(two::<2, 2>(planes, unit), &planes[2], unit);
-            reals::<16, true>(scales, out, |unit| [high(unit), plane_unit::<8>(&planes[3], unit)]);
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            reals::<8, false>(scales, out, |unit| [zero, eight(planes, unit)]);
+        }
+        [
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 4, .. },
+        ] => {
+            let codes = |unit| push::<4, 4>(zero, eight(planes, unit), plane_unit::<4>(&planes[4], unit));
+            reals::<12, true>(scales, out, codes);
+        }
+        [
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 2, .. },
+            Plane { bits: 4, .. },
+            Plane { bits: 4, .. },
+        ] => {
+            let low = |unit| append::<4>(plane_unit::<4>(&planes[4], unit), &planes[5], unit);
+            reals::<16, true>(scales, out, |unit| [eight(planes, unit), low(unit)]);
         }
         _ => {
             let bits = total_bits(planes);
@@ -181,11 +201,18 @@ fn spread<const WIDE: bool>(high: Unit, low: Unit, bytes: &mut [u8; 2 * UNIT]) {
     }
 }
 
-/// Codes of two planes.
+/// Codes of two planes of 2 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn two<const A: u32, const B: u32>(planes: &[Plane<'_>], unit: usize) -> Unit {
-    append::<B>(plane_unit::<A>(&planes[0], unit), &planes[1], unit)
+fn four(planes: &[Plane<'_>], unit: usize) -> Unit {
+    append::<2>(plane_unit::<2>(&planes[0], unit), &planes[1], unit)
+}
+
+/// Codes of four planes of 2 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn eight(planes: &[Plane<'_>], unit: usize) -> Unit {
+    append::<2>(append::<2>(four(planes, unit), &planes[2], unit), &planes[3], unit)
 }
 
 /// `codes << W | bits of the plane`, in bytes: no bit leaves its byte when codes have at most `8 - W`.

@@ -76,7 +76,7 @@ pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [
 }
 
 impl Variant {
-    /// Joins columns of codes of at most 8 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
+    /// Joins columns of codes of at most 14 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
     /// are 0. `out`: `[k][16]`.
     ///
     /// # Panics
@@ -84,7 +84,7 @@ impl Variant {
     pub fn join_columns_i16(&self, planes: &[Plane<'_>], channels: usize, out: &mut [i16]) {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         let columns = out.as_chunks_mut::<PANEL>().0;
-        check(planes, columns.len(), 8);
+        check(planes, columns.len(), 14);
         // SAFETY: the CPU has the ISA: checked above.
         unsafe { (self.columns_i16)(planes, channels, columns) }
     }

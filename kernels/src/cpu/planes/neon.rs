@@ -7,7 +7,7 @@
 //!     i8:                codes - 2^(b-1)
 //!     f32:               [16][8] bytes transposed to [8][16], widened, f32(p) * 2 + (1 - 2^b), times scale
 //! ```
-//! Planes of 2, 2 and 4 bits and what they start with, and those of 8 bits, have loops compiled for them.
+//! Four planes of 2 bits and what they start with, and those of 8 bits, have loops compiled for them.
 
 use std::arch::aarch64::{
     uint8x16_t, uint16x8_t, vaddq_s16, vandq_u8, vcvtq_f32_u32, vdupq_n_f32, vdupq_n_s16, vdupq_n_s32,
@@ -46,8 +46,11 @@ fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
         [Plane { bits: 8, .. }] => units(out, half, |unit| plane_unit::<8>(&planes[0], unit)),
         [Plane { bits: 2, .. }] => units(out, half, |unit| plane_unit::<2>(&planes[0], unit)),
         [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => units(out, half, |unit| four(planes, unit)),
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
-            units(out, half, |unit| append::<4>(four(planes, unit), &planes[2], unit));
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            units(out, half, |unit| append::<2>(four(planes, unit), &planes[2], unit));
+        }
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            units(out, half, |unit| eight(planes, unit));
         }
         _ => units(out, half, |unit| narrow(planes, unit)),
     }
@@ -77,13 +80,12 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
         [Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
             reals::<false>(bits, scales, out, |unit| [none, four(planes, unit)]);
         }
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }] => {
-            let codes = |unit| [none, append::<4>(four(planes, unit), &planes[2], unit)];
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            let codes = |unit| [none, append::<2>(four(planes, unit), &planes[2], unit)];
             reals::<false>(bits, scales, out, codes);
         }
-        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 4, .. }, Plane { bits: 8, .. }] => {
-            let high = |unit| append::<4>(four(planes, unit), &planes[2], unit);
-            reals::<true>(bits, scales, out, |unit| [high(unit), plane_unit::<8>(&planes[3], unit)]);
+        [Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }, Plane { bits: 2, .. }] => {
+            reals::<false>(bits, scales, out, |unit| [none, eight(planes, unit)]);
         }
         _ if bits <= 8 => reals::<false>(bits, scales, out, |unit| [none, narrow(planes, unit)]),
         _ => reals::<true>(bits, scales, out, |unit| wide(planes, unit)),
@@ -147,6 +149,13 @@ fn widened<const WIDE: bool>(high: uint8x16_t, low: uint8x16_t) -> [uint16x8_t; 
 #[inline]
 pub(in crate::cpu) fn four(planes: &[Plane<'_>], unit: usize) -> Unit {
     append::<2>(plane_unit::<2>(&planes[0], unit), &planes[1], unit)
+}
+
+/// Codes of four planes of 2 bits.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(in crate::cpu) fn eight(planes: &[Plane<'_>], unit: usize) -> Unit {
+    append::<2>(append::<2>(four(planes, unit), &planes[2], unit), &planes[3], unit)
 }
 
 /// `codes << W | bits of the plane`, in bytes: no bit leaves its byte when codes have at most `8 - W`.

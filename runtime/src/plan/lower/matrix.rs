@@ -3,7 +3,9 @@
 use super::views::{spatial, spatial_result};
 use super::window::geometry;
 use super::{Results, broadcast_dims, one};
-use crate::graph::{Act, DType, Window};
+use crate::graph::{Act, DType, Graph, Node, Op, Source, Window};
+use crate::model::Model;
+use crate::pack::Rung;
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place, Quant};
 use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp, Stored};
@@ -64,12 +66,29 @@ fn extras(
     Ok(Extras { scale, bias, residual })
 }
 
-/// The weight of operand 1 has integer codes in this rung.
-fn has_codes(b: &Builder, call: &Call) -> bool {
-    match call.optional(1).map(|f| &f.place) {
-        Some(Place::Weight(tensor)) => b.model.code_form(b.rung, *tensor).is_some(),
-        _ => false,
-    }
+/// The weight of operand 1 has integer codes in this rung, as `depthwise` convolutions or as other products take them.
+fn has_codes(b: &Builder, call: &Call, depthwise: bool) -> bool {
+    let Some(Place::Weight(tensor)) = call.optional(1).map(|f| &f.place) else { return false };
+    b.model.has_codes(b.rung, *tensor, depthwise)
+}
+
+/// Whether `operand` of a node is taken as i8 codes, if it has a range, by a product of integers.
+pub(in crate::plan) fn takes_codes(
+    model: &Model,
+    rung: &Rung,
+    graph: &Graph,
+    node: &Node,
+    operand: usize,
+) -> bool {
+    let source = |i: usize| node.inputs.get(i).copied().flatten().map(|id| graph.values[id as usize].source);
+    let depthwise = match node.op {
+        Op::Conv { groups, out_channels, .. } => groups > 1 && groups == out_channels,
+        Op::Linear { .. } => false,
+        _ => return false,
+    };
+    let scaled = matches!(source(2), None | Some(Source::Constant(_)));
+    let Some(Source::Weight(tensor)) = source(1) else { return false };
+    operand == 0 && scaled && model.has_codes(rung, tensor, depthwise)
 }
 
 /// Whether the codes of a matrix have one scale a row, and stand for themselves.
@@ -86,10 +105,10 @@ fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<St
 }
 
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
-fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
+fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
     let scaled = call.optional(2).is_none_or(Fact::is_known);
-    if has_codes(b, call)
+    if has_codes(b, call, depthwise)
         && scaled
         && let Some(x) = b.integer(call.value(0), x)?
     {
@@ -98,8 +117,11 @@ fn activations(b: &mut Builder, call: &Call) -> Result<(Fact, bool), Why> {
     Ok((b.float(call.value(0), x)?, false))
 }
 
+/// The result of a product: of integers, codes where integer operations take it; of floats, codes where nothing but products of
+/// integers does, which would make them of it.
 fn product_result(b: &mut Builder, call: &Call, dims: &[usize], integer: bool) -> Result<Fact, Why> {
-    match b.result_quant(call.result(0)).filter(|_| integer) {
+    let codes = integer || b.is_coded(call.result(0));
+    match b.result_quant(call.result(0)).filter(|_| codes) {
         Some(quant) => b.result_i8(quant, dims),
         None => b.result(DType::F32, dims),
     }
@@ -167,7 +189,7 @@ pub(super) fn conv(
     let n = if depthwise || groups == 1 { oc } else { groups * (oc / groups).next_multiple_of(16) };
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
-    let (x, integer) = activations(b, call)?;
+    let (x, integer) = activations(b, call, depthwise)?;
     let extra = extras(b, call, oc, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let is_narrow = !integer && crate::cpu::narrow::scratch(&geometry).is_some();
@@ -230,7 +252,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     dims[x.rank() - 1] = n;
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
-    let (x, integer) = activations(b, call)?;
+    let (x, integer) = activations(b, call, false)?;
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));

@@ -13,6 +13,8 @@ mod resize;
 mod views;
 mod window;
 
+pub(super) use matrix::takes_codes;
+
 use super::build::{Builder, Call, Why};
 use super::fact::Fact;
 use super::step::StepOp;

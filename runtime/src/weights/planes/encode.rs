@@ -1,7 +1,7 @@
 //! From floats to planes.
 
 use super::super::{BLOCK, Float, PANEL};
-use super::{DEFAULT_BITS, Layout, MAX_BITS, step};
+use super::{Layout, MAX_BITS, NESTED_BITS, step};
 use crate::pack::{BlobId, Expr};
 use half::f16;
 use serde_json::json;
@@ -30,7 +30,7 @@ impl Default for Spec {
     fn default() -> Spec {
         Spec {
             group: 32,
-            bits: DEFAULT_BITS.to_vec(),
+            bits: NESTED_BITS.to_vec(),
             layout: Layout::Panel,
             scale: Float::F16,
             prefix_weights: Vec::new(),

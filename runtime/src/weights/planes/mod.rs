@@ -21,8 +21,16 @@ use std::ops::Range;
 /// Most bits of a code.
 pub const MAX_BITS: u32 = 16;
 
-/// Bits of the planes unless a pack says otherwise: 2-, 4- and 8-bit values are prefixes of the 16-bit ones.
+/// Bits of the planes unless a pack says otherwise.
 pub const DEFAULT_BITS: [u32; 4] = [2, 2, 4, 8];
+
+/// Bits of the planes that [`encode`] makes unless told otherwise: values of 2, 4, 6, 8 and 12 bits are prefixes of those of 16.
+pub const NESTED_BITS: [u32; 6] = [2, 2, 2, 2, 4, 4];
+
+/// Most bits of the codes of single columns that integer kernels take.
+const COLUMN_BITS: u32 = 12;
+/// Most of them that are added up: `4095 * 255 * 2048` still fits i32.
+const COLUMN_TAPS: usize = 2048;
 
 /// Groups whose scales are converted at a time.
 const GROUPS: usize = 8;
@@ -371,6 +379,11 @@ impl Weights for Planes {
             group: self.group,
             one_scale: false,
         })
+    }
+
+    fn has_codes_i16(&self) -> bool {
+        let wide = self.layout == Layout::Panel1 && self.bits <= COLUMN_BITS && self.k <= COLUMN_TAPS;
+        self.group >= self.k && (wide || self.code_form().is_some())
     }
 
     fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {

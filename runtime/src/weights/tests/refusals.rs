@@ -38,8 +38,10 @@ fn errors_name_tensor_kind_parameter_value_and_what_was_expected() {
     }
     assert!(param("scale", json!("bf16")).ends_with("planes.scale is \"bf16\", expected f16 or f32"));
     assert!(param("layout", json!("cols")).ends_with("expected panel, panel1 or rows"));
-    assert!(param("gains", json!([1.0])).ends_with("expected 4 finite numbers, one a plane"));
-    assert!(param("gains", json!([1, 1, 1, 1e300])).ends_with("expected 4 finite numbers, one a plane"));
+    assert!(param("gains", json!([1.0])).ends_with("expected 6 finite numbers, one a plane"));
+    assert!(
+        param("gains", json!([1, 1, 1, 1, 1, 1e300])).ends_with("expected 6 finite numbers, one a plane")
+    );
     assert!(param("colour", json!(1)).contains("planes.colour is 1, expected one of group, bits, layout"));
     // A long value is cut.
     assert!(param("group", json!(vec![1; 1000])).len() < 200);
@@ -70,7 +72,7 @@ fn sizes_counts_and_takes_must_fit() {
     let error = |tensor, take| {
         bind(&Registry::standard(), &pack.header, tensor, take, &pack.source()).err().unwrap().to_string()
     };
-    assert_eq!(error(0, Take(0, 5)), "tensor `t0`: planes has take 5, expected at most 4 planes");
+    assert_eq!(error(0, Take(0, 7)), "tensor `t0`: planes has take 7, expected at most 6 planes");
     assert_eq!(error(0, Take(1, 1)), "tensor `t0`: root 1 of 1");
     assert_eq!(error(7, Take(0, 1)), "tensor 7: the header has 1 tensors");
     let cut: Arc<dyn BlobSource> = Arc::new(MemorySource::from(pack.blobs[..3].to_vec()));
@@ -137,7 +139,7 @@ fn nodes_refuse_what_they_cannot_show() {
     );
     assert!(of("combine", json!({"coefs": [1e300]}), shared()).contains("combine.coefs is"));
     assert!(of("combine", json!({"takes": []}), shared()).contains("combine.takes is []"));
-    assert!(of("combine", json!({"takes": [9]}), shared()).contains("take 9, expected at most 4 planes"));
+    assert!(of("combine", json!({"takes": [9]}), shared()).contains("take 9, expected at most 6 planes"));
 }
 
 #[test]

@@ -10,10 +10,11 @@ use std::arch::x86_64::{
     __m512, __m512i, _mm_load_si128, _mm_setr_epi8, _mm512_and_si512, _mm512_broadcast_i32x4,
     _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_or_si512,
     _mm512_permutex2var_epi16, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps,
-    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_store_si512, _mm512_storeu_ps,
+    _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srli_epi16, _mm512_store_si512,
+    _mm512_storeu_ps,
 };
 
-use super::super::avx512::{Four, Planes, Two, TwoTwo, TwoTwoFour, whole_bytes};
+use super::super::avx512::{Four, Planes, Twos, fours, select};
 use super::super::tile::Scales;
 use super::super::{BLOCK, MAX_PLANES, PANEL, Split, StoredScales};
 use super::{FloatVariant, Isa, Task};
@@ -43,10 +44,12 @@ fn run(task: &mut Task<'_>) {
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
     let (rows, together) = if m == 1 { (1, PANELS) } else { (ROWS, 1) };
     let (join, wide): (Join, bool) = match task.w.split {
-        Split::Two => (join::<Two>, false),
-        Split::TwoTwo => (join::<TwoTwo>, false),
-        Split::TwoTwoFour => (join::<TwoTwoFour>, false),
-        Split::TwoTwoFourEight => (join::<TwoTwoFourEight>, true),
+        Split::Two => (join::<Twos<1>>, false),
+        Split::TwoTwos => (join::<Twos<2>>, false),
+        Split::ThreeTwos => (join::<Twos<3>>, false),
+        Split::FourTwos => (join::<Twos<4>>, false),
+        Split::Twelve => (join::<Twelve>, true),
+        Split::Sixteen => (join::<Sixteen>, true),
         Split::Four => (join::<Four>, false),
     };
     let store = match (m, wide) {
@@ -88,28 +91,52 @@ impl<S: Planes> Codes for S {
         // SAFETY: the caller's promise.
         let top = unsafe { <S as Planes>::next(planes) };
         // From the top of a byte to its end.
+        let mask = _mm512_set1_epi8((0xffu8 >> S::SHIFT) as i8);
         let low = match S::SHIFT {
             0 => top,
-            4 => top.map(|v| _mm512_and_si512(_mm512_srli_epi16::<4>(v), _mm512_set1_epi8(15))),
-            _ => top.map(|v| _mm512_and_si512(_mm512_srli_epi16::<6>(v), _mm512_set1_epi8(3))),
+            2 => top.map(|v| _mm512_and_si512(_mm512_srli_epi16::<2>(v), mask)),
+            4 => top.map(|v| _mm512_and_si512(_mm512_srli_epi16::<4>(v), mask)),
+            _ => top.map(|v| _mm512_and_si512(_mm512_srli_epi16::<6>(v), mask)),
         };
         [low, low]
     }
 }
 
-struct TwoTwoFourEight;
+/// Four planes of 2 bits and one of 4.
+struct Twelve;
 
-impl Codes for TwoTwoFourEight {
+impl Codes for Twelve {
     const WIDE: bool = true;
 
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [[__m512i; 2]; 2] {
         // SAFETY: the caller's promise.
-        unsafe {
-            let high = <TwoTwoFour as Planes>::next(planes);
-            [whole_bytes(&mut planes[3]), high]
+        let (top, [low, high]) = unsafe { (<Twos<4> as Planes>::next(planes), fours(&mut planes[4])) };
+        let last = [low, _mm512_srli_epi16::<4>(high)];
+        let mut codes = [top; 2];
+        for half in 0..2 {
+            codes[0][half] = select(0xf0, _mm512_slli_epi16::<4>(top[half]), last[half]);
+            codes[1][half] = _mm512_and_si512(_mm512_srli_epi16::<4>(top[half]), _mm512_set1_epi8(15));
         }
+        codes
+    }
+}
+
+/// Four planes of 2 bits and two of 4.
+struct Sixteen;
+
+impl Codes for Sixteen {
+    const WIDE: bool = true;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    unsafe fn next(planes: &mut [*const u8; MAX_PLANES]) -> [[__m512i; 2]; 2] {
+        // SAFETY: the caller's promise.
+        let (top, a, b) =
+            unsafe { (<Twos<4> as Planes>::next(planes), fours(&mut planes[4]), fours(&mut planes[5])) };
+        let low = select(0xf0, _mm512_slli_epi16::<4>(a[0]), b[0]);
+        [[low, select(0xf0, a[1], _mm512_srli_epi16::<4>(b[1]))], top]
     }
 }
 
