@@ -2,13 +2,13 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use edge_benches::packs;
-use edge_runtime::Model;
 use edge_runtime::device::Device;
 use edge_runtime::graph::{Dim, Graph};
 use edge_runtime::pack::PackFile;
 use edge_runtime::plan::{InputSpec, Plan, PlanOptions};
 use edge_runtime::select::{Request, select};
 use edge_runtime::weights::Registry;
+use edge_runtime::{Model, Pressure, Session};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +56,28 @@ fn open(c: &mut Criterion) {
                 select(&device, &model, &specs, &Request::default()).expect("a rung")
             })
         });
+        // Down and up again, with a run of each: pages that a move let go are touched again.
+        let pack = Arc::new(PackFile::open(&pack.path).expect("a pack"));
+        let mut session = Session::open(&device, &pack, &specs).expect("a session");
+        session.run().expect("a run");
+        for (name, level, runs) in [
+            ("resize by half and back", Pressure::Low, false),
+            ("resize by half and back, a run after each", Pressure::Low, true),
+            ("resize to the least and back", Pressure::Critical, false),
+        ] {
+            group.bench_function(name, |b| {
+                b.iter(|| {
+                    session.on_memory_pressure(level).expect("a move");
+                    if runs {
+                        session.run().expect("a run");
+                    }
+                    session.resize(4 << 30).expect("a move");
+                    if runs {
+                        session.run().expect("a run");
+                    }
+                })
+            });
+        }
         group.finish();
     }
 }

@@ -19,4 +19,4 @@ pub mod weights;
 
 pub use cpu::RunError;
 pub use model::Model;
-pub use session::{Session, SessionError};
+pub use session::{MoveError, Moved, Mover, Pressure, Session, SessionError};

@@ -175,6 +175,14 @@ pub enum RunError {
     InputBytes { index: usize, got: usize, want: usize },
     #[error("the run was cancelled")]
     Cancelled,
+    #[error("the session could not move to the rung that was asked for: {0}")]
+    Moving(#[from] Box<crate::session::MoveError>),
+}
+
+impl From<crate::session::MoveError> for RunError {
+    fn from(error: crate::session::MoveError) -> RunError {
+        RunError::Moving(Box::new(error))
+    }
 }
 
 impl Context<'_> {

@@ -12,12 +12,12 @@ use super::size::ByteSize;
 /// reserved, not what is resident; it allocates nothing for its holders.
 #[derive(Debug)]
 pub struct Ledger {
-    budget: u64,
     account: Mutex<Account>,
 }
 
 #[derive(Debug, Default)]
 struct Account {
+    budget: u64,
     used: u64,
     peak: u64,
     next_id: u64,
@@ -64,7 +64,7 @@ impl Ledger {
     /// An account with `budget` bytes, nothing of it used. A budget of 0 refuses every reservation but those of
     /// 0 bytes.
     pub fn new(budget: u64) -> Arc<Ledger> {
-        Arc::new(Ledger { budget, account: Mutex::default() })
+        Arc::new(Ledger { account: Mutex::new(Account { budget, ..Account::default() }) })
     }
 
     /// Takes `bytes` out of the budget for `what`.
@@ -87,7 +87,23 @@ impl Ledger {
 
     /// The whole budget in bytes.
     pub fn budget(&self) -> u64 {
-        self.budget
+        self.account().budget
+    }
+
+    /// Another budget from now on.
+    ///
+    /// # Errors
+    /// When more than that is reserved; the budget is unchanged then.
+    pub fn set_budget(&self, bytes: u64) -> Result<(), BudgetError> {
+        let mut account = self.account();
+        if bytes < account.used {
+            let what = "a smaller budget".to_string();
+            let mut holders: Vec<Holding> = account.open.iter().map(|(_, h)| h.clone()).collect();
+            holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
+            return Err(BudgetError { what, asked: 0, used: account.used, budget: bytes, holders });
+        }
+        account.budget = bytes;
+        Ok(())
     }
 
     /// Bytes reserved now.
@@ -97,7 +113,8 @@ impl Ledger {
 
     /// Bytes not reserved now. Another thread may take them before the caller does.
     pub fn free(&self) -> u64 {
-        self.budget - self.used()
+        let account = self.account();
+        account.budget - account.used
     }
 
     /// The most bytes that were ever reserved at once.
@@ -114,11 +131,12 @@ impl Ledger {
     fn take(&self, account: &mut Account, what: &str, held: u64, bytes: u64) -> Result<(), BudgetError> {
         let others = account.used - held;
         // others <= budget always, so the subtraction cannot wrap, and the sum below cannot overflow.
-        if bytes > self.budget - others {
+        let budget = account.budget;
+        if bytes > budget - others {
             let mut holders: Vec<Holding> = account.open.iter().map(|(_, h)| h.clone()).collect();
             holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
             let what = what.to_string();
-            return Err(BudgetError { what, asked: bytes, used: others, budget: self.budget, holders });
+            return Err(BudgetError { what, asked: bytes, used: others, budget, holders });
         }
         account.used = others + bytes;
         account.peak = account.peak.max(account.used);

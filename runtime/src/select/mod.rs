@@ -105,9 +105,27 @@ pub fn select(
     inputs: &[InputSpec],
     request: &Request<'_>,
 ) -> Result<Selection, SelectError> {
+    select_beside(
+        device,
+        model,
+        inputs,
+        request,
+        device::current_rss().unwrap_or(0),
+        device.ledger().budget(),
+    )
+}
+
+/// As [`select`], beside a process that holds `baseline` bytes without what is chosen, within another budget.
+pub(crate) fn select_beside(
+    device: &Device,
+    model: &Model,
+    inputs: &[InputSpec],
+    request: &Request<'_>,
+    baseline: u64,
+    budget: u64,
+) -> Result<Selection, SelectError> {
     let rungs = &model.header().rungs;
-    let mut plans = Plans::new(device, model, inputs, device::current_rss().unwrap_or(0));
-    let budget = device.ledger().budget();
+    let mut plans = Plans::new(device, model, inputs, baseline);
     let walk = best_first(model.header(), request.wanted(model.header())?);
     for weighing in [Weighing::Resident, Weighing::Streamed] {
         let mut chosen: Option<Selection> = None;
@@ -356,7 +374,8 @@ impl<'a> Plans<'a> {
         Ok(Some(self.baseline + need::FIRST_RUN + weights + plan + request.extra))
     }
 
-    /// Of some rungs the one that takes least, weights streamed.
+    /// Of some rungs the one that takes least, weights streamed. Plans of one graph and one kind of activations differ by little more
+    /// than their weights, so that of these the one with the least is planned.
     fn least(&mut self, rungs: &[usize], request: &Request<'_>) -> Result<Option<(usize, Need)>, PlanError> {
         let mut floors = Vec::with_capacity(rungs.len());
         for rung in rungs {
@@ -364,7 +383,13 @@ impl<'a> Plans<'a> {
         }
         floors.sort_unstable();
         let mut least: Option<(usize, Need)> = None;
+        let mut planned = Vec::new();
         for (floor, rung) in floors {
+            let kind = (self.rung(rung).graph, self.rung(rung).acts);
+            if planned.contains(&kind) {
+                continue;
+            }
+            planned.push(kind);
             if least.as_ref().is_some_and(|(_, l)| floor >= l.total()) {
                 break;
             }

@@ -1,5 +1,9 @@
 //! Running a plan.
 
+mod moving;
+
+pub use moving::{MoveError, Moved, Mover, Pressure};
+
 use crate::cpu::memory::Memory;
 use crate::cpu::{self, Context, Kernels, RunError};
 use crate::device::{BudgetError, Device, Reservation};
@@ -44,6 +48,8 @@ pub struct Session {
     reservation: Reservation,
     /// What others hold on the session's behalf, given back with it.
     held: Vec<Reservation>,
+    /// What it takes to move along the ladder.
+    origin: Option<moving::Origin>,
 }
 
 impl Session {
@@ -86,13 +92,7 @@ impl Session {
     ) -> Result<Session, SessionError> {
         let what = format!("arena and plan of {name}");
         let reservation = device.ledger().reserve(what, reserved_for(&plan))?;
-        let mut weights = Vec::with_capacity(rung.takes.len());
-        for (tensor, take) in rung.takes.iter().enumerate() {
-            weights.push(match take {
-                Some(_) => Some(model.weights(rung, tensor as u32).map_err(PlanError::from)?),
-                None => None,
-            });
-        }
+        let weights = bound(model, rung)?;
         crate::device::trim_heap();
         Ok(Session {
             model: model.clone(),
@@ -107,6 +107,7 @@ impl Session {
             baked: false,
             reservation,
             held: Vec::new(),
+            origin: None,
         })
     }
 
@@ -210,6 +211,7 @@ impl Session {
     /// # Errors
     /// When the length is not the planned one, or an integer rung is given a number that is not finite.
     pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
+        self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else {
             // The planner has read this one; it is part of the plan.
             return Ok(());
@@ -229,6 +231,7 @@ impl Session {
     /// # Errors
     /// When an integer rung is given a number that is not finite; the input must then be written again.
     pub fn write_input(&mut self, index: usize, write: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
+        self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else { return Ok(()) };
         let operand = operand.clone();
         write(self.memory.write(&self.plan.buffers, &operand));
@@ -250,7 +253,7 @@ impl Session {
         Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) })
     }
 
-    /// Runs the plan on the inputs that were set. Allocates nothing.
+    /// Runs the plan on the inputs that were set. Allocates nothing, but where a [`Mover`] asked the session to move.
     ///
     /// # Errors
     /// When an index that the data holds is out of range, or the run is cancelled.
@@ -263,6 +266,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_observed(&mut self, mut after: impl FnMut(usize, &str)) -> Result<(), RunError> {
+        self.follow(false)?;
         let ctx = Context { kernels: self.kernels, pool: self.device.pool(), weights: &self.weights };
         for (i, step) in self.plan.steps.iter().enumerate() {
             if self.cancelled.load(Ordering::Relaxed) {
@@ -330,6 +334,18 @@ pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
         bake,
         cache,
     }
+}
+
+/// The weights of a rung, by tensor.
+fn bound(model: &Model, rung: &Rung) -> Result<Vec<Option<Arc<dyn Weights>>>, SessionError> {
+    let mut weights = Vec::with_capacity(rung.takes.len());
+    for (tensor, take) in rung.takes.iter().enumerate() {
+        weights.push(match take {
+            Some(_) => Some(model.weights(rung, tensor as u32).map_err(PlanError::from)?),
+            None => None,
+        });
+    }
+    Ok(weights)
 }
 
 /// Bytes that a session with this plan takes of the device's account.

@@ -1,0 +1,293 @@
+//! A session that moves along its pack's ladder while it lives.
+//!
+//! ```text
+//! choose:   the rung of the new budget, beside what the process holds without this session
+//! let go:   the arena; the mapping of the old rung when the new mapping stands, for both show the same pages of the file
+//! take:     the new arena, the state that was saved, the new rung's mapping; its pages come as they are read
+//! ```
+//! Nothing is read twice from storage: what the two rungs share is in the page cache, and no weight is copied.
+
+use super::{Session, SessionError};
+use crate::device::{self, BudgetError, Device, Reservation};
+use crate::model::Model;
+use crate::pack::{PackError, PackFile};
+use crate::plan::InputSpec;
+use crate::select::{self, Request, SelectError, Selection, Weighing};
+use crate::weights::Registry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How short of memory the system says it is, in Android's terms (`onTrimMemory`): what a session gives back of what it takes
+/// beside the process itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// A quarter.
+    Moderate,
+    /// Half.
+    Low,
+    /// All that it can: the least rung, its weights streamed if that takes less.
+    Critical,
+}
+
+/// What a move did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The rung before.
+    pub from: String,
+    /// The rung now; it may be the same, in a plan of another size.
+    pub to: String,
+    /// Whether states went along; they are zeros when the new rung's graph has others.
+    pub state_kept: bool,
+}
+
+/// A session that cannot be opened or moved. It is unchanged then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The pack cannot be mapped.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// No rung fits.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// Others hold too much of the budget.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The session cannot be made.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// It was made for one rung: see [`Session::open`].
+    #[error("the session was made for one rung and not of a pack; open it with Session::open to move it")]
+    OneRung,
+}
+
+/// What a session that moves was opened with.
+pub(super) struct Origin {
+    pack: Arc<PackFile>,
+    /// Over a mapping of the whole file, for planning; no weight is read through it.
+    model: Model,
+    inputs: Vec<InputSpec>,
+    /// What the process held when the session was opened.
+    baseline: u64,
+    /// What the session takes by plan, beside the process.
+    taken: u64,
+    /// The process, the weights' pages and the caller's buffers in the account.
+    held: Reservation,
+    wanted: Arc<AtomicU64>,
+    /// An input of the next run is set: it is not moved away from under it.
+    pub(super) inputs_set: bool,
+}
+
+/// No wish.
+const NONE: u64 = 0;
+/// Wishes from here on are pressures.
+const PRESSURES: u64 = u64::MAX - 2;
+
+/// Asks a session to move, from any thread and in the midst of a run: it does so before the inputs of its next run are set. The last
+/// wish counts.
+#[derive(Clone, Debug)]
+pub struct Mover(Arc<AtomicU64>);
+
+impl Mover {
+    /// See [`Session::resize`].
+    pub fn resize(&self, budget: u64) {
+        self.0.store(budget.clamp(1, PRESSURES - 1), Ordering::Relaxed);
+    }
+
+    /// See [`Session::on_memory_pressure`].
+    pub fn on_memory_pressure(&self, level: Pressure) {
+        self.0.store(PRESSURES + level as u64, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    /// The best rung of a pack for inputs of the given shapes within the device's budget, mapped and ready to run. Such a session
+    /// can move along the ladder.
+    ///
+    /// # Errors
+    /// When no rung fits the budget, the inputs do not suit the model, or the pack cannot be mapped.
+    pub fn open(
+        device: &Arc<Device>,
+        pack: &Arc<PackFile>,
+        inputs: &[InputSpec],
+    ) -> Result<Session, MoveError> {
+        let whole = Arc::new(pack.map(pack.file_len())?);
+        let model = Model::new(pack.shared_header(), whole, Arc::new(Registry::standard()));
+        let request = Request { available: pack.available(), ..Request::default() };
+        let baseline = device::current_rss().unwrap_or(0);
+        let chosen =
+            select::select_beside(device, &model, inputs, &request, baseline, device.ledger().budget())?;
+        let need = chosen.need;
+        let what = format!("process and weights of {}", model.name());
+        let held = device.ledger().reserve(what, need.process + need.weights + need.extra)?;
+        let rung = model.header().rungs[chosen.rung].clone();
+        let mapped = Arc::new(model.with_source(Arc::new(pack.map(rung.end)?)));
+        let mut session = Session::with_plan(device, &mapped, &rung, chosen.plan)?;
+        if chosen.weighing == Weighing::Streamed {
+            session.stream_weights().map_err(SessionError::from)?;
+        }
+        session.origin = Some(Origin {
+            pack: pack.clone(),
+            model,
+            inputs: inputs.to_vec(),
+            baseline,
+            taken: need.total() - need.process,
+            held,
+            wanted: Arc::default(),
+            inputs_set: false,
+        });
+        Ok(session)
+    }
+
+    /// The id of the rung that runs.
+    pub fn rung(&self) -> &str {
+        &self.rung.id
+    }
+
+    /// Moves to the best rung for another budget of the whole process, up or down the ladder, which becomes the device's. States go
+    /// along; outputs of the last run are gone. The result is that of a session opened at that rung.
+    ///
+    /// # Errors
+    /// When no rung fits, others hold too much of the budget, or the pack cannot be mapped. The session is unchanged then, and
+    /// the budget.
+    pub fn resize(&mut self, budget: u64) -> Result<Moved, MoveError> {
+        let chosen = self.choose(budget, self.beside()?)?;
+        self.move_to(chosen, budget)
+    }
+
+    /// Bytes of the account that others hold, and what the process holds without this session: what the caller took since it was
+    /// opened counts, what is resident of the session itself does not.
+    fn beside(&self) -> Result<[u64; 2], MoveError> {
+        let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
+        let others = self.device.ledger().used() - origin.held.bytes() - self.reservation.bytes();
+        let rest = device::current_rss().unwrap_or(0).saturating_sub(origin.taken);
+        Ok([others, origin.baseline.max(rest)])
+    }
+
+    fn choose(&self, budget: u64, [others, baseline]: [u64; 2]) -> Result<Selection, MoveError> {
+        let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
+        let request = Request { available: origin.pack.available(), ..Request::default() };
+        let room = budget.saturating_sub(others);
+        Ok(select::select_beside(&self.device, &origin.model, &origin.inputs, &request, baseline, room)?)
+    }
+
+    /// Gives memory back, as much as the level says or as can be; [`Session::resize`] takes it again. The device's budget becomes what
+    /// is then needed.
+    ///
+    /// # Errors
+    /// As [`Session::resize`], but for rungs that do not fit.
+    pub fn on_memory_pressure(&mut self, level: Pressure) -> Result<Moved, MoveError> {
+        let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
+        let ledger = self.device.ledger();
+        let rest = ledger.used() - origin.taken.min(ledger.used());
+        let left = match level {
+            Pressure::Moderate => origin.taken / 4 * 3,
+            Pressure::Low => origin.taken / 2,
+            Pressure::Critical => 0,
+        };
+        self.resize_or_least(rest + left)
+    }
+
+    /// As [`Session::resize`], but where nothing fits, to what takes least.
+    fn resize_or_least(&mut self, budget: u64) -> Result<Moved, MoveError> {
+        // Planning itself takes memory: what is beside the session is measured once.
+        let beside = self.beside()?;
+        match self.choose(budget, beside) {
+            Ok(chosen) => self.move_to(chosen, budget),
+            Err(MoveError::Select(SelectError::DoesNotFit { least, .. })) => {
+                let budget = least + beside[0];
+                self.move_to(self.choose(budget, beside)?, budget)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the session to move from another thread.
+    ///
+    /// # Errors
+    /// When it cannot move.
+    pub fn mover(&self) -> Result<Mover, MoveError> {
+        Ok(Mover(self.origin.as_ref().ok_or(MoveError::OneRung)?.wanted.clone()))
+    }
+
+    /// Does what a [`Mover`] asked for, before the first input of a run is set or the run begins.
+    pub(super) fn follow(&mut self, sets_input: bool) -> Result<(), MoveError> {
+        let Some(origin) = &mut self.origin else { return Ok(()) };
+        if std::mem::replace(&mut origin.inputs_set, sets_input) {
+            return Ok(());
+        }
+        match origin.wanted.swap(NONE, Ordering::Relaxed) {
+            NONE => return Ok(()),
+            budget if budget < PRESSURES => self.resize_or_least(budget)?,
+            level => self.on_memory_pressure(match level - PRESSURES {
+                0 => Pressure::Moderate,
+                1 => Pressure::Low,
+                _ => Pressure::Critical,
+            })?,
+        };
+        Ok(())
+    }
+
+    fn move_to(&mut self, chosen: Selection, budget: u64) -> Result<Moved, MoveError> {
+        let Selection { rung, weighing, need, plan, .. } = chosen;
+        let origin = self.origin.as_mut().ok_or(MoveError::OneRung)?;
+        let rung = origin.model.header().rungs[rung].clone();
+        let (from, same) = (self.rung.id.clone(), self.rung.id == rung.id);
+        // All that may fail comes first.
+        let mapped = match same {
+            true => self.model.clone(),
+            false => Arc::new(origin.model.with_source(Arc::new(origin.pack.map(rung.end)?))),
+        };
+        let weights = super::bound(&mapped, &rung)?;
+        let ledger = self.device.ledger().clone();
+        let before = ledger.budget();
+        let (held, arena) = (need.process + need.weights + need.extra, super::reserved_for(&plan));
+        let were = [origin.held.bytes(), self.reservation.bytes()];
+        ledger.set_budget(before.max(budget))?;
+        let account = |held: u64, arena: u64, origin: &mut Reservation, own: &mut Reservation| {
+            // What shrinks makes room for what grows.
+            if held <= origin.bytes() {
+                origin.resize(held)?;
+                own.resize(arena)
+            } else {
+                own.resize(arena)?;
+                origin.resize(held)
+            }
+        };
+        let fits = account(held, arena, &mut origin.held, &mut self.reservation)
+            .and_then(|()| ledger.set_budget(budget));
+        if let Err(error) = fits {
+            account(were[0], were[1], &mut origin.held, &mut self.reservation)?;
+            ledger.set_budget(before)?;
+            return Err(error.into());
+        }
+        origin.taken = need.total() - need.process;
+        let states: Vec<(Vec<u8>, _)> = self
+            .plan
+            .states
+            .iter()
+            .map(|(_, to)| {
+                (self.memory.read(&self.model, &self.plan.buffers, to).to_vec(), (to.dtype, to.dims.clone()))
+            })
+            .collect();
+        (self.plan, self.model, self.weights, self.rung) = (plan, mapped, weights, rung);
+        self.memory.renew(&self.plan);
+        self.baked = false;
+        self.released = Vec::new();
+        if weighing == Weighing::Streamed {
+            self.stream_weights().map_err(SessionError::from)?;
+        }
+        device::trim_heap();
+        let now: Vec<_> = self.plan.states.iter().map(|(_, to)| to.clone()).collect();
+        let state_kept = states.len() == now.len()
+            && states.iter().zip(&now).all(|((_, kind), to)| *kind == (to.dtype, to.dims.clone()));
+        if state_kept {
+            for ((bytes, _), to) in states.iter().zip(&now) {
+                self.memory.write(&self.plan.buffers, to).copy_from_slice(bytes);
+            }
+        } else {
+            self.reset_state();
+        }
+        Ok(Moved { from, to: self.rung.id.clone(), state_kept })
+    }
+}

@@ -1,0 +1,262 @@
+//! Moving along the ladder while running: the answers of a fresh start, memory that really goes, states that stay.
+
+use edge_runtime::device::{Device, current_rss, peak_rss};
+use edge_runtime::pack::PackFile;
+use edge_runtime::plan::InputSpec;
+use edge_runtime::random::uniform;
+use edge_runtime::weights::Registry;
+use edge_runtime::{Model, MoveError, Pressure, Session};
+use edge_tests::onnx::Attr::Int;
+use edge_tests::onnx::Builder;
+use edge_tests::onnx::Dim::N;
+use edge_tests::{Folder, convert_in_process, inputs_of, models, open};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const MB: u64 = 1_000_000;
+
+/// What a process holds is measured, so nothing else may run in it.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A converted model, and the device to run it on.
+struct Case {
+    _folder: Folder,
+    pack: Arc<PackFile>,
+    device: Arc<Device>,
+    /// For fresh starts at a rung.
+    model: Arc<Model>,
+    inputs: Vec<(InputSpec, Vec<u8>)>,
+}
+
+impl Case {
+    fn new(label: &str, onnx: &[u8], states: &[(&str, &str)]) -> Case {
+        let folder = Folder::new(label);
+        let path = folder.file("m.pack");
+        convert_in_process(&folder.write("m.onnx", onnx), &path, states);
+        let pack = Arc::new(PackFile::open(&path).unwrap());
+        let model = open(&path, Registry::standard());
+        let inputs = inputs_of(&model, &model.header().rungs[0], 1, 7);
+        let device = Device::builder()
+            .threads(Some(1))
+            .budget(Some(current_rss().unwrap() + 64 * MB))
+            .build()
+            .unwrap();
+        Case { _folder: folder, pack, device, model, inputs }
+    }
+
+    fn specs(&self) -> Vec<InputSpec> {
+        self.inputs.iter().map(|(spec, _)| spec.clone()).collect()
+    }
+
+    fn open(&self) -> Session {
+        Session::open(&self.device, &self.pack, &self.specs()).unwrap()
+    }
+
+    /// The first output of a fresh session at a rung, on another device: its account is its own.
+    fn fresh(&self, rung: &str, inputs: &[Vec<u8>]) -> Vec<u8> {
+        let device = Device::builder().threads(Some(1)).budget(Some(1 << 40)).build().unwrap();
+        let rung = self.model.header().rungs.iter().find(|r| r.id == rung).unwrap();
+        let mut session = Session::new(&device, &self.model, rung, &self.specs()).unwrap();
+        answer(&mut session, inputs)
+    }
+
+    fn data(&self) -> Vec<Vec<u8>> {
+        self.inputs.iter().map(|(_, data)| data.clone()).collect()
+    }
+}
+
+fn answer(session: &mut Session, inputs: &[Vec<u8>]) -> Vec<u8> {
+    for (i, data) in inputs.iter().enumerate() {
+        session.set_input(i, data).unwrap();
+    }
+    session.run().unwrap();
+    session.output(0).1.to_vec()
+}
+
+/// Its rungs take 0.6 to 8.4 MB.
+fn wide() -> Case {
+    Case::new("resize-wide", &models::deep(8, 512), &[])
+}
+
+#[test]
+fn each_budget_has_the_answer_of_a_fresh_start() {
+    let _alone = alone();
+    let case = wide();
+    let mut session = case.open();
+    assert_eq!(session.rung(), "float");
+    let top = case.device.ledger().budget();
+    let mut seen = Vec::new();
+    // Down, up again, and to the same once more.
+    for less in [0, 58, 59, 60, 61, 60, 59, 0, 0] {
+        let from = session.rung().to_string();
+        let moved = session.resize(top - less * MB).unwrap();
+        assert_eq!((moved.from, moved.to.as_str()), (from, session.rung()));
+        assert_eq!(case.device.ledger().budget(), top - less * MB);
+        assert!(case.device.ledger().used() <= top - less * MB);
+        assert_eq!(
+            answer(&mut session, &case.data()),
+            case.fresh(session.rung(), &case.data()),
+            "{}",
+            session.rung()
+        );
+        seen.push(session.rung().to_string());
+    }
+    let mut rungs = seen.clone();
+    rungs.sort();
+    rungs.dedup();
+    assert!(rungs.len() >= 3, "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("float"), "{seen:?}");
+}
+
+#[test]
+fn what_a_smaller_rung_does_not_need_is_gone() {
+    let _alone = alone();
+    let case = wide();
+    let mut session = case.open();
+    let (data, top) = (case.data(), case.device.ledger().budget());
+    answer(&mut session, &data);
+    let large = current_rss().unwrap();
+    let budget = top - 60 * MB;
+    session.resize(budget).unwrap();
+    // The kernel's high-water mark from here on.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    answer(&mut session, &data);
+    let (small, peak) = (current_rss().unwrap(), peak_rss().unwrap());
+    assert!(large - small > 5 * MB, "{large} to {small} with rung {}", session.rung());
+    assert!(peak <= budget, "{peak} of {budget}");
+    // And back, as far as it was.
+    session.resize(top).unwrap();
+    answer(&mut session, &data);
+    assert!(current_rss().unwrap() <= large + MB, "{large} to {}", current_rss().unwrap());
+}
+
+/// An LSTM of 1.2 million weights whose state stays in the session.
+fn remembering() -> Case {
+    let mut b = Builder::new();
+    b.input("x", &[N(1), N(1), N(64)]).input("h", &[N(1), N(1), N(512)]).input("c", &[N(1), N(1), N(512)]);
+    b.output("y").output("hn").output("cn");
+    b.weight("w", &[1, 2048, 64], 0.1).weight("r", &[1, 2048, 512], 0.04);
+    b.node("LSTM", "x w r - - h c", "y hn cn", &[("hidden_size", Int(512))]);
+    Case::new("resize-lstm", &b.finish("lstm"), &[("hn", "h"), ("cn", "c")])
+}
+
+#[test]
+fn states_go_along() {
+    let _alone = alone();
+    let case = remembering();
+    let mut session = case.open();
+    let step = |i: u64| -> Vec<u8> { (0..64).flat_map(|j| uniform(9 + i, j).to_le_bytes()).collect() };
+    let top = case.device.ledger().budget();
+    // The largest budget with another rung.
+    let less =
+        (50..64).find(|less| session.resize(top - less * MB).is_ok() && session.rung() != "float").unwrap();
+    session.resize(top).unwrap();
+    let (mut rungs, mut state) = (Vec::new(), vec![vec![0; 2048]; 2]);
+    for (i, budget) in [top, top - less * MB, top].into_iter().enumerate() {
+        assert!(session.resize(budget).unwrap().state_kept);
+        let x = step(i as u64);
+        session.set_input(0, &x).unwrap();
+        session.run().unwrap();
+        let want = case.fresh(session.rung(), &[x, state[0].clone(), state[1].clone()]);
+        assert_eq!(session.output(0).1, want, "step {i} at {}", session.rung());
+        state = (1..3).map(|output| session.output(output).1.to_vec()).collect();
+        rungs.push(session.rung().to_string());
+    }
+    assert_ne!(rungs[0], rungs[1], "{rungs:?}");
+    assert_eq!(rungs[0], rungs[2], "{rungs:?}");
+}
+
+#[test]
+fn a_wish_from_another_thread_is_followed_before_the_next_inputs() {
+    let _alone = alone();
+    let case = wide();
+    let mut session = case.open();
+    let (data, top) = (case.data(), case.device.ledger().budget());
+    let (mover, done) = (session.mover().unwrap(), AtomicBool::new(false));
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut i = 0;
+            while !done.load(Ordering::Relaxed) {
+                match i % 4 {
+                    0 => mover.resize(top - 60 * MB),
+                    1 => mover.resize(top),
+                    2 => mover.on_memory_pressure(Pressure::Low),
+                    _ => mover.on_memory_pressure(Pressure::Critical),
+                }
+                i += 1;
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+        });
+        for _ in 0..200 {
+            let y = answer(&mut session, &data);
+            let rung = session.rung().to_string();
+            match seen.iter().find(|(known, _)| *known == rung) {
+                Some((_, want)) => assert_eq!(*want, y, "{rung}"),
+                None => seen.push((rung, y)),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(seen.len() > 1, "it never moved");
+    for (rung, y) in &seen {
+        assert_eq!(case.fresh(rung, &data), *y, "{rung}");
+    }
+    // A wish waits for inputs that are set to have their run.
+    mover.resize(top);
+    answer(&mut session, &data);
+    assert_eq!(session.rung(), "float");
+    session.set_input(0, &data[0]).unwrap();
+    mover.on_memory_pressure(Pressure::Critical);
+    session.run().unwrap();
+    assert_eq!(session.rung(), "float");
+    assert_eq!(session.output(0).1, case.fresh("float", &data));
+    session.run().unwrap();
+    assert_ne!(session.rung(), "float");
+}
+
+#[test]
+fn pressure_gives_back_more_the_higher_it_is() {
+    let _alone = alone();
+    let case = wide();
+    let top = case.device.ledger().budget();
+    let mut left = Vec::new();
+    for level in [Pressure::Moderate, Pressure::Low, Pressure::Critical] {
+        let mut session = case.open();
+        session.resize(top).unwrap();
+        session.on_memory_pressure(level).unwrap();
+        assert_eq!(answer(&mut session, &case.data()), case.fresh(session.rung(), &case.data()), "{level:?}");
+        left.push(case.device.ledger().used());
+        session.resize(top).unwrap();
+        assert_eq!(session.rung(), "float");
+    }
+    assert!(left[0] > left[1] && left[1] > left[2], "{left:?}");
+}
+
+#[test]
+fn what_cannot_be_says_why_and_leaves_the_session_as_it_was() {
+    let _alone = alone();
+    let case = wide();
+    let mut session = case.open();
+    let (data, top) = (case.data(), case.device.ledger().budget());
+    let before = answer(&mut session, &data);
+    let error = session.resize(MB).unwrap_err();
+    let MoveError::Select(_) = &error else { panic!("{error}") };
+    assert!(error.to_string().contains("nothing fits") && error.to_string().contains("the least"), "{error}");
+    assert_eq!((session.rung(), case.device.ledger().budget()), ("float", top));
+    assert_eq!(answer(&mut session, &data), before);
+    // Another user of the same account is in the way.
+    let other = case.device.ledger().reserve("a cache", case.device.ledger().free()).unwrap();
+    assert!(session.resize(top - 60 * MB).is_err());
+    drop(other);
+    session.resize(top - 60 * MB).unwrap();
+    session.resize(top).unwrap();
+    // A session of one rung does not move.
+    let rung = &case.model.header().rungs[0];
+    let mut fixed = Session::new(&case.device, &case.model, rung, &case.specs()).unwrap();
+    assert!(fixed.resize(top).unwrap_err().to_string().contains("Session::open"));
+    assert!(fixed.mover().is_err());
+}
