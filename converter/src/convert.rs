@@ -6,7 +6,7 @@ use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
-use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity};
+use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, Wishes};
 use crate::measure::{Evaluator, Outputs, noise, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -39,6 +39,8 @@ pub struct Options {
     pub card: Card,
     /// An independent engine that runs the same model.
     pub witness: Option<Witness>,
+    /// Which rungs are wanted.
+    pub wishes: Wishes,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -152,13 +154,15 @@ pub fn convert(
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
-    let steps = ladder::climb(integer.draft, &choices, &sensitivity);
+    let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
+    let sizes = options.wishes.weight_sizes(integer.draft, graph, choices.bytes(integer.draft, &all));
+    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
 
     let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
     rungs.extend(exact_rung(integer.draft, graph, exact));
     watch.stage("measure rungs", rungs.len());
     let opened = integer.draft.open();
-    let mut measured = Vec::with_capacity(rungs.len());
+    let (mut measured, mut latencies) = (Vec::with_capacity(rungs.len()), Vec::new());
     for (i, mut rung) in rungs.into_iter().enumerate() {
         let got = evaluator.run(&opened, &rung, held_out)?;
         rung.quality = Some(Quality {
@@ -167,10 +171,13 @@ pub fn convert(
             samples: format!("{} held out from {}", held_out.len(), samples.origin),
         });
         rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        if options.wishes.max_latency.is_some() {
+            latencies.push((rung.id.clone(), evaluator.latency(&opened, &rung, &held_out[0])?));
+        }
         measured.push(ladder::link(integer.draft, &opened, rung)?);
         watch.progress(i + 1);
     }
-    let chain = ladder::undominated(measured);
+    let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let limit = limited(&mut integer, &rungs, held_out, &want, watch)?;
     draft.header.rungs = rungs;

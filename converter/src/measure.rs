@@ -10,6 +10,10 @@ use edge_runtime::plan::{Plan, PlanOptions};
 use edge_runtime::{Model, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Runs that a latency is the median of.
+const RUNS: usize = 7;
 
 /// The outputs of one run, as floats, in the graph's order.
 pub type Outputs = Vec<Vec<f32>>;
@@ -149,6 +153,33 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Vec<Vec<usize>>, ConvertError> {
         let plan = Plan::new(model, rung, &sample.specs(), &PlanOptions::default())?;
         Ok(plan.outputs.iter().map(|output| output.dims.clone()).collect())
+    }
+
+    /// The median time of some runs of a sample.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn latency(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        sample: &Sample,
+    ) -> Result<Duration, ConvertError> {
+        let mut session = Session::new(&self.device, model, rung, &sample.specs())?;
+        let mut times = Vec::with_capacity(RUNS);
+        for _ in 0..=RUNS {
+            self.go_on()?;
+            for (i, input) in sample.inputs.iter().enumerate() {
+                session.set_input(i, &input.data)?;
+            }
+            let start = Instant::now();
+            session.run()?;
+            times.push(start.elapsed());
+        }
+        // The first one brings code and weights.
+        times.remove(0);
+        times.sort_unstable();
+        Ok(times[RUNS / 2])
     }
 
     /// Bytes of the arena that a rung needs for a sample with one thread.

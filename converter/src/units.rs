@@ -7,6 +7,8 @@ use crate::measure::{Outputs, distortion};
 
 /// Channels whose root mean squares, in order, are further apart than this hold different units.
 const APART: f64 = 30.0;
+/// Values of a channel in a sample that tell its size.
+const LEAST_VALUES: usize = 8;
 /// What is smaller than this beside the largest channels is nothing: a class that no sample has.
 const LEAST: f64 = 1e-5;
 
@@ -35,16 +37,18 @@ impl Channels {
 
 impl Units {
     /// Tells apart the channels of outputs of the shapes `dims`, for samples of one batch: of four dimensions the second one, of
-    /// three the shorter of the second and the last, of two the second.
+    /// three the shorter of the second and the last. Classes, of which a sample has one value each, are of one unit.
     pub fn of(dims: &[Vec<usize>], outputs: &[Outputs]) -> Units {
         let channels = |(i, dims): (usize, &Vec<usize>)| {
             let (last, count) = match dims[..] {
-                [1, c] => (true, c),
                 [1, c, n] if c <= n => (false, c),
                 [1, _, c] => (true, c),
                 [1, c, ..] if dims.len() > 3 => (false, c),
                 _ => return None,
             };
+            if dims.iter().product::<usize>() < LEAST_VALUES * count {
+                return None;
+            }
             let mut channels = Channels { last, kinds: (0..count).collect() };
             let mut squares = vec![(0.0f64, 0usize); count];
             for values in
@@ -119,23 +123,24 @@ mod tests {
         assert_eq!(kinds(&[]), [0usize; 0]);
     }
 
-    /// Two boxes of 4 coordinates and a score each, in both orders.
+    /// Nine boxes of 4 coordinates and a score each, in both orders.
     #[test]
     fn lost_scores_beside_boxes_are_seen() {
         let coordinates = [10.0, 300.0, 50.0, 80.0];
         let rows = |score: [f32; 2]| -> Vec<f32> {
-            let row = |i: usize| coordinates.iter().map(move |c| c + 20.0 * i as f32).chain([score[i]]);
-            (0..2).flat_map(row).collect()
+            let row = |i: usize| coordinates.iter().map(move |c| c + 20.0 * i as f32).chain([score[i % 2]]);
+            (0..9).flat_map(row).collect()
         };
         let columns = |score: [f32; 2]| -> Vec<f32> {
             let rows = rows(score);
-            (0..10).map(|i| rows[i % 2 * 5 + i / 2]).collect()
+            (0..45).map(|i| rows[i % 9 * 5 + i / 9]).collect()
         };
-        for (dims, made) in
-            [(vec![1, 2, 5], &rows as &dyn Fn([f32; 2]) -> Vec<f32>), (vec![1, 5, 2, 1], &columns)]
-        {
+        for (dims, made) in [
+            (vec![1, 9, 5], &rows as &dyn Fn([f32; 2]) -> Vec<f32>),
+            (vec![1, 5, 9], &columns),
+            (vec![1, 5, 3, 3], &columns),
+        ] {
             let (want, got) = (vec![vec![made([0.9, 0.1])]], vec![vec![made([0.1, 0.9])]]);
-            let dims = if dims == [1, 2, 5] { vec![1, 9, 5] } else { dims };
             let units = Units::of(&[dims], &want);
             assert!(distortion(&want, &got) < 1e-4);
             assert!(units.distortion(&want, &got) > 1.0, "{units:?}");
@@ -147,7 +152,8 @@ mod tests {
     fn one_unit_and_more_than_one_batch_are_left_whole() {
         let want = vec![vec![vec![1.0, 2.0, 500.0, 600.0]]];
         assert_eq!(Units::of(&[vec![2, 2]], &want), Units { by_output: vec![None] });
-        let want = vec![vec![vec![1.0, 2.0, 3.0, 4.0]]];
-        assert_eq!(Units::of(&[vec![1, 4]], &want), Units { by_output: vec![None] });
+        let classes = vec![vec![vec![1.0, 0.02, 0.003, 0.0004]]];
+        assert_eq!(Units::of(&[vec![1, 4]], &classes), Units { by_output: vec![None] });
+        assert_eq!(Units::of(&[vec![1, 2, 2]], &classes), Units { by_output: vec![None] });
     }
 }

@@ -226,3 +226,41 @@ fn states_and_free_dimensions_run() {
         assert!(ended.stdout.starts_with(&format!("y f32 [{batch}, 10]")), "{ended:#?}");
     }
 }
+
+#[test]
+fn the_ladder_has_the_rungs_that_were_asked_for() {
+    let folder = Folder::new("wishes");
+    let (source, pack) = (folder.write("m.onnx", &models::deep(4, 128)), folder.file("m.pack"));
+    let convert = |args: &str| edge_convert().arg(&source).arg("-o").arg(&pack).args(args).run();
+    let rungs = |args: &str| -> Vec<(String, u64, f64)> {
+        let report = convert(&format!("--json {args}"));
+        let rungs = report.expect(0).json()["rungs"].as_array().unwrap().clone();
+        let rung = |r: &serde_json::Value| {
+            let quality = r["quality"].as_f64().or(r["quality"]["value"].as_f64()).unwrap();
+            (r["id"].as_str().unwrap().to_string(), r["bytes"].as_u64().unwrap(), quality)
+        };
+        rungs.iter().map(rung).collect()
+    };
+    let all = rungs("");
+    // Two of 65,536 weights: 4.5 and 8.5 bits each.
+    let sized = rungs("--budgets 37kB,70kB");
+    assert!(sized.len() <= 4 && sized.iter().all(|(_, bytes, _)| *bytes <= 70_000), "{sized:?}");
+    assert!(
+        sized.iter().any(|(_, bytes, _)| *bytes > 60_000) && sized.iter().any(|r| r.1 <= 37_000),
+        "{sized:?}"
+    );
+    // Those with f32 activations fill their sizes; the others take what integers gain from.
+    let stepped: Vec<_> = rungs("--step 20kB").into_iter().filter(|(id, ..)| !id.ends_with("-a8")).collect();
+    let fills = |bytes: u64| bytes % 20_000 > 12_000 || bytes > 130_000;
+    assert!(stepped.len() > 4 && stepped.iter().all(|(_, bytes, _)| fills(*bytes)), "{stepped:?}");
+    assert!(stepped.len() > all.iter().filter(|(id, ..)| !id.ends_with("-a8")).count(), "{all:?}");
+    let good = rungs("--min-quality 40");
+    assert!(!good.is_empty() && good.iter().all(|(.., quality)| *quality >= 40.0), "{good:?}");
+    assert!(!rungs("--max-latency 1000").is_empty());
+    // What cannot be, and what it could be.
+    convert("--budgets 1kB").expect_saying(2, &["--budgets", "1 kB", "less than the smallest rung's"]);
+    convert("--min-quality 500").expect_saying(2, &["--min-quality", "500", "above the best rung's"]);
+    convert("--max-latency 0").expect_saying(2, &["--max-latency", "less than the fastest rung's"]);
+    convert("--step 0").expect_saying(2, &["--step", "expected a size"]);
+    convert("--budgets 2cats").expect(2);
+}

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand, ValueEnum};
+use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{ConvertError, Options, Watch, compare, convert};
+use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   edge-convert model.onnx -o model.pack
   edge-convert model.onnx -o model.pack --calib samples/ --keep-float
+  edge-convert model.onnx -o model.pack --calib samples/ --budgets 2MB,4MB --min-quality 20
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert compare model.onnx model.pack --input sample.npz
@@ -103,6 +106,18 @@ struct Convert {
     /// Store the weights exactly as well, as the last rung.
     #[arg(long)]
     keep_float: bool,
+    /// Sizes of weights that rungs are made for, such as 2MB,4MB: the best at or below each.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
+    budgets: Vec<ByteSize>,
+    /// A rung for each so many bytes of weights, such as 1MB [default: as close as padding allows, 3.5 % and more].
+    #[arg(long, value_name = "SIZE")]
+    step: Option<ByteSize>,
+    /// Leave out rungs of less quality, in the pack's metric: 20 for an SQNR of 20 dB, 70 for an accuracy of 70 %.
+    #[arg(long, value_name = "QUALITY")]
+    min_quality: Option<f32>,
+    /// Leave out rungs that take more milliseconds for a held-out sample, on this machine with all its threads.
+    #[arg(long, value_name = "MS")]
+    max_latency: Option<f64>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
     state: Vec<String>,
@@ -211,12 +226,32 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
             None => Default::default(),
         },
         witness: witness(args)?,
+        wishes: wishes(args)?,
     };
     let report = convert(&args.models, &args.output, &options, &mut Bars::default(), stop)?;
     if let Verdict::Disagrees { .. } = report.witness {
         eprintln!("edge-convert: warning: {}", report.witness);
     }
     if args.json { print(format!("{:#}\n", serde_json::json!(report))) } else { print(report.to_string()) }
+}
+
+/// Which rungs are wanted.
+fn wishes(args: &Convert) -> Result<Wishes, ConvertError> {
+    let option = |option, why: String| ConvertError::Option { option, why };
+    let bytes = |name, size: &ByteSize| match size.0 {
+        0 => Err(option(name, "0 bytes, expected a size such as 2MB".to_string())),
+        bytes => Ok(bytes),
+    };
+    let latency = |ms: f64| {
+        let why = |e| option("--max-latency", format!("{ms}: {e}, expected milliseconds"));
+        Duration::try_from_secs_f64(ms / 1000.0).map_err(why)
+    };
+    Ok(Wishes {
+        budgets: args.budgets.iter().map(|size| bytes("--budgets", size)).collect::<Result<_, _>>()?,
+        step: args.step.as_ref().map(|size| bytes("--step", size)).transpose()?,
+        min_quality: args.min_quality,
+        max_latency: args.max_latency.map(latency).transpose()?,
+    })
 }
 
 /// Prints to a stdout that may be a closed pipe.

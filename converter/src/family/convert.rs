@@ -128,7 +128,9 @@ pub fn convert(
         kept.extend(integer.refine(|_, _| {})?);
         float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
         let finest = integer.takes.clone();
-        let steps = ladder::climb(&draft, &choices, &sensitivity);
+        let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
+        let sizes = options.wishes.weight_sizes(&draft, graph as u32, choices.bytes(&draft, &all));
+        let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
         let prefix = format!("s{graph}-");
         candidates.extend(ladder::rungs(&draft, &choices, &steps, &finest, graph as u32, &prefix));
         watch.progress(graph + 1);
@@ -137,15 +139,18 @@ pub fn convert(
     let none = Units::default();
     let units = probe_wants.last().map_or(&none, |(_, units)| units);
     let opened = draft.open();
-    let mut measured = Vec::with_capacity(candidates.len());
+    let (mut measured, mut latencies) = (Vec::with_capacity(candidates.len()), Vec::new());
     for (i, mut rung) in candidates.into_iter().enumerate() {
         let got = evaluator.run(&opened, &rung, held_out)?;
         rung.quality = Some(quality(held_out, &reference, &got, units, &samples.origin));
         rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        if options.wishes.max_latency.is_some() {
+            latencies.push((rung.id.clone(), evaluator.latency(&opened, &rung, &held_out[0])?));
+        }
         measured.push(ladder::link(&draft, &opened, rung)?);
         watch.progress(i + 1);
     }
-    let chain = ladder::undominated(measured);
+    let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
     let (sections, needs) = ladder::layout(&draft, &chain, golden);

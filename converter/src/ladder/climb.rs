@@ -25,15 +25,19 @@ fn growth(least: u64, most: u64) -> f64 {
 }
 
 /// The chain from the coarsest to the finest: planes are added where they take away the most output distortion
-/// for their bytes, distortions of different tensors being additive.
-pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity) -> Vec<Step> {
+/// for their bytes, distortions of different tensors being additive. Rungs are as close as padding allows or, with `sizes` (bytes of
+/// weights, smallest first), as large as each of these allows.
+pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u64]) -> Vec<Step> {
+    if !sizes.is_empty() {
+        return fill(draft, choices, sensitivity, sizes);
+    }
     let mut takes = vec![1usize; choices.nested.len()];
     let mut steps = vec![Step { takes: takes.clone() }];
     let mut bytes = choices.bytes(draft, &takes);
     let mut pending = 0u64;
     let whole: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
     let growth = growth(bytes, choices.bytes(draft, &whole));
-    while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes) {
+    while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, u64::MAX) {
         pending += (takes[tensor] + 1..=to).map(|t| choices.nested[tensor].bytes(draft, t)).sum::<u64>();
         takes[tensor] = to;
         if pending as f64 >= growth * bytes as f64 {
@@ -52,12 +56,30 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity) -> Vec
     steps
 }
 
-/// The tensor and the level with the steepest fall of distortion a byte.
+/// The chain whose rungs fill these sizes.
+fn fill(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u64]) -> Vec<Step> {
+    let mut takes = vec![1usize; choices.nested.len()];
+    let mut steps = vec![Step { takes: takes.clone() }];
+    let mut bytes = choices.bytes(draft, &takes);
+    for size in sizes {
+        while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, size.saturating_sub(bytes)) {
+            bytes += (takes[tensor] + 1..=to).map(|t| choices.nested[tensor].bytes(draft, t)).sum::<u64>();
+            takes[tensor] = to;
+        }
+        if steps.last().is_some_and(|step| step.takes != takes) {
+            steps.push(Step { takes: takes.clone() });
+        }
+    }
+    steps
+}
+
+/// The tensor and the level with the steepest fall of distortion a byte, of those that take at most `room` bytes.
 fn best(
     draft: &Draft,
     choices: &Choices,
     sensitivity: &Sensitivity,
     takes: &[usize],
+    room: u64,
 ) -> Option<(usize, usize)> {
     let mut best: Option<(f64, usize, usize)> = None;
     for (tensor, take) in takes.iter().enumerate() {
@@ -67,7 +89,7 @@ fn best(
             let gain = sensitivity.of(tensor, *take) - sensitivity.of(tensor, to);
             // A measured gain may be zero or below in the noise; the plane still has to come some time.
             let slope = gain.max(1e-30) / bytes.max(1) as f64;
-            if best.is_none_or(|(s, ..)| slope > s) {
+            if bytes <= room && best.is_none_or(|(s, ..)| slope > s) {
                 best = Some((slope, tensor, to));
             }
         }

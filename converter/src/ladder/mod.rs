@@ -8,11 +8,13 @@ mod rows;
 mod sensitivity;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, INTEGER_PLANES, Integer, Part, float_prices};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
+pub use wishes::Wishes;
 
 use crate::compress::Root;
 use crate::draft::Draft;

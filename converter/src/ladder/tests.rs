@@ -219,14 +219,22 @@ fn rows_have_one_scale_where_that_adds_little() {
 fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let bench = Bench::new(&coarse_tensor());
     let finest = [INTEGER_PLANES, INTEGER_PLANES + 1];
-    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity);
+    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &[]);
     assert_eq!(steps.last().map(|s| &s.takes[..]), Some(&[PLANE_BITS.len(); 2][..]), "{steps:?}");
     let rungs = rungs(&bench.draft, &bench.choices, &steps, &finest, 0, "");
     let integer: Vec<_> =
         rungs.iter().filter(|r| r.acts == Acts::I8).map(|r| bench.choices.of_rung(r)).collect();
     assert_eq!(integer.last().map(|takes| &takes[..]), Some(&finest[..]), "{integer:?}");
     assert!(integer.windows(2).all(|pair| pair[0] != pair[1]), "{integer:?}");
-    for pair in steps.windows(2) {
+    // To sizes: what fits each, and no more.
+    let bytes = |takes: &[usize; 2]| bench.choices.bytes(&bench.draft, takes);
+    let sizes = [bytes(&[1, 1]) + 100, bytes(&[2, 2]), bytes(&[4, 4])];
+    let filled = climb(&bench.draft, &bench.choices, &bench.sensitivity, &sizes);
+    for (step, size) in filled[1..].iter().zip(&sizes[1..]) {
+        let used = bench.choices.bytes(&bench.draft, &step.takes);
+        assert!(used <= *size && used + used / 3 > *size, "{used} of {size}");
+    }
+    for pair in steps.windows(2).chain(filled.windows(2)) {
         assert!(pair[0].takes.iter().zip(&pair[1].takes).all(|(a, b)| a <= b), "{pair:?}");
     }
 }
