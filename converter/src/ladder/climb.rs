@@ -15,13 +15,15 @@ pub struct Step {
 const GROWTH: f64 = 0.035;
 /// Most padding of all rungs, as a share of the bytes: a section of its own costs half a page.
 const PADDING: f64 = 0.02;
+/// Rungs that a small pack has nevertheless.
+const LEAST_RUNGS: f64 = 6.0;
 /// Half a page.
 const HALF_PAGE: f64 = 2048.0;
 
-/// Growth from one rung to the next of a ladder from `least` to `most` bytes: [`GROWTH`], or what keeps to [`PADDING`].
+/// Growth from one rung to the next of a ladder from `least` to `most` bytes: [`GROWTH`], or what keeps to [`PADDING`] or to [`LEAST_RUNGS`].
 fn growth(least: u64, most: u64) -> f64 {
-    let rungs = PADDING * most as f64 / HALF_PAGE;
-    GROWTH.max((most as f64 / least.max(1) as f64).powf(1.0 / rungs.max(1e-3)) - 1.0)
+    let rungs = (PADDING * most as f64 / HALF_PAGE).max(LEAST_RUNGS);
+    GROWTH.max((most as f64 / least.max(1) as f64).powf(1.0 / rungs) - 1.0)
 }
 
 /// The chain from the coarsest to the finest: planes are added where they take away the most output distortion
