@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// Ranges by value, from the least to the greatest element seen and 0; `None` for values that no run computes as floats.
 ///
 /// What lies outside is cut off, and it is the largest elements that detectors and recognisers look for: ranges of least squared
-/// error, which clip a few of them for finer steps of all others, cost the outputs 2 to 13 dB on six of seven real models.
+/// error, which clip a few of them for finer steps of all others, cost samples held out 13 dB on nudenet and 2 on ppocr-rec and
+/// basic-pitch; they gained 1 on ppocr-det and nothing on efficientnet-lite0.
 ///
 /// # Errors
 /// When a sample does not suit the model.

@@ -155,7 +155,7 @@ pub fn convert(
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
     let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
-    let sizes = options.wishes.weight_sizes(integer.draft, graph, choices.bytes(integer.draft, &all));
+    let sizes = options.wishes.weight_sizes(integer.draft, graph, choices.bytes(integer.draft, &all))?;
     let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
 
     let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");

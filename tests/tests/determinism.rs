@@ -3,9 +3,11 @@
 
 use edge_kernels::Isa;
 use edge_runtime::device::Device;
-use edge_runtime::pack::{Acts, Rung};
+use edge_runtime::pack::{Acts, Rung, Take};
 use edge_runtime::weights::Registry;
 use edge_runtime::{Model, Session};
+use edge_tests::onnx::Builder;
+use edge_tests::onnx::Dim::N;
 use edge_tests::{Folder, convert_in_process, inputs_of, models, open};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,4 +83,39 @@ fn wide_layers_bits_are_equal() {
 #[test]
 fn recurrent_bits_are_equal() {
     converted("lstm", &models::lstm(), &[("hn", "h"), ("cn", "c")]);
+}
+
+/// A product of floats in an integer rung, 12-bit weights, whose result only a product of integers reads, makes codes at once; where the
+/// caller reads it too, it makes floats, of which a step of its own makes the codes.
+#[test]
+fn codes_made_by_a_product_of_floats_are_those_made_of_its_floats() {
+    let answer = |also: &str| {
+        let mut b = Builder::new();
+        b.input("x", &[N(1), N(8), N(13), N(11)]).output("y");
+        b.weight("w0", &[24, 8, 3, 3], 0.3).weight("b0", &[24], 0.3).weight("w1", &[16, 24, 1, 1], 0.3);
+        b.node("Conv", "x w0 b0", "h", &[]).node("Relu", "h", "r", &[]).node("Conv", "r w1", "y", &[]);
+        if !also.is_empty() {
+            b.output(also);
+        }
+        let folder = Folder::new("codes");
+        let pack = folder.file("m.pack");
+        convert_in_process(&folder.write("m.onnx", &b.finish("codes")), &pack, &[]);
+        let model = open(&pack, Registry::standard());
+        let mut rung = model.header().rungs.iter().find(|r| r.acts == Acts::I8).unwrap().clone();
+        for (tensor, take) in model.header().tensors.iter().zip(&mut rung.takes) {
+            *take = Some(Take(0, if tensor.name == "w0" { 5 } else { 4 }));
+        }
+        let inputs = inputs_of(&model, &rung, 1, 3);
+        let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
+        let device = Device::builder().threads(Some(2)).budget(Some(1 << 40)).build().unwrap();
+        let mut session = Session::new(&device, &model, &rung, &specs).unwrap();
+        session.set_input(0, &inputs[0].1).unwrap();
+        session.run().unwrap();
+        let steps: Vec<&str> = session.plan().steps.iter().map(|step| step.op.name()).collect();
+        (session.output(0).1.to_vec(), steps.iter().filter(|name| **name == "quantize").count())
+    };
+    let ((at_once, none), (later, one)) = (answer(""), answer("r"));
+    assert_eq!((none, one), (0, 1));
+    assert_eq!(at_once, later);
+    assert!(at_once.iter().any(|b| *b != 0));
 }

@@ -260,3 +260,20 @@ fn what_cannot_be_says_why_and_leaves_the_session_as_it_was() {
     assert!(fixed.resize(top).unwrap_err().to_string().contains("Session::open"));
     assert!(fixed.mover().is_err());
 }
+
+#[test]
+fn a_session_of_other_shapes_moves_in_those() {
+    let _alone = alone();
+    let case = Case::new("resize-shapes", &models::mlp(), &[]);
+    let mut session = case.open();
+    let mut specs = case.specs();
+    specs[0].dims[0] = 3;
+    session.reshape(&specs).unwrap();
+    session.resize(case.device.ledger().budget()).unwrap();
+    let rows: Vec<u8> = (0..96).flat_map(|i| uniform(5, i).to_le_bytes()).collect();
+    let y = answer(&mut session, std::slice::from_ref(&rows));
+    assert_eq!(y.len(), 3 * 10 * 4);
+    for (row, y) in rows.chunks(32 * 4).zip(y.chunks(10 * 4)) {
+        assert_eq!(y, case.fresh(session.rung(), &[row.to_vec()]));
+    }
+}

@@ -129,7 +129,7 @@ pub fn convert(
         float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
         let finest = integer.takes.clone();
         let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
-        let sizes = options.wishes.weight_sizes(&draft, graph as u32, choices.bytes(&draft, &all));
+        let sizes = options.wishes.weight_sizes(&draft, graph as u32, choices.bytes(&draft, &all))?;
         let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
         let prefix = format!("s{graph}-");
         candidates.extend(ladder::rungs(&draft, &choices, &steps, &finest, graph as u32, &prefix));

@@ -67,13 +67,18 @@ pub fn undominated(mut measured: Vec<Link>) -> Vec<Link> {
         *bar = bar.max(value(rung));
         keep
     });
-    let sizes: Vec<(Acts, u64)> = measured.iter().map(|(r, _)| (r.acts, r.bytes)).collect();
-    let mut at = 0;
+    // From the best down, each beside the last one that stays.
+    let mut above: HashMap<Acts, u64> = HashMap::new();
+    measured.reverse();
     measured.retain(|(rung, _)| {
-        at += 1;
-        let next = sizes[at..].iter().find(|(acts, _)| *acts == rung.acts);
-        next.is_none_or(|(_, bytes)| *bytes as f64 >= rung.bytes as f64 * (1.0 + APART))
+        let last = above.get(&rung.acts);
+        let keep = last.is_none_or(|bytes| *bytes as f64 >= rung.bytes as f64 * (1.0 + APART));
+        if keep {
+            above.insert(rung.acts, rung.bytes);
+        }
+        keep
     });
+    measured.reverse();
     measured
 }
 
@@ -99,18 +104,29 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
 
 #[cfg(test)]
 mod tests {
-    use super::undominated;
+    use super::{Link, undominated};
     use crate::draft::plain_rung;
     use edge_runtime::pack::{Acts, Quality};
 
+    fn rung(id: &str, acts: Acts, bytes: u64, value: f32) -> Link {
+        let quality = Quality { metric: "sqnr_db".into(), value, samples: String::new() };
+        let mut rung = plain_rung(id, 0, acts);
+        (rung.bytes, rung.quality) = (bytes, Some(quality));
+        (rung, Vec::new())
+    }
+
+    /// A model whose constants are most of its bytes.
+    #[test]
+    fn of_many_close_rungs_some_stay() {
+        let all = (0..=40).map(|i| rung(&i.to_string(), Acts::F32, 1000 + 4 * i, i as f32)).collect();
+        let left: Vec<u64> = undominated(all).into_iter().map(|(rung, _)| rung.bytes).collect();
+        assert_eq!(left.last(), Some(&1160));
+        assert!(left.len() > 10 && left[0] < 1012, "{left:?}");
+        assert!(left.windows(2).all(|pair| pair[1] * 100 >= pair[0] * 101), "{left:?}");
+    }
+
     #[test]
     fn what_costs_more_and_is_no_better_is_left_out() {
-        let rung = |id: &str, acts, bytes, value| {
-            let quality = Quality { metric: "sqnr_db".into(), value, samples: String::new() };
-            let mut rung = plain_rung(id, 0, acts);
-            (rung.bytes, rung.quality) = (bytes, Some(quality));
-            (rung, Vec::new())
-        };
         let f32 = Acts::F32;
         let all = vec![
             rung("a", f32, 1000, 10.0),

@@ -9,6 +9,9 @@ use edge_runtime::pack::{Acts, ConstantData, Rung};
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Most rungs that a step may ask for: each is measured.
+const MOST_STEPS: u64 = 1000;
+
 /// Limits to a ladder; none by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wishes {
@@ -24,20 +27,31 @@ pub struct Wishes {
 
 impl Wishes {
     /// The sizes that rungs are made for, smallest first, of ladders that end at `most` bytes; empty when any will do.
-    fn sizes(&self, most: u64) -> Vec<u64> {
+    fn sizes(&self, most: u64) -> Result<Vec<u64>, ConvertError> {
         let mut sizes = self.budgets.clone();
         if let Some(step) = self.step.filter(|step| *step > 0) {
-            sizes.extend((1..=most.div_ceil(step)).map(|i| i * step));
+            let count = most.div_ceil(step);
+            if count > MOST_STEPS {
+                let least = ByteSize(most.div_ceil(MOST_STEPS));
+                let why =
+                    format!("{} makes {count} rungs of {}; at least {least}", ByteSize(step), ByteSize(most));
+                return Err(ConvertError::Option { option: "--step", why });
+            }
+            sizes.extend((1..=count).map(|i| i * step));
         }
         sizes.sort_unstable();
         sizes.dedup();
-        sizes
+        Ok(sizes)
     }
 
-    /// As [`Wishes::sizes`], of the weights of a graph alone.
-    pub fn weight_sizes(&self, draft: &Draft, graph: u32, most: u64) -> Vec<u64> {
+    /// The same sizes, of the weights of a graph alone, whose ladder ends at `most` bytes.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn weight_sizes(&self, draft: &Draft, graph: u32, most: u64) -> Result<Vec<u64>, ConvertError> {
         let constants = constants(draft, graph);
-        self.sizes(most + constants).into_iter().map(|size| size.saturating_sub(constants)).collect()
+        let sizes = self.sizes(most + constants)?;
+        Ok(sizes.into_iter().map(|size| size.saturating_sub(constants)).collect())
     }
 
     /// The rungs of a measured ladder that are wanted.
@@ -67,7 +81,7 @@ impl Wishes {
                 );
             }
         }
-        let sizes = self.sizes(chain.iter().map(|(r, _)| r.bytes).max().unwrap_or(0));
+        let sizes = self.sizes(chain.iter().map(|(r, _)| r.bytes).max().unwrap_or(0))?;
         if sizes.is_empty() {
             return Ok(chain);
         }
@@ -145,7 +159,9 @@ mod tests {
         assert_eq!(left(&budgets(&[1000, 150])).unwrap(), ["a8", "a", "c8", "c"]);
         assert!(left(&budgets(&[99])).unwrap_err().contains("less than the smallest rung's 100 "));
         let step = Wishes { step: Some(100), ..Wishes::default() };
-        assert_eq!(step.sizes(250), [100, 200, 300]);
+        assert_eq!(step.sizes(250).unwrap(), [100, 200, 300]);
+        let many = step.sizes(1_000_000_000).unwrap_err().to_string();
+        assert!(many.contains("--step") && many.contains("at least 1 MB"), "{many}");
         assert_eq!(left(&step).unwrap(), ["a8", "a", "b", "c8", "c"]);
     }
 

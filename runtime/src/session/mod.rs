@@ -123,9 +123,12 @@ impl Session {
         // What has to stream its weights has no room for more than it needs.
         let fast = self.released.is_empty();
         let plan = Plan::within(&self.model, &self.rung, inputs, plan_options(&self.device, fast), room)?;
-        let need = reserved_for(&plan);
-        if need > self.reservation.bytes() {
+        let (need, before) = (reserved_for(&plan), self.reservation.bytes());
+        if need > before {
             self.reservation.resize(need)?;
+        }
+        if let Some(origin) = &mut self.origin {
+            origin.reshaped(inputs, self.reservation.bytes() - before);
         }
         self.plan = plan;
         self.baked = false;
@@ -174,16 +177,7 @@ impl Session {
     /// # Errors
     /// When a weight's expression is not sound.
     pub fn stream_weights(&mut self) -> Result<(), PlanError> {
-        self.released = Vec::with_capacity(self.plan.steps.len());
-        for step in &self.plan.steps {
-            let mut blobs = Vec::new();
-            for matrix in &step.weights {
-                if let Matrix::Tensor(tensor) = matrix {
-                    blobs.extend(self.model.tensor_blobs(&self.rung, *tensor)?);
-                }
-            }
-            self.released.push(blobs);
-        }
+        self.released = blobs_by_step(&self.model, &self.rung, &self.plan)?;
         Ok(())
     }
 
@@ -346,6 +340,21 @@ fn bound(model: &Model, rung: &Rung) -> Result<Vec<Option<Arc<dyn Weights>>>, Se
         });
     }
     Ok(weights)
+}
+
+/// By step, the blobs of its weights.
+fn blobs_by_step(model: &Model, rung: &Rung, plan: &Plan) -> Result<Vec<Vec<BlobId>>, PlanError> {
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let mut blobs = Vec::new();
+        for matrix in &step.weights {
+            if let Matrix::Tensor(tensor) = matrix {
+                blobs.extend(model.tensor_blobs(rung, *tensor)?);
+            }
+        }
+        steps.push(blobs);
+    }
+    Ok(steps)
 }
 
 /// Bytes that a session with this plan takes of the device's account.

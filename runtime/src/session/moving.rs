@@ -75,7 +75,16 @@ pub(super) struct Origin {
     held: Reservation,
     wanted: Arc<AtomicU64>,
     /// An input of the next run is set: it is not moved away from under it.
-    pub(super) inputs_set: bool,
+    inputs_set: bool,
+}
+
+impl Origin {
+    /// The session is for other inputs from now on, none of which is set, and takes so many bytes more.
+    pub(super) fn reshaped(&mut self, inputs: &[InputSpec], more: u64) {
+        self.inputs = inputs.to_vec();
+        self.taken += more;
+        self.inputs_set = false;
+    }
 }
 
 /// No wish.
@@ -239,6 +248,10 @@ impl Session {
             false => Arc::new(origin.model.with_source(Arc::new(origin.pack.map(rung.end)?))),
         };
         let weights = super::bound(&mapped, &rung)?;
+        let released = match weighing {
+            Weighing::Resident => Vec::new(),
+            Weighing::Streamed => super::blobs_by_step(&mapped, &rung, &plan).map_err(SessionError::from)?,
+        };
         let ledger = self.device.ledger().clone();
         let before = ledger.budget();
         let (held, arena) = (need.process + need.weights + need.extra, super::reserved_for(&plan));
@@ -272,11 +285,7 @@ impl Session {
             .collect();
         (self.plan, self.model, self.weights, self.rung) = (plan, mapped, weights, rung);
         self.memory.renew(&self.plan);
-        self.baked = false;
-        self.released = Vec::new();
-        if weighing == Weighing::Streamed {
-            self.stream_weights().map_err(SessionError::from)?;
-        }
+        (self.baked, self.released) = (false, released);
         device::trim_heap();
         let now: Vec<_> = self.plan.states.iter().map(|(_, to)| to.clone()).collect();
         let state_kept = states.len() == now.len()
