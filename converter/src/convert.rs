@@ -6,7 +6,7 @@ use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
-use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
 use crate::measure::{Evaluator, Outputs, noise, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -114,22 +114,24 @@ pub fn convert(
     watch.progress(1);
 
     let mut draft = Draft::new(&model);
-    let (graph, choices, exact) = lower(&mut draft, &model, options.keep_float)?;
+    let (graph, mut choices, exact) = lower(&mut draft, &model, options.keep_float)?;
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
         value.range = range;
     }
     describe(&mut draft, source, options);
 
+    watch.stage("read rows", 1);
+    correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, watch)?;
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
     let units = Units::of(&dims, &probe_want);
     let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
-    watch.stage("measure tensors", choices.nested.iter().map(|r| r.takes.len() - 1).sum());
+    watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
     })?;
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
-    let floats = ladder::float_prices(&draft, graph, &choices, &elements);
+    let prices = ladder::prices(&draft, graph, &choices, &elements);
     let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
         .clamp(2, INTEGER_PROBES)
         .min(samples.calibration.len());
@@ -145,8 +147,8 @@ pub fn convert(
         probes: judges.first(count),
         judges,
         elements: &elements,
-        floats: &floats,
-        takes: vec![INTEGER_PLANES; choices.nested.len()],
+        prices: &prices,
+        takes: choices.integer_takes(),
     };
     integer.finer_weights()?;
     let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
@@ -154,8 +156,8 @@ pub fn convert(
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
-    let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
-    let sizes = options.wishes.weight_sizes(integer.draft, graph, choices.bytes(integer.draft, &all))?;
+    let all = choices.bytes(integer.draft, &choices.finest());
+    let sizes = options.wishes.weight_sizes(integer.draft, graph, all)?;
     let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
 
     let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
@@ -250,6 +252,31 @@ pub(crate) fn lower(
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
     Ok((graph, Choices { tensors, nested }, keep_float))
+}
+
+/// Puts corrections above the tensors whose products samples show: see [`compress::corrected`].
+fn correct(
+    evaluator: &Evaluator<'_>,
+    draft: &mut Draft,
+    graph: u32,
+    choices: &mut Choices,
+    samples: &[Sample],
+    watch: &mut dyn Watch,
+) -> Result<(), ConvertError> {
+    let mut rung = plain_rung("finest", graph, Acts::F32);
+    rung.takes = choices.takes(draft, &choices.finest());
+    let rows =
+        calibrate::rows(evaluator, &draft.open(), &rung, samples, |done, all| watch.progress_of(done, all))?;
+    watch.stage("correct tensors", choices.nested.len());
+    for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
+        let Some(rows) = rows.get(tensor) else { continue };
+        if let Some(corrected) = compress::corrected(draft, *tensor, root, rows)? {
+            draft.header.tensors[*tensor as usize].roots[0] = corrected.expr.clone();
+            *root = corrected;
+        }
+        watch.progress(i + 1);
+    }
+    Ok(())
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality

@@ -113,31 +113,45 @@ impl<'a> Evaluator<'a> {
         samples: &[Sample],
         mut see: impl FnMut(ValueId, Held, &[f32]),
     ) -> Result<(), ConvertError> {
-        let options = PlanOptions {
-            threads: self.device.pool().threads(),
-            keep_values: true,
-            ..PlanOptions::default()
-        };
         for sample in samples {
-            self.go_on()?;
-            let plan = Plan::new(model, rung, &sample.specs(), &options)?;
-            let mut session = Session::with_plan(&self.device, model, rung, plan)?;
-            for (i, input) in sample.inputs.iter().enumerate() {
-                session.set_input(i, &input.data)?;
-            }
-            session.run()?;
-            for (value, operand, bytes) in session.values() {
-                match (operand.dtype, operand.quant) {
-                    (DType::F32, _) => see(value, Held::F32, &to_f32(operand.dtype, bytes)),
-                    (DType::I8, Some(quant)) => {
-                        let real = |code: f32| (code - quant.zero_point as f32) * quant.scale;
-                        let reals: Vec<f32> = to_f32(DType::I8, bytes).into_iter().map(real).collect();
-                        see(value, Held::I8, &reals);
+            self.keep(model, rung, sample, |session| {
+                for (value, operand, bytes) in session.values() {
+                    match (operand.dtype, operand.quant) {
+                        (DType::F32, _) => see(value, Held::F32, &to_f32(operand.dtype, bytes)),
+                        (DType::I8, Some(quant)) => {
+                            let real = |code: f32| (code - quant.zero_point as f32) * quant.scale;
+                            let reals: Vec<f32> = to_f32(DType::I8, bytes).into_iter().map(real).collect();
+                            see(value, Held::I8, &reals);
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
-            }
+            })?;
         }
+        Ok(())
+    }
+
+    /// Runs a sample and calls `see` with the session, which holds every value.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn keep(
+        &self,
+        model: &Arc<Model>,
+        rung: &Rung,
+        sample: &Sample,
+        see: impl FnOnce(&Session),
+    ) -> Result<(), ConvertError> {
+        self.go_on()?;
+        let threads = self.device.pool().threads();
+        let options = PlanOptions { threads, keep_values: true, ..PlanOptions::default() };
+        let plan = Plan::new(model, rung, &sample.specs(), &options)?;
+        let mut session = Session::with_plan(&self.device, model, rung, plan)?;
+        for (i, input) in sample.inputs.iter().enumerate() {
+            session.set_input(i, &input.data)?;
+        }
+        session.run()?;
+        see(&session);
         Ok(())
     }
 

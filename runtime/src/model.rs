@@ -2,8 +2,8 @@
 
 use crate::graph::{Graph, Source, TensorId};
 use crate::pack::{BlobId, BlobSource, ConstantData, Header, Rung, Take};
-use crate::plan::PlanError;
-use crate::weights::{self, CodeForm, Registry, WeightError, Weights};
+use crate::plan::{Matrix, PlanError, Thin};
+use crate::weights::{self, Registry, WeightError, Weights};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,9 +106,15 @@ impl Model {
         self.source.release(blob);
     }
 
-    /// The form of a weight's integer codes in a rung, when it has them.
-    pub(crate) fn code_form(&self, rung: &Rung, tensor: TensorId) -> Option<CodeForm> {
-        self.weights(rung, tensor).ok()?.code_form()
+    /// The weight behind a matrix operand, when it is stored in the pack.
+    pub(crate) fn stored(&self, rung: &Rung, matrix: &Matrix) -> Option<Arc<dyn Weights>> {
+        let weights = self.weights(rung, matrix.tensor()?).ok()?;
+        let Matrix::Factor(_, thin) = matrix else { return Some(weights) };
+        let factors = weights.correction()?.factors()?;
+        Some(match thin {
+            Thin::U => factors.u.clone(),
+            Thin::V => factors.v.clone(),
+        })
     }
 
     /// Whether a weight has integer codes in a rung, as `depthwise` convolutions or as other products take them.
@@ -117,9 +123,9 @@ impl Model {
         if depthwise { weights.has_codes_i16() } else { weights.code_form().is_some() }
     }
 
-    /// Bytes that one worker needs to decode a weight's panels.
-    pub(crate) fn panel_scratch(&self, rung: &Rung, tensor: TensorId, integer: bool) -> usize {
-        let Ok(weights) = self.weights(rung, tensor) else { return 0 };
+    /// Bytes that one worker needs to decode a matrix's panels.
+    pub(crate) fn panel_scratch(&self, rung: &Rung, matrix: &Matrix, integer: bool) -> usize {
+        let Some(weights) = self.stored(rung, matrix) else { return 0 };
         let form = weights.code_form().filter(|_| integer);
         crate::cpu::panels::panel_scratch(weights.as_ref(), form)
     }

@@ -1,6 +1,6 @@
 //! The matrix as it is, in 32-bit floats.
 
-use super::{Matrix, Root, Use};
+use super::{Level, Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::weights::Float;
@@ -15,5 +15,9 @@ pub fn exact(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
     let encoded = dense::encode(&matrix.values, matrix.n, matrix.k, Float::F32, layout)
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
     let blob = draft.blob(encoded.blob.clone());
-    Ok(Root { expr: encoded.expr(blob), takes: vec![(32, vec![blob])], product: false })
+    Ok(Root {
+        expr: encoded.expr(blob),
+        levels: vec![Level { bits: 32, rank: 0, blobs: vec![blob] }],
+        product: false,
+    })
 }

@@ -1,8 +1,10 @@
 //! One file a method; each turns a matrix into weight expressions of known size and error.
 
+mod corrected;
 mod exact;
 mod planes;
 
+pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::exact;
 pub use planes::{PLANE_BITS, planes, row_codes};
 
@@ -11,6 +13,9 @@ use crate::error::ConvertError;
 use edge_runtime::graph::{Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
 use std::collections::HashMap;
+
+/// Bits of the finest weights that all integer kernels take.
+pub const INTEGER_BITS: u32 = 8;
 
 /// How a kernel reads a matrix, which decides its layout in the pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,21 +43,44 @@ pub struct Matrix {
     pub used: Use,
 }
 
-/// One expression of a matrix in the draft, and what each of its prefixes needs.
+/// A matrix as one take of its expression gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Bits of a weight, scales apart.
+    pub bits: u32,
+    /// Columns of the thin matrices that correct it; 0 where there are none.
+    pub rank: usize,
+    /// Every blob that it reads.
+    pub blobs: Vec<BlobId>,
+}
+
+/// One expression of a matrix in the draft, and what each of its takes needs.
 #[derive(Clone, Debug)]
 pub struct Root {
     /// The expression.
     pub expr: Expr,
-    /// For take 1, 2, ...: bits a weight, and the blobs that this take adds to the one before it.
-    pub takes: Vec<(u32, Vec<BlobId>)>,
+    /// What the expression is for take 1, 2, ..., coarsest first.
+    pub levels: Vec<Level>,
     /// Whether it is an operand of products, stored by itself, so that it may be given out with one scale a row.
     pub product: bool,
 }
 
 impl Root {
-    /// Bytes that a take adds to the one before it.
+    /// Bytes of a take.
     pub fn bytes(&self, draft: &Draft, take: usize) -> u64 {
-        self.takes[take - 1].1.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum()
+        self.levels[take - 1].blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum()
+    }
+
+    /// Bytes that a take has more than another.
+    pub fn added(&self, draft: &Draft, from: usize, to: usize) -> u64 {
+        self.bytes(draft, to).saturating_sub(self.bytes(draft, from))
+    }
+
+    /// The first take of the finest weights that all integer kernels take: of [`INTEGER_BITS`].
+    pub fn integer_take(&self) -> usize {
+        let first = |bits: u32| self.levels.iter().position(|level| level.bits == bits);
+        let finest = self.levels.iter().map(|level| level.bits).filter(|bits| *bits <= INTEGER_BITS).max();
+        finest.and_then(first).unwrap_or(0) + 1
     }
 }
 

@@ -1,6 +1,6 @@
 //! Nested grouped integers: one 16-bit code whose leading planes are the weights of 2, 4, 6, 8 and 12 bits.
 
-use super::{Matrix, Root, Use};
+use super::{Level, Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::pack::{Arg, Expr};
@@ -24,19 +24,23 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
     let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
     let blobs: Vec<_> = encoded.blobs.iter().map(|b| draft.blob(b.clone())).collect();
-    let mut takes = Vec::with_capacity(PLANE_BITS.len());
+    let mut levels = Vec::with_capacity(PLANE_BITS.len());
     let mut bits = 0;
     for (i, plane) in PLANE_BITS.iter().enumerate() {
         bits += plane;
-        // The scales come with the first plane.
-        let added = if i == 0 { blobs[..2].to_vec() } else { vec![blobs[i + 1]] };
-        takes.push((bits, added));
+        // The scales, and the planes so far.
+        levels.push(Level { bits, rank: 0, blobs: blobs[..i + 2].to_vec() });
     }
-    Ok(Root { expr: encoded.expr(blobs), takes, product: matrix.used == Use::Product })
+    Ok(Root { expr: encoded.expr(blobs), levels, product: matrix.used == Use::Product })
 }
 
 /// The same matrix, given out to products of integers with one scale a row.
-pub fn row_codes(matrix: Expr) -> Expr {
+pub fn row_codes(mut matrix: Expr) -> Expr {
+    // What corrects a matrix corrects its codes as well.
+    if let ("corrected", Some(Arg::Expr(operand))) = (matrix.kind.as_str(), matrix.args.first_mut()) {
+        **operand = row_codes(operand.as_ref().clone());
+        return matrix;
+    }
     let args = vec![Arg::Expr(Box::new(matrix))];
     Expr { kind: "row_codes".into(), params: Default::default(), args, blobs: Vec::new() }
 }

@@ -2,12 +2,12 @@
 
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
-use crate::compress::{self, PLANE_BITS, Root};
+use crate::compress::{self, Level, PLANE_BITS, Root};
 use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
-use crate::ladder::{self, Choices, INTEGER_PLANES, Integer, Part, Probes};
+use crate::ladder::{self, Choices, Integer, Part, Probes};
 use crate::measure::{Evaluator, Outputs, sqnr_db, top1};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
@@ -110,7 +110,7 @@ pub fn convert(
         let probes = Probes { samples: probes, want, units };
         let sensitivity =
             ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
-        let floats = ladder::float_prices(&draft, graph as u32, &choices, &elements[graph]);
+        let prices = ladder::prices(&draft, graph as u32, &choices, &elements[graph]);
         let mut integer = Integer {
             evaluator: &evaluator,
             draft: &mut draft,
@@ -120,16 +120,16 @@ pub fn convert(
             probes,
             judges: probes,
             elements: &elements[graph],
-            floats: &floats,
-            takes: vec![INTEGER_PLANES; choices.nested.len()],
+            prices: &prices,
+            takes: choices.integer_takes(),
         };
         integer.finer_weights()?;
         let mut kept = integer.keep_floats(|_, _| {})?;
         kept.extend(integer.refine(|_, _| {})?);
         float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
         let finest = integer.takes.clone();
-        let all: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
-        let sizes = options.wishes.weight_sizes(&draft, graph as u32, choices.bytes(&draft, &all))?;
+        let all = choices.bytes(&draft, &choices.finest());
+        let sizes = options.wishes.weight_sizes(&draft, graph as u32, all)?;
         let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
         let prefix = format!("s{graph}-");
         candidates.extend(ladder::rungs(&draft, &choices, &steps, &finest, graph as u32, &prefix));
@@ -263,19 +263,17 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
     let registry = Registry::standard();
     let mut nested = Vec::with_capacity(tensors.len());
     for &tensor in &tensors {
-        let (mut bits, mut known, mut takes) = (0, Vec::new(), Vec::new());
+        let (mut bits, mut levels) = (0, Vec::with_capacity(PLANE_BITS.len()));
         for (plane, width) in PLANE_BITS.iter().enumerate() {
             bits += width;
             let take = Take(0, plane as u32 + 1);
-            let mut blobs = needed_blobs(&registry, &draft.header, tensor as usize, take)
+            let blobs = needed_blobs(&registry, &draft.header, tensor as usize, take)
                 .map_err(edge_runtime::plan::PlanError::from)?;
-            blobs.retain(|blob| !known.contains(blob));
-            known.extend(&blobs);
-            takes.push((bits, blobs));
+            levels.push(Level { bits, rank: 0, blobs });
         }
         let expr = draft.header.tensors[tensor as usize].roots[0].clone();
         // Others may read the root as it is.
-        nested.push(Root { expr, takes, product: false });
+        nested.push(Root { expr, levels, product: false });
     }
     Ok(Choices { tensors, nested })
 }

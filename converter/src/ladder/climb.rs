@@ -1,10 +1,10 @@
-//! Which tensor gets its next plane first.
+//! Which tensor becomes finer first.
 
 use super::Choices;
 use super::sensitivity::Sensitivity;
 use crate::draft::Draft;
 
-/// A rung of the chain: how many planes of each tensor it takes.
+/// A rung of the chain: what it takes of each tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// By tensor.
@@ -37,10 +37,9 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes:
     let mut steps = vec![Step { takes: takes.clone() }];
     let mut bytes = choices.bytes(draft, &takes);
     let mut pending = 0u64;
-    let whole: Vec<usize> = choices.nested.iter().map(|root| root.takes.len()).collect();
-    let growth = growth(bytes, choices.bytes(draft, &whole));
+    let growth = growth(bytes, choices.bytes(draft, &choices.finest()));
     while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, u64::MAX) {
-        pending += (takes[tensor] + 1..=to).map(|t| choices.nested[tensor].bytes(draft, t)).sum::<u64>();
+        pending += choices.nested[tensor].added(draft, takes[tensor], to);
         takes[tensor] = to;
         if pending as f64 >= growth * bytes as f64 {
             bytes += pending;
@@ -65,7 +64,7 @@ fn fill(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u6
     let mut bytes = choices.bytes(draft, &takes);
     for size in sizes {
         while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, size.saturating_sub(bytes)) {
-            bytes += (takes[tensor] + 1..=to).map(|t| choices.nested[tensor].bytes(draft, t)).sum::<u64>();
+            bytes += choices.nested[tensor].added(draft, takes[tensor], to);
             takes[tensor] = to;
         }
         if steps.last().is_some_and(|step| step.takes != takes) {
@@ -85,9 +84,8 @@ fn best(
 ) -> Option<(usize, usize)> {
     let mut best: Option<(f64, usize, usize)> = None;
     for (tensor, take) in takes.iter().enumerate() {
-        let mut bytes = 0u64;
-        for to in take + 1..=choices.nested[tensor].takes.len() {
-            bytes += choices.nested[tensor].bytes(draft, to);
+        for to in take + 1..=choices.nested[tensor].levels.len() {
+            let bytes = choices.nested[tensor].added(draft, *take, to);
             let gain = sensitivity.of(tensor, *take) - sensitivity.of(tensor, to);
             // A measured gain may be zero or below in the noise; the plane still has to come some time.
             let slope = gain.max(1e-30) / bytes.max(1) as f64;

@@ -4,7 +4,8 @@
 //! They are found by measurement and kept finer: a tensor takes more planes, a value stays in floats. The planner
 //! runs what reads or makes them on floats.
 //! ```text
-//! weights: with f32 activations, the costliest tensors for their bytes take 12 or 16 bits, until half the aim is met
+//! weights: with f32 activations, the costliest tensors for their price are corrected by thin matrices or take 12 or 16 bits, until
+//!          half the aim is met
 //! values:  those that 256 levels cannot hold become floats (`activations.rs`)
 //! rows:    weights take one scale a row where that adds little (`rows.rs`)
 //! both:    of what is left, whatever takes away most of the distortion for its price, until the aim is met
@@ -12,15 +13,13 @@
 
 use super::activations::ranges;
 use super::{Choices, Probes, Sensitivity};
-use crate::compress::{Use, matrix_operands};
+use crate::compress::{INTEGER_BITS, Use, matrix_operands};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::measure::Evaluator;
 use edge_runtime::graph::{Op, Source, ValueId};
 use edge_runtime::pack::{Acts, Rung, Tensor};
 
-/// Planes of the finest weights that all integer kernels take: 2 + 2 + 2 + 2 bits.
-pub const INTEGER_PLANES: usize = 4;
 /// Output distortion that the finest integer rung aims at: 30 dB on the probes, which leaves other samples 5 dB for 25.
 pub const AIM: f64 = 1e-3;
 /// Most of the model that becomes floats for the aim's sake: beyond it, an integer rung is one in name only.
@@ -39,7 +38,7 @@ const ROUNDS: usize = 4;
 /// A tensor or a value of an integer rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Index of a tensor that has not all of its planes.
+    /// Index of a tensor that is not at its finest.
     Tensor(usize),
     /// A value that is i8.
     Value(ValueId),
@@ -72,16 +71,26 @@ pub struct Integer<'a> {
     pub judges: Probes<'a>,
     /// Elements of each value in one run, by value id.
     pub elements: &'a [usize],
-    /// By tensor: see [`float_prices`].
-    pub floats: &'a [f64],
-    /// Planes of each tensor.
+    /// By tensor: see [`prices`].
+    pub prices: &'a [Price],
+    /// The take of each tensor.
     pub takes: Vec<usize>,
 }
 
-/// What it costs that a tensor's products run on floats and not on integers, as a share of the whole model in one run: by
-/// [`FLOAT_WORK`] of its multiply-adds, and of the elements of its results. Of values with so many `elements`.
-pub fn float_prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) -> Vec<f64> {
-    let (mut work, mut results) = (vec![0.0; choices.tensors.len()], vec![0.0; choices.tensors.len()]);
+/// What a tensor's products cost beyond those of integers alone, as a share of the whole model in one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Price {
+    /// When they run on floats: by [`FLOAT_WORK`] of their multiply-adds, and of the elements of their results.
+    pub floats: f64,
+    /// When thin matrices of one column correct them: by the multiply-adds of these.
+    pub column: f64,
+    /// When thin matrices correct them: their results are made once more.
+    pub results: f64,
+}
+
+/// The prices of tensors in a graph whose values have so many `elements`.
+pub fn prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) -> Vec<Price> {
+    let (mut rows, mut results) = (vec![0.0; choices.tensors.len()], vec![0.0; choices.tensors.len()]);
     let graph = &draft.header.graphs[graph as usize];
     graph.body.for_each(&mut |node| {
         let count = |id: Option<&Option<ValueId>>| {
@@ -93,15 +102,26 @@ pub fn float_prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[us
             let Source::Weight(tensor) = graph.values[id as usize].source else { continue };
             let Some(t) = choices.tensors.iter().position(|id| *id == tensor) else { continue };
             let Tensor { n, k, .. } = &draft.header.tensors[tensor as usize];
-            work[t] += match node.op {
-                Op::Conv { .. } => count(node.outputs.first()) * *k as f64,
-                _ => count(node.inputs.first()) * *n as f64,
+            rows[t] += match node.op {
+                Op::Conv { .. } => count(node.outputs.first()) / (*n).max(1) as f64,
+                _ => count(node.inputs.first()) / (*k).max(1) as f64,
             };
             results[t] += count(node.outputs.first());
         }
     });
-    let all = [work.iter().sum::<f64>().max(1.0), elements.iter().sum::<usize>().max(1) as f64];
-    work.iter().zip(results).map(|(work, results)| FLOAT_WORK * work / all[0] + results / all[1]).collect()
+    let size = |t: usize| {
+        let Tensor { n, k, .. } = draft.header.tensors[choices.tensors[t] as usize];
+        (n as f64, k as f64)
+    };
+    let work = |t: usize| rows[t] * size(t).0 * size(t).1;
+    let all = (0..rows.len()).map(work).sum::<f64>().max(1.0);
+    let values = elements.iter().sum::<usize>().max(1) as f64;
+    let price = |t: usize| Price {
+        floats: FLOAT_WORK * work(t) / all + results[t] / values,
+        column: rows[t] * (size(t).0 + size(t).1) / all,
+        results: results[t] / values,
+    };
+    (0..rows.len()).map(price).collect()
 }
 
 impl Integer<'_> {
@@ -125,7 +145,7 @@ impl Integer<'_> {
         Ok(probes.distortion(&got))
     }
 
-    /// Gives more planes to the tensors that cost most for their bytes, until the weights alone leave half of [`AIM`].
+    /// Makes finer the tensors that cost most for their price, until the weights alone leave half of [`AIM`].
     ///
     /// # Errors
     /// As [`Integer::cost`].
@@ -135,7 +155,7 @@ impl Integer<'_> {
             let mut best: Option<(f64, f64, usize, usize)> = None;
             for tensor in 0..self.takes.len() {
                 let take = self.takes[tensor];
-                for to in take + 1..=self.choices.nested[tensor].takes.len() {
+                for to in take + 1..=self.choices.nested[tensor].levels.len() {
                     let gain = self.sensitivity.of(tensor, take) - self.sensitivity.of(tensor, to);
                     let price = self.price_to(tensor, to);
                     let enough = gain > LEAST_GAIN * AIM && spent + price <= MOST_PRICE / 2.0;
@@ -216,7 +236,7 @@ impl Integer<'_> {
         let all = self.cost(Acts::I8)?;
         // A tensor that costs nothing with f32 activations has nothing to give.
         let tensors = (0..self.takes.len()).filter(|t| {
-            self.takes[*t] < self.choices.nested[*t].takes.len()
+            self.takes[*t] < self.choices.nested[*t].levels.len()
                 && self.sensitivity.of(*t, self.takes[*t]) > LEAST_GAIN * AIM
         });
         let values = ranges(&self.draft.header.graphs[self.graph as usize]);
@@ -255,14 +275,19 @@ impl Integer<'_> {
         share + LEAST_PRICE
     }
 
-    /// The price of so many planes of a tensor, see [`Integer::price`].
+    /// The price of a finer take of a tensor, see [`Integer::price`].
     fn price_to(&self, tensor: usize, to: usize) -> f64 {
-        let coarse = vec![INTEGER_PLANES; self.takes.len()];
-        let all = self.choices.bytes(self.draft, &coarse);
-        let take = self.takes[tensor];
-        let bytes: u64 = (take + 1..=to).map(|t| self.choices.nested[tensor].bytes(self.draft, t)).sum();
-        let floats = if take <= INTEGER_PLANES { self.floats[tensor] } else { 0.0 };
-        bytes as f64 / all.max(1) as f64 + floats + LEAST_PRICE
+        let root = &self.choices.nested[tensor];
+        let all = self.choices.bytes(self.draft, &self.choices.integer_takes());
+        let bytes = root.added(self.draft, self.takes[tensor], to);
+        let (price, is, was) =
+            (self.prices[tensor], &root.levels[to - 1], &root.levels[self.takes[tensor] - 1]);
+        let floats = if is.bits > INTEGER_BITS && was.bits <= INTEGER_BITS { price.floats } else { 0.0 };
+        let factors = match is.rank {
+            0 => 0.0,
+            rank => rank as f64 * price.column + price.results,
+        };
+        bytes as f64 / all.max(1) as f64 + floats + factors + LEAST_PRICE
     }
 
     /// Makes a part finer; gives how it was: a value's range.

@@ -12,11 +12,11 @@ mod wishes;
 
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
-pub use integer::{Gain, INTEGER_PLANES, Integer, Part, float_prices};
+pub use integer::{Gain, Integer, Part, Price, prices};
 pub use sensitivity::{Probes, Sensitivity, sensitivities};
 pub use wishes::Wishes;
 
-use crate::compress::Root;
+use crate::compress::{Level, Root, THIN_BITS};
 use crate::draft::Draft;
 use edge_runtime::graph::TensorId;
 use edge_runtime::pack::{Rung, Take};
@@ -45,22 +45,29 @@ impl Choices {
         self.tensors.iter().map(|id| take(id).map_or(0, |t| t.1 as usize)).collect()
     }
 
-    /// Bytes of a level of every tensor: `takes[t]` planes of tensor `t`.
+    /// Bytes of a take of every tensor.
     pub fn bytes(&self, draft: &Draft, takes: &[usize]) -> u64 {
-        self.nested
-            .iter()
-            .zip(takes)
-            .map(|(root, take)| (1..=*take).map(|t| root.bytes(draft, t)).sum::<u64>())
-            .sum()
+        self.nested.iter().zip(takes).map(|(root, take)| root.bytes(draft, *take)).sum()
     }
 
-    /// Mean bits a weight, scales apart.
+    /// The finest take of every tensor.
+    pub fn finest(&self) -> Vec<usize> {
+        self.nested.iter().map(|root| root.levels.len()).collect()
+    }
+
+    /// The take of every tensor that all integer kernels take: see [`Root::integer_take`].
+    pub fn integer_takes(&self) -> Vec<usize> {
+        self.nested.iter().map(Root::integer_take).collect()
+    }
+
+    /// Mean bits a weight, scales apart; those of the matrices that correct it count.
     pub fn mean_bits(&self, draft: &Draft, takes: &[usize]) -> f64 {
         let (mut bits, mut weights) = (0.0, 0.0);
         for ((root, take), tensor) in self.nested.iter().zip(takes).zip(&self.tensors) {
             let tensor = &draft.header.tensors[*tensor as usize];
             let n = (tensor.n * tensor.k) as f64;
-            bits += n * f64::from(root.takes[take - 1].0);
+            let Level { bits: each, rank, .. } = root.levels[take - 1];
+            bits += n * f64::from(each) + (rank * (tensor.n + tensor.k)) as f64 * f64::from(THIN_BITS);
             weights += n;
         }
         if weights == 0.0 { 0.0 } else { bits / weights }

@@ -8,19 +8,19 @@ use crate::samples::Sample;
 use crate::units::Units;
 use edge_runtime::pack::Acts;
 
-/// Output distortion by tensor and number of planes, the others being at their finest.
+/// Output distortion by tensor and take, the others being at their finest.
 #[derive(Clone, Debug)]
 pub struct Sensitivity {
     by_tensor: Vec<Vec<f64>>,
 }
 
 impl Sensitivity {
-    /// Distortions of a tensor, by number of planes less one.
+    /// Distortions of a tensor, by take less one.
     pub fn costs(&self, tensor: usize) -> &[f64] {
         &self.by_tensor[tensor]
     }
 
-    /// Distortion when `tensor` has `take` planes.
+    /// Distortion when `tensor` has this take.
     pub fn of(&self, tensor: usize, take: usize) -> f64 {
         self.by_tensor[tensor].get(take - 1).copied().unwrap_or(0.0)
     }
@@ -62,7 +62,7 @@ pub fn sensitivities(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Sensitivity, ConvertError> {
     let model = draft.open();
-    let finest: Vec<usize> = choices.nested.iter().map(|r| r.takes.len()).collect();
+    let finest = choices.finest();
     let mut rung = plain_rung("probe", graph, Acts::F32);
     let mut takes = finest.clone();
     let total = finest.iter().map(|t| t - 1).sum();

@@ -1,4 +1,4 @@
-use super::{Choices, INTEGER_PLANES, Integer, Part, Probes, Sensitivity, climb, rungs, sensitivities};
+use super::{Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
 use crate::calibrate;
 use crate::compress::PLANE_BITS;
 use crate::convert::lower;
@@ -16,6 +16,11 @@ use std::sync::atomic::AtomicBool;
 
 /// Sizes of x, h and y.
 const SIZES: [usize; 3] = [64, 32, 16];
+/// The take of 8 bits.
+const INTEGER: usize = 4;
+/// What floats cost in place of each tensor's integers.
+const PRICES: [Price; 2] =
+    [Price { floats: 0.4, column: 0.0, results: 0.0 }, Price { floats: 0.1, column: 0.0, results: 0.0 }];
 /// The value between the two products.
 const HIDDEN: ValueId = 3;
 
@@ -111,8 +116,8 @@ impl Bench {
             probes,
             judges: probes,
             elements: &self.elements,
-            floats: &[0.4, 0.1],
-            takes: vec![INTEGER_PLANES; 2],
+            prices: &PRICES,
+            takes: self.choices.integer_takes(),
         }
     }
 }
@@ -143,7 +148,7 @@ fn a_tensor_that_8_bits_cannot_hold_takes_16_and_no_other_does() {
     let coarse = integer.cost(Acts::I8).unwrap();
     assert_eq!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Tensor(1)));
     integer.finer_weights().unwrap();
-    assert_eq!(integer.takes, [INTEGER_PLANES, PLANE_BITS.len()]);
+    assert_eq!(integer.takes, [INTEGER, PLANE_BITS.len()]);
     let fine = integer.cost(Acts::I8).unwrap();
     assert!(fine < coarse / 10.0, "{fine} after {coarse}");
 }
@@ -182,7 +187,7 @@ fn a_good_rung_is_left_alone() {
     let mut bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
     let mut integer = bench.integer();
     integer.finer_weights().unwrap();
-    assert_eq!(integer.takes, [INTEGER_PLANES; 2]);
+    assert_eq!(integer.takes, [INTEGER; 2]);
     assert!(integer.keep_floats(|_, _| ()).unwrap().is_empty());
     assert!(integer.refine(|_, _| ()).unwrap().is_empty());
 }
@@ -218,7 +223,7 @@ fn rows_have_one_scale_where_that_adds_little() {
 #[test]
 fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let bench = Bench::new(&coarse_tensor());
-    let finest = [INTEGER_PLANES, INTEGER_PLANES + 1];
+    let finest = [INTEGER, INTEGER + 1];
     let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &[]);
     assert_eq!(steps.last().map(|s| &s.takes[..]), Some(&[PLANE_BITS.len(); 2][..]), "{steps:?}");
     let rungs = rungs(&bench.draft, &bench.choices, &steps, &finest, 0, "");

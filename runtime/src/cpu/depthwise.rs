@@ -34,7 +34,7 @@ pub(super) fn run(
     let x = views.inputs[0].unwrap_or_default();
     let input = step.inputs[0].as_ref().and_then(|o| o.quant);
     let output = step.outputs[0].quant;
-    let tail = Tail::new(step, &views, g.oc, finish, input);
+    let tail = Tail::new(ctx, step, &mut views, g.oc, finish, input)?;
     let slots = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&slots, ctx.pool.threads());
     let [out, ..] = views.outputs;

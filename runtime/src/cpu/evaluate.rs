@@ -17,7 +17,7 @@ pub(crate) fn evaluate(
     steps: &[Step],
     outputs: &[Option<Fact>],
 ) -> Result<Vec<Option<Fact>>, String> {
-    if let Some(step) = steps.iter().find(|s| s.weights.iter().any(|m| matches!(m, Matrix::Tensor(_)))) {
+    if let Some(step) = steps.iter().find(|s| s.weights.iter().any(|m| m.tensor().is_some())) {
         return Err(format!("`{}` reads a weight while the plan is made", step.op.name()));
     }
     let mut buffers = buffers.to_vec();

@@ -67,7 +67,7 @@ pub(super) fn run(
     let input = step.inputs[0].as_ref().and_then(|o| o.quant);
     let (pitch_in, pitch_out) = pitches(step, k, n);
     let x = views.inputs[0].unwrap_or_default();
-    let tail = Tail::new(step, &views, n, finish, input);
+    let tail = Tail::new(ctx, step, &mut views, n, finish, input)?;
     let scratch = std::mem::take(&mut views.scratch);
     let ([out, ..], quant) = (views.outputs, step.outputs[0].quant);
     let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;

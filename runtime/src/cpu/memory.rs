@@ -148,7 +148,7 @@ impl Memory {
         let mut in_place = None;
         let panels = step.weights.iter().filter_map(|m| match m {
             Matrix::Panels(operand) => Some(operand),
-            Matrix::Tensor(_) => None,
+            Matrix::Tensor(_) | Matrix::Factor(..) => None,
         });
         for operand in panels {
             let read = arena_range(buffers, operand);

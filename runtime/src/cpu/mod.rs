@@ -24,8 +24,8 @@ pub(crate) mod words;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};
-use crate::plan::{Matrix, Step, StepOp};
-use crate::weights::Weights;
+use crate::plan::{Matrix, Step, StepOp, Thin};
+use crate::weights::{Correction, Factors, Weights};
 use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
@@ -206,6 +206,14 @@ fn matrix<'a>(
 ) -> Result<MatrixView<'a>, String> {
     match step.weights.get(i) {
         Some(Matrix::Tensor(id)) => Ok(MatrixView::Weights(ctx.tensor(*id)?)),
+        Some(Matrix::Factor(id, thin)) => {
+            let factors = ctx.tensor(*id)?.correction().and_then(Correction::factors);
+            let Factors { u, v, .. } = factors.ok_or_else(|| format!("weight {id} has no factors"))?;
+            Ok(MatrixView::Weights(match thin {
+                Thin::U => u.as_ref(),
+                Thin::V => v.as_ref(),
+            }))
+        }
         Some(Matrix::Panels(_)) => Ok(MatrixView::Panels(floats(views.panels[i].unwrap_or_default()))),
         None => Err(format!("matrix {i} is missing")),
     }
@@ -238,7 +246,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Conv { geometry, finish } => product::conv(ctx, step, views, geometry, *finish)?,
         StepOp::TransformFilters { ic, oc } => winograd::transform(ctx, step, views, *ic, *oc)?,
         StepOp::PackPairs { n, k } => panels::pack_pairs(ctx, step, views, *n, *k)?,
-        StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish),
+        StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish)?,
         StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),

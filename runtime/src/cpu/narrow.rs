@@ -52,7 +52,7 @@ pub(super) fn run(
 ) -> Result<(), String> {
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = floats(views.inputs[0].unwrap_or_default());
-    let tail = Tail::new(step, &views, g.oc, finish, None);
+    let tail = Tail::new(ctx, step, &mut views, g.oc, finish, None)?;
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;

@@ -125,23 +125,44 @@ pub(crate) struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
+    /// The tail of a step whose rows may be corrected: scale and bias are then made in the front of its scratch.
     pub fn new(
-        step: &'a Step,
-        views: &Views<'a>,
+        ctx: &Context<'_>,
+        step: &Step,
+        views: &mut Views<'a>,
         n: usize,
         finish: Finish,
         input: Option<Quant>,
-    ) -> Tail<'a> {
+    ) -> Result<Tail<'a>, String> {
+        let (mut scale, mut bias) = (views.inputs[1].map(floats), views.inputs[2].map(floats));
+        if let Some(tensor) = finish.corrected {
+            let correction = ctx.tensor(tensor)?.correction();
+            let correction = correction.ok_or_else(|| format!("weight {tensor} has no correction"))?;
+            let (area, rest) = std::mem::take(&mut views.scratch).split_at_mut(step.op.shared_scratch());
+            views.scratch = rest;
+            let (scales, biases) = super::floats_mut(area)[..2 * n].split_at_mut(n);
+            let unit = input.map_or(1.0, |q| q.scale);
+            match scale {
+                Some(scale) => scales.copy_from_slice(scale),
+                None => scales.fill(unit),
+            }
+            match bias {
+                Some(bias) => biases.copy_from_slice(bias),
+                None => biases.fill(0.0),
+            }
+            correction.apply(scales, biases, 1.0 / unit);
+            (scale, bias) = (Some(&*scales), Some(&*biases));
+        }
         let residual = views.inputs[3].map(|r| (r, step.inputs[3].as_ref().and_then(|o| o.quant)));
         let one_row = residual.is_some_and(|(bytes, quant)| bytes.len() == n * element(quant));
-        Tail {
-            scale: views.inputs[1].map(floats),
+        Ok(Tail {
+            scale,
             input_scale: input.map(|q| q.scale),
-            bias: views.inputs[2].map(floats),
+            bias,
             residual,
             residual_pitch: if one_row { 0 } else { n },
             finish,
-        }
+        })
     }
 
     /// The epilogue of the tile at (`row`, `col`) of `rows` x `cols`.
@@ -217,7 +238,7 @@ pub(crate) fn gemm(
     let x = views.inputs[0].unwrap_or_default();
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
     let (pitch_in, pitch_out) = pitches(step, k, n);
-    let tail = Tail::new(step, &views, n, finish, input);
+    let tail = Tail::new(ctx, step, &mut views, n, finish, input)?;
     let product = Product {
         source: Source::Rows(x, pitch_in),
         windows: None,
@@ -256,7 +277,7 @@ pub(crate) fn conv(
     }
     let matrix = matrix(ctx, step, &views, 0)?;
     let x = views.inputs[0].unwrap_or_default();
-    let tail = Tail::new(step, &views, g.oc, finish, input);
+    let tail = Tail::new(ctx, step, &mut views, g.oc, finish, input)?;
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
     let [out, ..] = views.outputs;

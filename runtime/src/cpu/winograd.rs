@@ -67,10 +67,16 @@ pub(super) fn transform(
 }
 
 /// Runs a convolution of floats whose filters are transformed.
-pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &ConvGeometry, finish: Finish) {
+pub(super) fn run(
+    ctx: &Context<'_>,
+    step: &Step,
+    mut views: Views<'_>,
+    g: &ConvGeometry,
+    finish: Finish,
+) -> Result<(), String> {
     let transformed = floats(views.panels[0].unwrap_or_default());
     let x = floats(views.inputs[0].unwrap_or_default());
-    let tail = Tail::new(step, &views, g.oc, finish, None);
+    let tail = Tail::new(ctx, step, &mut views, g.oc, finish, None)?;
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     let [out, ..] = views.outputs;
     let (pitch_in, pitch_out) = pitches(step, g.ic, g.oc);
@@ -102,4 +108,5 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>, g: &Conv
             (&mut out[batch * pixels * pitch_out * element(quant)..], [pixels, g.oc, pitch_out]);
         result_tiles(ctx, out, size, quant, (rows, channels), part);
     }
+    Ok(())
 }

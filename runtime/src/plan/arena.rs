@@ -84,7 +84,7 @@ fn lay_out(plan: &mut Plan, keep_values: bool) {
 pub(super) fn reads(step: &Step) -> impl Iterator<Item = BufferId> {
     let matrices = step.weights.iter().filter_map(|m| match m {
         Matrix::Panels(operand) => Some(operand.buffer),
-        Matrix::Tensor(_) => None,
+        Matrix::Tensor(_) | Matrix::Factor(..) => None,
     });
     step.inputs.iter().flatten().map(|o| o.buffer).chain(matrices)
 }

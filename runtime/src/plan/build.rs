@@ -302,7 +302,7 @@ impl<'a> Builder<'a> {
         let inputs =
             inputs.iter().map(|f| f.map(|f| self.operand(f)).transpose()).collect::<Result<Vec<_>, _>>()?;
         let outputs = outputs.iter().map(|f| self.operand(f)).collect::<Result<Vec<_>, _>>()?;
-        let scratch = match scratch_each.next_multiple_of(64) * self.workers {
+        let scratch = match scratch_each.next_multiple_of(64) * self.workers + op.shared_scratch() {
             0 => None,
             bytes => {
                 let fact = self.result(DType::U8, &[bytes])?;

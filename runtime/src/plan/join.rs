@@ -85,7 +85,7 @@ fn operand_mut(step: &mut Step, slot: Slot) -> Option<&mut Operand> {
         Slot::Output(i) => step.outputs.get_mut(i),
         Slot::Panels(i) => match step.weights.get_mut(i)? {
             Matrix::Panels(operand) => Some(operand),
-            Matrix::Tensor(_) => None,
+            Matrix::Tensor(_) | Matrix::Factor(..) => None,
         },
     }
 }
@@ -269,7 +269,7 @@ impl Part {
             let reads: Vec<_> = inputs.filter_map(|(i, o)| Some(now(Slot::Input(i), o.as_ref()?))).collect();
             let matrices = step.weights.iter().enumerate().filter_map(|(i, m)| match m {
                 Matrix::Panels(o) => Some(now(Slot::Panels(i), o)),
-                Matrix::Tensor(_) => None,
+                Matrix::Tensor(_) | Matrix::Factor(..) => None,
             });
             let reads: Vec<_> = reads.into_iter().chain(matrices).collect();
             let writes = step.outputs.iter().enumerate().map(|(i, o)| now(Slot::Output(i), o));

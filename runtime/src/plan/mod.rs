@@ -22,7 +22,7 @@ pub use fact::{BufferId, Operand, Quant};
 pub use inputs::InputSpec;
 pub use step::{
     AttentionShape, AxisShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step, StepOp,
-    Stored, Workspace,
+    Stored, Thin, Workspace,
 };
 
 use crate::graph::ValueId;

@@ -44,8 +44,37 @@ pub struct Workspace {
 pub enum Matrix {
     /// A weight of the pack.
     Tensor(TensorId),
+    /// One of the two thin matrices that correct a weight of the pack.
+    Factor(TensorId, Thin),
     /// Panels `[ceil(n / 16)][k][16]` computed by an earlier step.
     Panels(Operand),
+}
+
+/// Which of two thin matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thin {
+    /// The left one, `[n, rank]`.
+    U,
+    /// The right one, `[rank, k]`.
+    V,
+}
+
+impl Matrix {
+    /// The tensor that it is a part of, when it is stored in the pack.
+    pub fn tensor(&self) -> Option<TensorId> {
+        match self {
+            Matrix::Tensor(tensor) | Matrix::Factor(tensor, _) => Some(*tensor),
+            Matrix::Panels(_) => None,
+        }
+    }
+
+    /// What an earlier step computed.
+    pub fn panels(&self) -> Option<&Operand> {
+        match self {
+            Matrix::Panels(operand) => Some(operand),
+            Matrix::Tensor(_) | Matrix::Factor(..) => None,
+        }
+    }
 }
 
 /// A convolution with its sizes.
@@ -116,6 +145,8 @@ pub struct Finish {
     pub one_scale: bool,
     /// The rows are few, and so the matrix is stored: as a product can read it.
     pub stored: Option<Stored>,
+    /// The tensor whose correction has gains and shifts for the rows of the matrix.
+    pub corrected: Option<TensorId>,
 }
 
 /// A batched product of two computed matrices.
@@ -276,6 +307,18 @@ pub enum StepOp {
 }
 
 impl StepOp {
+    /// Bytes that all workers share before each has its own: scale and bias of a product whose rows are corrected.
+    pub(crate) fn shared_scratch(&self) -> usize {
+        let (n, finish) = match self {
+            StepOp::Gemm { n, finish, .. } => (*n, finish),
+            StepOp::Conv { geometry, finish }
+            | StepOp::Winograd { geometry, finish }
+            | StepOp::Depthwise { geometry, finish } => (geometry.oc, finish),
+            _ => return 0,
+        };
+        if finish.corrected.is_some() { (8 * n).next_multiple_of(64) } else { 0 }
+    }
+
     /// The name in listings and profiles.
     pub fn name(&self) -> &'static str {
         match self {

@@ -119,13 +119,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn of(model: &Model, plan: &Plan) -> Reads {
-        let tensors = |step: &Step| -> Vec<u32> {
-            let tensor = |m: &Matrix| match m {
-                Matrix::Tensor(tensor) => Some(*tensor),
-                _ => None,
-            };
-            step.weights.iter().filter_map(tensor).collect()
-        };
+        let tensors = |step: &Step| -> Vec<u32> { step.weights.iter().filter_map(Matrix::tensor).collect() };
         let steps = plan.steps.iter().map(tensors).filter(|t| !t.is_empty()).collect();
         Reads { steps, constants: constants(model, plan) }
     }

@@ -10,7 +10,7 @@ use crate::device::{BudgetError, Device, Reservation};
 use crate::graph::{DType, Graph, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, BlobId, Rung};
-use crate::plan::{InputSpec, Matrix, Operand, Plan, PlanError, PlanOptions};
+use crate::plan::{InputSpec, Operand, Plan, PlanError, PlanOptions};
 use crate::weights::Weights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -348,8 +348,8 @@ fn blobs_by_step(model: &Model, rung: &Rung, plan: &Plan) -> Result<Vec<Vec<Blob
     for step in &plan.steps {
         let mut blobs = Vec::new();
         for matrix in &step.weights {
-            if let Matrix::Tensor(tensor) = matrix {
-                blobs.extend(model.tensor_blobs(rung, *tensor)?);
+            if let Some(tensor) = matrix.tensor() {
+                blobs.extend(model.tensor_blobs(rung, tensor)?);
             }
         }
         steps.push(blobs);

@@ -10,6 +10,7 @@
 mod blocks;
 mod codes;
 mod combine;
+mod corrected;
 pub mod dense;
 mod error;
 mod float;
@@ -25,6 +26,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use corrected::{Correction, Factors};
 pub use error::WeightError;
 pub use float::Float;
 pub use node::Node;
@@ -157,6 +159,11 @@ pub trait Weights: Send + Sync {
                 *out = column[0];
             }
         }
+    }
+
+    /// What products add to what they make of the matrix.
+    fn correction(&self) -> Option<&Correction> {
+        None
     }
 
     /// The form of the integer codes, when the weight has one. The methods below are called only then. Codes may be rounded

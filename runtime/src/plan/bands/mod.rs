@@ -35,7 +35,7 @@ impl Line {
 fn panels(step: &Step) -> impl Iterator<Item = BufferId> {
     step.weights.iter().filter_map(|m| match m {
         Matrix::Panels(operand) => Some(operand.buffer),
-        Matrix::Tensor(_) => None,
+        Matrix::Tensor(_) | Matrix::Factor(..) => None,
     })
 }
 

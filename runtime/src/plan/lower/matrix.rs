@@ -1,5 +1,7 @@
 //! Convolutions and matrix products.
 
+use super::factored::factored;
+use super::product::{Extras, Product, row_scratch};
 use super::views::{spatial, spatial_result};
 use super::window::geometry;
 use super::{Results, broadcast_dims, one};
@@ -8,7 +10,7 @@ use crate::model::Model;
 use crate::pack::Rung;
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place, Quant};
-use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp, Stored};
+use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp};
 
 /// The matrix of an operand: a weight of the pack, or panels packed from a computed value.
 fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Why> {
@@ -26,13 +28,6 @@ fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Wh
     Ok(Matrix::Panels(b.operand(&panels)?))
 }
 
-/// Scale, bias and residual as the kernels take them, with their shapes proved.
-struct Extras {
-    scale: Option<Fact>,
-    bias: Option<Fact>,
-    residual: Option<Fact>,
-}
-
 fn extras(
     b: &mut Builder,
     call: &Call,
@@ -47,13 +42,8 @@ fn extras(
         }
         b.float(call.value(i), &fact).map(Some)
     };
-    let mut scale = vector(b, 2, "scale")?;
-    if let (Some(fact), Some(quant)) = (&scale, input) {
-        // Integer products have one scale a column: the operation's times the activations'.
-        let values = b.floats(fact)?;
-        let bytes = values.iter().flat_map(|v| (v * quant.scale).to_le_bytes()).collect();
-        scale = Some(b.known_fact(DType::F32, vec![n], bytes));
-    }
+    let scale = vector(b, 2, "scale")?;
+    let scale = scale.map(|scale| scaled(b, scale, input)).transpose()?;
     let bias = vector(b, 3, "bias")?;
     let residual = match call.optional(4).cloned() {
         None => None,
@@ -64,6 +54,15 @@ fn extras(
         Some(fact) => Some(b.float(call.value(4), &fact)?),
     };
     Ok(Extras { scale, bias, residual })
+}
+
+/// The scale of an operation as its product takes it: integer products have one scale a column, the operation's times the activations'.
+pub(super) fn scaled(b: &mut Builder, scale: Fact, input: Option<Quant>) -> Result<Fact, Why> {
+    let Some(quant) = input else { return Ok(scale) };
+    let values = b.floats(&scale)?;
+    let n = values.len();
+    let bytes = values.iter().flat_map(|v| (v * quant.scale).to_le_bytes()).collect();
+    Ok(b.known_fact(DType::F32, vec![n], bytes))
 }
 
 /// The weight of operand 1 has integer codes in this rung, as `depthwise` convolutions or as other products take them.
@@ -91,19 +90,6 @@ pub(in crate::plan) fn takes_codes(
     operand == 0 && scaled && model.has_codes(rung, tensor, depthwise)
 }
 
-/// Whether the codes of a matrix have one scale a row, and stand for themselves.
-fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
-    let Matrix::Tensor(tensor) = matrix else { return false };
-    let Ok(weights) = b.model.weights(b.rung, *tensor) else { return false };
-    weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
-}
-
-/// How a matrix lies, when `m` rows are few enough to take it so.
-fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
-    let Matrix::Tensor(tensor) = matrix else { return None };
-    crate::cpu::gemv::stored(b.model.weights(b.rung, *tensor).ok()?.as_ref(), m, integer)
-}
-
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
 fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
@@ -119,7 +105,12 @@ fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, b
 
 /// The result of a product: of integers, codes where integer operations take it; of floats, codes where nothing but products of
 /// integers does, which would make them of it.
-fn product_result(b: &mut Builder, call: &Call, dims: &[usize], integer: bool) -> Result<Fact, Why> {
+pub(super) fn product_result(
+    b: &mut Builder,
+    call: &Call,
+    dims: &[usize],
+    integer: bool,
+) -> Result<Fact, Why> {
     let codes = integer || b.is_coded(call.result(0));
     match b.result_quant(call.result(0)).filter(|_| codes) {
         Some(quant) => b.result_i8(quant, dims),
@@ -127,44 +118,24 @@ fn product_result(b: &mut Builder, call: &Call, dims: &[usize], integer: bool) -
     }
 }
 
-/// Scratch of one worker for a product with `k` columns: gathered rows (unless they are used in place), their
-/// sums in integer mode, and decoded panels.
-fn scratch(b: &Builder, matrix: &Matrix, k: usize, gathers: bool, integer: bool) -> usize {
-    let rows = match matrix {
-        Matrix::Tensor(tensor) => {
-            let group = b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group);
-            crate::cpu::product::row_scratch(k, gathers, integer.then_some(group))
-        }
-        Matrix::Panels(_) => crate::cpu::product::row_scratch(k, gathers, None),
-    };
-    rows + panels(b, matrix, integer)
-}
-
-/// Scratch of one worker for decoded panels.
-fn panels(b: &Builder, matrix: &Matrix, integer: bool) -> usize {
-    match matrix {
-        Matrix::Tensor(tensor) => b.model.panel_scratch(b.rung, *tensor, integer),
-        Matrix::Panels(_) => 0,
+/// How the values of a convolution or of a product of rows go through the planner to its step.
+fn product(
+    b: &mut Builder,
+    call: &Call,
+    shape: &Product,
+    weights: Matrix,
+    dims: &[usize],
+    (act, after): (Act, bool),
+) -> Results {
+    let (x, integer) = activations(b, call, shape.is_depthwise())?;
+    let extra = extras(b, call, shape.n, dims, x.quant)?;
+    if let Some((tensor, factors)) = shape.factors(b, &weights) {
+        return factored(b, call, shape, &x, (tensor, factors), extra, dims, (act, after));
     }
-}
-
-/// The filters of a convolution, transformed by a step of its own.
-fn transformed(b: &mut Builder, weights: Matrix, g: &ConvGeometry, bytes: usize) -> Result<Matrix, Why> {
-    let scratch = match weights {
-        Matrix::Tensor(_) => crate::cpu::winograd::transform_scratch(g.ic),
-        Matrix::Panels(_) => 0,
-    };
-    // Kept, they take 4 times the weight's bytes and no less time: they come from memory then, and not from the cache.
-    b.made_of_weight(StepOp::TransformFilters { ic: g.ic, oc: g.oc }, weights, bytes, scratch, false)
-}
-
-/// An `[n, k]` matrix as pairs of bf16, when those are to be kept between runs; else it is, and each run makes them.
-fn packed(b: &mut Builder, weights: Matrix, n: usize, k: usize) -> Result<Matrix, Why> {
-    if !b.bake {
-        return Ok(weights);
-    }
-    let (bytes, scratch) = crate::cpu::panels::pairs_memory(n, k);
-    b.made_of_weight(StepOp::PackPairs { n, k }, weights, bytes, scratch, true)
+    let out = product_result(b, call, dims, integer)?;
+    let before = !after && extra.residual.is_some();
+    shape.emit(b, &x, weights, &extra, (act, before), &out)?;
+    one(out)
 }
 
 #[allow(clippy::too_many_arguments)] // the attributes of one graph operation
@@ -189,59 +160,15 @@ pub(super) fn conv(
     let n = if depthwise || groups == 1 { oc } else { groups * (oc / groups).next_multiple_of(16) };
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
-    let (x, integer) = activations(b, call, depthwise)?;
-    let extra = extras(b, call, oc, &dims, x.quant)?;
-    let out = product_result(b, call, &dims, integer)?;
-    let is_narrow = !integer && crate::cpu::narrow::scratch(&geometry).is_some();
     let pointwise = window.kernel == [1, 1]
         && window.stride == [1, 1]
         && groups == 1
         && geometry.pad_top == 0
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
-    let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
-    let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
-    let one_scale = integer && has_one_scale(b, &weights);
     let m = batch * geometry.oh * geometry.ow;
-    let stored = if pointwise && !depthwise && !bf16 { as_stored(b, &weights, m, integer) } else { None };
-    let finish =
-        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
-    let winograd = crate::cpu::winograd::memory(&geometry)
-        .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
-    if let Some((filters, each)) = winograd {
-        let weights = transformed(b, weights, &geometry, filters)?;
-        let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
-        b.emit_full(StepOp::Winograd { geometry, finish }, &inputs, &[&out], vec![weights], each)?;
-        return one(out);
-    }
-    let op = if depthwise {
-        StepOp::Depthwise { geometry, finish }
-    } else if pointwise {
-        StepOp::Gemm { m, n: oc, k, finish }
-    } else {
-        StepOp::Conv { geometry, finish }
-    };
-    let bytes = if depthwise {
-        crate::cpu::depthwise::scratch(k, integer)
-    } else {
-        let group = match &weights {
-            Matrix::Tensor(tensor) => b.model.code_form(b.rung, *tensor).map_or(k, |form| form.group),
-            Matrix::Panels(_) => k,
-        };
-        let ring = crate::cpu::product::ring_scratch(&geometry, integer.then_some(group));
-        let narrow = crate::cpu::narrow::scratch(&geometry).filter(|_| !integer).unwrap_or(0);
-        let rows = if pointwise { 0 } else { ring.max(narrow) };
-        let pairs = if bf16 {
-            crate::cpu::words::pair_scratch((!pointwise).then_some(&geometry), oc / groups, k)
-        } else {
-            0
-        };
-        scratch(b, &weights, k, !pointwise, integer).max(rows + panels(b, &weights, integer)).max(pairs)
-    };
-    let weights = if bf16 { packed(b, weights, n, k)? } else { weights };
-    let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
-    b.emit_full(op, &inputs, &[&out], vec![weights], bytes)?;
-    one(out)
+    let geometry = (!pointwise).then_some(geometry);
+    product(b, call, &Product { m, n: oc, k, geometry }, weights, &dims, (act, after))
 }
 
 pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bool) -> Results {
@@ -252,20 +179,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     dims[x.rank() - 1] = n;
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
-    let (x, integer) = activations(b, call, false)?;
-    let extra = extras(b, call, n, &dims, x.quant)?;
-    let out = product_result(b, call, &dims, integer)?;
-    let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
-    let one_scale = integer && has_one_scale(b, &weights);
-    let stored = if bf16 { None } else { as_stored(b, &weights, m, integer) };
-    let finish =
-        Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
-    let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
-    let bytes = scratch(b, &weights, k, false, integer).max(pairs);
-    let weights = if bf16 { packed(b, weights, n, k)? } else { weights };
-    let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
-    b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[&out], vec![weights], bytes)?;
-    one(out)
+    product(b, call, &Product { m, n, k, geometry: None }, weights, &dims, (act, after))
 }
 
 pub(super) fn conv_transpose(
@@ -332,7 +246,7 @@ pub(super) fn conv_transpose(
         pad_right: 0,
         groups: 1,
     };
-    let bytes = scratch(b, &weights, k, false, false) + crate::cpu::transposed::scratch(&geometry);
+    let bytes = row_scratch(b, &weights, k, false, false) + crate::cpu::transposed::scratch(&geometry);
     let finish = Finish { act, ..Finish::default() };
     b.emit_full(
         StepOp::ConvTranspose { geometry, finish },

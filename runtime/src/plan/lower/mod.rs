@@ -2,10 +2,12 @@
 
 mod attention;
 mod elementwise;
+mod factored;
 mod gather;
 mod matrix;
 mod movement;
 mod normalize;
+mod product;
 mod quantized;
 mod recurrent;
 mod reduce;

@@ -1,13 +1,24 @@
-//! The range of every value, from runs of real samples.
+//! What runs of real samples show of a model's values: ranges, sizes, the rows that products read.
+
+mod rows;
+
+pub use rows::{Rows, rows};
 
 use crate::error::ConvertError;
 use crate::measure::Evaluator;
 use crate::samples::Sample;
-use edge_runtime::graph::Graph;
+use edge_runtime::graph::{Act, Graph, Node, Op, UnaryOp};
 use edge_runtime::pack::Rung;
 use std::sync::Arc;
 
-/// Ranges by value, from the least to the greatest element seen and 0; `None` for values that no run computes as floats.
+/// How much wider than what was seen ranges are: other samples go beyond. Without it samples held out lose 12 dB on nudenet and 1 on
+/// ppocr-rec; a finer grid gains nothing elsewhere.
+const MARGIN: f32 = 1.15;
+/// The operand of a product that is added to its results.
+const RESIDUAL: usize = 4;
+
+/// Ranges by value, from the least to the greatest element seen and 0, and a [`MARGIN`] beyond; `None` for values that no run computes
+/// as floats.
 ///
 /// What lies outside is cut off, and it is the largest elements that detectors and recognisers look for: ranges of least squared
 /// error, which clip a few of them for finer steps of all others, cost samples held out 13 dB on nudenet and 2 on ppocr-rec and
@@ -34,7 +45,35 @@ pub fn ranges(
             (*least, *most) = (least.min(lo), most.max(hi));
         }
     })?;
+    for range in seen.iter_mut().flatten() {
+        *range = (range.0 * MARGIN, range.1 * MARGIN);
+    }
+    graph.body.for_each(&mut |node| {
+        let (Some((lo, hi)), Some(Some(out))) = (bounds(node), node.outputs.first()) else { return };
+        if let Some(range) = &mut seen[*out as usize] {
+            *range = (range.0.max(lo), range.1.min(hi));
+        }
+    });
     Ok(seen)
+}
+
+/// What an operation's results are never beyond.
+fn bounds(node: &Node) -> Option<(f32, f32)> {
+    let act = match &node.op {
+        Op::Conv { act, act_after_residual, .. } | Op::Linear { act, act_after_residual, .. } => {
+            let moved = !act_after_residual && node.inputs.get(RESIDUAL).is_some_and(Option::is_some);
+            if moved { return None } else { *act }
+        }
+        Op::Unary(UnaryOp::Act(act)) => *act,
+        Op::Softmax { log: false, .. } => return Some((0.0, 1.0)),
+        _ => return None,
+    };
+    match act {
+        Act::Clip { lo, hi } => Some((lo, hi)),
+        Act::Sigmoid | Act::HardSigmoid { .. } => Some((0.0, 1.0)),
+        Act::Tanh => Some((-1.0, 1.0)),
+        _ => None,
+    }
 }
 
 /// Elements of each value in the runs of some samples, 0 for values that no run computes as floats.

@@ -1,0 +1,386 @@
+//! What makes up for the coarseness of a matrix, fitted to the rows that it is multiplied with.
+//!
+//! Of a coarse matrix `W'` beside `W`, over rows `x` that calibration met, the error of a result is `D = W x - W' x`. It has three parts
+//! that are worth their few bytes, each fitted by least squares to what the ones before leave:
+//! ```text
+//! gain    by row: cov(W x, W' x) / var(W' x). Rounding towards fewer levels shrinks or stretches a row's results.
+//! factors U V of rank 16: U the directions in which most of D lies (its first left singular vectors), V = U' (W - gain W'), rounded,
+//!         and U fitted again to the rounded V; then U is rounded.
+//! shift   by row: what is left of D on average
+//! ```
+//! The matrix itself stays as it is, so that finer ones go on from the same bytes.
+
+use super::{Level, Root};
+use crate::calibrate::Rows;
+use crate::draft::Draft;
+use crate::error::ConvertError;
+use edge_runtime::graph::TensorId;
+use edge_runtime::pack::{Arg, BlobId, Expr, Header, MemorySource, Take, Tensor};
+use edge_runtime::plan::PlanError;
+use edge_runtime::random::philox;
+use edge_runtime::weights::planes::{self, Layout, Spec};
+use edge_runtime::weights::{Registry, bind};
+use half::f16;
+use nalgebra::{DMatrix, DVector};
+use serde_json::json;
+use std::sync::Arc;
+
+/// Columns of U: one panel of a kernel. More of them take away less for their bytes than more planes do.
+pub const RANK: usize = 16;
+/// Bits of a factor's weights: 8 gain 0.3 dB for as many bytes again.
+pub const THIN_BITS: u32 = 4;
+/// Finest weights that are corrected: beyond, values matter more.
+const MOST_BITS: u32 = 8;
+/// Most of the bytes of two more bits a weight that factors may take.
+const MOST_BYTES: f64 = 0.5;
+/// Directions that are followed beside those that are kept, so that the last ones settle.
+const SPARE: usize = 8;
+/// Rounds of the iteration that finds them.
+const ROUNDS: usize = 4;
+/// Fewest rows that say anything.
+const LEAST_ROWS: usize = 64;
+/// Gains beyond are of rows that are next to constant.
+const GAINS: (f32, f32) = (0.5, 2.0);
+
+/// Puts a nested root below corrections for each of its coarse takes; `None` when rows are too few to fit any.
+///
+/// # Errors
+/// When the root's expression is not sound, or numbers are not finite.
+pub fn corrected(
+    draft: &mut Draft,
+    tensor: TensorId,
+    root: &Root,
+    rows: &Rows,
+) -> Result<Option<Root>, ConvertError> {
+    let (n, k) = {
+        let tensor = &draft.header.tensors[tensor as usize];
+        (tensor.n, tensor.k)
+    };
+    if rows.k != k || rows.values.len() < LEAST_ROWS * k {
+        return Ok(None);
+    }
+    let m = rows.values.len() / k;
+    let name = draft.header.tensors[tensor as usize].name.clone();
+    let x = DMatrix::from_column_slice(k, m, &rows.values);
+    let exact = decoded(draft, &name, &root.expr, (n, k), root.levels.len())?;
+    let y = Results::of(&exact, &x);
+    let mut parts = Parts { args: vec![Arg::Expr(Box::new(root.expr.clone()))], ..Parts::default() };
+    for (level, take) in root.levels.iter().zip(1..) {
+        if level.bits > MOST_BITS {
+            parts.add(level.clone(), take, None, None);
+            continue;
+        }
+        let mut coarse = decoded(draft, &name, &root.expr, (n, k), take)?;
+        let z = Results::of(&coarse, &x);
+        let gains = z.gains(&y);
+        let error = z.error(&y, &gains);
+        let shifts = error.column_mean();
+        let affine = affine(draft, &gains, &shifts);
+        parts.add(level.clone(), take, affine, None);
+        if !pays(n, k) {
+            continue;
+        }
+        for (mut row, gain) in coarse.row_iter_mut().zip(&gains) {
+            row *= *gain;
+        }
+        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &error, &x)? {
+            let shifts = shifts - &thin.mean;
+            let affine = self::affine(draft, &gains, &shifts);
+            parts.add(level.clone(), take, affine, Some(thin));
+        }
+    }
+    Ok(Some(parts.root(root.product)))
+}
+
+/// Whether thin matrices take little beside two more bits a weight.
+fn pays(n: usize, k: usize) -> bool {
+    let thin = (RANK * (n + k)) as f64 * f64::from(THIN_BITS);
+    n.min(k) >= 2 * RANK && thin <= MOST_BYTES * 2.0 * (n * k) as f64
+}
+
+/// A take of an expression as a matrix `[n, k]`.
+fn decoded(
+    draft: &Draft,
+    name: &str,
+    expr: &Expr,
+    (n, k): (usize, usize),
+    take: usize,
+) -> Result<DMatrix<f32>, ConvertError> {
+    let tensor = Tensor { name: name.to_string(), n, k, roots: vec![expr.clone()] };
+    let header = Header { blobs: draft.header.blobs.clone(), tensors: vec![tensor], ..Header::default() };
+    let source = Arc::new(MemorySource::from(draft.blobs.clone())) as Arc<dyn edge_runtime::pack::BlobSource>;
+    let weights = bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source)
+        .map_err(|e| ConvertError::from(PlanError::from(e)))?;
+    Ok(DMatrix::from_row_slice(n, k, &weights.materialize()))
+}
+
+/// What a matrix makes of the rows: `[n, m]`, with the mean and the deviations of each row.
+struct Results {
+    values: DMatrix<f32>,
+}
+
+impl Results {
+    fn of(matrix: &DMatrix<f32>, x: &DMatrix<f32>) -> Results {
+        Results { values: matrix * x }
+    }
+
+    /// By row, the factor on these results that brings them closest to `want`, constants aside.
+    fn gains(&self, want: &Results) -> Vec<f32> {
+        let (mine, theirs) = (self.values.column_mean(), want.values.column_mean());
+        let gain = |r: usize| {
+            let (mut covariance, mut variance) = (0.0f64, 0.0f64);
+            for (a, b) in self.values.row(r).iter().zip(want.values.row(r).iter()) {
+                let (a, b) = (f64::from(a - mine[r]), f64::from(b - theirs[r]));
+                covariance += a * b;
+                variance += a * a;
+            }
+            let gain = (covariance / variance) as f32;
+            if gain.is_finite() { gain.clamp(GAINS.0, GAINS.1) } else { 1.0 }
+        };
+        (0..self.values.nrows()).map(gain).collect()
+    }
+
+    /// `want` less these results times the gains.
+    fn error(&self, want: &Results, gains: &[f32]) -> DMatrix<f32> {
+        let mut error = want.values.clone();
+        for (r, (mut row, gain)) in error.row_iter_mut().zip(gains).enumerate() {
+            row -= self.values.row(r) * *gain;
+        }
+        error
+    }
+}
+
+/// Gains less one and shifts, as the pack has them; `None` where f16 cannot hold one.
+fn affine(draft: &mut Draft, gains: &[f32], shifts: &DVector<f32>) -> Option<BlobId> {
+    let halves: Vec<f16> =
+        gains.iter().map(|gain| gain - 1.0).chain(shifts.iter().copied()).map(f16::from_f32).collect();
+    let finite = halves.iter().all(|half| half.is_finite());
+    finite.then(|| draft.blob(halves.iter().flat_map(|half| half.to_le_bytes()).collect()))
+}
+
+/// Two thin matrices in the draft.
+struct Thin {
+    v: Expr,
+    u: Expr,
+    /// The largest magnitude of `V x`.
+    range: f32,
+    /// By row, the mean of `U V x`.
+    mean: DVector<f32>,
+}
+
+impl Thin {
+    /// The factors of what is `missing` of a matrix, whose `error` has its mean in it; `None` when there is nothing to correct.
+    fn of(
+        draft: &mut Draft,
+        name: &str,
+        missing: &DMatrix<f32>,
+        error: &DMatrix<f32>,
+        x: &DMatrix<f32>,
+    ) -> Result<Option<Thin>, ConvertError> {
+        let (n, k) = missing.shape();
+        let mut centered = error.clone();
+        let mean = error.column_mean();
+        centered.column_iter_mut().for_each(|mut column| column -= &mean);
+        let directions = directions(&centered);
+        let (v, v_matrix) = stored(draft, name, &(directions.transpose() * missing), 32)?;
+        // By least squares on what the rounded V makes: U = D T' (T T')^-1, T = V x without its mean.
+        let t = &v_matrix * x;
+        let t_mean = t.column_mean();
+        let mut t_centered = t.clone();
+        t_centered.column_iter_mut().for_each(|mut column| column -= &t_mean);
+        let mut gram = &t_centered * t_centered.transpose();
+        let ridge = 1e-6 * gram.trace().max(f32::MIN_POSITIVE);
+        (0..RANK).for_each(|i| gram[(i, i)] += ridge);
+        let Some(cholesky) = gram.cholesky() else { return Ok(None) };
+        let u = cholesky.solve(&(t_centered * centered.transpose())).transpose();
+        if !u.iter().all(|value| value.is_finite()) {
+            return Ok(None);
+        }
+        let (u, u_matrix) = stored(draft, name, &u, RANK)?;
+        debug_assert_eq!((u_matrix.shape(), v_matrix.shape()), ((n, RANK), (RANK, k)));
+        let range = t.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        Ok(Some(Thin { v, u, range, mean: u_matrix * t_mean }))
+    }
+}
+
+/// Stores a thin matrix, one scale for so many columns; gives it as it is decoded.
+fn stored(
+    draft: &mut Draft,
+    name: &str,
+    matrix: &DMatrix<f32>,
+    group: usize,
+) -> Result<(Expr, DMatrix<f32>), ConvertError> {
+    let (n, k) = matrix.shape();
+    let values: Vec<f32> = matrix.transpose().iter().copied().collect();
+    let spec = Spec { group, bits: vec![THIN_BITS], layout: Layout::Panel, ..Spec::default() };
+    let encoded = planes::encode(&values, n, k, &spec, &[])
+        .map_err(|e| ConvertError::Weight { tensor: name.to_string(), why: e.to_string() })?;
+    let blobs = encoded.blobs.iter().map(|bytes| draft.blob(bytes.clone())).collect();
+    let expr = encoded.expr(blobs);
+    let decoded = decoded(draft, name, &expr, (n, k), 0)?;
+    Ok((expr, decoded))
+}
+
+/// The first [`RANK`] left singular vectors of a matrix `[n, m]`, by iteration in a subspace that is a little larger.
+fn directions(matrix: &DMatrix<f32>) -> DMatrix<f32> {
+    let columns = (RANK + SPARE).min(matrix.nrows()).min(matrix.ncols());
+    let sign = |r: usize, c: usize| if philox(c as u64, r as u64)[0] & 1 == 0 { 1.0 } else { -1.0 };
+    let mut basis = (matrix * DMatrix::from_fn(matrix.ncols(), columns, sign)).qr().q();
+    for _ in 0..ROUNDS {
+        basis = (matrix * matrix.tr_mul(&basis)).qr().q();
+    }
+    let inside = basis.tr_mul(matrix);
+    let eigen = (&inside * inside.transpose()).symmetric_eigen();
+    let mut order: Vec<usize> = (0..columns).collect();
+    order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
+    basis * DMatrix::from_fn(columns, RANK.min(columns), |r, c| eigen.eigenvectors[(r, order[c])])
+}
+
+/// The expression in the making.
+#[derive(Default)]
+struct Parts {
+    args: Vec<Arg>,
+    blobs: Vec<BlobId>,
+    /// As the header lists them: take, whether rows are corrected, rank, range.
+    listed: Vec<(usize, bool, usize, f32)>,
+    levels: Vec<Level>,
+}
+
+impl Parts {
+    fn add(&mut self, level: Level, take: usize, affine: Option<BlobId>, thin: Option<Thin>) {
+        let mut level = level;
+        level.blobs.extend(affine);
+        self.blobs.extend(affine);
+        let range = thin.as_ref().map_or(0.0, |thin| thin.range);
+        if let Some(Thin { v, u, .. }) = thin {
+            level.rank = RANK;
+            level.blobs.extend(v.blobs.iter().chain(&u.blobs));
+            self.args.extend([v, u].map(|expr| Arg::Expr(Box::new(expr))));
+        }
+        self.listed.push((take, affine.is_some(), level.rank, range));
+        self.levels.push(level);
+    }
+
+    fn root(self, product: bool) -> Root {
+        let mut params = serde_json::Map::new();
+        params.insert("levels".into(), json!(self.listed));
+        let expr = Expr { kind: "corrected".into(), params, args: self.args, blobs: self.blobs };
+        Root { expr, levels: self.levels, product }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RANK, corrected};
+    use crate::calibrate::Rows;
+    use crate::compress::{Matrix, Use, planes};
+    use crate::draft::Draft;
+    use edge_runtime::pack::{MemorySource, Take, Tensor};
+    use edge_runtime::random::uniform;
+    use edge_runtime::weights::{Registry, bind};
+    use nalgebra::DMatrix;
+    use std::sync::Arc;
+
+    const SIZE: usize = 128;
+    const M: usize = 400;
+    /// Directions that inputs vary in.
+    const INNER: usize = 12;
+
+    fn noise(key: u64, i: usize) -> f32 {
+        2.0 * uniform(key, i as u64) - 1.0
+    }
+
+    /// A matrix in a draft, and inputs that vary in few directions about a mean that is not 0.
+    fn start() -> (Draft, crate::compress::Root, Rows) {
+        let mut draft = Draft::default();
+        let values = (0..SIZE * SIZE).map(|i| noise(1, i)).collect();
+        let matrix = Matrix { name: "w".into(), n: SIZE, k: SIZE, values, used: Use::Product };
+        let root = planes(&mut draft, &matrix).unwrap();
+        draft.tensor(Tensor { name: "w".into(), n: SIZE, k: SIZE, roots: vec![root.expr.clone()] });
+        let inner = DMatrix::from_fn(INNER, M, |r, c| noise(2, r * M + c));
+        let spread = DMatrix::from_fn(SIZE, INNER, |r, c| noise(3, r * INNER + c));
+        let mut x = spread * inner;
+        x.add_scalar_mut(0.7);
+        (draft, root, Rows { k: SIZE, values: x.as_slice().to_vec() })
+    }
+
+    /// Squared error of each level's results, by the formula, and how far their mean is off.
+    fn errors(draft: &Draft, rows: &Rows, root: &crate::compress::Root) -> Vec<(f64, f32)> {
+        let x = DMatrix::from_column_slice(SIZE, rows.values.len() / SIZE, &rows.values);
+        let tensors = vec![Tensor { name: "w".into(), n: SIZE, k: SIZE, roots: vec![root.expr.clone()] }];
+        let header =
+            edge_runtime::pack::Header { blobs: draft.header.blobs.clone(), tensors, ..Default::default() };
+        let source = Arc::new(MemorySource::from(draft.blobs.clone())) as _;
+        let bound =
+            |take: usize| bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source).unwrap();
+        let matrix =
+            |w: &dyn edge_runtime::weights::Weights| DMatrix::from_row_slice(w.n(), w.k(), &w.materialize());
+        let want = matrix(&*bound(root.levels.len())) * &x;
+        let error = |take: usize| {
+            let weights = bound(take);
+            let mut got = matrix(&*weights) * &x;
+            if let Some(correction) = weights.correction() {
+                let (mut scale, mut bias) = (vec![1.0; SIZE], vec![0.0; SIZE]);
+                correction.apply(&mut scale, &mut bias, 1.0);
+                for (mut row, (scale, bias)) in got.row_iter_mut().zip(scale.iter().zip(&bias)) {
+                    row *= *scale;
+                    row.add_scalar_mut(*bias);
+                }
+                if let Some(thin) = correction.factors() {
+                    got += matrix(&*thin.u) * (matrix(&*thin.v) * &x);
+                }
+            }
+            let error = &got - &want;
+            (f64::from(error.norm_squared()), error.column_mean().amax())
+        };
+        (1..=root.levels.len()).map(error).collect()
+    }
+
+    #[test]
+    fn corrections_take_away_the_mean_and_the_few_directions_of_an_error() {
+        let (mut draft, plain, rows) = start();
+        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let levels: Vec<(u32, usize)> = root.levels.iter().map(|l| (l.bits, l.rank)).collect();
+        let r = RANK;
+        assert_eq!(
+            levels,
+            [(2, 0), (2, r), (4, 0), (4, r), (6, 0), (6, r), (8, 0), (8, r), (12, 0), (16, 0)]
+        );
+        let (before, after) = (errors(&draft, &rows, &plain), errors(&draft, &rows, &root));
+        for (i, coarse) in before.iter().take(4).enumerate() {
+            let (rows, thin) = (after[2 * i], after[2 * i + 1]);
+            // The mean of inputs is a third of their power here, and 12 directions hold all the rest: 4-bit factors leave 1 % of it.
+            assert!(rows.0 < 0.8 * coarse.0, "gains and shifts, {i}: {rows:?} of {coarse:?}");
+            assert!(thin.0 < 0.03 * coarse.0, "factors, {i}: {thin:?} of {coarse:?}");
+            assert!(rows.1 < 0.05 * coarse.1 && thin.1 < 0.05 * coarse.1, "{coarse:?} {rows:?} {thin:?}");
+        }
+        // Finer takes are the planes as they were.
+        assert_eq!(after[8..], before[4..]);
+    }
+
+    #[test]
+    fn bytes_of_a_level_are_those_of_its_planes_and_its_correction() {
+        let (mut draft, plain, rows) = start();
+        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let affine = 4 * SIZE as u64;
+        assert_eq!(root.bytes(&draft, 3) - plain.bytes(&draft, 2), affine);
+        let v = (RANK * SIZE / 2 + RANK * SIZE / 32 * 2) as u64;
+        let u = (SIZE * RANK / 2 + SIZE * 2) as u64;
+        assert_eq!(root.bytes(&draft, 4) - root.bytes(&draft, 3), v + u);
+    }
+
+    #[test]
+    fn too_few_rows_correct_nothing_and_constant_ones_only_shift() {
+        let (mut draft, plain, rows) = start();
+        let few = Rows { k: SIZE, values: rows.values[..8 * SIZE].to_vec() };
+        assert!(corrected(&mut draft, 0, &plain, &few).unwrap().is_none());
+        let constant = Rows { k: SIZE, values: vec![0.5; 100 * SIZE] };
+        let root = corrected(&mut draft, 0, &plain, &constant).unwrap().unwrap();
+        let after = errors(&draft, &constant, &root);
+        assert!(after.iter().all(|(error, _)| error.is_finite()), "{after:?}");
+        assert!(after[0].0 < 1e-3 * errors(&draft, &constant, &plain)[0].0, "{after:?}");
+        let zeros = Rows { k: SIZE, values: vec![0.0; 100 * SIZE] };
+        let root = corrected(&mut draft, 0, &plain, &zeros).unwrap().unwrap();
+        assert!(errors(&draft, &zeros, &root).iter().all(|(error, _)| *error == 0.0));
+    }
+}

@@ -1,0 +1,159 @@
+//! The step of a product with a matrix: its kernel's kind, its scratch, what follows it.
+
+use crate::graph::{Act, TensorId};
+use crate::plan::build::{Builder, Why};
+use crate::plan::fact::Fact;
+use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored};
+use crate::weights::{Correction, Factors};
+
+/// Scale, bias and residual as the kernels take them, with their shapes proved.
+#[derive(Default)]
+pub(super) struct Extras {
+    pub scale: Option<Fact>,
+    pub bias: Option<Fact>,
+    pub residual: Option<Fact>,
+}
+
+/// The sizes of a product of `m` rows with a matrix `[n, k]`.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Of a convolution whose windows are more than the pixels themselves.
+    pub geometry: Option<ConvGeometry>,
+}
+
+impl Product {
+    pub fn is_depthwise(&self) -> bool {
+        self.geometry.is_some_and(|g| g.groups > 1 && g.groups == g.ic && g.groups == g.oc)
+    }
+
+    /// The same rows by a matrix of `n` rows.
+    pub fn with_rows(&self, n: usize) -> Product {
+        Product { n, geometry: self.geometry.map(|g| ConvGeometry { oc: n, ..g }), ..*self }
+    }
+
+    /// The thin matrices that correct this product's matrix.
+    pub fn factors(&self, b: &Builder, weights: &Matrix) -> Option<(TensorId, Factors)> {
+        let Matrix::Tensor(tensor) = weights else { return None };
+        let stored = b.model.stored(b.rung, weights)?;
+        let whole = self.geometry.is_none_or(|g| g.groups == 1);
+        Some((*tensor, stored.correction()?.factors().filter(|_| whole)?.clone()))
+    }
+
+    /// The tensor whose correction has gains and shifts for this product's rows.
+    fn corrected(&self, b: &Builder, weights: &Matrix) -> Option<TensorId> {
+        let Matrix::Tensor(tensor) = weights else { return None };
+        let stored = b.model.stored(b.rung, weights)?;
+        let rows = stored.n() == self.n && stored.correction().is_some_and(Correction::has_rows);
+        rows.then_some(*tensor)
+    }
+
+    /// Emits the step: of integers when `x` is one. `act` is applied before the residual is added when `before`.
+    pub fn emit(
+        &self,
+        b: &mut Builder,
+        x: &Fact,
+        weights: Matrix,
+        extra: &Extras,
+        (act, before): (Act, bool),
+        out: &Fact,
+    ) -> Result<(), Why> {
+        let Product { m, n, k, geometry } = *self;
+        let integer = x.quant.is_some();
+        let inputs = [Some(x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
+        let mut finish = Finish {
+            act,
+            act_before_residual: before,
+            corrected: self.corrected(b, &weights),
+            ..Finish::default()
+        };
+        let Some(g) = geometry else {
+            finish.bf16 = b.bf16 && !integer && weights.tensor().is_some();
+            finish.one_scale = integer && has_one_scale(b, &weights);
+            finish.stored = if finish.bf16 { None } else { as_stored(b, &weights, m, integer) };
+            let pairs = if finish.bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
+            let bytes = row_scratch(b, &weights, k, false, integer).max(pairs);
+            let weights = if finish.bf16 { packed(b, weights, n, k)? } else { weights };
+            return b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[out], vec![weights], bytes);
+        };
+        if self.is_depthwise() {
+            let bytes = crate::cpu::depthwise::scratch(k, integer);
+            let op = StepOp::Depthwise { geometry: g, finish };
+            return b.emit_full(op, &inputs, &[out], vec![weights], bytes);
+        }
+        let narrow = crate::cpu::narrow::scratch(&g).filter(|_| !integer);
+        if let Some((filters, each)) = crate::cpu::winograd::memory(&g)
+            && b.fast
+            && !integer
+            && narrow.is_none()
+        {
+            let weights = transformed(b, weights, &g, filters)?;
+            return b.emit_full(
+                StepOp::Winograd { geometry: g, finish },
+                &inputs,
+                &[out],
+                vec![weights],
+                each,
+            );
+        }
+        let pairs = narrow.is_none() && crate::cpu::product::pays_in_pairs(&g);
+        finish.bf16 = b.bf16 && !integer && pairs && weights.tensor().is_some();
+        finish.one_scale = integer && has_one_scale(b, &weights);
+        let group = b.model.stored(b.rung, &weights).and_then(|w| w.code_form()).map_or(k, |form| form.group);
+        let ring = crate::cpu::product::ring_scratch(&g, integer.then_some(group));
+        let rows = ring.max(narrow.unwrap_or(0)) + panels(b, &weights, integer);
+        let pairs = match finish.bf16 {
+            true => crate::cpu::words::pair_scratch(Some(&g), n / g.groups, k),
+            false => 0,
+        };
+        let bytes = row_scratch(b, &weights, k, true, integer).max(rows).max(pairs);
+        let rows = if g.groups == 1 { n } else { g.groups * (n / g.groups).next_multiple_of(16) };
+        let weights = if finish.bf16 { packed(b, weights, rows, k)? } else { weights };
+        b.emit_full(StepOp::Conv { geometry: g, finish }, &inputs, &[out], vec![weights], bytes)
+    }
+}
+
+/// Whether the codes of a matrix have one scale a row, and stand for themselves.
+fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
+    let Some(weights) = b.model.stored(b.rung, matrix) else { return false };
+    weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
+}
+
+/// How a matrix lies, when `m` rows are few enough to take it so.
+fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
+    crate::cpu::gemv::stored(b.model.stored(b.rung, matrix)?.as_ref(), m, integer)
+}
+
+/// Scratch of one worker for a product with `k` columns: gathered rows (unless they are used in place), their
+/// sums in integer mode, and decoded panels.
+pub(super) fn row_scratch(b: &Builder, matrix: &Matrix, k: usize, gathers: bool, integer: bool) -> usize {
+    let group = b.model.stored(b.rung, matrix).map(|w| w.code_form().map_or(k, |form| form.group));
+    let group = group.filter(|_| integer);
+    crate::cpu::product::row_scratch(k, gathers, group) + panels(b, matrix, integer)
+}
+
+/// Scratch of one worker for decoded panels.
+fn panels(b: &Builder, matrix: &Matrix, integer: bool) -> usize {
+    b.model.panel_scratch(b.rung, matrix, integer)
+}
+
+/// The filters of a convolution, transformed by a step of its own.
+fn transformed(b: &mut Builder, weights: Matrix, g: &ConvGeometry, bytes: usize) -> Result<Matrix, Why> {
+    let scratch = match weights.tensor() {
+        Some(_) => crate::cpu::winograd::transform_scratch(g.ic),
+        None => 0,
+    };
+    // Kept, they take 4 times the weight's bytes and no less time: they come from memory then, and not from the cache.
+    b.made_of_weight(StepOp::TransformFilters { ic: g.ic, oc: g.oc }, weights, bytes, scratch, false)
+}
+
+/// An `[n, k]` matrix as pairs of bf16, when those are to be kept between runs; else it is, and each run makes them.
+fn packed(b: &mut Builder, weights: Matrix, n: usize, k: usize) -> Result<Matrix, Why> {
+    if !b.bake {
+        return Ok(weights);
+    }
+    let (bytes, scratch) = crate::cpu::panels::pairs_memory(n, k);
+    b.made_of_weight(StepOp::PackPairs { n, k }, weights, bytes, scratch, true)
+}

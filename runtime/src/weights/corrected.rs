@@ -1,0 +1,186 @@
+//! `corrected`: a coarse matrix beside what makes up for its coarseness.
+//!
+//! What rounding takes away from a product `W x` is not noise alone. On the inputs that a layer sees, a part of it is the same for all
+//! of them, a part shrinks each result, and much of the rest lies in a few directions. A level of this kind has, beside the planes of
+//! the matrix that it takes, a gain and a shift for each row and a product of two thin matrices:
+//! ```text
+//! y = gain * (W' x) + U (V x) + shift
+//! ```
+//! Only products see these (`plan/lower/corrected.rs`); to whatever else reads it, the weight is the matrix `W'`.
+
+use super::node::Node;
+use super::source::Bytes;
+use super::{CodeForm, CodesOut, Part, WeightError, Weights};
+use edge_kernels::cpu::gemv_half::HalfPanels;
+use edge_kernels::cpu::gemv_planes::PlanePanels;
+use half::f16;
+use serde::Deserialize;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Most columns of U: beyond it, planes are the better use of bytes.
+const MAX_RANK: usize = 1 << 12;
+
+/// One level as the header has it: the matrix's own take, whether rows have gains and shifts, the rank of the factors (0: none), and the
+/// largest magnitude of `V x`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Level(u32, bool, usize, f32);
+
+/// What a product adds to what it makes of the matrix.
+pub struct Correction {
+    n: usize,
+    rows: Option<Bytes>,
+    factors: Option<Factors>,
+}
+
+/// Two thin matrices, U `[n, rank]` and V `[rank, k]`.
+#[derive(Clone)]
+pub struct Factors {
+    /// The left one.
+    pub u: Arc<dyn Weights>,
+    /// The right one.
+    pub v: Arc<dyn Weights>,
+    /// The largest magnitude of an element of `V x` that calibration met.
+    pub range: f32,
+}
+
+impl Correction {
+    /// Whether rows have gains and shifts.
+    pub fn has_rows(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// The thin matrices, where there are any.
+    pub fn factors(&self) -> Option<&Factors> {
+        self.factors.as_ref()
+    }
+
+    /// Multiplies `scale` with the gains and adds the shifts, times `unit * scale` before that, to `bias`: the epilogue of a product
+    /// of the matrix becomes that of the corrected one. One element a row each; `unit` takes from the scale what is not the
+    /// operation's own.
+    ///
+    /// # Panics
+    /// When an operand has another length than rows.
+    pub fn apply(&self, scale: &mut [f32], bias: &mut [f32], unit: f32) {
+        assert_eq!((scale.len(), bias.len()), (self.n, self.n), "a scale and a bias for each row");
+        let Some(rows) = &self.rows else { return };
+        let (gains, shifts) = rows.as_slice().split_at(2 * self.n);
+        let number = |bytes: &[u8; 2]| f16::from_le_bytes(*bytes).to_f32();
+        let rows = gains.as_chunks::<2>().0.iter().zip(shifts.as_chunks::<2>().0);
+        for ((scale, bias), (gain, shift)) in scale.iter_mut().zip(bias).zip(rows) {
+            *bias += number(shift) * (*scale * unit);
+            *scale *= 1.0 + number(gain);
+        }
+    }
+}
+
+struct Corrected {
+    matrix: Box<dyn Weights>,
+    correction: Correction,
+}
+
+pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
+    node.only(&["levels"])?;
+    let (n, k) = (node.n(), node.k());
+    let expected = "a list of [take, whether rows are corrected, rank, range]";
+    let levels: Vec<Level> = node.need("levels", expected)?;
+    let sound = |l: &Level| l.2 <= MAX_RANK && l.3.is_finite() && l.3 >= 0.0;
+    if levels.is_empty() || !levels.iter().all(sound) {
+        return Err(node.param_error("levels", format!("ranks to {MAX_RANK}, ranges of 0 or more")));
+    }
+    let count =
+        |levels: &[Level]| (levels.iter().filter(|l| l.2 > 0).count(), levels.iter().filter(|l| l.1).count());
+    let (factors, rows) = count(&levels);
+    node.counts(1 + 2 * factors, rows)?;
+    let index = match node.take() as usize {
+        0 => levels.len() - 1,
+        take if take <= levels.len() => take - 1,
+        take => return Err(node.shape_error("take", take, format!("at most {} levels", levels.len()))),
+    };
+    let (factors_before, rows_before) = count(&levels[..index]);
+    let Level(take, corrects_rows, rank, range) = levels[index];
+    let matrix = node.operand(0, Some((n, k)), take)?;
+    let rows = if corrects_rows { Some(node.bytes(rows_before, 4 * n)?) } else { None };
+    let factors = if rank > 0 {
+        let v = node.operand(1 + 2 * factors_before, Some((rank, k)), 0)?.into();
+        let u = node.operand(2 + 2 * factors_before, Some((n, rank)), 0)?.into();
+        Some(Factors { u, v, range })
+    } else {
+        None
+    };
+    if rows.is_none() && factors.is_none() {
+        return Ok(matrix);
+    }
+    Ok(Box::new(Corrected { matrix, correction: Correction { n, rows, factors } }))
+}
+
+/// The matrix, and the correction beside it.
+impl Weights for Corrected {
+    fn n(&self) -> usize {
+        self.matrix.n()
+    }
+
+    fn k(&self) -> usize {
+        self.matrix.k()
+    }
+
+    fn correction(&self) -> Option<&Correction> {
+        Some(&self.correction)
+    }
+
+    fn materialize(&self) -> Vec<f32> {
+        self.matrix.materialize()
+    }
+
+    fn fill_part(&self, part: &Part, out: &mut [f32]) {
+        self.matrix.fill_part(part, out);
+    }
+
+    fn fill_f32(&self, panels: Range<usize>, out: &mut [f32]) {
+        self.matrix.fill_f32(panels, out);
+    }
+
+    fn borrow_f32(&self, panels: Range<usize>) -> Option<&[f32]> {
+        self.matrix.borrow_f32(panels)
+    }
+
+    fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
+        self.matrix.borrow_planes(panels)
+    }
+
+    fn borrow_halves(&self, panels: Range<usize>) -> Option<HalfPanels<'_>> {
+        self.matrix.borrow_halves(panels)
+    }
+
+    fn fill_row(&self, r: usize, out: &mut [f32]) {
+        self.matrix.fill_row(r, out);
+    }
+
+    fn code_form(&self) -> Option<CodeForm> {
+        self.matrix.code_form()
+    }
+
+    fn fill_codes(&self, panels: Range<usize>, out: CodesOut<'_>) {
+        self.matrix.fill_codes(panels, out);
+    }
+
+    fn has_codes_i16(&self) -> bool {
+        self.matrix.has_codes_i16()
+    }
+
+    fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {
+        self.matrix.fill_codes_i16(panels, codes, scales);
+    }
+
+    fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
+        self.matrix.codes_part(part, at, codes);
+    }
+
+    fn scales_at(&self, rows: Range<usize>, col: usize, scales: &mut [f32]) {
+        self.matrix.scales_at(rows, col, scales);
+    }
+
+    fn scales_of(&self, rows: Range<usize>, first: usize, step: usize, scales: &mut [[f32; super::PANEL]]) {
+        self.matrix.scales_of(rows, first, step, scales);
+    }
+}
