@@ -13,7 +13,7 @@ mod wishes;
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, INTEGER_PLANES, Integer, Part, float_prices};
-pub use sensitivity::{Probes, Sensitivity, sensitivities};
+pub use sensitivity::{Probes, Sensitivity, sensitivities, stored_costs};
 pub use wishes::Wishes;
 
 use crate::compress::Root;

@@ -1,4 +1,15 @@
-//! What was done, as text and JSON.
+//! What was done, as text and JSON; and what a pack is, as a page.
+
+mod chart;
+mod format;
+mod page;
+mod render;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use page::{Page, PageOptions};
+pub use render::write_page;
 
 use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;

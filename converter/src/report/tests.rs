@@ -1,0 +1,1 @@
+//! The page of packs that nobody made.
