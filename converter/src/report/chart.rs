@@ -10,8 +10,10 @@ const HEIGHT: f64 = 250.0;
 /// Where its points lie.
 const ACROSS: Range<f64> = 44.0..366.0;
 const DOWN: Range<f64> = 14.0..210.0;
-/// Ticks of an axis, about.
-const TICKS: f64 = 5.0;
+/// Steps between ticks of an axis, at most.
+const STEPS: f64 = 6.5;
+/// Room past the values at either end, as a share of their range.
+const ROOM: f64 = 0.04;
 /// Size of the areas' coordinates; the page stretches them.
 const AREA: [f64; 2] = [1000.0, 200.0];
 /// Columns of an area at most: more than a screen shows.
@@ -43,8 +45,16 @@ impl Axis {
             let room = if high == 0.0 { 1.0 } else { 0.1 * high.abs() };
             (low, high) = (low - room, high + room);
         }
-        let step = round_step((high - low) / TICKS);
-        Some(Axis { low: (low / step).floor() * step, high: (high / step).ceil() * step, step })
+        let room = ROOM * (high - low);
+        // 0 is an end of its own.
+        let low = if low == 0.0 { low } else { low - room };
+        let high = high + room;
+        Some(Axis { low, high, step: round_step((high - low) / STEPS) })
+    }
+
+    /// The high end.
+    pub fn high(&self) -> f64 {
+        self.high
     }
 
     /// Where a value lies: 0 at the low end, 1 at the high one.
@@ -54,8 +64,10 @@ impl Axis {
 
     /// The values at the ticks, from low to high.
     pub fn ticks(&self) -> Vec<f64> {
-        let count = ((self.high - self.low) / self.step).round() as usize;
-        (0..=count).map(|i| self.low + i as f64 * self.step).collect()
+        // Within rounding: an end may be a tick.
+        let [first, last] = [(self.low / self.step - 1e-6).ceil(), (self.high / self.step + 1e-6).floor()];
+        // Adding 0 makes 0 of what is -0.
+        (0..=(last - first).max(0.0) as usize).map(|i| (first + i as f64) * self.step + 0.0).collect()
     }
 
     /// Digits after the point that tell ticks apart.
@@ -259,13 +271,14 @@ mod tests {
             axis.ticks().iter().map(|t| format!("{t:.*}", axis.digits())).collect()
         };
         assert_eq!(texts(&[3.0, 9.7]), ["0", "2", "4", "6", "8", "10"]);
-        assert_eq!(texts(&[10.2, 11.1]), ["10.2", "10.4", "10.6", "10.8", "11.0", "11.2"]);
-        assert_eq!(texts(&[-3.5, 48.0]), ["-20", "0", "20", "40", "60"]);
-        assert_eq!(texts(&[0.001, 0.0042]), ["0.000", "0.001", "0.002", "0.003", "0.004", "0.005"]);
+        assert_eq!(texts(&[10.2, 11.1]), ["10.2", "10.4", "10.6", "10.8", "11.0"]);
+        assert_eq!(texts(&[-3.5, 48.0]), ["0", "10", "20", "30", "40", "50"]);
+        assert_eq!(texts(&[0.001, 0.0042]), ["0.000", "0.001", "0.002", "0.003", "0.004"]);
+        assert_eq!(texts(&[0.0, 2.63]), ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5"]);
         for values in [[5.0, 5.0], [0.0, 0.0], [-2.0, -2.0], [1e-30, 1e-30], [1e30, 1.0]] {
             let axis = Axis::of(values).unwrap();
             let place = axis.place(values[0]);
-            assert!((0.0..=1.0).contains(&place) && (2..20).contains(&axis.ticks().len()), "{values:?}");
+            assert!((0.0..=1.0).contains(&place) && (2..10).contains(&axis.ticks().len()), "{values:?}");
         }
     }
 

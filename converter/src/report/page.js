@@ -32,10 +32,12 @@
     timeline.querySelector(".rules").replaceChildren(...line.ticks.map(([top, text]) => {
       const tick = document.createElement("span");
       tick.style.top = `${top}%`;
-      tick.textContent = text;
+      tick.dataset.text = text;
       return tick;
     }));
-    timeline.querySelector(".arena").style.top = `${line.arena_top}%`;
+    const arena = timeline.querySelector(".arena");
+    arena.style.top = `${line.arena_top}%`;
+    arena.dataset.text = `arena ${line.arena}`;
     const peak = timeline.querySelector(".peak");
     peak.style.left = `${line.peak_at}%`;
     peak.style.top = `${line.peak_top}%`;

@@ -15,12 +15,15 @@ const NAMED: usize = 60;
 #[derive(Serialize)]
 pub struct View {
     title: String,
+    /// The great figures: name, figure, more of it.
+    figures_of_all: Vec<(&'static str, String, String)>,
     facts: Vec<(&'static str, String)>,
     /// Other texts of the model card.
     metadata: Vec<(String, String)>,
     notes: Vec<String>,
     metric: String,
     figures: Vec<Figure>,
+    not_drawn: String,
     rungs: Vec<Row>,
     best: usize,
     tensors: Vec<TensorName>,
@@ -109,15 +112,18 @@ impl View {
     /// The view of a page.
     pub fn new(page: &Page) -> View {
         let (mut formats, mut timelines) = (Table::default(), Table::default());
-        let details = page.rungs.iter().map(|rung| detail(rung, &mut formats, &mut timelines)).collect();
+        let details =
+            page.rungs.iter().map(|rung| detail(rung, &page.order, &mut formats, &mut timelines)).collect();
         let metric = page.rungs.iter().find(|r| r.quality.is_some()).map_or("", |r| r.metric.as_str());
         View {
             title: clipped(&page.name),
+            figures_of_all: figures_of_all(page),
             facts: facts(page),
             metadata: other_metadata(page),
             notes: notes(page),
             metric: metric_name(metric),
             figures: figures(page, &metric_name(metric)),
+            not_drawn: not_drawn(page),
             rungs: page.rungs.iter().map(|rung| row(page, rung)).collect(),
             best: page.best,
             tensors: tensors(page),
@@ -163,12 +169,14 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-fn milliseconds(ms: f64) -> String {
-    match ms {
+/// A rung's latency; `None` when it has none.
+fn latency(rung: &RungFigures) -> Option<String> {
+    let ms = rung.latency_ms.filter(|ms| ms.is_finite())?;
+    Some(match ms {
         ..10.0 => format!("{ms:.2} ms"),
         ..100.0 => format!("{ms:.1} ms"),
         _ => format!("{ms:.0} ms"),
-    }
+    })
 }
 
 /// A name that may come from anybody, cut to what a page has room for.
@@ -182,50 +190,76 @@ fn clipped(name: &str) -> String {
 fn metric_name(metric: &str) -> String {
     match metric {
         "" => "quality".to_string(),
-        "sqnr_db" => "SQNR, dB".to_string(),
-        "top1_percent" => "top-1, %".to_string(),
+        "sqnr_db" => "SQNR in dB".to_string(),
+        "top1_percent" => "top-1 in %".to_string(),
         other => clipped(other),
     }
 }
 
+/// A rung's quality; `None` when it has none.
 fn quality(rung: &RungFigures) -> Option<String> {
     let value = rung.quality.filter(|q| q.is_finite())?;
     Some(match rung.metric.as_str() {
-        "sqnr_db" => format!("{value:.1} dB"),
+        "sqnr_db" if is_exact(rung) => "exact".to_string(),
+        "sqnr_db" => decibels(value),
         "top1_percent" => format!("{value:.1} %"),
         _ => format!("{value:.2}"),
     })
+}
+
+/// Whether a rung's outputs are the float model's: the ratio is at its greatest.
+fn is_exact(rung: &RungFigures) -> bool {
+    rung.metric == "sqnr_db" && rung.quality.is_some_and(|q| q > 199.9)
+}
+
+fn decibels(value: f32) -> String {
+    // A minus of its own width; adding 0 makes 0 of what is -0.
+    format!("{:.1} dB", (10.0 * value).round() / 10.0 + 0.0).replace('-', "−")
 }
 
 fn acts(rung: &RungFigures) -> &'static str {
     if rung.acts == Acts::I8 { "i8" } else { "f32" }
 }
 
-/// What stands at the head of the page.
-fn facts(page: &Page) -> Vec<(&'static str, String)> {
-    let text = |key: &str| page.metadata.get(key).map(|text| clipped(text));
-    let mut facts = vec![("File", format!("{}, {}", clipped(&page.pack), size(page.file_bytes)))];
-    facts.extend(text("source").map(|source| ("Source", source)));
-    facts.push(("Rungs", page.rungs.len().to_string()));
-    let finite = |r: &&RungFigures| r.quality.is_some_and(f32::is_finite);
-    let by_quality = |a: &&RungFigures, b: &&RungFigures| {
-        a.quality.unwrap_or(f32::NAN).total_cmp(&b.quality.unwrap_or(f32::NAN))
+/// What stands at the head of the page, large.
+fn figures_of_all(page: &Page) -> Vec<(&'static str, String, String)> {
+    let mut figures = vec![("File", size(page.file_bytes), clipped(&page.pack))];
+    let count = |acts| page.rungs.iter().filter(|r| r.acts == acts).count();
+    let kinds = format!("{} f32, {} i8", count(Acts::F32), count(Acts::I8));
+    figures.push(("Rungs", page.rungs.len().to_string(), kinds));
+    let value = |r: &&RungFigures| r.quality.unwrap_or(f32::NEG_INFINITY);
+    let best = |acts| {
+        let of = page.rungs.iter().filter(|r| r.acts == acts && r.quality.is_some_and(f32::is_finite));
+        of.max_by(|a, b| value(a).total_cmp(&value(b)))
     };
-    let best = page.rungs.iter().filter(finite).max_by(by_quality);
-    facts.extend(best.and_then(|r| Some(("Best quality", format!("{} ({})", quality(r)?, r.id)))));
+    for (name, acts) in [("Best quality", Acts::F32), ("Best i8 rung", Acts::I8)] {
+        let more = |r: &RungFigures| format!("{}, {}", clipped(&r.id), size(r.bytes));
+        figures.extend(best(acts).and_then(|r| Some((name, quality(r)?, more(r)))));
+    }
     if let Some(least) = page.rungs.iter().min_by_key(|r| r.bytes) {
         let quality = quality(least).map(|q| format!(", {q}")).unwrap_or_default();
-        facts.push(("Smallest rung", format!("{} ({}{quality})", size(least.bytes), least.id)));
+        figures.push(("Smallest rung", size(least.bytes), format!("{}{quality}", clipped(&least.id))));
     }
-    let measured = page.rungs.iter().find(finite).map(|r| clipped(&r.measured_on));
+    figures
+}
+
+/// What stands below, small: what the figures are of.
+fn facts(page: &Page) -> Vec<(&'static str, String)> {
+    let text = |key: &str| page.metadata.get(key).map(|text| clipped(text));
+    let mut facts: Vec<(&'static str, String)> = Vec::new();
+    facts.extend(text("source").map(|source| ("Source", source)));
+    let measured = page.rungs.iter().find(|r| r.quality.is_some()).map(|r| clipped(&r.measured_on));
     facts.extend(measured.map(|on| ("Quality measured on", on)));
     facts.extend(text("witness").map(|said| ("Independent engine", said)));
     let shapes: Vec<String> =
         page.inputs.iter().map(|(name, dims)| format!("{} {dims:?}", clipped(name))).collect();
-    facts.push(("Planned for", format!("{} ({})", shapes.join(", "), clipped(&page.samples))));
+    facts.push(("Planned for", format!("{}: {}", shapes.join(", "), clipped(&page.samples))));
     let m = &page.machine;
     let plural = if m.threads == 1 { "" } else { "s" };
-    facts.push(("Machine", format!("{}, {}, {} thread{plural}", clipped(&m.cpu), m.isa, m.threads)));
+    facts.push((
+        "Planned and timed on",
+        format!("{}, {}, {} thread{plural}", clipped(&m.cpu), m.isa, m.threads),
+    ));
     facts
 }
 
@@ -239,6 +273,16 @@ fn other_metadata(page: &Page) -> Vec<(String, String)> {
         .collect();
     rest.extend(page.reference.as_ref().map(|engine| ("golden outputs".to_string(), clipped(engine))));
     rest
+}
+
+/// What the charts leave out.
+fn not_drawn(page: &Page) -> String {
+    let exact = page.rungs.iter().filter(|r| is_exact(r));
+    let names: Vec<String> = exact.map(|r| format!("{} ({})", clipped(&r.id), size(r.bytes))).collect();
+    match names[..] {
+        [] => String::new(),
+        _ => format!("Not drawn, because exact: {}.", names.join(", ")),
+    }
 }
 
 /// What a reader must know before the figures.
@@ -262,20 +306,20 @@ fn figures(page: &Page, metric: &str) -> Vec<Figure> {
         let series = series(page, &|r| of(r).map(|bytes| bytes / unit), &|r| of(r).map(|b| size(b as u64)));
         Figure {
             title,
-            axes: format!("{metric} against {what} in {name}"),
+            axes: format!("{metric}, against {what} in {name}"),
             chart: Chart::new(&series, Joined::InOrder),
             note: note.to_string(),
         }
     };
-    let series = series(page, &times, &|r| r.latency_ms.map(milliseconds));
+    let series = series(page, &times, &latency);
     let m = &page.machine;
     let timed = format!(
-        "Median of {} runs on the machine above, with room for fast plans. Lines: the best for so much time.",
-        m.runs
+        "The least of {} medians of {} runs, with room for fast plans. Lines: the best for so much time.",
+        m.rounds, m.runs
     );
     let missing = |why: &Option<String>| why.as_ref().map(|why| format!("Not measured: {why}."));
     vec![
-        memory("Quality and weights", &sizes, "bytes of weights", "What a rung reads of the file."),
+        memory("Quality and weights", &sizes, "weights", "What a rung reads of the file."),
         memory(
             "Quality and memory",
             &peaks,
@@ -284,7 +328,7 @@ fn figures(page: &Page, metric: &str) -> Vec<Figure> {
         ),
         Figure {
             title: "Quality and latency",
-            axes: format!("{metric} against milliseconds a run"),
+            axes: format!("{metric}, against milliseconds a run"),
             chart: Chart::new(&series, Joined::Frontier),
             note: missing(&page.not_timed).unwrap_or(timed),
         },
@@ -298,6 +342,10 @@ fn series(
     shown: &dyn Fn(&RungFigures) -> Option<String>,
 ) -> Vec<Series> {
     let point = |(i, r): (usize, &RungFigures)| {
+        // Beside what is exact, all else would look alike.
+        if is_exact(r) {
+            return None;
+        }
         let figures = format!("{}, {}", quality(r)?, shown(r)?);
         Some(Point { rung: i, x: x(r)?, y: f64::from(r.quality?), name: r.id.clone(), figures })
     };
@@ -319,7 +367,7 @@ fn row(page: &Page, rung: &RungFigures) -> Row {
         peak: planned.map_or_else(none, |p| size(p.peak())),
         arena: planned.map_or_else(none, |p| size(p.arena)),
         quality: quality(rung).unwrap_or_else(none),
-        latency: rung.latency_ms.map_or_else(none, milliseconds),
+        latency: latency(rung).unwrap_or_else(none),
         bits: format!("{:.1}", rung.mean_bits),
         trouble: rung.trouble.clone(),
         finer: rung.finer.map(|finer| clipped(&page.rungs[finer].id)),
@@ -350,16 +398,20 @@ fn changes(rung: &RungFigures, lacks: &[Lack]) -> Vec<Change> {
 
 /// The names that rungs have for their tensors.
 fn tensors(page: &Page) -> Vec<TensorName> {
-    let count = page.rungs.iter().map(|r| r.layers.len()).max().unwrap_or(0);
     let layer = |t: usize| page.rungs.iter().find_map(|r| r.layers.get(t)?.as_ref());
     let name = |t: usize| match layer(t) {
         Some(l) => TensorName { name: clipped(&l.name), shape: format!("{} × {}", l.dims[0], l.dims[1]) },
         None => TensorName { name: String::new(), shape: String::new() },
     };
-    (0..count).map(name).collect()
+    page.order.iter().copied().map(name).collect()
 }
 
-fn detail(rung: &RungFigures, formats: &mut Table<String>, timelines: &mut Table<Timeline>) -> Detail {
+fn detail(
+    rung: &RungFigures,
+    order: &[usize],
+    formats: &mut Table<String>,
+    timelines: &mut Table<Timeline>,
+) -> Detail {
     let all = || rung.layers.iter().flatten();
     let most = all().map(|l| l.bytes).max().unwrap_or(0).max(1) as f64;
     let noise = |l: &Layer| match l.cost {
@@ -369,7 +421,7 @@ fn detail(rung: &RungFigures, formats: &mut Table<String>, timelines: &mut Table
     let loudest = all().map(noise).fold(f64::MIN_POSITIVE, f64::max);
     let mut bar = |l: &Layer| {
         let cost = match l.cost {
-            Cost::Db(db) => format!("{db:.1} dB"),
+            Cost::Db(db) => decibels(db),
             Cost::Finest => "finest".to_string(),
             Cost::Unknown => "not measured".to_string(),
         };
@@ -377,7 +429,7 @@ fn detail(rung: &RungFigures, formats: &mut Table<String>, timelines: &mut Table
         let bytes = percent(l.bytes as f64 / most);
         Bar(size(l.bytes), bytes, formats.index(l.format.clone()), cost, percent(noise(l) / loudest))
     };
-    let layers = rung.layers.iter().map(|layer| layer.as_ref().map(&mut bar)).collect();
+    let layers = order.iter().map(|t| rung.layers.get(*t)?.as_ref().map(&mut bar)).collect();
     let mut summary =
         format!("{}: {} of weights, {} bits a weight", rung.id, size(rung.bytes), rounded(rung.mean_bits));
     summary.extend(quality(rung).map(|q| format!(", {q}")));
@@ -392,9 +444,9 @@ fn timeline(planned: &Planned) -> Timeline {
     let at = live.iter().position(|bytes| *bytes == peak).unwrap_or(0);
     let (unit, name) = if arena < 1e6 { (1e3, "kB") } else { (1e6, "MB") };
     // From 0 up, whatever the values are.
-    let ticks = Axis::of([0.0, arena.max(1.0) / unit]).map(|axis| (axis.ticks(), axis.digits()));
-    let (ticks, digits) = ticks.unwrap_or_default();
-    let top = ticks.last().copied().unwrap_or(1.0) * unit;
+    let axis = Axis::of([0.0, arena.max(1.0) / unit]);
+    let (ticks, digits) = axis.as_ref().map(|axis| (axis.ticks(), axis.digits())).unwrap_or_default();
+    let top = axis.map_or(1.0, |axis| axis.high()) * unit;
     let from_top = |bytes: f64| ((1.0 - bytes / top) * 1000.0).round() / 10.0;
     Timeline {
         path: area(live, top),
