@@ -69,11 +69,17 @@ def use(page, errors, name):
         page.select_option("#rung", str(other))
         if page.locator("#summary").inner_text() == before:
             errors.append(f"{name}: another rung shows the same")
-    marks = page.locator(".mark")
+    page.evaluate("document.querySelectorAll('details').forEach((d, i) => { d.open = i < 4; })")
+    marks = page.locator(".plot").first.locator(".mark")
     if marks.count():
-        marks.nth(marks.count() - 1).focus()
-        if not page.locator(".mark:focus .label").is_visible():
+        marks.first.focus()
+        page.keyboard.press("ArrowRight")
+        focused = page.locator(".mark:focus")
+        if not focused.locator(".label").is_visible():
             errors.append(f"{name}: a focused point has no label")
+        focused.press("Enter")
+        if focused.get_attribute("data-show") != page.locator("#rung").input_value():
+            errors.append(f"{name}: a chosen point is not shown")
 
 
 def check(chromium, file, out):
@@ -96,10 +102,10 @@ def check(chromium, file, out):
                     page.on("request", lambda r: r.url.startswith("http") and errors.append(f"{name}: asks for {r.url}"))
                     page.on("dialog", lambda d: (errors.append(f"{name}: a dialog"), d.dismiss()))
                     page.goto(file.resolve().as_uri())
+                    look(page, errors, name, out)
                     if scripts:
-                        look(page, errors, name, out)
                         use(page, errors, name)
-                    page.screenshot(path=str(out / f"{name}-used.png" if scripts else out / f"{name}.png"), full_page=True)
+                        look(page, errors, f"{name}-used", out)
                     context.close()
         engine.close()
     return errors

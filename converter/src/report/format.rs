@@ -46,7 +46,7 @@ impl Words<'_> {
             "dense" => dense(expr),
             "planes" => planes(expr, take),
             "row_codes" => self.around("row codes of ", expr, take),
-            "view" => self.view(expr, take),
+            "view" => self.around("view of ", expr, take),
             "tiles" => self.around(&format!("{} tiles of ", expr.args.len()), expr, take),
             "combine" => self.combine(expr, take),
             _ => self.other(expr, take),
@@ -62,15 +62,6 @@ impl Words<'_> {
             }
             None => (format!("{what}nothing"), None),
         }
-    }
-
-    fn view(&mut self, expr: &Expr, take: usize) -> (String, Option<u32>) {
-        let of = match expr.args.first() {
-            Some(Arg::Shared(tensor, _)) => self.header.tensors.get(*tensor as usize),
-            _ => None,
-        };
-        let what = of.map_or("part of ".into(), |tensor| format!("part of {}: ", tensor.name));
-        self.around(&what, expr, take)
     }
 
     fn combine(&mut self, expr: &Expr, take: usize) -> (String, Option<u32>) {
@@ -198,7 +189,7 @@ mod tests {
         assert_eq!(of(sum, 0).1, None);
         let view = json!({"kind": "view", "params": {"rows": [0, 8]}, "args": [{"shared": [0, 0]}]});
         let family = header(&[planes, view]);
-        assert_eq!(format(&family, 1, Take(0, 1)).text, "part of t0: planes, 2 of 16 bits, group 32");
+        assert_eq!(format(&family, 1, Take(0, 1)).text, "view of planes, 2 of 16 bits, group 32");
         assert_eq!(format(&family, 1, Take(7, 1)).text, "no such root");
     }
 

@@ -68,6 +68,19 @@
       if (key.key === "Enter") show(Number(e.dataset.show));
     });
   });
+  // One stop for each chart: arrows go from point to point.
+  document.querySelectorAll(".plot").forEach((plot) => {
+    const marks = [...plot.querySelectorAll(".mark")];
+    const stop = (at) => marks.forEach((mark, i) => mark.setAttribute("tabindex", i === at ? "0" : "-1"));
+    stop(0);
+    marks.forEach((mark, i) => mark.addEventListener("keydown", (key) => {
+      const next = i + ({ ArrowRight: 1, ArrowLeft: -1 }[key.key] ?? 0);
+      if (next === i || !marks[next]) return;
+      key.preventDefault();
+      stop(next);
+      marks[next].focus();
+    }));
+  });
   // A browser may keep what was selected before a reload.
   show(Number(select.value));
 })();

@@ -1,6 +1,7 @@
 //! From figures to one HTML file that needs nothing else.
 
-use super::page::{self, Page, PageOptions};
+use super::gather::gather;
+use super::page::{Page, PageOptions};
 use super::view::View;
 use crate::convert::Watch;
 use crate::error::ConvertError;
@@ -24,7 +25,7 @@ pub fn write_page(
     stop: &AtomicBool,
 ) -> Result<Page, ConvertError> {
     check_target(pack, output)?;
-    let page = page::gather(pack, options, watch, stop)?;
+    let page = gather(pack, options, watch, stop)?;
     write(output, html(&page)?.as_bytes())?;
     Ok(page)
 }

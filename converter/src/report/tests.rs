@@ -1,6 +1,7 @@
 //! Pages of tiny packs: odd ladders, hostile names, and what a page never holds.
 
-use super::page::{Cost, Page, PageOptions, gather};
+use super::gather::gather;
+use super::page::{Cost, Page, PageOptions};
 use super::render::{html, write_page};
 use crate::convert::{Watch, lower};
 use crate::draft::{Draft, plain_rung};
