@@ -38,19 +38,25 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// How long each rung takes.
-    pub fn time(&self, rungs: &mut [RungFigures], watch: &mut dyn Watch) -> Result<(), ConvertError> {
+    /// How long each rung takes; the greatest ratio of two medians of one rung.
+    pub fn time(&self, rungs: &mut [RungFigures], watch: &mut dyn Watch) -> Result<f64, ConvertError> {
         watch.stage("measure latencies", ROUNDS * self.available.len());
+        let mut medians: Vec<Vec<f64>> = vec![Vec::with_capacity(ROUNDS); self.available.len()];
         for round in 0..ROUNDS {
-            for (done, i) in self.available.iter().enumerate() {
+            for (at, i) in self.available.iter().enumerate() {
                 let rung = &self.model.header().rungs[*i];
-                let time = self.evaluator.latency(self.model, rung, self.sample)?.as_secs_f64() * 1e3;
-                let latency = &mut rungs[*i].latency_ms;
-                *latency = Some(latency.map_or(time, |least| least.min(time)));
-                watch.progress(round * self.available.len() + done + 1);
+                let time = self.evaluator.latency(self.model, rung, self.sample)?;
+                medians[at].push(time.as_secs_f64() * 1e3);
+                watch.progress(round * self.available.len() + at + 1);
             }
         }
-        Ok(())
+        let mut spread = 1.0f64;
+        for (i, medians) in self.available.iter().zip(&medians) {
+            let least = medians.iter().copied().fold(f64::INFINITY, f64::min);
+            spread = spread.max(medians.iter().copied().fold(least, f64::max) / least.max(1e-6));
+            rungs[*i].latency_ms = Some(least);
+        }
+        Ok(spread)
     }
 }
 

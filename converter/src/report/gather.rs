@@ -46,12 +46,13 @@ pub fn gather(
     let sample = &samples.calibration[0];
     let given = options.input.is_some() || !options.shapes.is_empty();
     let bench = Bench { evaluator: &evaluator, model: &model, sample, available: file.available() };
-    let not_planned = unless(given, bench.plan(&mut rungs))?;
-    let not_timed = match (&not_planned, options.no_latency) {
-        (_, true) => Some("not asked for (--no-latency)".to_string()),
-        (Some(_), _) => Some("the rungs have no plan".to_string()),
+    let not_planned = unless(given, bench.plan(&mut rungs))?.err();
+    let timed = match (&not_planned, options.no_latency) {
+        (_, true) => Err("not asked for (--no-latency)".to_string()),
+        (Some(_), _) => Err("the rungs have no plan".to_string()),
         (None, false) => unless(given, bench.time(&mut rungs, watch))?,
     };
+    let (spread, not_timed) = (timed.as_ref().ok().copied(), timed.err());
     let device = evaluator.device();
     Ok(Page {
         pack: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
@@ -70,6 +71,7 @@ pub fn gather(
             rounds: ROUNDS,
         },
         not_planned,
+        spread,
         not_timed,
         best: best(&rungs),
         rungs,
@@ -78,12 +80,12 @@ pub fn gather(
 }
 
 /// What went wrong in words when nobody said what to run with: the rest of the page stands without it.
-fn unless(given: bool, done: Result<(), ConvertError>) -> Result<Option<String>, ConvertError> {
+fn unless<T>(given: bool, done: Result<T, ConvertError>) -> Result<Result<T, String>, ConvertError> {
     match done {
-        Ok(()) => Ok(None),
+        Ok(done) => Ok(Ok(done)),
         Err(ConvertError::Interrupted) => Err(ConvertError::Interrupted),
         Err(e) if given => Err(e),
-        Err(e) => Ok(Some(format!("seeded noise does not suit the model; give --input or --shape ({e})"))),
+        Err(e) => Ok(Err(format!("seeded noise does not suit the model; give --input or --shape ({e})"))),
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Page {
     pub machine: Machine,
     /// Why rungs have no plan: noise of default shapes does not suit every model.
     pub not_planned: Option<String>,
+    /// How far the medians of a rung are apart at most, as a ratio: large on a machine that did something else as well.
+    pub spread: Option<f64>,
     /// Why rungs have no latency.
     pub not_timed: Option<String>,
     /// The ladder.

@@ -199,6 +199,26 @@ fn a_cut_file_says_what_is_missing() {
 }
 
 #[test]
+fn a_model_that_noise_does_not_suit_has_a_page() {
+    let dir = TempDir::new().unwrap();
+    let path = pack(&dir, &[model("m", 16)], &[("w2", 0, 1, Some(9.0))], |draft| {
+        draft.header.graphs[0].inputs[0].dims = None;
+    });
+    let page = gathered(&path);
+    assert!(page.not_planned.as_ref().is_some_and(|why| why.contains("--shape")), "{:?}", page.not_planned);
+    let html = html(&page).unwrap();
+    assert_sound(&html);
+    assert!(html.contains("Memory was not planned") && html.contains("Latency was not measured"));
+    // What somebody asked for is refused when it cannot be.
+    let asked = |dims: &[usize]| {
+        let options = PageOptions { shapes: vec![("x".into(), dims.to_vec())], ..PageOptions::default() };
+        gather(&path, &options, &mut Quiet, &AtomicBool::new(false))
+    };
+    assert!(matches!(asked(&[1, 7]), Err(ConvertError::Select(_))));
+    assert!(asked(&[1, 32]).unwrap().rungs[0].planned.is_some());
+}
+
+#[test]
 fn what_cannot_be_written_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let path = pack(&dir, &[model("m", 16)], &[("w2", 0, 1, None)], |_| {});

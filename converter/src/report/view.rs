@@ -8,6 +8,9 @@ use super::words::{clipped, metric_name, quality, size};
 use edge_runtime::pack::Acts;
 use serde::Serialize;
 
+/// Medians of a rung that are further apart say that the machine was busy.
+const BUSY: f64 = 1.3;
+
 /// What the template is given.
 #[derive(Serialize)]
 pub struct View {
@@ -131,6 +134,12 @@ fn notes(page: &Page) -> Vec<String> {
         notes.push(format!("The file is cut: {} are missing.", size(page.missing_bytes)));
     }
     notes.extend(page.not_planned.as_ref().map(|why| format!("Memory was not planned: {why}.")));
+    if let Some(spread) = page.spread.filter(|spread| *spread > BUSY) {
+        notes.push(format!(
+            "The machine did something else as well: two medians of one rung differ by a factor of up to {spread:.1}. \
+             Latencies are not to be relied on."
+        ));
+    }
     notes.extend(page.not_timed.as_ref().map(|why| format!("Latency was not measured: {why}.")));
     notes
 }
