@@ -4,6 +4,7 @@ use super::chart::{Axis, area};
 use super::page::{Cost, Layer, Planned, RungFigures};
 use super::words::{clipped, decibels, quality, rounded, size};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// A rung's layers and memory.
 #[derive(Serialize)]
@@ -19,7 +20,7 @@ pub(super) struct Detail {
 struct Bar(String, f64, usize, String, f64);
 
 /// Memory over time.
-#[derive(Clone, PartialEq, Serialize)]
+#[derive(Serialize)]
 pub(super) struct Timeline {
     path: String,
     /// Ticks: percent from the top, text.
@@ -35,20 +36,22 @@ pub(super) struct Timeline {
     steps: usize,
 }
 
-/// Values that are stored once.
-pub(super) struct Table<T>(pub Vec<T>);
-
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table(Vec::new())
-    }
+/// Values that are stored once, by what tells them apart.
+pub(super) struct Table<T> {
+    pub values: Vec<T>,
+    known: HashMap<String, usize>,
 }
 
-impl<T: PartialEq> Table<T> {
-    fn index(&mut self, value: T) -> usize {
-        self.0.iter().position(|v| *v == value).unwrap_or_else(|| {
-            self.0.push(value);
-            self.0.len() - 1
+impl<T> Table<T> {
+    pub fn new() -> Table<T> {
+        Table { values: Vec::new(), known: HashMap::new() }
+    }
+
+    fn index(&mut self, key: String, value: T) -> usize {
+        let values = &mut self.values;
+        *self.known.entry(key).or_insert_with(|| {
+            values.push(value);
+            values.len() - 1
         })
     }
 }
@@ -62,7 +65,8 @@ pub(super) fn detail(
     let all = || rung.layers.iter().flatten();
     let most = all().map(|l| l.bytes).max().unwrap_or(0).max(1) as f64;
     let noise = |l: &Layer| match l.cost {
-        Cost::Db(db) => 10f64.powf(f64::from(db) / -10.0),
+        // A pack may say anything.
+        Cost::Db(db) => 10f64.powf(f64::from(db.clamp(-100.0, 200.0)) / -10.0),
         Cost::Finest | Cost::Unknown => 0.0,
     };
     let loudest = all().map(noise).fold(f64::MIN_POSITIVE, f64::max);
@@ -74,14 +78,26 @@ pub(super) fn detail(
         };
         let percent = |share: f64| (share * 1000.0).round() / 10.0;
         let bytes = percent(l.bytes as f64 / most);
-        Bar(size(l.bytes), bytes, formats.index(l.format.clone()), cost, percent(noise(l) / loudest))
+        Bar(
+            size(l.bytes),
+            bytes,
+            formats.index(l.format.clone(), l.format.clone()),
+            cost,
+            percent(noise(l) / loudest),
+        )
     };
     let layers = order.iter().map(|t| rung.layers.get(*t)?.as_ref().map(&mut bar)).collect();
-    let mut summary =
-        format!("{}: {} of weights, {} bits a weight", rung.id, size(rung.bytes), rounded(rung.mean_bits));
+    let mut summary = format!(
+        "{}: {} of weights, {} bits a weight",
+        clipped(&rung.id),
+        size(rung.bytes),
+        rounded(rung.mean_bits)
+    );
     summary.extend(quality(rung).map(|q| format!(", {q}")));
     let planned = rung.planned.as_ref().filter(|p| !p.live.is_empty());
-    Detail { summary, timeline: planned.map(|p| timelines.index(timeline(p))), layers }
+    let line = planned.map(timeline);
+    let line = line.map(|l| timelines.index(format!("{} {} {}", l.path, l.arena, l.step), l));
+    Detail { summary, timeline: line, layers }
 }
 
 fn timeline(planned: &Planned) -> Timeline {

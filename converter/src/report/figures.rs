@@ -66,7 +66,7 @@ fn series(
             return None;
         }
         let figures = format!("{}, {}", quality(r)?, shown(r)?);
-        Some(Point { rung: i, x: x(r)?, y: f64::from(r.quality?), name: r.id.clone(), figures })
+        Some(Point { rung: i, x: x(r)?, y: f64::from(r.quality?), name: clipped(&r.id), figures })
     };
     let of = |name: &'static str| {
         let points = page.rungs.iter().enumerate().filter(|(_, r)| acts(r) == name).filter_map(point);

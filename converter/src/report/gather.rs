@@ -15,7 +15,7 @@ use edge_runtime::weights::{Registry, needed_blobs};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Gathers what a pack's page says.
 ///
@@ -33,9 +33,13 @@ pub fn gather(
     let evaluator = Evaluator::new(stop)?;
     let header = file.header();
     let costs = header.costs.iter().map(|c| ((c.graph, c.tensor, c.root), c.db.as_slice())).collect();
-    let states = header.rungs.iter().zip(file.rung_states());
-    let mut rungs: Vec<RungFigures> =
-        states.map(|(rung, state)| figures(&model, &costs, rung, state)).collect();
+    let mut rungs: Vec<RungFigures> = Vec::with_capacity(header.rungs.len());
+    for (rung, state) in header.rungs.iter().zip(file.rung_states()) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(ConvertError::Interrupted);
+        }
+        rungs.push(figures(&model, &costs, rung, state));
+    }
     lacks(&model, &mut rungs);
 
     let graph = &header.graphs[header.rungs[file.available()[0]].graph as usize];
@@ -46,11 +50,11 @@ pub fn gather(
     let sample = &samples.calibration[0];
     let given = options.input.is_some() || !options.shapes.is_empty();
     let bench = Bench { evaluator: &evaluator, model: &model, sample, available: file.available() };
-    let not_planned = unless(given, bench.plan(&mut rungs))?.err();
+    let not_planned = unless_given(given, bench.plan(&mut rungs))?.err();
     let timed = match (&not_planned, options.no_latency) {
         (_, true) => Err("not asked for (--no-latency)".to_string()),
         (Some(_), _) => Err("the rungs have no plan".to_string()),
-        (None, false) => unless(given, bench.time(&mut rungs, watch))?,
+        (None, false) => unless_given(given, bench.time(&mut rungs, watch))?,
     };
     let (spread, not_timed) = (timed.as_ref().ok().copied(), timed.err());
     let device = evaluator.device();
@@ -80,7 +84,7 @@ pub fn gather(
 }
 
 /// What went wrong in words when nobody said what to run with: the rest of the page stands without it.
-fn unless<T>(given: bool, done: Result<T, ConvertError>) -> Result<Result<T, String>, ConvertError> {
+fn unless_given<T>(given: bool, done: Result<T, ConvertError>) -> Result<Result<T, String>, ConvertError> {
     match done {
         Ok(done) => Ok(Ok(done)),
         Err(ConvertError::Interrupted) => Err(ConvertError::Interrupted),

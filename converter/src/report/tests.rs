@@ -176,6 +176,7 @@ fn hostile_names_are_text() {
             draft.header.rungs[1].quality.as_mut().unwrap().metric = HOSTILE.into();
             draft.header.rungs[0].quality.as_mut().unwrap().samples = HOSTILE.into();
             draft.header.rungs[0].features.push(HOSTILE.into());
+            draft.header.costs = vec![StoredCost { db: vec![f32::MIN, f32::MAX], ..StoredCost::default() }];
         });
     let html = html(&gathered(&path)).unwrap();
     assert_sound(&html);

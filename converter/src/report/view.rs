@@ -45,7 +45,7 @@ struct TensorName {
 impl View {
     /// The view of a page.
     pub fn new(page: &Page) -> View {
-        let (mut formats, mut timelines) = (Table::default(), Table::default());
+        let (mut formats, mut timelines) = (Table::new(), Table::new());
         let details =
             page.rungs.iter().map(|rung| detail(rung, &page.order, &mut formats, &mut timelines)).collect();
         let metric = page.rungs.iter().find(|r| r.quality.is_some()).map_or("", |r| r.metric.as_str());
@@ -61,9 +61,9 @@ impl View {
             rungs: page.rungs.iter().map(|rung| row(page, rung)).collect(),
             best: page.best,
             tensors: tensors(page),
-            formats: formats.0,
+            formats: formats.values,
             details,
-            timelines: timelines.0,
+            timelines: timelines.values,
             any_cost: page
                 .rungs
                 .iter()

@@ -51,7 +51,7 @@ pub(super) fn is_exact(rung: &RungFigures) -> bool {
 
 pub(super) fn decibels(value: f32) -> String {
     // A minus of its own width; adding 0 makes 0 of what is -0.
-    format!("{:.1} dB", (10.0 * value).round() / 10.0 + 0.0).replace('-', "−")
+    format!("{:.1} dB", (10.0 * f64::from(value)).round() / 10.0 + 0.0).replace('-', "−")
 }
 
 /// A name that may come from anybody, cut to what a page has room for.
