@@ -81,7 +81,7 @@ pub(super) fn detail(
         Bar(
             size(l.bytes),
             bytes,
-            formats.index(l.format.clone(), l.format.clone()),
+            formats.index(l.format.clone(), clipped(&l.format)),
             cost,
             percent(noise(l) / loudest),
         )

@@ -36,7 +36,7 @@ pub(super) fn figures(page: &Page, metric: &str) -> Vec<Figure> {
         "The least of {} medians of {} runs, with room for fast plans. Lines: the best for so much time.",
         m.rounds, m.runs
     );
-    let missing = |why: &Option<String>| why.as_ref().map(|why| format!("Not measured: {why}."));
+    let missing = |why: &Option<String>| why.as_ref().map(|why| format!("Not measured: {}.", clipped(why)));
     vec![
         memory("Quality and weights", &sizes, "weights", "What a rung reads of the file."),
         memory(

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// Nodes of an expression that are put into words.
 const NODES: usize = 24;
 /// Letters of the words at most.
-const LETTERS: usize = 240;
+const LETTERS: usize = 120;
 /// Elements of a list that are shown.
 const LISTED: usize = 6;
 

@@ -48,7 +48,7 @@ pub(super) fn row(page: &Page, rung: &RungFigures) -> Row {
         quality: quality(rung).unwrap_or_else(none),
         latency: latency(rung).unwrap_or_else(none),
         bits: format!("{:.1}", rung.mean_bits),
-        trouble: rung.trouble.clone(),
+        trouble: rung.trouble.as_deref().map(clipped),
         finer: rung.finer.map(|finer| clipped(&page.rungs[finer].id)),
         changes: match rung.lacks.len() {
             1 => "1 tensor".to_string(),
@@ -68,7 +68,7 @@ fn changes(rung: &RungFigures, lacks: &[Lack]) -> Vec<Change> {
     alike.sort_by_key(|(_, tensors)| Reverse(tensors.len()));
     let name = |t: &usize| rung.layers[*t].as_ref().map(|l| clipped(&l.name)).unwrap_or_default();
     let change = |((from, to), tensors): ((&str, &str), Vec<usize>)| Change {
-        what: format!("{from} → {to}"),
+        what: format!("{} → {}", clipped(from), clipped(to)),
         tensors: tensors.iter().take(NAMED).map(name).collect(),
         more: tensors.len().saturating_sub(NAMED),
     };

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 
-const HOSTILE: &str = "<script>alert(1)</script>\"><img onerror=alert(1)>'&amp;{{ view }}";
+const HOSTILE: &str = "\u{202e}<script>alert(1)</script>\"><img onerror=alert(1)>'&amp;{{ view }}";
 
 struct Quiet;
 
@@ -180,6 +180,7 @@ fn hostile_names_are_text() {
         });
     let html = html(&gathered(&path)).unwrap();
     assert_sound(&html);
+    assert!(!html.contains('\u{202e}') && html.contains('\u{fffd}'));
     assert!(html.contains("&lt;script&gt;alert(1)&lt;") && !html.contains("<script>alert"));
     assert!(html.len() < 100_000, "{}", html.len());
 }

@@ -4,10 +4,12 @@ use super::detail::{Detail, Table, Timeline, detail};
 use super::figures::{Figure, figures, not_drawn};
 use super::ladder::{Row, row};
 use super::page::{Cost, Page, RungFigures};
-use super::words::{clipped, metric_name, quality, size};
+use super::words::{clipped, cut, metric_name, quality, size};
 use edge_runtime::pack::Acts;
 use serde::Serialize;
 
+/// Letters of an error's message at most.
+const SENTENCE: usize = 600;
 /// Medians of a rung that are further apart say that the machine was busy.
 const BUSY: f64 = 1.3;
 
@@ -133,14 +135,18 @@ fn notes(page: &Page) -> Vec<String> {
     if page.missing_bytes > 0 {
         notes.push(format!("The file is cut: {} are missing.", size(page.missing_bytes)));
     }
-    notes.extend(page.not_planned.as_ref().map(|why| format!("Memory was not planned: {why}.")));
+    notes.extend(
+        page.not_planned.as_ref().map(|why| format!("Memory was not planned: {}.", cut(why, SENTENCE))),
+    );
     if let Some(spread) = page.spread.filter(|spread| *spread > BUSY) {
         notes.push(format!(
             "The machine did something else as well: two medians of one rung differ by a factor of up to {spread:.1}. \
              Latencies are not to be relied on."
         ));
     }
-    notes.extend(page.not_timed.as_ref().map(|why| format!("Latency was not measured: {why}.")));
+    notes.extend(
+        page.not_timed.as_ref().map(|why| format!("Latency was not measured: {}.", cut(why, SENTENCE))),
+    );
     notes
 }
 

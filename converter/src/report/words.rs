@@ -56,10 +56,21 @@ pub(super) fn decibels(value: f32) -> String {
 
 /// A name that may come from anybody, cut to what a page has room for.
 pub(super) fn clipped(name: &str) -> String {
-    match name.char_indices().nth(LETTERS) {
-        Some((cut, _)) => format!("{}…", &name[..cut]),
-        None => name.to_string(),
+    cut(name, LETTERS)
+}
+
+/// A text that may come from anybody, of so many letters at most; what would turn other text around or not show is marked.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut letters = text.chars().map(|c| if unseen(c) { char::REPLACEMENT_CHARACTER } else { c });
+    let mut cut: String = letters.by_ref().take(most).collect();
+    if letters.next().is_some() {
+        cut.push('…');
     }
+    cut
 }
 
 pub(super) fn metric_name(metric: &str) -> String {
