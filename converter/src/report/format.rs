@@ -82,16 +82,19 @@ impl Words<'_> {
         (format!("sum, {taken} of {count} terms: {}", texts.join(" + ")), bits)
     }
 
-    /// A kind that came after this page: its name, its parameters, its operands.
+    /// A kind that came after this page: its name, its parameters, its operands. A take passes through to a single operand, as it does
+    /// for most kinds; of several it is not known what it counts.
     fn other(&mut self, expr: &Expr, take: usize) -> (String, Option<u32>) {
         let mut text = expr.kind.clone();
-        if take > 0 {
+        let single = expr.args.len() == 1;
+        if take > 0 && !single {
             text += &format!(", {take} taken");
         }
         for (name, value) in expr.params.iter().take(LISTED) {
             text += &format!(", {name} {}", shown(value));
         }
-        let args: Vec<String> = expr.args.iter().take(NODES).map(|a| self.arg(a, 0).0).collect();
+        let args: Vec<String> =
+            expr.args.iter().take(NODES).map(|a| self.arg(a, if single { take } else { 0 }).0).collect();
         if !args.is_empty() {
             text += &format!(" ({})", args.join("; "));
         }
@@ -201,6 +204,8 @@ mod tests {
         assert_eq!(of(factor, 2), ("factor, 2 taken, rank 16 (dense f16; dense f16)".into(), None));
         let sparse = json!({"kind": "sparse", "params": {"block": [1, 16], "rows": [0, 1, 2, 3, 4, 5, 6]}, "blobs": [0]});
         assert_eq!(of(sparse, 0).0, "sparse, block [1,16], rows [7 values]");
+        let around = json!({"kind": "sparse", "params": {"form": "few"}, "args": [{"expr": {"kind": "planes", "params": {"group": 8}}}]});
+        assert_eq!(of(around, 2).0, "sparse, form few (planes, 4 of 16 bits, group 8)");
         assert_eq!(of(json!({"kind": ""}), 0).0, "");
     }
 
