@@ -183,6 +183,7 @@ pub fn convert(
     let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let limit = limited(&mut integer, &rungs, held_out, &want, watch)?;
     draft.header.rungs = rungs;
+    draft.header.costs = ladder::stored_costs(&sensitivity, graph, &choices);
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);

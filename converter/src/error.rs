@@ -30,12 +30,16 @@ pub enum ConvertError {
     Device(#[from] edge_runtime::device::DeviceError),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error(transparent)]
+    Select(#[from] edge_runtime::select::SelectError),
     #[error("weight `{tensor}`: {why}")]
     Weight { tensor: String, why: String },
     #[error("option {option}: {why}")]
     Option { option: &'static str, why: String },
     #[error("not confirmed: {0}")]
     Witness(String),
+    #[error("the page's template: {0}")]
+    Page(String),
     #[error("interrupted")]
     Interrupted,
 }
@@ -55,10 +59,10 @@ impl ConvertError {
             },
             ConvertError::Input(_) => 4,
             ConvertError::Samples { .. } | ConvertError::Option { .. } => 2,
-            ConvertError::Plan(_) | ConvertError::Session(_) => 3,
+            ConvertError::Plan(_) | ConvertError::Select(_) | ConvertError::Session(_) => 3,
             ConvertError::Witness(_) => 7,
             ConvertError::Interrupted => 130,
-            ConvertError::Run(_) => 1,
+            ConvertError::Run(_) | ConvertError::Page(_) => 1,
         }
     }
 }

@@ -25,4 +25,4 @@ pub use card::read_card;
 pub use compare::{Comparison, Layer, compare};
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
-pub use report::{Report, RungReport, TensorReport};
+pub use report::{Page, PageOptions, Report, RungReport, TensorReport, write_page};

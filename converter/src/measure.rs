@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Runs that a latency is the median of.
-const RUNS: usize = 7;
+pub const RUNS: usize = 7;
 
 /// The outputs of one run, as floats, in the graph's order.
 pub type Outputs = Vec<Vec<f32>>;
@@ -41,6 +41,11 @@ impl<'a> Evaluator<'a> {
     /// When the machine refuses threads.
     pub fn new(stop: &'a AtomicBool) -> Result<Evaluator<'a>, ConvertError> {
         Ok(Evaluator { device: Device::builder().budget(Some(u64::MAX / 2)).build()?, stop })
+    }
+
+    /// The machine as this evaluator uses it.
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 
     /// Where every run begins, so that an interrupt waits for one run at most.

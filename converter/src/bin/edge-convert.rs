@@ -4,7 +4,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
-use edge_converter::{ConvertError, Options, Watch, compare, convert};
+use edge_converter::{ConvertError, Options, PageOptions, Watch, compare, convert, write_page};
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
@@ -23,6 +23,7 @@ Examples:
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert compare model.onnx model.pack --input sample.npz
+  edge-convert report model.pack -o report.html --input samples/
 
 Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
 
@@ -49,6 +50,8 @@ struct Args {
 enum Command {
     /// Says layer by layer how far a rung of a pack departs from the float model that it was made of
     Compare(Compare),
+    /// Writes one HTML page about a pack: quality against memory and time, the ladder, every layer
+    Report(Report),
 }
 
 impl Args {
@@ -56,6 +59,7 @@ impl Args {
     fn json(&self) -> bool {
         match &self.command {
             Some(Command::Compare(compare)) => compare.json,
+            Some(Command::Report(report)) => report.json,
             None => self.convert.as_ref().is_some_and(|convert| convert.json),
         }
     }
@@ -81,6 +85,28 @@ struct Compare {
     #[arg(long, value_name = "NAME=DIMS")]
     shape: Vec<String>,
     /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A page about a pack.
+#[derive(Debug, clap::Args)]
+struct Report {
+    /// The pack.
+    pack: PathBuf,
+    /// The page to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Samples to plan and to run with [default: seeded noise].
+    #[arg(long, value_name = "DIR|FILE")]
+    input: Option<PathBuf>,
+    /// Shape of an input whose dimensions are free, for noise: NAME=1,3,640,640.
+    #[arg(long, value_name = "NAME=DIMS")]
+    shape: Vec<String>,
+    /// Do not measure how long each rung takes.
+    #[arg(long)]
+    no_latency: bool,
+    /// Print the page's figures as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -191,6 +217,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     }
     match (&args.command, &args.convert) {
         (Some(Command::Compare(args)), _) => run_compare(args, &stop),
+        (Some(Command::Report(args)), _) => run_report(args, &stop),
         (None, Some(args)) => run_convert(args, &stop),
         // Refused by the parser.
         (None, None) => Ok(()),
@@ -208,6 +235,24 @@ fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
     let found = compare(&args.model, &args.pack, args.rung.as_deref(), &options, &mut bars, stop)?;
     bars.clear();
     if args.json { print(format!("{:#}\n", serde_json::json!(found))) } else { print(found.to_string()) }
+}
+
+fn run_report(args: &Report, stop: &AtomicBool) -> Result<(), ConvertError> {
+    let options = PageOptions {
+        input: args.input.clone(),
+        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        no_latency: args.no_latency,
+    };
+    let mut bars = Bars::default();
+    let page = write_page(&args.pack, &args.output, &options, &mut bars, stop)?;
+    bars.clear();
+    for why in page.not_planned.iter().chain(page.not_timed.iter().filter(|_| !args.no_latency)) {
+        eprintln!("edge-convert: warning: not all is on the page: {why}");
+    }
+    if args.json {
+        return print(format!("{:#}\n", serde_json::json!(page)));
+    }
+    print(format!("{}: {} rungs of {}\n", args.output.display(), page.rungs.len(), page.name))
 }
 
 fn states(pairs: &[String]) -> Result<Vec<(String, String)>, ConvertError> {

@@ -110,6 +110,7 @@ pub fn convert(
         let probes = Probes { samples: probes, want, units };
         let sensitivity =
             ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
+        draft.header.costs.extend(ladder::stored_costs(&sensitivity, graph as u32, &choices));
         let prices = ladder::prices(&draft, graph as u32, &choices, &elements[graph]);
         let mut integer = Integer {
             evaluator: &evaluator,

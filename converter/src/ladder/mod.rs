@@ -13,7 +13,7 @@ mod wishes;
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
-pub use sensitivity::{Probes, Sensitivity, sensitivities};
+pub use sensitivity::{Probes, Sensitivity, sensitivities, stored_costs};
 pub use wishes::Wishes;
 
 use crate::compress::{Level, Root, THIN_BITS};

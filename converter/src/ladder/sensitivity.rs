@@ -3,10 +3,10 @@
 use super::Choices;
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
-use crate::measure::{Evaluator, Outputs};
+use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::samples::Sample;
 use crate::units::Units;
-use edge_runtime::pack::Acts;
+use edge_runtime::pack::{Acts, Cost};
 
 /// Output distortion by tensor and take, the others being at their finest.
 #[derive(Clone, Debug)]
@@ -24,6 +24,19 @@ impl Sensitivity {
     pub fn of(&self, tensor: usize, take: usize) -> f64 {
         self.by_tensor[tensor].get(take - 1).copied().unwrap_or(0.0)
     }
+}
+
+/// The costs as a pack stores them, in its order.
+pub fn stored_costs(sensitivity: &Sensitivity, graph: u32, choices: &Choices) -> Vec<Cost> {
+    let tenths = |db: f64| (10.0 * db).round() as f32 / 10.0;
+    let cost = |(i, tensor): (usize, &u32)| {
+        let costs = sensitivity.costs(i);
+        let db = costs[..costs.len() - 1].iter().map(|d| tenths(sqnr_db(*d))).collect();
+        Cost { graph, tensor: *tensor, db, ..Cost::default() }
+    };
+    let mut stored: Vec<Cost> = choices.tensors.iter().enumerate().map(cost).collect();
+    stored.sort_by_key(|cost| cost.tensor);
+    stored
 }
 
 /// What a candidate is judged on: each costs a run for every tensor and precision.

@@ -29,6 +29,9 @@ pub struct Header {
     /// Inputs with the outputs that an independent engine or the source model's runtime gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
+    /// What the precision of single tensors costs, as far as it was measured; ascending by graph, tensor, root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub costs: Vec<Cost>,
 }
 
 /// The model card.
@@ -258,6 +261,25 @@ pub struct Quality {
     pub value: f32,
     /// On how many samples, and which: `32 held-out samples`, `4 samples of seeded noise`.
     pub samples: String,
+}
+
+/// What a tensor costs the outputs of a graph when it alone is coarse. No runtime needs it: it explains a ladder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Index into [`Header::graphs`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub graph: u32,
+    /// Index into [`Header::tensors`].
+    pub tensor: u32,
+    /// Index into [`Tensor::roots`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub root: u32,
+    /// Signal-to-noise ratio of the outputs in dB with 1, 2, ... leading terms of the root, every other tensor at its finest.
+    pub db: Vec<f32>,
+}
+
+fn is_zero(id: &u32) -> bool {
+    *id == 0
 }
 
 /// Inputs and expected outputs.

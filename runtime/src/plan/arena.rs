@@ -228,7 +228,18 @@ pub(super) fn live(plan: &Plan) -> usize {
     most_live(plan, &spans(plan, false))
 }
 
+/// Bytes of the arena in use at each step.
+pub(super) fn live_at_steps(plan: &Plan) -> Vec<usize> {
+    let mut live = live_at(plan, &spans(plan, !plan.values.is_empty()));
+    live.truncate(plan.steps.len());
+    live
+}
+
 fn most_live(plan: &Plan, spans: &[Span]) -> usize {
+    live_at(plan, spans).into_iter().max().unwrap_or(0)
+}
+
+fn live_at(plan: &Plan, spans: &[Span]) -> Vec<usize> {
     let mut change = vec![0isize; plan.steps.len() + 2];
     for (buffer, span) in plan.buffers.iter().zip(spans) {
         if let (true, Some((first, last))) = (in_arena(buffer), span) {
@@ -238,14 +249,11 @@ fn most_live(plan: &Plan, spans: &[Span]) -> usize {
         }
     }
     let mut live = 0;
-    change
-        .iter()
-        .map(|c| {
-            live += c;
-            live
-        })
-        .max()
-        .unwrap_or(0) as usize
+    let sums = change.iter().map(|c| {
+        live += c;
+        live as usize
+    });
+    sums.collect()
 }
 
 /// Gives every buffer of the arena its offset; the arena's size.

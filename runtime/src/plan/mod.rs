@@ -247,6 +247,11 @@ impl Plan {
         self.arena_bytes + self.known_bytes
     }
 
+    /// Bytes of the arena in use at each step; the most of them is [`Plan::live_bytes`].
+    pub fn live_at_steps(&self) -> Vec<usize> {
+        arena::live_at_steps(self)
+    }
+
     /// Bytes of the plan's own lists, an estimate from above.
     pub fn own_bytes(&self) -> usize {
         let steps = self.steps.len() * STEP_BYTES;

@@ -261,6 +261,27 @@ fn nesting() {
 }
 
 #[test]
+fn costs() {
+    let cost = |tensor, db: &[f32]| Cost { tensor, db: db.to_vec(), ..Cost::default() };
+    let both = |h: &mut Header| h.costs = vec![cost(0, &[12.5, 24.1]), cost(1, &[])];
+    let pack = edit(both).unwrap();
+    assert_eq!(pack.header().costs[0].db, [12.5, 24.1]);
+    let changed = |change: fn(&mut Vec<Cost>)| {
+        edit(|h| {
+            both(h);
+            change(&mut h.costs);
+        })
+    };
+    refused!(changed(|c| c[1].tensor = 2), PackError::OutOfRange { .. }, "cost 1: tensor 2", "there are 2");
+    refused!(changed(|c| c[1].graph = 1), PackError::OutOfRange { .. }, "cost 1: graph 1", "there are 1");
+    refused!(changed(|c| c[0].root = 1), PackError::OutOfRange { .. }, "cost 0: root 1", "there are 1");
+    refused!(changed(|c| c.swap(0, 1)), PackError::Number { .. }, "cost 1", "(0, 0, 0)");
+    refused!(changed(|c| c[1].tensor = 0), PackError::Number { .. }, "cost 1", "after a smaller one");
+    let long = edit(|h| h.costs = vec![cost(0, &[0.0; 1025])]);
+    refused!(long, PackError::TooMany { .. }, "cost 0: precisions", "1025");
+}
+
+#[test]
 fn rungs() {
     refused!(edit(|h| h.rungs[1].id.clear()), PackError::RungWithoutId { rung: 1 }, "rung 1 has no id");
     refused!(

@@ -7,7 +7,7 @@ mod expr;
 mod graph;
 
 use super::layout::{check_places, file_order};
-use super::{Colour, ConstantData, Golden, GoldenSource, Header, PackError, Preprocess};
+use super::{Colour, ConstantData, Cost, Golden, GoldenSource, Header, PackError, Preprocess};
 use std::collections::HashMap;
 
 /// Most graphs, rungs, roots of a tensor.
@@ -54,7 +54,7 @@ pub(super) fn check(header: &Header, header_end: u64) -> Result<(), PackError> {
     for (name, preprocess) in &header.card.preprocess {
         check_preprocess(name, preprocess)?;
     }
-    Ok(())
+    check_costs(header)
 }
 
 fn check_counts(header: &Header) -> Result<(), PackError> {
@@ -69,6 +69,7 @@ fn check_counts(header: &Header) -> Result<(), PackError> {
         ("blobs", header.blobs.len(), MAX_MANY),
         ("constants", header.constants.len(), MAX_MANY),
         ("labels", header.card.labels.len(), MAX_MANY),
+        ("costs", header.costs.len(), MAX_MANY),
     ] {
         at_most(|| what.to_owned(), count, cap)?;
     }
@@ -116,6 +117,26 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         }
         if let Some(quality) = &rung.quality {
             finite(place, "the quality", quality.value)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_costs(header: &Header) -> Result<(), PackError> {
+    let key = |cost: &Cost| (cost.graph, cost.tensor, cost.root);
+    for (i, cost) in header.costs.iter().enumerate() {
+        let place = || format!("cost {i}");
+        in_range(place, "graph", cost.graph, header.graphs.len())?;
+        in_range(place, "tensor", cost.tensor, header.tensors.len())?;
+        in_range(place, "root", cost.root, header.tensors[cost.tensor as usize].roots.len())?;
+        if i > 0 && key(&header.costs[i - 1]) >= key(cost) {
+            let value = format!("{:?}", key(cost));
+            let need = "each comes after a smaller one";
+            return Err(PackError::Number { place: place(), what: "graph, tensor and root", value, need });
+        }
+        at_most(|| format!("cost {i}: precisions"), cost.db.len(), MAX_FEW)?;
+        for &db in &cost.db {
+            finite(place, "a ratio", db)?;
         }
     }
     Ok(())

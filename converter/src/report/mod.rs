@@ -1,4 +1,21 @@
-//! What was done, as text and JSON.
+//! What was done, as text and JSON; and what a pack is, as a page.
+
+mod bench;
+mod chart;
+mod detail;
+mod figures;
+mod format;
+mod gather;
+mod ladder;
+mod page;
+mod render;
+#[cfg(test)]
+mod tests;
+mod view;
+mod words;
+
+pub use page::{Page, PageOptions};
+pub use render::write_page;
 
 use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;
