@@ -324,9 +324,10 @@ fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
 
 pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     let card = &mut draft.header.card;
-    if !options.card.name.is_empty() {
-        card.name.clone_from(&options.card.name);
-    }
+    // A graph's own name is its exporter's as a rule.
+    let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    card.name =
+        if options.card.name.is_empty() { stem.unwrap_or_default() } else { options.card.name.clone() };
     card.metadata.extend(options.card.metadata.clone());
     card.labels.clone_from(&options.card.labels);
     card.preprocess.clone_from(&options.card.preprocess);

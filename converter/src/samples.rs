@@ -76,7 +76,7 @@ impl Samples {
         }
         let held = (all.len() / 4).max(usize::from(all.len() > 1));
         let held_out = all.split_off(all.len() - held);
-        let origin = format!("{} of {}", path.display(), all.len() + held);
+        let origin = format!("{} of {}", last_part(path), all.len() + held);
         let held_out = if held_out.is_empty() { all.clone() } else { held_out };
         Ok(Samples { calibration: all, held_out, origin })
     }
@@ -95,7 +95,7 @@ impl Samples {
             samples.calibration.append(&mut samples.held_out);
             samples.held_out = other.calibration;
             samples.held_out.append(&mut other.held_out);
-            samples.origin = path.display().to_string();
+            samples.origin = last_part(path);
         }
         Ok(samples)
     }
@@ -117,6 +117,11 @@ impl Samples {
             origin: "seeded noise".to_string(),
         }
     }
+}
+
+/// What a pack says of where samples came from: not where they lay on the machine that converted.
+fn last_part(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// The shape that an input gets when nobody says one.

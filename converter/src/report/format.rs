@@ -49,6 +49,7 @@ impl Words<'_> {
             "view" => self.around("view of ", expr, take),
             "tiles" => self.around(&format!("{} tiles of ", expr.args.len()), expr, take),
             "combine" => self.combine(expr, take),
+            "corrected" => self.corrected(expr, take),
             _ => self.other(expr, take),
         }
     }
@@ -80,6 +81,23 @@ impl Words<'_> {
         let bits = if let [(_, bits)] = terms[..] { bits } else { None };
         let texts: Vec<String> = terms.into_iter().map(|(text, _)| text).collect();
         (format!("sum, {taken} of {count} terms: {}", texts.join(" + ")), bits)
+    }
+
+    /// The matrix, and what corrects it at this level.
+    fn corrected(&mut self, expr: &Expr, take: usize) -> (String, Option<u32>) {
+        let levels = expr.params.get("levels").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let index = if take == 0 { levels.len() } else { take }.saturating_sub(1);
+        let level = levels.get(index).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let inner = level.first().and_then(Value::as_u64).unwrap_or(0) as usize;
+        let Some(matrix) = expr.args.first() else { return ("corrected, nothing".into(), None) };
+        let (mut text, bits) = self.arg(matrix, inner);
+        if level.get(1).and_then(Value::as_bool) == Some(true) {
+            text += ", corrected by row";
+        }
+        if let Some(rank) = level.get(2).and_then(Value::as_u64).filter(|rank| *rank > 0) {
+            text += &format!(", + rank {rank}");
+        }
+        (text, bits)
     }
 
     /// A kind that came after this page: its name, its parameters, its operands. A take passes through to a single operand, as it does
@@ -190,6 +208,12 @@ mod tests {
         let sum = json!({"kind": "combine", "params": {"takes": [2, 0]}, "args": [{"expr": planes}, {"expr": dense}]});
         assert_eq!(of(sum.clone(), 1), ("sum, 1 of 2 terms: planes, 4 of 16 bits, group 32".into(), Some(4)));
         assert_eq!(of(sum, 0).1, None);
+        let levels = json!([[1, true, 0, 0.0], [2, true, 16, 1.5], [3, false, 0, 0.0]]);
+        let corrected = json!({"kind": "corrected", "params": {"levels": levels}, "args": [{"expr": planes}, {"expr": dense}]});
+        let text = |take| of(corrected.clone(), take);
+        assert_eq!(text(1), ("planes, 2 of 16 bits, group 32, corrected by row".into(), Some(2)));
+        assert_eq!(text(2), ("planes, 4 of 16 bits, group 32, corrected by row, + rank 16".into(), Some(4)));
+        assert_eq!(text(0), ("planes, 6 of 16 bits, group 32".into(), Some(6)));
         let view = json!({"kind": "view", "params": {"rows": [0, 8]}, "args": [{"shared": [0, 0]}]});
         let family = header(&[planes, view]);
         assert_eq!(format(&family, 1, Take(0, 1)).text, "view of planes, 2 of 16 bits, group 32");
