@@ -6,6 +6,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm_bf16;
+pub mod gemm_blocks;
 pub mod gemm_f32;
 pub mod gemm_i16;
 pub mod gemm_i8;
