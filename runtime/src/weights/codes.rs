@@ -90,3 +90,17 @@ pub(super) fn fill_i16<W: Weights + ?Sized>(
         }
     }
 }
+
+/// Where the code of column `k` and channel `lane` lies in a panel of codes, `[blocks][16][8]`.
+pub(super) fn place(k: usize, lane: usize) -> usize {
+    k / BLOCK * UNIT + lane * BLOCK + k % BLOCK
+}
+
+/// Sets the codes of some columns and channels of a panel to 0.
+pub(super) fn clear(lanes: Range<usize>, cols: Range<usize>, codes: &mut [i8]) {
+    for k in cols {
+        for lane in lanes.clone() {
+            codes[place(k, lane)] = 0;
+        }
+    }
+}

@@ -6,6 +6,7 @@ mod leaves;
 mod nodes;
 mod own_leaf;
 mod refusals;
+mod sparse;
 
 use super::{BLOCK, CodeForm, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
 use crate::pack::{Arg, Blob, BlobId, BlobSource, Expr, Header, MemorySource, Take, Tensor};
