@@ -59,11 +59,8 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// Value `i`; 0 for what is none.
+    /// Value `i` of `count`.
     fn at(&mut self, i: usize) -> f32 {
-        if i >= self.count {
-            return 0.0;
-        }
         let first = i / (CHUNK * PANEL) * (CHUNK * PANEL);
         if first != self.first {
             self.first = first;
@@ -108,7 +105,7 @@ impl Bitmap {
             let mut mask = u16::from_le_bytes(*mask);
             while mask != 0 {
                 let row = panel * PANEL + mask.trailing_zeros() as usize;
-                if rows.contains(&row) {
+                if rows.contains(&row) && next < self.count {
                     f(row, col, values.at(next));
                 }
                 mask &= mask - 1;
