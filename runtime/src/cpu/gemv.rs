@@ -49,6 +49,7 @@ pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool)
         (Stored::Planes, true) => kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes),
         (Stored::Planes, false) => kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats),
         (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
+        (Stored::Blocks, _) => None,
     }
 }
 

@@ -104,6 +104,15 @@ fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<St
     crate::cpu::gemv::stored(b.model.weights(b.rung, *tensor).ok()?.as_ref(), m, integer)
 }
 
+/// The same for any number of rows, when the matrix keeps some blocks of columns; and whether they are so few that a product of half
+/// the work takes longer.
+fn as_blocks(b: &Builder, matrix: &Matrix, integer: bool) -> (Option<Stored>, bool) {
+    let Matrix::Tensor(tensor) = matrix else { return (None, false) };
+    let Ok(weights) = b.model.weights(b.rung, *tensor) else { return (None, false) };
+    let kept = crate::cpu::kept::blocks_of(weights.as_ref(), integer).is_some();
+    (kept.then_some(Stored::Blocks), kept && crate::cpu::kept::is_under_half(weights.as_ref()))
+}
+
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
 fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
@@ -200,14 +209,18 @@ pub(super) fn conv(
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
     let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
-    let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_));
+    let (blocks, few) = if depthwise { (None, false) } else { as_blocks(b, &weights, integer) };
+    let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
     let m = batch * geometry.oh * geometry.ow;
-    let stored = if pointwise && !depthwise && !bf16 { as_stored(b, &weights, m, integer) } else { None };
+    let stored = match blocks.filter(|_| !bf16) {
+        None if pointwise && !depthwise && !bf16 => as_stored(b, &weights, m, integer),
+        blocks => blocks,
+    };
     let finish =
         Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
     let winograd = crate::cpu::winograd::memory(&geometry)
-        .filter(|_| b.fast && !integer && crate::cpu::narrow::scratch(&geometry).is_none());
+        .filter(|_| b.fast && !integer && !few && crate::cpu::narrow::scratch(&geometry).is_none());
     if let Some((filters, each)) = winograd {
         let weights = transformed(b, weights, &geometry, filters)?;
         let inputs = [Some(&x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
@@ -255,9 +268,14 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let (x, integer) = activations(b, call, false)?;
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
-    let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_));
+    let (blocks, few) = as_blocks(b, &weights, integer);
+    let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
-    let stored = if bf16 { None } else { as_stored(b, &weights, m, integer) };
+    let stored = match blocks {
+        _ if bf16 => None,
+        None => as_stored(b, &weights, m, integer),
+        blocks => blocks,
+    };
     let finish =
         Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
     let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
