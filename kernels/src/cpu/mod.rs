@@ -29,6 +29,7 @@ pub mod reduce;
 pub mod resize;
 pub mod shape;
 pub mod softmax;
+pub mod spread;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tile;
 pub mod winograd;

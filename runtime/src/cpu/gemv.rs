@@ -2,9 +2,11 @@
 
 use super::memory::Views;
 use super::product::{Tail, pitches, result_tiles};
-use super::{Context, Kernels, MatrixView, elements, elements_mut};
+use super::{Context, Kernels, MatrixView, elements, elements_mut, kept};
+use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};
-use crate::weights::{BLOCK, PANEL, Weights};
+use crate::weights::{BLOCK, KeptBlocks, PANEL, Weights};
+use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemv_half;
 use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant};
@@ -15,6 +17,11 @@ const WORK: usize = 2 << 20;
 /// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
 /// (they have a form then).
 pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<Stored> {
+    if let Some(blocks) = kept::worth_it(weights) {
+        let planes = (weights.code_form().is_some() || !integer)
+            && stored(blocks.values, m, integer) == Some(Stored::Planes);
+        return planes.then_some(Stored::BlocksOfPlanes);
+    }
     let (some, codes) = (0..1, weights.code_form().is_some());
     if m <= MAX_ROWS && (codes || !integer) && weights.borrow_planes(some.clone()).is_some() {
         return Some(Stored::Planes);
@@ -46,8 +53,12 @@ impl Kernel {
 /// The kernel of such a product, when the device has one for so many rows.
 pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool) -> Option<Kernel> {
     match (finish.stored?, integer) {
-        (Stored::Planes, true) => kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes),
-        (Stored::Planes, false) => kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats),
+        (Stored::Planes | Stored::BlocksOfPlanes, true) => {
+            kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes)
+        }
+        (Stored::Planes | Stored::BlocksOfPlanes, false) => {
+            kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats)
+        }
         (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
         (Stored::Blocks, _) => None,
     }
@@ -78,6 +89,20 @@ pub(super) fn run(
             multiply(col / PANEL, out, &epilogue);
         });
     };
+    if finish.stored == Some(Stored::BlocksOfPlanes) {
+        let blocks = w.borrow_blocks().ok_or("a product with kept blocks, of a weight that has none")?;
+        let scratch = Scratch::new(scratch, ctx.pool.threads());
+        result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |worker, _, col, mut out| {
+            let mut slot = scratch.slot(worker);
+            for first in (0..out.cols()).step_by(PANEL) {
+                let (panel, own) = ((col + first) / PANEL, first..out.cols().min(first + PANEL));
+                let epilogue = tail.part(0, col + first, m, own.len());
+                let out = out.columns(own);
+                of_panel(kernel, &blocks, panel, (x, m, k, pitch_in), input, &mut slot, out, &epilogue);
+            }
+        });
+        return Ok(());
+    }
     let panels = |first: usize, out: &Output<'_>| first..first + out.cols().div_ceil(PANEL);
     match (kernel, input) {
         (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
@@ -138,4 +163,40 @@ fn operands<'s>(
         row[k..].fill(0);
     }
     (Rows::new(rows, m, whole, whole), sums)
+}
+
+/// One panel of a product with kept blocks of planes: rows of what it keeps, times its values.
+#[allow(clippy::too_many_arguments)] // one panel of a loop
+fn of_panel(
+    kernel: Kernel,
+    blocks: &KeptBlocks<'_>,
+    panel: usize,
+    (x, m, k, pitch): (&[u8], usize, usize, usize),
+    input: Option<Quant>,
+    slot: &mut [u8],
+    out: Output<'_>,
+    epilogue: &Epilogue<'_>,
+) {
+    let (values, rows) = (blocks.values, blocks.kept.rows());
+    let Some(planes) = values.borrow_planes(panel..panel + 1) else { return };
+    match (kernel, input) {
+        (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
+            let (x, whole) = (Rows::new(elements::<i8>(x), m, k, pitch), rows.next_multiple_of(BLOCK));
+            let gathered = &mut elements_mut::<i8>(slot)[..m * whole];
+            for (r, gathered) in gathered.chunks_exact_mut(whole).enumerate() {
+                gather_i8(&blocks.kept, panel, x.row(r), zero_point as i8, gathered);
+                gathered[rows..].fill(0);
+            }
+            kernel.run(out, Rows::new(gathered, m, whole, whole), zero_point, &[], &planes, epilogue);
+        }
+        (Kernel::Floats(kernel), None) => {
+            let x = Rows::new(elements::<f32>(x), m, k, pitch);
+            let gathered = &mut elements_mut::<f32>(slot)[..m * rows];
+            for (r, gathered) in gathered.chunks_exact_mut(rows).enumerate() {
+                gather_f32(&blocks.kept, panel, x.row(r), 0.0, gathered);
+            }
+            kernel.run(out, Rows::new(gathered, m, rows, rows), &planes, epilogue);
+        }
+        _ => {}
+    }
 }

@@ -19,9 +19,14 @@ const MOST_OF_HALF: usize = 7;
 /// The blocks of a weight, when a product takes less time with them than with the zeros between. Integers take whole words of codes that
 /// have one scale a row.
 pub(crate) fn blocks_of(w: &dyn Weights, integer: bool) -> Option<KeptBlocks<'_>> {
-    let blocks = w.borrow_blocks()?;
+    let blocks = worth_it(w)?;
     let whole = !integer || (blocks.kept.block.is_multiple_of(FOUR) && w.code_form().is_some());
-    (whole && blocks.kept.rows() * 16 <= w.k() * MOST).then_some(blocks)
+    whole.then_some(blocks)
+}
+
+/// The blocks of a weight, when they are few enough.
+pub(super) fn worth_it(w: &dyn Weights) -> Option<KeptBlocks<'_>> {
+    w.borrow_blocks().filter(|blocks| blocks.kept.rows() * 16 <= w.k() * MOST)
 }
 
 /// Whether a product of floats with the blocks takes less time than one of half the work with all of K.

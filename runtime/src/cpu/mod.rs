@@ -108,7 +108,7 @@ impl Kernels {
                 self.conv_narrow.name
             }
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
-                if finish.stored == Some(Stored::Blocks) =>
+                if matches!(finish.stored, Some(Stored::Blocks | Stored::BlocksOfPlanes)) =>
             {
                 if integer {
                     self.blocks_i8.name

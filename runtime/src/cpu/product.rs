@@ -308,7 +308,9 @@ pub(crate) fn conv(
 /// The blocks that a product takes of its matrix, as the plan has it.
 fn kept_of<'a>(matrix: &MatrixView<'a>, finish: Finish, input: Option<Quant>) -> Option<KeptBlocks<'a>> {
     match (matrix, finish.stored) {
-        (MatrixView::Weights(w), Some(Stored::Blocks)) => kept::blocks_of(*w, input.is_some()),
+        (MatrixView::Weights(w), Some(Stored::Blocks | Stored::BlocksOfPlanes)) => {
+            kept::blocks_of(*w, input.is_some())
+        }
         _ => None,
     }
 }

@@ -103,6 +103,8 @@ pub enum Stored {
     Halves,
     /// Some blocks of columns of each panel.
     Blocks,
+    /// The same, of planes of bits, for a few rows.
+    BlocksOfPlanes,
 }
 
 /// What follows a product: see `edge_kernels`' epilogue.

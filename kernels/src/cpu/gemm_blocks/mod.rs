@@ -300,3 +300,47 @@ pub fn words_of_codes(v: loops::Variant, codes: &[i8], words: &mut [u32]) {
         },
     );
 }
+
+/// Gathers the elements of `row` that panel `panel` keeps: `kept.rows()` of them, those past its list being `rest`. A product of the
+/// gathered row with the values alone is that of the row with the panel.
+///
+/// # Panics
+/// When there is room for fewer.
+pub fn gather_f32(kept: &Kept<'_>, panel: usize, row: &[f32], rest: f32, out: &mut [f32]) {
+    gather(kept, panel, row, rest, out);
+}
+
+/// As [`gather_f32`].
+///
+/// # Panics
+/// When there is room for fewer.
+pub fn gather_i8(kept: &Kept<'_>, panel: usize, row: &[i8], rest: i8, out: &mut [i8]) {
+    gather(kept, panel, row, rest, out);
+}
+
+#[inline(always)]
+fn gather<T: Copy>(kept: &Kept<'_>, panel: usize, row: &[T], rest: T, out: &mut [T]) {
+    match kept.block {
+        1 => gather_blocks::<T, 1>(kept, panel, row, rest, out),
+        4 => gather_blocks::<T, 4>(kept, panel, row, rest, out),
+        8 => gather_blocks::<T, 8>(kept, panel, row, rest, out),
+        block => {
+            let out = &mut out[..kept.rows()];
+            out.fill(rest);
+            for (index, out) in kept.list(panel, row.len()).zip(out.chunks_exact_mut(block)) {
+                out.copy_from_slice(&row[index * block..][..block]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn gather_blocks<T: Copy, const B: usize>(kept: &Kept<'_>, panel: usize, row: &[T], rest: T, out: &mut [T]) {
+    let (blocks, from) = (out[..kept.rows()].as_chunks_mut::<B>().0, row.as_chunks::<B>().0);
+    let mut count = 0;
+    for (index, out) in kept.list(panel, row.len()).zip(blocks.iter_mut()) {
+        *out = from[index];
+        count += 1;
+    }
+    blocks[count..].fill([rest; B]);
+}

@@ -251,3 +251,28 @@ fn too_little_room_is_refused() {
     let a = Rows::new(&[1.0], 1, 1, 1);
     select_f32(Isa::detect()).run(MatMut::new(&mut out, 1, 4, 4), a, kept, &[0.0; 16], &mut [], &epilogue);
 }
+
+#[test]
+fn gathered_rows_are_what_a_panel_keeps() {
+    let mut random = Random::new(4);
+    for block in [1, 2, 3, 4, 8] {
+        let case = Case::new(&mut random, 40, 24 * block, block, u16::MAX);
+        let (kept, row) = (case.kept(), random.floats(case.k));
+        for panel in 0..3 {
+            let mut want = vec![7.0; kept.rows()];
+            for (entry, index) in kept.list(panel, case.k).enumerate() {
+                for i in 0..block {
+                    want[entry * block + i] = row[index * block + i];
+                }
+            }
+            let mut got = vec![0.0; kept.rows()];
+            gather_f32(&kept, panel, &row, 7.0, &mut got);
+            assert_eq!(got, want);
+            let codes: Vec<i8> = row.iter().map(|x| (x * 100.0) as i8).collect();
+            let (mut got, scaled) =
+                (vec![0; kept.rows()], want.iter().map(|x| if *x == 7.0 { 7 } else { (x * 100.0) as i8 }));
+            gather_i8(&kept, panel, &codes, 7, &mut got);
+            assert!(got.into_iter().eq(scaled));
+        }
+    }
+}

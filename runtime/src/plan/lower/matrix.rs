@@ -213,8 +213,9 @@ pub(super) fn conv(
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
     let m = batch * geometry.oh * geometry.ow;
-    let stored = match blocks.filter(|_| !bf16) {
-        None if pointwise && !depthwise && !bf16 => as_stored(b, &weights, m, integer),
+    let stored = match blocks {
+        _ if bf16 => None,
+        blocks if pointwise && !depthwise => as_stored(b, &weights, m, integer).or(blocks),
         blocks => blocks,
     };
     let finish =
@@ -271,11 +272,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let (blocks, few) = as_blocks(b, &weights, integer);
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
-    let stored = match blocks {
-        _ if bf16 => None,
-        None => as_stored(b, &weights, m, integer),
-        blocks => blocks,
-    };
+    let stored = if bf16 { None } else { as_stored(b, &weights, m, integer).or(blocks) };
     let finish =
         Finish { act, act_before_residual: !after && extra.residual.is_some(), bf16, one_scale, stored };
     let pairs = if bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
