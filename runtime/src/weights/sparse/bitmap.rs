@@ -4,9 +4,10 @@
 //! 16 rows, which lies as the values follow each other. A count for each panel says which is its first. With a scale for each row the
 //! values are parts of it, at most 1: then those that have codes of their own are given out as codes of 8 bits, rounded.
 
-use super::super::{Bytes, CodesOut, codes};
+use super::super::{BLOCK, Bytes, CodesOut, codes};
 use super::*;
-use edge_kernels::cpu::planes::{Variant, select};
+use edge_kernels::cpu::planes::{UNIT, Variant, select};
+use edge_kernels::cpu::spread;
 
 /// Largest code.
 const TOP: f32 = 127.0;
@@ -25,6 +26,7 @@ struct Bitmap {
     /// `[16, ceil(count / 16)]`
     values: Box<dyn Weights>,
     variant: &'static Variant,
+    spread: &'static spread::Variant,
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
@@ -46,7 +48,8 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
         false => None,
     };
     let values = node.operand(0, Some((PANEL, count.div_ceil(PANEL))), node.take())?;
-    Ok(Box::new(Bitmap { n, k, count, masks, starts, scales, values, variant: select(node.isa()) }))
+    let (variant, spread) = (select(node.isa()), spread::select(node.isa()));
+    Ok(Box::new(Bitmap { n, k, count, masks, starts, scales, values, variant, spread }))
 }
 
 /// Values, some at a time.
@@ -87,6 +90,49 @@ impl Bitmap {
         }
     }
 
+    /// The masks of a panel's columns `cols`, and which value is their first.
+    fn masks(&self, panel: usize, cols: &Range<usize>) -> (&[[u8; 2]], usize) {
+        let masks = &self.masks.as_slice().as_chunks::<2>().0[panel * self.k..][..cols.end];
+        let (before, masks) = masks.split_at(cols.start);
+        (masks, self.start(panel).saturating_add(spread::count(before)))
+    }
+
+    /// Shows the columns of a panel with their values, some at a time, `step` or a multiple of it but for the last: `(first, masks, values)`.
+    /// Returns where it stops because values end.
+    fn runs(
+        &self,
+        panel: usize,
+        cols: &Range<usize>,
+        step: usize,
+        f: &mut dyn FnMut(usize, &[[u8; 2]], &[f32]),
+    ) -> usize {
+        let (masks, mut next) = self.masks(panel, cols);
+        let (width, mut done) = (self.count.div_ceil(PANEL), 0);
+        let mut chunk = [0.0; CHUNK * PANEL];
+        while done < masks.len() && next < self.count {
+            // From a multiple of 8 columns of values on.
+            let first = next / UNIT * (UNIT / PANEL);
+            let own = first..width.min(first + CHUNK);
+            let end = self.count.min(own.end * PANEL);
+            let chunk = &mut chunk[..own.len() * PANEL];
+            self.values.fill_part(&Part { rows: 0..PANEL, cols: own, lane: 0 }, chunk);
+            let (mut taken, mut after) = (0, next);
+            for masks in masks[done..].chunks(step) {
+                let with = after + spread::count(masks);
+                if with > end {
+                    break;
+                }
+                (taken, after) = (taken + masks.len(), with);
+            }
+            if taken == 0 {
+                break;
+            }
+            f(cols.start + done, &masks[done..done + taken], &chunk[next - first * PANEL..]);
+            (done, next) = (done + taken, after);
+        }
+        cols.start + done
+    }
+
     /// Shows the values of some rows of a panel in `cols`: `(row, column, value)`, the value without the row's scale.
     fn each(
         &self,
@@ -95,10 +141,7 @@ impl Bitmap {
         cols: &Range<usize>,
         f: &mut dyn FnMut(usize, usize, f32),
     ) {
-        let masks = &self.masks.as_slice().as_chunks::<2>().0[panel * self.k..][..cols.end];
-        let (before, masks) = masks.split_at(cols.start);
-        let set: usize = before.iter().map(|mask| u16::from_le_bytes(*mask).count_ones() as usize).sum();
-        let mut next = self.start(panel).saturating_add(set);
+        let (masks, mut next) = self.masks(panel, cols);
         let mut values =
             Values { weights: &*self.values, count: self.count, first: NOWHERE, chunk: [0.0; CHUNK * PANEL] };
         for (col, mask) in cols.clone().zip(masks) {
@@ -109,7 +152,7 @@ impl Bitmap {
                     f(row, col, values.at(next));
                 }
                 mask &= mask - 1;
-                next += 1;
+                next = next.saturating_add(1);
             }
         }
     }
@@ -152,7 +195,14 @@ impl Weights for Bitmap {
             out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
             let mut scales = [1.0; PANEL];
             scales.iter_mut().zip(rows.clone()).for_each(|(scale, row)| *scale = self.scale(row));
-            self.each(panel, &rows, &part.cols, &mut |row, col, value| {
+            let mut cols = part.cols.clone();
+            if is_whole(part) {
+                cols.start = self.runs(panel, &part.cols, 1, &mut |first, masks, values| {
+                    let out = &mut out[(first - part.cols.start) * PANEL..][..masks.len() * PANEL];
+                    self.spread.bits(masks, values, &scales, out);
+                });
+            }
+            self.each(panel, &rows, &cols, &mut |row, col, value| {
                 let row = row - rows.start;
                 // Times 1 where there are none: the value as it is.
                 out[(col - part.cols.start) * PANEL + lane + row] = scales[row] * value;
@@ -172,7 +222,14 @@ impl Weights for Bitmap {
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
         for (panel, rows, lane) in panels_of(part) {
             codes::clear(lane..lane + rows.len(), at..at + part.cols.len(), codes);
-            self.each(panel, &rows, &part.cols, &mut |row, col, value| {
+            let mut cols = part.cols.clone();
+            if is_whole(part) && at == 0 && cols == (0..self.k) {
+                cols.start = self.runs(panel, &part.cols, BLOCK, &mut |first, masks, values| {
+                    let len = masks.len().next_multiple_of(BLOCK) * PANEL;
+                    spread::bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
+                });
+            }
+            self.each(panel, &rows, &cols, &mut |row, col, value| {
                 let to = codes::place(at + col - part.cols.start, lane + row - rows.start);
                 // What is no number becomes 0.
                 codes[to] = (value * TOP).round_ties_even().clamp(-TOP, TOP) as i8;

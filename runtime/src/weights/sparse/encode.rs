@@ -2,8 +2,8 @@
 
 use super::super::PANEL;
 use super::Form;
-use super::few::{MAX_OF, bits};
 use crate::pack::{Arg, BlobId, Expr};
+use edge_kernels::cpu::spread::{MAX_OF, position_bits};
 use serde_json::{Map, Value, json};
 
 /// Where the values of a matrix are, and what they are: the operand of a `sparse` expression, yet to be stored.
@@ -85,7 +85,7 @@ pub fn blocks(w: &[f32], n: usize, k: usize, block: usize) -> Positions {
 pub fn few(w: &[f32], n: usize, k: usize, keep: usize, of: usize) -> Option<Positions> {
     assert_eq!(w.len(), n * k, "elements of [{n}, {k}]");
     assert!((1..of).contains(&keep) && of <= MAX_OF, "{keep} of {of} columns");
-    let (groups, bits) = (k.div_ceil(of), bits(of));
+    let (groups, bits) = (k.div_ceil(of), position_bits(of));
     let width = groups * keep;
     let mut blob = vec![0u8; n.div_ceil(PANEL) * width * 2 * bits];
     let mut values = vec![0.0; n * width];

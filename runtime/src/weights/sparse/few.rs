@@ -6,14 +6,10 @@
 use super::super::{Bytes, CodesOut, codes};
 use super::*;
 use edge_kernels::cpu::planes::{UNIT, Variant, select};
+use edge_kernels::cpu::spread::{self, Few, MAX_OF, position_bits as bits};
 
-/// Most columns of a group.
-pub(super) const MAX_OF: usize = 16;
-
-/// Bits of a position among `of`.
-pub(super) fn bits(of: usize) -> usize {
-    of.next_power_of_two().trailing_zeros() as usize
-}
+/// Columns of values that are spread together.
+const SPREAD: usize = 128;
 
 struct KeptFew {
     n: usize,
@@ -25,6 +21,7 @@ struct KeptFew {
     values: Box<dyn Weights>,
     form: Option<CodeForm>,
     variant: &'static Variant,
+    spread: &'static spread::Variant,
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
@@ -44,8 +41,9 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     // 16 positions are twice as many bytes as one has bits.
     let positions = node.bytes(0, n.div_ceil(PANEL) * width * 2 * bits(of))?;
     let values = node.operand(0, Some((n, width)), node.take())?;
-    let (form, variant) = (form_of(values.as_ref(), k), select(node.isa()));
-    Ok(Box::new(KeptFew { n, k, keep, of, positions, values, form, variant }))
+    let form = form_of(values.as_ref(), k);
+    let (variant, spread) = (select(node.isa()), spread::select(node.isa()));
+    Ok(Box::new(KeptFew { n, k, keep, of, positions, values, form, variant, spread }))
 }
 
 impl KeptFew {
@@ -56,6 +54,25 @@ impl KeptFew {
         let mut unit = [0; 8];
         unit[..len].copy_from_slice(&self.positions.as_slice()[at..at + len]);
         u64::from_le_bytes(unit)
+    }
+
+    /// Shows columns of values of a panel and the columns that they are spread over, from a group's first on: some at a time, both starting
+    /// at multiples of 8 when the columns do: `(values, columns, positions)`.
+    fn spreads(
+        &self,
+        panel: usize,
+        cols: &Range<usize>,
+        f: &mut dyn FnMut(Range<usize>, Range<usize>, Few<'_>),
+    ) {
+        let (keep, of, len) = (self.keep, self.of, 2 * bits(self.of));
+        let (all, step) = (self.k.div_ceil(of), SPREAD / keep / 8 * 8);
+        for group in (cols.start / of..cols.end.div_ceil(of)).step_by(step) {
+            let groups = group..(group + step).min(cols.end.div_ceil(of));
+            let from = (panel * all + groups.start) * keep * len;
+            let units = &self.positions.as_slice()[from..from + groups.len() * keep * len];
+            let values = groups.start * keep..groups.end * keep;
+            f(values, groups.start * of..cols.end.min(groups.end * of), Few { units, keep, of });
+        }
     }
 
     /// The columns that the values in column `value` of a panel belong to, those of `lanes`: [`NOWHERE`] where a position is none of K
@@ -117,6 +134,15 @@ impl Weights for KeptFew {
     }
 
     fn fill_part(&self, part: &Part, out: &mut [f32]) {
+        if is_whole(part) && part.cols.start.is_multiple_of(self.of) {
+            let mut chunk = [0.0; SPREAD * PANEL];
+            return self.spreads(part.rows.start / PANEL, &part.cols, &mut |values, cols, few| {
+                let chunk = &mut chunk[..values.len() * PANEL];
+                self.values.fill_part(&Part { cols: values, ..part.clone() }, chunk);
+                let out = &mut out[(cols.start - part.cols.start) * PANEL..][..cols.len() * PANEL];
+                self.spread.few(&few, chunk, out);
+            });
+        }
         for (panel, rows, lane) in panels_of(part) {
             let (lanes, from) = (lane..lane + rows.len(), rows.start % PANEL);
             out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
@@ -145,6 +171,15 @@ impl Weights for KeptFew {
     }
 
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
+        if is_whole(part) && at == 0 && part.cols == (0..self.k) {
+            let mut chunk = [0; SPREAD * PANEL];
+            return self.spreads(part.rows.start / PANEL, &part.cols, &mut |values, cols, few| {
+                let chunk = &mut chunk[..values.len().next_multiple_of(UNIT / PANEL) * PANEL];
+                self.values.codes_part(&Part { cols: values, ..part.clone() }, 0, chunk);
+                let len = cols.len().next_multiple_of(UNIT / PANEL) * PANEL;
+                spread::few_codes(&few, chunk, cols.len(), &mut codes[cols.start * PANEL..][..len]);
+            });
+        }
         for (panel, rows, lane) in panels_of(part) {
             let (lanes, from) = (lane..lane + rows.len(), rows.start % PANEL);
             codes::clear(lanes.clone(), at..at + part.cols.len(), codes);

@@ -55,6 +55,11 @@ fn panels_of(part: &Part) -> impl Iterator<Item = (usize, Range<usize>, usize)> 
     })
 }
 
+/// Whether a part is all rows of a panel.
+fn is_whole(part: &Part) -> bool {
+    part.rows.len() == PANEL && part.rows.start.is_multiple_of(PANEL)
+}
+
 /// The form of the codes of `k` columns when those of the values have one scale a row and stand for themselves: then 0 is one of them.
 fn form_of(values: &dyn Weights, k: usize) -> Option<CodeForm> {
     let form = values.code_form()?;
