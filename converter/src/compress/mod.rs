@@ -2,6 +2,7 @@
 
 mod exact;
 mod planes;
+pub mod sparse;
 
 pub use exact::exact;
 pub use planes::{PLANE_BITS, planes, row_codes};

@@ -98,7 +98,13 @@ pub(super) fn place(k: usize, lane: usize) -> usize {
 
 /// Sets the codes of some columns and channels of a panel to 0.
 pub(super) fn clear(lanes: Range<usize>, cols: Range<usize>, codes: &mut [i8]) {
-    for k in cols {
+    let mut rest = cols.clone();
+    if lanes == (0..PANEL) && cols.start.is_multiple_of(BLOCK) {
+        // Whole units at once.
+        rest.start = cols.start + cols.len() / BLOCK * BLOCK;
+        codes[cols.start * PANEL..rest.start * PANEL].fill(0);
+    }
+    for k in rest {
         for lane in lanes.clone() {
             codes[place(k, lane)] = 0;
         }

@@ -57,10 +57,11 @@ fn few(few: &Few<'_>, values: &[f32], out: &mut [f32]) {
     let mask = _mm512_set1_epi32((1 << bits) - 1);
     let columns: &mut [[f32; PANEL]] = out.as_chunks_mut().0;
     let each: &[[f32; PANEL]] = values.as_chunks().0;
+    // Made once: it is longer than what most groups need.
+    let mut own: [(__m512i, __mmask16, __m512); MAX_OF] =
+        [(_mm512_setzero_si512(), 0, _mm512_setzero_ps()); MAX_OF];
     for (group, (columns, each)) in columns.chunks_mut(few.of).zip(each.chunks_exact(few.keep)).enumerate() {
         let mut before = _mm512_set1_epi32(-1);
-        let mut own: [(__m512i, __mmask16, __m512); MAX_OF] =
-            [(_mm512_setzero_si512(), 0, _mm512_setzero_ps()); MAX_OF];
         for (slot, (own, value)) in own.iter_mut().zip(each).enumerate() {
             let places = places(few.unit(group * few.keep + slot), shifts, mask);
             // SAFETY: 16 floats.

@@ -42,9 +42,12 @@ impl Few<'_> {
     #[inline(always)]
     fn unit(&self, value: usize) -> u64 {
         let len = 2 * position_bits(self.of);
-        let mut unit = [0; 8];
-        unit[..len].copy_from_slice(&self.units[value * len..][..len]);
-        u64::from_le_bytes(unit)
+        let from = &self.units[value * len..];
+        // What lies behind a unit is masked by whoever reads it.
+        match from.first_chunk() {
+            Some(unit) => u64::from_le_bytes(*unit),
+            None => from.iter().rev().fold(0, |unit, byte| unit << 8 | u64::from(*byte)),
+        }
     }
 
     /// Panics unless positions, values and columns are of as many groups.

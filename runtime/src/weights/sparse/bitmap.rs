@@ -191,8 +191,6 @@ impl Weights for Bitmap {
 
     fn fill_part(&self, part: &Part, out: &mut [f32]) {
         for (panel, rows, lane) in panels_of(part) {
-            let lanes = lane..lane + rows.len();
-            out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
             let mut scales = [1.0; PANEL];
             scales.iter_mut().zip(rows.clone()).for_each(|(scale, row)| *scale = self.scale(row));
             let mut cols = part.cols.clone();
@@ -202,6 +200,8 @@ impl Weights for Bitmap {
                     self.spread.bits(masks, values, &scales, out);
                 });
             }
+            let rest = (cols.start - part.cols.start) * PANEL;
+            clear(lane..lane + rows.len(), &mut out[rest..]);
             self.each(panel, &rows, &cols, &mut |row, col, value| {
                 let row = row - rows.start;
                 // Times 1 where there are none: the value as it is.

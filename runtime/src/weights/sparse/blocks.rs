@@ -108,7 +108,7 @@ impl Weights for KeptColumns {
     fn fill_part(&self, part: &Part, out: &mut [f32]) {
         for (panel, rows, lane) in panels_of(part) {
             let lanes = lane..lane + rows.len();
-            out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
+            clear(lanes.clone(), out);
             let mut chunk = [0.0; CHUNK * PANEL];
             self.chunks(panel, &part.cols, &mut |cols, targets| {
                 let chunk = &mut chunk[..cols.len() * PANEL];

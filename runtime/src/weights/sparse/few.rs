@@ -145,7 +145,7 @@ impl Weights for KeptFew {
         }
         for (panel, rows, lane) in panels_of(part) {
             let (lanes, from) = (lane..lane + rows.len(), rows.start % PANEL);
-            out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
+            clear(lanes.clone(), out);
             let mut chunk = [0.0; CHUNK * PANEL];
             for cols in self.chunks(&part.cols) {
                 let chunk = &mut chunk[..cols.len() * PANEL];

@@ -60,6 +60,14 @@ fn is_whole(part: &Part) -> bool {
     part.rows.len() == PANEL && part.rows.start.is_multiple_of(PANEL)
 }
 
+/// Sets some lanes of columns `[columns][16]` to 0.
+fn clear(lanes: Range<usize>, out: &mut [f32]) {
+    if lanes == (0..PANEL) {
+        return out.fill(0.0);
+    }
+    out.chunks_exact_mut(PANEL).for_each(|out| out[lanes.clone()].fill(0.0));
+}
+
 /// The form of the codes of `k` columns when those of the values have one scale a row and stand for themselves: then 0 is one of them.
 fn form_of(values: &dyn Weights, k: usize) -> Option<CodeForm> {
     let form = values.code_form()?;
