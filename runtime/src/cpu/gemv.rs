@@ -2,7 +2,7 @@
 
 use super::memory::Views;
 use super::product::{Tail, pitches, result_tiles};
-use super::{Context, Kernels, MatrixView, elements, elements_mut, kept};
+use super::{Context, Kernels, MatrixView, elements, elements_mut};
 use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};
 use crate::weights::{BLOCK, KeptBlocks, PANEL, Weights};
@@ -17,7 +17,7 @@ const WORK: usize = 2 << 20;
 /// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
 /// (they have a form then).
 pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<Stored> {
-    if let Some(blocks) = kept::worth_it(weights) {
+    if let Some(blocks) = weights.borrow_blocks() {
         let planes = (weights.code_form().is_some() || !integer)
             && stored(blocks.values, m, integer) == Some(Stored::Planes);
         return planes.then_some(Stored::BlocksOfPlanes);

@@ -11,22 +11,20 @@ use edge_kernels::cpu::gemm_f32::{Epilogue, Output};
 use edge_kernels::cpu::gemm_u8::FOUR;
 use std::ops::Range;
 
-/// Of 16 parts of K, the most that may be kept: with more, the dense product takes no longer.
-const MOST: usize = 14;
+/// Of 16 parts of K, the most that may be kept (`benches/README.md`, "Sparse weights"): with more, the dense product takes no longer.
+const MOST: usize = 12;
+/// As [`MOST`], for blocks of one column: each of its activations is in a cache line of its own.
+const MOST_SINGLE: usize = 10;
 /// As [`MOST`], beside a product that is a half of the work: Winograd's tiles, or pairs of bf16.
-const MOST_OF_HALF: usize = 7;
+const MOST_OF_HALF: usize = 6;
 
 /// The blocks of a weight, when a product takes less time with them than with the zeros between. Integers take whole words of codes that
 /// have one scale a row.
 pub(crate) fn blocks_of(w: &dyn Weights, integer: bool) -> Option<KeptBlocks<'_>> {
-    let blocks = worth_it(w)?;
+    let blocks = w.borrow_blocks()?;
+    let most = if blocks.kept.block == 1 { MOST_SINGLE } else { MOST };
     let whole = !integer || (blocks.kept.block.is_multiple_of(FOUR) && w.code_form().is_some());
-    whole.then_some(blocks)
-}
-
-/// The blocks of a weight, when they are few enough.
-pub(super) fn worth_it(w: &dyn Weights) -> Option<KeptBlocks<'_>> {
-    w.borrow_blocks().filter(|blocks| blocks.kept.rows() * 16 <= w.k() * MOST)
+    (whole && blocks.kept.rows() * 16 <= w.k() * most).then_some(blocks)
 }
 
 /// Whether a product of floats with the blocks takes less time than one of half the work with all of K.

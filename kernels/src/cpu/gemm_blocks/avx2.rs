@@ -2,13 +2,14 @@
 
 use std::arch::x86_64::{
     _mm_loadu_si128, _mm_set1_epi32, _mm256_add_epi32, _mm256_broadcast_ss, _mm256_castsi256_ps,
-    _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps,
-    _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_hadd_epi32,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_ps,
 };
 
 use super::super::gemm_f32::epilogue_avx2::finish;
 use super::super::tile::each_row;
-use super::tiles::{self, Kernels, Multiply, Operands, Tile, product};
+use super::tiles::{Kernels, Multiply, Operands, Tile, product};
 use super::{F32Variant, I8Variant, Isa, PANEL, TOGETHER, Task};
 
 pub(super) const F32: F32Variant = F32Variant { name: "gemm_blocks_f32_f32__avx2", isa: Isa::Avx2, run };
@@ -36,7 +37,23 @@ fn run_i8(task: &mut Task<'_, u32>) {
 
 #[target_feature(enable = "avx2,fma")]
 fn reals(tile: &mut [[f32; PANEL]], rest: &[i32; PANEL], scales: &[f32; PANEL]) {
-    tiles::reals(tile, rest, scales);
+    for half in [0, 8] {
+        // SAFETY: 8 of 16 elements of each.
+        let (rest, scales) = unsafe {
+            let rest = _mm256_loadu_si256(rest.as_ptr().add(half).cast());
+            (rest, _mm256_loadu_ps(scales.as_ptr().add(half)))
+        };
+        for row in tile.iter_mut() {
+            // SAFETY: 8 of 16 elements.
+            unsafe {
+                let at = row.as_mut_ptr().add(half);
+                let t = _mm256_add_epi32(_mm256_loadu_si256(at.cast()), rest);
+                // The 0 that is added is what groups are added to: it has a sign.
+                let y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(t), scales, _mm256_setzero_ps());
+                _mm256_storeu_ps(at, y);
+            }
+        }
+    }
 }
 
 fn of(rows: usize, panels: usize) -> Multiply<f32> {

@@ -1,13 +1,14 @@
 //! AVX-512, and VNNI for integers: a row of a panel is one register.
 
 use std::arch::x86_64::{
-    __m512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, _mm512_add_epi32, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 use super::super::gemm_f32::epilogue_avx512::finish;
 use super::super::tile::each_row;
-use super::tiles::{self, Kernels, Multiply, Operands, Tile, product};
+use super::tiles::{Kernels, Multiply, Operands, Tile, product};
 use super::{F32Variant, I8Variant, Isa, PANEL, TOGETHER, Task};
 
 pub(super) const F32: F32Variant = F32Variant { name: "gemm_blocks_f32_f32__avx512", isa: Isa::Avx512, run };
@@ -37,7 +38,18 @@ fn run_i8(task: &mut Task<'_, u32>) {
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn reals(tile: &mut [[f32; PANEL]], rest: &[i32; PANEL], scales: &[f32; PANEL]) {
-    tiles::reals(tile, rest, scales);
+    // SAFETY: 16 elements of each.
+    let (rest, scales) =
+        unsafe { (_mm512_loadu_si512(rest.as_ptr().cast()), _mm512_loadu_ps(scales.as_ptr())) };
+    for row in tile {
+        // SAFETY: 16 elements.
+        unsafe {
+            let t = _mm512_add_epi32(_mm512_loadu_si512(row.as_ptr().cast()), rest);
+            // The 0 that is added is what groups are added to: it has a sign.
+            let y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(t), scales, _mm512_setzero_ps());
+            _mm512_storeu_ps(row.as_mut_ptr(), y);
+        }
+    }
 }
 
 /// `of(rows, panels)`, the kernel for elements `$element`, with the instructions `$features`; `$multiply(a, w, sum)` takes a broadcast

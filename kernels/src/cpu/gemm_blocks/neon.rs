@@ -1,14 +1,15 @@
 //! NEON, and its dot product for integers.
 
 use std::arch::aarch64::{
-    int32x4_t, vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_n_f32, vget_low_s8, vld1q_f32, vld1q_s8,
-    vmull_high_s8, vmull_s8, vpadalq_s16, vpaddq_s32, vreinterpretq_f32_s32, vreinterpretq_s8_u32, vst1q_f32,
+    int32x4_t, vaddq_s32, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vfmaq_n_f32,
+    vget_low_s8, vld1q_f32, vld1q_s8, vld1q_s32, vmull_high_s8, vmull_s8, vpadalq_s16, vpaddq_s32,
+    vreinterpretq_f32_s32, vreinterpretq_s8_u32, vreinterpretq_s32_f32, vst1q_f32,
 };
 
 use super::super::gemm_f32::epilogue_neon::finish;
 use super::super::gemm_i8::dotprod::dot;
 use super::super::tile::each_row;
-use super::tiles::{self, Kernels, Multiply, Operands, Tile, product};
+use super::tiles::{Kernels, Multiply, Operands, Tile, product};
 use super::{F32Variant, I8Variant, Isa, PANEL, TOGETHER, Task};
 
 pub(super) const F32: F32Variant = F32Variant { name: "gemm_blocks_f32_f32__neon", isa: Isa::Neon, run };
@@ -49,7 +50,20 @@ fn run_dotprod(task: &mut Task<'_, u32>) {
 
 #[target_feature(enable = "neon")]
 fn reals(tile: &mut [[f32; PANEL]], rest: &[i32; PANEL], scales: &[f32; PANEL]) {
-    tiles::reals(tile, rest, scales);
+    for part in (0..PANEL).step_by(4) {
+        // SAFETY: 4 of 16 elements of each.
+        let (rest, scales) =
+            unsafe { (vld1q_s32(rest.as_ptr().add(part)), vld1q_f32(scales.as_ptr().add(part))) };
+        for row in tile.iter_mut() {
+            // SAFETY: 4 of 16 elements.
+            unsafe {
+                let at = row.as_mut_ptr().add(part);
+                let t = vaddq_s32(vreinterpretq_s32_f32(vld1q_f32(at)), rest);
+                // The 0 that is added is what groups are added to: it has a sign.
+                vst1q_f32(at, vfmaq_f32(vdupq_n_f32(0.0), vcvtq_f32_s32(t), scales));
+            }
+        }
+    }
 }
 
 fn of(rows: usize, panels: usize) -> Multiply<f32> {

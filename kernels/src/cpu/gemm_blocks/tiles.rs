@@ -72,6 +72,10 @@ pub(super) unsafe fn product<T>(task: &mut Task<'_, T>, kernels: &Kernels<T>) {
             operands.places[index] = &task.places[index * room..][..kept];
             operands.values[index] = &values[(panel + index) * room..][..kept];
         }
+        let mut columns = [Columns::default(); TOGETHER];
+        for (index, columns) in columns.iter_mut().enumerate().take(count) {
+            *columns = task.epilogue.columns((panel + index) * PANEL, n);
+        }
         let (mut row, tiles) = (0, m.div_ceil(kernels.most));
         let Aligned(tile) = &mut Aligned([[0.0; PANEL]; MAX_ROWS]);
         for left in (1..=tiles).rev() {
@@ -79,8 +83,7 @@ pub(super) unsafe fn product<T>(task: &mut Task<'_, T>, kernels: &Kernels<T>) {
             // SAFETY: the caller's promise. Places are elements of row 0, and rows from `row` on are there: checked when the task and
             // its rows were made.
             unsafe { (kernels.of)(rows, count)(&operands, tile) };
-            for (index, tile) in tile.chunks_exact_mut(rows).take(count).enumerate() {
-                let columns = task.epilogue.columns((panel + index) * PANEL, n);
+            for (index, (tile, columns)) in tile.chunks_exact_mut(rows).zip(&columns[..count]).enumerate() {
                 if let Some(Reals { scales, sums, zero_point }) = task.reals {
                     let factor = -(zero_point + kernels.unsigned);
                     let rest = sums[panel + index].map(|sum| sum.wrapping_mul(factor));
@@ -88,23 +91,11 @@ pub(super) unsafe fn product<T>(task: &mut Task<'_, T>, kernels: &Kernels<T>) {
                     unsafe { (kernels.reals)(tile, &rest, &scales[panel + index]) };
                 }
                 // SAFETY: the caller's promise.
-                unsafe { (kernels.finish)(task.epilogue, &mut task.out, row, &columns, tile) };
+                unsafe { (kernels.finish)(task.epilogue, &mut task.out, row, columns, tile) };
             }
             operands.a = operands.a.wrapping_add(rows * task.a.stride());
             row += rows;
         }
         panel += count;
-    }
-}
-
-/// [`Kernels::reals`], to be compiled with an instruction set's features.
-#[inline(always)]
-pub(super) fn reals(tile: &mut [[f32; PANEL]], rest: &[i32; PANEL], scales: &[f32; PANEL]) {
-    for row in tile {
-        for lane in 0..PANEL {
-            let t = (row[lane].to_bits() as i32).wrapping_add(rest[lane]);
-            // The 0 that is added is what groups are added to: it has a sign.
-            row[lane] = (t as f32).mul_add(scales[lane], 0.0);
-        }
     }
 }

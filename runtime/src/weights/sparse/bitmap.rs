@@ -97,15 +97,9 @@ impl Bitmap {
         (masks, self.start(panel).saturating_add(spread::count(before)))
     }
 
-    /// Shows the columns of a panel with their values, some at a time, `step` or a multiple of it but for the last: `(first, masks, values)`.
+    /// Shows the columns of a panel with their values, 8 at a time or a multiple of that but for the last: `(first, masks, values)`.
     /// Returns where it stops because values end.
-    fn runs(
-        &self,
-        panel: usize,
-        cols: &Range<usize>,
-        step: usize,
-        f: &mut dyn FnMut(usize, &[[u8; 2]], &[f32]),
-    ) -> usize {
+    fn runs(&self, panel: usize, cols: &Range<usize>, f: &mut dyn FnMut(usize, &[[u8; 2]], &[f32])) -> usize {
         let (masks, mut next) = self.masks(panel, cols);
         let (width, mut done) = (self.count.div_ceil(PANEL), 0);
         let mut chunk = [0.0; CHUNK * PANEL];
@@ -117,7 +111,7 @@ impl Bitmap {
             let chunk = &mut chunk[..own.len() * PANEL];
             self.values.fill_part(&Part { rows: 0..PANEL, cols: own, lane: 0 }, chunk);
             let (mut taken, mut after) = (0, next);
-            for masks in masks[done..].chunks(step) {
+            for masks in masks[done..].chunks(BLOCK) {
                 let with = after + spread::count(masks);
                 if with > end {
                     break;
@@ -195,7 +189,7 @@ impl Weights for Bitmap {
             scales.iter_mut().zip(rows.clone()).for_each(|(scale, row)| *scale = self.scale(row));
             let mut cols = part.cols.clone();
             if is_whole(part) {
-                cols.start = self.runs(panel, &part.cols, 1, &mut |first, masks, values| {
+                cols.start = self.runs(panel, &part.cols, &mut |first, masks, values| {
                     let out = &mut out[(first - part.cols.start) * PANEL..][..masks.len() * PANEL];
                     self.spread.bits(masks, values, &scales, out);
                 });
@@ -224,7 +218,7 @@ impl Weights for Bitmap {
             codes::clear(lane..lane + rows.len(), at..at + part.cols.len(), codes);
             let mut cols = part.cols.clone();
             if is_whole(part) && at == 0 && cols == (0..self.k) {
-                cols.start = self.runs(panel, &part.cols, BLOCK, &mut |first, masks, values| {
+                cols.start = self.runs(panel, &part.cols, &mut |first, masks, values| {
                     let len = masks.len().next_multiple_of(BLOCK) * PANEL;
                     spread::bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
                 });
