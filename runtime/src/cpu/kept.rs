@@ -11,7 +11,8 @@ use edge_kernels::cpu::gemm_f32::{Epilogue, Output};
 use edge_kernels::cpu::gemm_u8::FOUR;
 use std::ops::Range;
 
-/// Of 16 parts of K, the most that may be kept (`benches/README.md`, "Sparse weights"): with more, the dense product takes no longer.
+/// Of 16 parts of K, the most that products of floats may keep (`benches/README.md`, "Sparse weights"): with more, the dense one takes no
+/// longer. Codes take longer to be put between zeros than to be multiplied.
 const MOST: usize = 12;
 /// As [`MOST`], for blocks of one column: each of its activations is in a cache line of its own.
 const MOST_SINGLE: usize = 10;
@@ -22,9 +23,11 @@ const MOST_OF_HALF: usize = 6;
 /// have one scale a row.
 pub(crate) fn blocks_of(w: &dyn Weights, integer: bool) -> Option<KeptBlocks<'_>> {
     let blocks = w.borrow_blocks()?;
-    let most = if blocks.kept.block == 1 { MOST_SINGLE } else { MOST };
-    let whole = !integer || (blocks.kept.block.is_multiple_of(FOUR) && w.code_form().is_some());
-    (whole && blocks.kept.rows() * 16 <= w.k() * most).then_some(blocks)
+    let worth = match (integer, blocks.kept.block) {
+        (true, block) => block.is_multiple_of(FOUR) && w.code_form().is_some(),
+        (false, block) => blocks.kept.rows() * 16 <= w.k() * if block == 1 { MOST_SINGLE } else { MOST },
+    };
+    worth.then_some(blocks)
 }
 
 /// Whether a product of floats with the blocks takes less time than one of half the work with all of K.
@@ -66,7 +69,10 @@ fn words<'s>(
         for (panel, (words, (scales, sums))) in panels.zip(each) {
             let out = CodesOut { codes: &mut *codes, scales, sums: &mut *sums };
             blocks.values.fill_codes(panel..panel + 1, out);
-            words_of_codes(ctx.kernels.loops, codes, words);
+            match ctx.kernels.gemm_u8 {
+                Some(kernel) => kernel.words_of_codes(codes, words),
+                None => words_of_codes(ctx.kernels.loops, codes, words),
+            }
             let kept = blocks.kept.list(panel, k).count() * blocks.kept.block / FOUR;
             if kept * PANEL < words.len() {
                 // What lies past the end of the list is no part of its columns.
@@ -121,7 +127,10 @@ impl<'a> Product<'a> {
         let weights = words(ctx, blocks, (layout, self.k), panels, (held, area));
         let (kept, words) = (Kept { block: kept.block / FOUR, ..kept }, TOGETHER * rows / FOUR);
         let places = &mut places[..words];
-        let of_row = |row: &[i8], words: &mut [u32]| words_of_row(ctx.kernels.loops, row, words);
+        let of_row = |row: &[i8], words: &mut [u32]| match ctx.kernels.gemm_u8 {
+            Some(kernel) => kernel.words_of_row(row, words),
+            None => words_of_row(ctx.kernels.loops, row, words),
+        };
         self.in_words(zero_point, row_area, row, out, epilogue, &of_row, &mut |out, x, epilogue| {
             ctx.kernels.blocks_i8.run(out, x, zero_point, kept, &weights, places, epilogue);
         });

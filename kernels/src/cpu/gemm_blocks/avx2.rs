@@ -20,6 +20,8 @@ pub(super) const I8: I8Variant = I8Variant { name: "gemm_blocks_w8_a8__avx2", is
 const MR: usize = 6;
 /// Most rows of a tile of integers: 3 x 4 accumulators, of which each has two partial sums of 4 columns.
 const MR_I8: usize = 3;
+/// Vectors of a row of a panel of codes that are widened.
+const PARTS: usize = 4;
 
 #[target_feature(enable = "avx2,fma")]
 fn run(task: &mut Task<'_, f32>) {
@@ -124,9 +126,9 @@ unsafe fn multiply<const ROWS: usize, const PANELS: usize>(operands: &Operands<'
 
 fn of_i8(rows: usize, _panels: usize) -> Multiply<u32> {
     match rows {
-        1 => multiply_i8::<1>,
-        2 => multiply_i8::<2>,
-        _ => multiply_i8::<MR_I8>,
+        1 => multiply_i8::<1, PARTS>,
+        2 => multiply_i8::<2, PARTS>,
+        _ => multiply_i8::<MR_I8, PARTS>,
     }
 }
 
@@ -136,8 +138,8 @@ fn of_i8(rows: usize, _panels: usize) -> Multiply<u32> {
 /// As of [`Multiply`].
 #[target_feature(enable = "avx2,fma")]
 #[inline(never)]
-unsafe fn multiply_i8<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
-    let mut acc = [[_mm256_setzero_si256(); 4]; ROWS];
+unsafe fn multiply_i8<const ROWS: usize, const VECS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
+    let mut acc = [[_mm256_setzero_si256(); VECS]; ROWS];
     for (place, words) in operands.places[0].iter().zip(operands.values[0]) {
         let mut x = [_mm256_setzero_si256(); ROWS];
         each_row!(ROWS, |R| {
@@ -145,14 +147,14 @@ unsafe fn multiply_i8<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mu
             let word = unsafe { *operands.a.add(*place as usize + R * operands.stride) };
             x[R] = _mm256_cvtepu8_epi16(_mm_set1_epi32(word as i32));
         });
-        for j in 0..4 {
+        each_row!(VECS, |J| {
             // SAFETY: 4 of 16 words.
-            let q = unsafe { _mm_loadu_si128(words.as_ptr().add(4 * j).cast()) };
+            let q = unsafe { _mm_loadu_si128(words.as_ptr().add(4 * J).cast()) };
             let q = _mm256_cvtepi8_epi16(q);
             each_row!(ROWS, |R| {
-                acc[R][j] = _mm256_add_epi32(acc[R][j], _mm256_madd_epi16(x[R], q));
+                acc[R][J] = _mm256_add_epi32(acc[R][J], _mm256_madd_epi16(x[R], q));
             });
-        }
+        });
     }
     for (tile, acc) in tile.iter_mut().zip(acc) {
         for half in 0..2 {

@@ -68,13 +68,13 @@ fn reals(tile: &mut [[f32; PANEL]], rest: &[i32; PANEL], scales: &[f32; PANEL]) 
 
 fn of(rows: usize, panels: usize) -> Multiply<f32> {
     match (rows, panels) {
-        (1, TOGETHER) => multiply::<1, TOGETHER>,
-        (1, _) => multiply::<1, 1>,
-        (2, _) => multiply::<2, 1>,
-        (3, _) => multiply::<3, 1>,
-        (4, _) => multiply::<4, 1>,
-        (5, _) => multiply::<5, 1>,
-        _ => multiply::<MR, 1>,
+        (1, TOGETHER) => multiply::<1, TOGETHER, VECS>,
+        (1, _) => multiply::<1, 1, VECS>,
+        (2, _) => multiply::<2, 1, VECS>,
+        (3, _) => multiply::<3, 1, VECS>,
+        (4, _) => multiply::<4, 1, VECS>,
+        (5, _) => multiply::<5, 1, VECS>,
+        _ => multiply::<MR, 1, VECS>,
     }
 }
 
@@ -84,16 +84,19 @@ fn of(rows: usize, panels: usize) -> Multiply<f32> {
 /// As of [`Multiply`].
 #[target_feature(enable = "neon")]
 #[inline(never)]
-unsafe fn multiply<const ROWS: usize, const PANELS: usize>(operands: &Operands<'_, f32>, tile: &mut Tile) {
+unsafe fn multiply<const ROWS: usize, const PANELS: usize, const V: usize>(
+    operands: &Operands<'_, f32>,
+    tile: &mut Tile,
+) {
     let (stride, places, values) = (operands.stride, &operands.places, &operands.values);
-    let mut acc = [[[vdupq_n_f32(0.0); VECS]; PANELS]; ROWS];
+    let mut acc = [[[vdupq_n_f32(0.0); V]; PANELS]; ROWS];
     let common = places[..PANELS].iter().map(|places| places.len()).min().unwrap_or(0);
     // Panels share their steps as far as they go, for as many chains.
     for i in 0..common {
         for p in 0..PANELS {
             // SAFETY: each panel has as many places, and a row of 16 for each.
             let (place, row) = unsafe { (*places[p].get_unchecked(i) as usize, values[p].get_unchecked(i)) };
-            let mut lanes = [vdupq_n_f32(0.0); VECS];
+            let mut lanes = [vdupq_n_f32(0.0); V];
             for (j, lanes) in lanes.iter_mut().enumerate() {
                 // SAFETY: 4 of 16 floats.
                 *lanes = unsafe { vld1q_f32(row.as_ptr().add(4 * j)) };
@@ -101,9 +104,9 @@ unsafe fn multiply<const ROWS: usize, const PANELS: usize>(operands: &Operands<'
             each_row!(ROWS, |R| {
                 // SAFETY: the caller's promise: row R has an element there.
                 let value = unsafe { *operands.a.add(place + R * stride) };
-                for j in 0..VECS {
-                    acc[R][p][j] = vfmaq_n_f32(acc[R][p][j], lanes[j], value);
-                }
+                each_row!(V, |J| {
+                    acc[R][p][J] = vfmaq_n_f32(acc[R][p][J], lanes[J], value);
+                });
             });
         }
     }
@@ -112,11 +115,11 @@ unsafe fn multiply<const ROWS: usize, const PANELS: usize>(operands: &Operands<'
             each_row!(ROWS, |R| {
                 // SAFETY: the caller's promise: row R has an element there.
                 let value = unsafe { *operands.a.add(*place as usize + R * stride) };
-                for j in 0..VECS {
+                each_row!(V, |J| {
                     // SAFETY: 4 of 16 floats.
-                    let lanes = unsafe { vld1q_f32(row.as_ptr().add(4 * j)) };
-                    acc[R][p][j] = vfmaq_n_f32(acc[R][p][j], lanes, value);
-                }
+                    let lanes = unsafe { vld1q_f32(row.as_ptr().add(4 * J)) };
+                    acc[R][p][J] = vfmaq_n_f32(acc[R][p][J], lanes, value);
+                });
             });
         }
     }
@@ -132,12 +135,12 @@ unsafe fn multiply<const ROWS: usize, const PANELS: usize>(operands: &Operands<'
 
 fn of_dots(rows: usize, _panels: usize) -> Multiply<u32> {
     match rows {
-        1 => dots::<1>,
-        2 => dots::<2>,
-        3 => dots::<3>,
-        4 => dots::<4>,
-        5 => dots::<5>,
-        _ => dots::<MR>,
+        1 => dots::<1, VECS>,
+        2 => dots::<2, VECS>,
+        3 => dots::<3, VECS>,
+        4 => dots::<4, VECS>,
+        5 => dots::<5, VECS>,
+        _ => dots::<MR, VECS>,
     }
 }
 
@@ -147,10 +150,10 @@ fn of_dots(rows: usize, _panels: usize) -> Multiply<u32> {
 /// As of [`Multiply`].
 #[target_feature(enable = "neon,dotprod")]
 #[inline(never)]
-unsafe fn dots<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
-    let mut acc = [[vdupq_n_s32(0); VECS]; ROWS];
+unsafe fn dots<const ROWS: usize, const V: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
+    let mut acc = [[vdupq_n_s32(0); V]; ROWS];
     for (place, words) in operands.places[0].iter().zip(operands.values[0]) {
-        let mut q = [vreinterpretq_s8_u32(vdupq_n_u32(0)); VECS];
+        let mut q = [vreinterpretq_s8_u32(vdupq_n_u32(0)); V];
         for (j, q) in q.iter_mut().enumerate() {
             // SAFETY: 4 of 16 words.
             *q = unsafe { vld1q_s8(words.as_ptr().add(4 * j).cast()) };
@@ -159,9 +162,9 @@ unsafe fn dots<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile)
             // SAFETY: the caller's promise: row R has an element there.
             let word = unsafe { *operands.a.add(*place as usize + R * operands.stride) };
             let x = vreinterpretq_s8_u32(vdupq_n_u32(word ^ 0x8080_8080));
-            for j in 0..VECS {
-                acc[R][j] = dot(acc[R][j], q[j], x);
-            }
+            each_row!(V, |J| {
+                acc[R][J] = dot(acc[R][J], q[J], x);
+            });
         });
     }
     store(&acc, tile);
@@ -169,8 +172,8 @@ unsafe fn dots<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile)
 
 fn of_wide(rows: usize, _panels: usize) -> Multiply<u32> {
     match rows {
-        1 => wide::<1>,
-        _ => wide::<MR_WIDE>,
+        1 => wide::<1, VECS>,
+        _ => wide::<MR_WIDE, VECS>,
     }
 }
 
@@ -180,9 +183,9 @@ fn of_wide(rows: usize, _panels: usize) -> Multiply<u32> {
 /// As of [`Multiply`].
 #[target_feature(enable = "neon")]
 #[inline(never)]
-unsafe fn wide<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
+unsafe fn wide<const ROWS: usize, const V: usize>(operands: &Operands<'_, u32>, tile: &mut Tile) {
     // Two partial sums of each column.
-    let mut acc = [[[vdupq_n_s32(0); 2]; VECS]; ROWS];
+    let mut acc = [[[vdupq_n_s32(0); 2]; V]; ROWS];
     for (place, words) in operands.places[0].iter().zip(operands.values[0]) {
         let mut x = [vreinterpretq_s8_u32(vdupq_n_u32(0)); ROWS];
         each_row!(ROWS, |R| {
@@ -190,17 +193,17 @@ unsafe fn wide<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile)
             let word = unsafe { *operands.a.add(*place as usize + R * operands.stride) };
             x[R] = vreinterpretq_s8_u32(vdupq_n_u32(word ^ 0x8080_8080));
         });
-        for j in 0..VECS {
+        each_row!(V, |J| {
             // SAFETY: 4 of 16 words.
-            let q = unsafe { vld1q_s8(words.as_ptr().add(4 * j).cast()) };
+            let q = unsafe { vld1q_s8(words.as_ptr().add(4 * J).cast()) };
             each_row!(ROWS, |R| {
                 let low = vmull_s8(vget_low_s8(q), vget_low_s8(x[R]));
-                acc[R][j][0] = vpadalq_s16(acc[R][j][0], low);
-                acc[R][j][1] = vpadalq_s16(acc[R][j][1], vmull_high_s8(q, x[R]));
+                acc[R][J][0] = vpadalq_s16(acc[R][J][0], low);
+                acc[R][J][1] = vpadalq_s16(acc[R][J][1], vmull_high_s8(q, x[R]));
             });
-        }
+        });
     }
-    let mut sums = [[vdupq_n_s32(0); VECS]; ROWS];
+    let mut sums = [[vdupq_n_s32(0); V]; ROWS];
     for (sums, acc) in sums.iter_mut().zip(acc) {
         for (sum, [low, high]) in sums.iter_mut().zip(acc) {
             *sum = vpaddq_s32(low, high);
@@ -211,7 +214,7 @@ unsafe fn wide<const ROWS: usize>(operands: &Operands<'_, u32>, tile: &mut Tile)
 
 #[target_feature(enable = "neon")]
 #[inline]
-fn store<const ROWS: usize>(acc: &[[int32x4_t; VECS]; ROWS], tile: &mut Tile) {
+fn store<const ROWS: usize, const V: usize>(acc: &[[int32x4_t; V]; ROWS], tile: &mut Tile) {
     for (acc, tile) in acc.iter().zip(tile) {
         for (j, acc) in acc.iter().enumerate() {
             // SAFETY: 4 of 16 floats.

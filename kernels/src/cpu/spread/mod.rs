@@ -67,9 +67,12 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs.
     pub isa: Isa,
-    bits: unsafe fn(&[[u8; 2]], &[f32], &[f32; PANEL], &mut [f32]),
+    bits: SpreadBits,
     few: unsafe fn(&Few<'_>, &[f32], &mut [f32]),
 }
+
+/// Masks, values and scales to columns.
+type SpreadBits = unsafe fn(&[[u8; 2]], &[f32], &[f32; PANEL], &mut [f32]);
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[

@@ -75,6 +75,9 @@ impl Values<'_> {
     }
 }
 
+/// Takes the first of some columns, their masks, and values from theirs on.
+type Runs<'a> = dyn FnMut(usize, &[[u8; 2]], &[f32]) + 'a;
+
 impl Bitmap {
     fn start(&self, panel: usize) -> usize {
         self.starts.as_slice().as_chunks().0.get(panel).map_or(0, |bytes| u32::from_le_bytes(*bytes)) as usize
@@ -99,7 +102,7 @@ impl Bitmap {
 
     /// Shows the columns of a panel with their values, 8 at a time or a multiple of that but for the last: `(first, masks, values)`.
     /// Returns where it stops because values end.
-    fn runs(&self, panel: usize, cols: &Range<usize>, f: &mut dyn FnMut(usize, &[[u8; 2]], &[f32])) -> usize {
+    fn runs(&self, panel: usize, cols: &Range<usize>, f: &mut Runs<'_>) -> usize {
         let (masks, mut next) = self.masks(panel, cols);
         let (width, mut done) = (self.count.div_ceil(PANEL), 0);
         let mut chunk = [0.0; CHUNK * PANEL];

@@ -46,6 +46,9 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     Ok(Box::new(KeptFew { n, k, keep, of, positions, values, form, variant, spread }))
 }
 
+/// Takes columns of values, the columns that they are spread over, and positions.
+type Spreads<'a> = dyn FnMut(Range<usize>, Range<usize>, Few<'_>) + 'a;
+
 impl KeptFew {
     /// The positions of column `value` of the values of a panel, 16 of so many bits.
     fn unit(&self, panel: usize, value: usize) -> u64 {
@@ -58,12 +61,7 @@ impl KeptFew {
 
     /// Shows columns of values of a panel and the columns that they are spread over, from a group's first on: some at a time, both starting
     /// at multiples of 8 when the columns do: `(values, columns, positions)`.
-    fn spreads(
-        &self,
-        panel: usize,
-        cols: &Range<usize>,
-        f: &mut dyn FnMut(Range<usize>, Range<usize>, Few<'_>),
-    ) {
+    fn spreads(&self, panel: usize, cols: &Range<usize>, f: &mut Spreads<'_>) {
         let (keep, of, len) = (self.keep, self.of, 2 * bits(self.of));
         let (all, step) = (self.k.div_ceil(of), SPREAD / keep / 8 * 8);
         for group in (cols.start / of..cols.end.div_ceil(of)).step_by(step) {
