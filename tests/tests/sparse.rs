@@ -201,7 +201,7 @@ fn thin(w: &mut [f32], k: usize, percent: f32, of: impl Fn(usize, usize) -> usiz
 
 #[test]
 fn blocks_of_columns_run_everywhere() {
-    for (block, integer) in [(8, 4), (4, 5), (1, 0)] {
+    for (block, integer) in [(8, 4), (4, 4), (1, 0)] {
         let products = check(&format!("blocks of {block}"), |w, n, k| {
             let block = if k.is_multiple_of(block) { block } else { 1 };
             thin(w, k, 40.0, |r, c| r / 16 * 10_000 + c / block);

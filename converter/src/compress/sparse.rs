@@ -50,6 +50,41 @@ impl Cost {
     }
 }
 
+/// Where kept blocks take less time than all of K.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakEven {
+    /// Instruction set.
+    pub isa: &'static str,
+    /// Floats or integers.
+    pub acts: Acts,
+    /// Columns of a block.
+    pub block: usize,
+    /// Density below which they do, of products of 1, 4, 196 and 3136 rows.
+    pub density: [f64; 4],
+}
+
+/// Measured by `cargo bench -p edge-benches --bench sparse` with N = K = 1024 on an AMD EPYC of family 26 model 2 (Zen 5), one thread, of 8-bit
+/// weights in planes (`benches/README.md`, "Sparse weights"). The other forms take no less time than all of K at any density: they are decoded to it.
+pub const BREAK_EVEN: [BreakEven; 12] = {
+    const fn row(isa: &'static str, acts: Acts, block: usize, density: [f64; 4]) -> BreakEven {
+        BreakEven { isa, acts, block, density }
+    }
+    [
+        row("avx512", Acts::F32, 8, [0.39, 0.69, 0.72, 0.74]),
+        row("avx512", Acts::F32, 4, [0.37, 0.47, 0.65, 0.65]),
+        row("avx512", Acts::F32, 1, [0.33, 0.36, 0.47, 0.46]),
+        row("avx512_vnni", Acts::I8, 8, [0.65, 0.54, 0.72, 0.72]),
+        row("avx512_vnni", Acts::I8, 4, [0.59, 0.45, 0.64, 0.64]),
+        row("avx512_vnni", Acts::I8, 1, [0.42, 0.22, 0.0, 0.0]),
+        row("avx2", Acts::F32, 8, [0.85, 0.85, 0.85, 0.85]),
+        row("avx2", Acts::F32, 4, [0.85, 0.85, 0.85, 0.8]),
+        row("avx2", Acts::F32, 1, [0.85, 0.85, 0.85, 0.85]),
+        row("avx2", Acts::I8, 8, [0.85, 0.85, 0.67, 0.65]),
+        row("avx2", Acts::I8, 4, [0.85, 0.85, 0.66, 0.63]),
+        row("avx2", Acts::I8, 1, [0.74, 0.76, 0.0, 0.0]),
+    ]
+};
+
 /// The zeros of a matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zeros {

@@ -11,28 +11,29 @@ use edge_kernels::cpu::gemm_f32::{Epilogue, Output};
 use edge_kernels::cpu::gemm_u8::FOUR;
 use std::ops::Range;
 
-/// Of 16 parts of K, the most that products of floats may keep (`benches/README.md`, "Sparse weights"): with more, the dense one takes no
-/// longer. Codes take longer to be put between zeros than to be multiplied.
+/// Of 16 parts of K, the most that is multiplied as blocks (`benches/README.md`, "Sparse weights"): with more, the dense product takes no
+/// longer, once there are so many rows that putting zeros between is nothing beside it.
 const MOST: usize = 12;
-/// As [`MOST`], for blocks of one column: each of its activations is in a cache line of its own.
+/// As [`MOST`], for blocks of one column: each of their activations is in a cache line of its own.
 const MOST_SINGLE: usize = 10;
 /// As [`MOST`], beside a product that is a half of the work: Winograd's tiles, or pairs of bf16.
 const MOST_OF_HALF: usize = 6;
+/// Rows from which on [`MOST`] counts; codes take longer to be put between zeros than to be multiplied.
+const MANY_ROWS: usize = 1024;
 
-/// The blocks of a weight, when a product takes less time with them than with the zeros between. Integers take whole words of codes that
-/// have one scale a row.
+/// The blocks of a weight, when products can take them. Integers take whole words of codes that have one scale a row.
 pub(crate) fn blocks_of(w: &dyn Weights, integer: bool) -> Option<KeptBlocks<'_>> {
-    let blocks = w.borrow_blocks()?;
-    let worth = match (integer, blocks.kept.block) {
-        (true, block) => block.is_multiple_of(FOUR) && w.code_form().is_some(),
-        (false, block) => blocks.kept.rows() * 16 <= w.k() * if block == 1 { MOST_SINGLE } else { MOST },
-    };
-    worth.then_some(blocks)
+    let whole = |block: usize| !integer || (block.is_multiple_of(FOUR) && w.code_form().is_some());
+    w.borrow_blocks().filter(|blocks| whole(blocks.kept.block))
 }
 
-/// Whether a product of floats with the blocks takes less time than one of half the work with all of K.
-pub(crate) fn is_under_half(w: &dyn Weights) -> bool {
-    blocks_of(w, false).is_some_and(|blocks| blocks.kept.rows() * 16 <= w.k() * MOST_OF_HALF)
+/// Whether a product of `m` rows takes less time with the blocks than with the zeros between; and whether, of floats, with so few that one
+/// of half the work with all of K takes longer.
+pub(crate) fn pays(w: &dyn Weights, m: usize, integer: bool) -> (bool, bool) {
+    let Some(KeptBlocks { kept, .. }) = blocks_of(w, integer) else { return (false, false) };
+    let most = |most: usize| kept.rows() * 16 <= w.k() * most;
+    let less = integer || m < MANY_ROWS || most(if kept.block == 1 { MOST_SINGLE } else { MOST });
+    (less, most(MOST_OF_HALF) && !integer)
 }
 
 /// How panels of kept columns lie in scratch: values, or words of codes with their tables behind a panel of codes; then where the

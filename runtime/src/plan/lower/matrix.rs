@@ -106,11 +106,11 @@ fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<St
 
 /// The same for any number of rows, when the matrix keeps some blocks of columns; and whether they are so few that a product of half
 /// the work takes longer.
-fn as_blocks(b: &Builder, matrix: &Matrix, integer: bool) -> (Option<Stored>, bool) {
+fn as_blocks(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> (Option<Stored>, bool) {
     let Matrix::Tensor(tensor) = matrix else { return (None, false) };
     let Ok(weights) = b.model.weights(b.rung, *tensor) else { return (None, false) };
-    let kept = crate::cpu::kept::blocks_of(weights.as_ref(), integer).is_some();
-    (kept.then_some(Stored::Blocks), kept && crate::cpu::kept::is_under_half(weights.as_ref()))
+    let (blocks, few) = crate::cpu::kept::pays(weights.as_ref(), m, integer);
+    (blocks.then_some(Stored::Blocks), few)
 }
 
 /// x as i8 when the product can run on integers, else as f32; and whether it is i8.
@@ -209,10 +209,10 @@ pub(super) fn conv(
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
     let pairs = !depthwise && !is_narrow && (pointwise || crate::cpu::product::pays_in_pairs(&geometry));
-    let (blocks, few) = if depthwise { (None, false) } else { as_blocks(b, &weights, integer) };
+    let m = batch * geometry.oh * geometry.ow;
+    let (blocks, few) = if depthwise { (None, false) } else { as_blocks(b, &weights, m, integer) };
     let bf16 = b.bf16 && !integer && pairs && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
-    let m = batch * geometry.oh * geometry.ow;
     let stored = match blocks {
         _ if bf16 => None,
         blocks if pointwise && !depthwise => as_stored(b, &weights, m, integer).or(blocks),
@@ -269,7 +269,7 @@ pub(super) fn linear(b: &mut Builder, call: &Call, n: usize, act: Act, after: bo
     let (x, integer) = activations(b, call, false)?;
     let extra = extras(b, call, n, &dims, x.quant)?;
     let out = product_result(b, call, &dims, integer)?;
-    let (blocks, few) = as_blocks(b, &weights, integer);
+    let (blocks, few) = as_blocks(b, &weights, m, integer);
     let bf16 = b.bf16 && !integer && matches!(weights, Matrix::Tensor(_)) && !few;
     let one_scale = integer && has_one_scale(b, &weights);
     let stored = if bf16 { None } else { as_stored(b, &weights, m, integer).or(blocks) };
