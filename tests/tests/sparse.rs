@@ -23,8 +23,8 @@ fn model() -> Vec<u8> {
     let mut b = Builder::new();
     b.input("x", &[Free("n"), N(16), N(13), N(11)]).output("y");
     b.weight("w0", &[40, 16, 3, 3], 0.1).weight("b0", &[40], 0.2).weight("w1", &[40, 40, 1, 1], 0.2);
-    b.weight("w2", &[32, 40, 3, 3], 0.1).weight("w3", &[64, 16, 3, 3], 0.1).weight("w4", &[10, 64], 0.2);
-    b.weight("b4", &[10], 0.3);
+    b.weight("w2", &[32, 40, 3, 3], 0.1).weight("w3", &[64, 16, 3, 3], 0.1).weight("w4", &[40, 64], 0.2);
+    b.weight("b4", &[40], 0.3);
     b.node("Conv", "x w0 b0", "h0", &same()).node("Relu", "h0", "r0", &[]);
     b.node("Conv", "r0 w1", "h1", &[]).node("Add", "h1 r0", "s1", &[]).node("Relu", "s1", "r1", &[]);
     b.node("Conv", "r1 w2", "h2", &[same(), vec![("strides", Ints(&[2, 2]))]].concat());
@@ -127,7 +127,13 @@ fn changed(make: impl Fn(&mut [f32], usize, usize) -> Positions) -> Changed {
 }
 
 /// Where `isa` runs the model with the sparse roots (or those that hide them): the output, and the kernels of its products.
-fn run(changed: &Changed, acts: Acts, hide: bool, isa: Isa, threads: usize) -> (Vec<u8>, Vec<&'static str>) {
+fn run(
+    changed: &Changed,
+    acts: Acts,
+    hide: bool,
+    isa: Isa,
+    (threads, batch): (usize, usize),
+) -> (Vec<u8>, Vec<&'static str>) {
     let mut registry = Registry::for_isa(isa);
     registry.add("hidden", hidden);
     let source = Arc::new(MemorySource::from(changed.blobs.clone()));
@@ -140,7 +146,7 @@ fn run(changed: &Changed, acts: Acts, hide: bool, isa: Isa, threads: usize) -> (
     let model = Arc::new(Model::new(header, source, Arc::new(registry)));
     let device =
         Device::builder().isa(Some(isa)).threads(Some(threads)).budget(Some(1 << 40)).build().unwrap();
-    let inputs = inputs_of(&model, &rung, 2, 3);
+    let inputs = inputs_of(&model, &rung, batch, 3);
     let specs: Vec<InputSpec> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
     let options = PlanOptions { threads, fast: false, ..PlanOptions::default() };
     let plan = Plan::new(&model, &rung, &specs, &options).unwrap();
@@ -167,13 +173,15 @@ fn levels() -> Vec<Isa> {
 fn check(name: &str, make: impl Fn(&mut [f32], usize, usize) -> Positions) -> [usize; 2] {
     let changed = changed(make);
     let mut blocks = [0; 2];
-    let (exact, _) = run(&changed, Acts::F32, true, Isa::Scalar, 1);
+    let (exact, _) = run(&changed, Acts::F32, true, Isa::Scalar, (1, 2));
     for (acts, blocks) in [Acts::F32, Acts::I8].into_iter().zip(&mut blocks) {
         let mut first: Option<Vec<u8>> = None;
         for isa in levels() {
-            let (want, _) = run(&changed, acts, true, isa, 1);
+            let (want, _) = run(&changed, acts, true, isa, (1, 2));
+            let one = [true, false].map(|hide| run(&changed, acts, hide, isa, (2, 1)).0);
+            assert!(one[0] == one[1], "{name}, {acts:?}, {isa}, one row: not the bits of zeros");
             for threads in [1, 3] {
-                let (got, kernels) = run(&changed, acts, false, isa, threads);
+                let (got, kernels) = run(&changed, acts, false, isa, (threads, 2));
                 assert!(got == want, "{name}, {acts:?}, {isa}, {threads} threads: not the bits of zeros");
                 *blocks = kernels.iter().filter(|kernel| kernel.contains("blocks")).count();
             }

@@ -10,9 +10,13 @@ use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemv_half;
 use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant};
+use std::ops::Range;
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
 const WORK: usize = 2 << 20;
+
+/// Panels of kept blocks whose rows are gathered at a time, when there is one row: scratch has room for four of values, 16 times as much.
+const TOGETHER: usize = 8;
 
 /// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
 /// (they have a form then).
@@ -94,11 +98,13 @@ pub(super) fn run(
         let scratch = Scratch::new(scratch, ctx.pool.threads());
         result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |worker, _, col, mut out| {
             let mut slot = scratch.slot(worker);
-            for first in (0..out.cols()).step_by(PANEL) {
-                let (panel, own) = ((col + first) / PANEL, first..out.cols().min(first + PANEL));
+            let together = if m == 1 && input.is_none() { TOGETHER } else { 1 };
+            for first in (0..out.cols()).step_by(together * PANEL) {
+                let own = first..out.cols().min(first + together * PANEL);
+                let panels = (col + first) / PANEL..(col + own.end).div_ceil(PANEL);
                 let epilogue = tail.part(0, col + first, m, own.len());
                 let out = out.columns(own);
-                of_panel(kernel, &blocks, panel, (x, m, k, pitch_in), input, &mut slot, out, &epilogue);
+                of_panels(kernel, &blocks, panels, (x, m, k, pitch_in), input, &mut slot, out, &epilogue);
             }
         });
         return Ok(());
@@ -165,12 +171,13 @@ fn operands<'s>(
     (Rows::new(rows, m, whole, whole), sums)
 }
 
-/// One panel of a product with kept blocks of planes: rows of what it keeps, times its values.
-#[allow(clippy::too_many_arguments)] // one panel of a loop
-fn of_panel(
+/// Some panels of a product with kept blocks of planes: rows of what each keeps, times its values. Of one row of floats at
+/// most [`TOGETHER`], else one.
+#[allow(clippy::too_many_arguments)] // a part of a loop
+fn of_panels(
     kernel: Kernel,
     blocks: &KeptBlocks<'_>,
-    panel: usize,
+    panels: Range<usize>,
     (x, m, k, pitch): (&[u8], usize, usize, usize),
     input: Option<Quant>,
     slot: &mut [u8],
@@ -178,24 +185,30 @@ fn of_panel(
     epilogue: &Epilogue<'_>,
 ) {
     let (values, rows) = (blocks.values, blocks.kept.rows());
-    let Some(planes) = values.borrow_planes(panel..panel + 1) else { return };
     match (kernel, input) {
         (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
             let (x, whole) = (Rows::new(elements::<i8>(x), m, k, pitch), rows.next_multiple_of(BLOCK));
             let gathered = &mut elements_mut::<i8>(slot)[..m * whole];
+            let Some(planes) = values.borrow_planes(panels.clone()) else { return };
             for (r, gathered) in gathered.chunks_exact_mut(whole).enumerate() {
-                gather_i8(&blocks.kept, panel, x.row(r), zero_point as i8, gathered);
+                gather_i8(&blocks.kept, panels.start, x.row(r), zero_point as i8, gathered);
                 gathered[rows..].fill(0);
             }
             kernel.run(out, Rows::new(gathered, m, whole, whole), zero_point, &[], &planes, epilogue);
         }
         (Kernel::Floats(kernel), None) => {
+            let Some(planes) = values.borrow_planes(panels.clone()) else { return };
             let x = Rows::new(elements::<f32>(x), m, k, pitch);
-            let gathered = &mut elements_mut::<f32>(slot)[..m * rows];
-            for (r, gathered) in gathered.chunks_exact_mut(rows).enumerate() {
-                gather_f32(&blocks.kept, panel, x.row(r), 0.0, gathered);
+            let count = m * panels.len();
+            let gathered = &mut elements_mut::<f32>(slot)[..count * rows];
+            for (i, gathered) in gathered.chunks_exact_mut(rows).enumerate() {
+                gather_f32(&blocks.kept, panels.start + i / m, x.row(i % m), 0.0, gathered);
             }
-            kernel.run(out, Rows::new(gathered, m, rows, rows), &planes, epilogue);
+            let x = Rows::new(gathered, count, rows, rows);
+            match m {
+                1 => kernel.run_own_rows(out, x, &planes, epilogue),
+                _ => kernel.run(out, x, &planes, epilogue),
+            }
         }
         _ => {}
     }
