@@ -70,9 +70,9 @@ pub const BREAK_EVEN: [BreakEven; 12] = {
         BreakEven { isa, acts, block, density }
     }
     [
-        row("avx512", Acts::F32, 8, [0.39, 0.69, 0.72, 0.74]),
-        row("avx512", Acts::F32, 4, [0.37, 0.47, 0.65, 0.65]),
-        row("avx512", Acts::F32, 1, [0.33, 0.36, 0.47, 0.46]),
+        row("avx512", Acts::F32, 8, [0.85, 0.69, 0.72, 0.74]),
+        row("avx512", Acts::F32, 4, [0.81, 0.59, 0.65, 0.65]),
+        row("avx512", Acts::F32, 1, [0.59, 0.36, 0.47, 0.46]),
         row("avx512_vnni", Acts::I8, 8, [0.65, 0.54, 0.72, 0.72]),
         row("avx512_vnni", Acts::I8, 4, [0.59, 0.45, 0.64, 0.64]),
         row("avx512_vnni", Acts::I8, 1, [0.42, 0.22, 0.0, 0.0]),
