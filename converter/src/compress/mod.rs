@@ -3,6 +3,7 @@
 mod corrected;
 mod exact;
 mod planes;
+pub mod sparse;
 
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::exact;

@@ -6,6 +6,7 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm_bf16;
+pub mod gemm_blocks;
 pub mod gemm_f32;
 pub mod gemm_i16;
 pub mod gemm_i8;
@@ -28,6 +29,7 @@ pub mod reduce;
 pub mod resize;
 pub mod shape;
 pub mod softmax;
+pub mod spread;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tile;
 pub mod winograd;

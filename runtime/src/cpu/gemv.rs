@@ -3,18 +3,29 @@
 use super::memory::Views;
 use super::product::{Tail, pitches, result_tiles};
 use super::{Context, Kernels, MatrixView, elements, elements_mut};
+use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};
-use crate::weights::{BLOCK, PANEL, Weights};
+use crate::weights::{BLOCK, KeptBlocks, PANEL, Weights};
+use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemv_half;
 use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant};
+use std::ops::Range;
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
 const WORK: usize = 2 << 20;
 
+/// Panels of kept blocks whose rows are gathered at a time, when there is one row: scratch has room for four of values, 16 times as much.
+const TOGETHER: usize = 8;
+
 /// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
 /// (they have a form then).
 pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<Stored> {
+    if let Some(blocks) = weights.borrow_blocks() {
+        let planes = (weights.code_form().is_some() || !integer)
+            && stored(blocks.values, m, integer) == Some(Stored::Planes);
+        return planes.then_some(Stored::BlocksOfPlanes);
+    }
     let (some, codes) = (0..1, weights.code_form().is_some());
     if m <= MAX_ROWS && (codes || !integer) && weights.borrow_planes(some.clone()).is_some() {
         return Some(Stored::Planes);
@@ -46,9 +57,14 @@ impl Kernel {
 /// The kernel of such a product, when the device has one for so many rows.
 pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool) -> Option<Kernel> {
     match (finish.stored?, integer) {
-        (Stored::Planes, true) => kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes),
-        (Stored::Planes, false) => kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats),
+        (Stored::Planes | Stored::BlocksOfPlanes, true) => {
+            kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes)
+        }
+        (Stored::Planes | Stored::BlocksOfPlanes, false) => {
+            kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats)
+        }
         (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
+        (Stored::Blocks, _) => None,
     }
 }
 
@@ -77,6 +93,22 @@ pub(super) fn run(
             multiply(col / PANEL, out, &epilogue);
         });
     };
+    if finish.stored == Some(Stored::BlocksOfPlanes) {
+        let blocks = w.borrow_blocks().ok_or("a product with kept blocks, of a weight that has none")?;
+        let scratch = Scratch::new(scratch, ctx.pool.threads());
+        result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |worker, _, col, mut out| {
+            let mut slot = scratch.slot(worker);
+            let together = if m == 1 && input.is_none() { TOGETHER } else { 1 };
+            for first in (0..out.cols()).step_by(together * PANEL) {
+                let own = first..out.cols().min(first + together * PANEL);
+                let panels = (col + first) / PANEL..(col + own.end).div_ceil(PANEL);
+                let epilogue = tail.part(0, col + first, m, own.len());
+                let out = out.columns(own);
+                of_panels(kernel, &blocks, panels, (x, m, k, pitch_in), input, &mut slot, out, &epilogue);
+            }
+        });
+        return Ok(());
+    }
     let panels = |first: usize, out: &Output<'_>| first..first + out.cols().div_ceil(PANEL);
     match (kernel, input) {
         (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
@@ -137,4 +169,47 @@ fn operands<'s>(
         row[k..].fill(0);
     }
     (Rows::new(rows, m, whole, whole), sums)
+}
+
+/// Some panels of a product with kept blocks of planes: rows of what each keeps, times its values. Of one row of floats at
+/// most [`TOGETHER`], else one.
+#[allow(clippy::too_many_arguments)] // a part of a loop
+fn of_panels(
+    kernel: Kernel,
+    blocks: &KeptBlocks<'_>,
+    panels: Range<usize>,
+    (x, m, k, pitch): (&[u8], usize, usize, usize),
+    input: Option<Quant>,
+    slot: &mut [u8],
+    out: Output<'_>,
+    epilogue: &Epilogue<'_>,
+) {
+    let (values, rows) = (blocks.values, blocks.kept.rows());
+    match (kernel, input) {
+        (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
+            let (x, whole) = (Rows::new(elements::<i8>(x), m, k, pitch), rows.next_multiple_of(BLOCK));
+            let gathered = &mut elements_mut::<i8>(slot)[..m * whole];
+            let Some(planes) = values.borrow_planes(panels.clone()) else { return };
+            for (r, gathered) in gathered.chunks_exact_mut(whole).enumerate() {
+                gather_i8(&blocks.kept, panels.start, x.row(r), zero_point as i8, gathered);
+                gathered[rows..].fill(0);
+            }
+            kernel.run(out, Rows::new(gathered, m, whole, whole), zero_point, &[], &planes, epilogue);
+        }
+        (Kernel::Floats(kernel), None) => {
+            let Some(planes) = values.borrow_planes(panels.clone()) else { return };
+            let x = Rows::new(elements::<f32>(x), m, k, pitch);
+            let count = m * panels.len();
+            let gathered = &mut elements_mut::<f32>(slot)[..count * rows];
+            for (i, gathered) in gathered.chunks_exact_mut(rows).enumerate() {
+                gather_f32(&blocks.kept, panels.start + i / m, x.row(i % m), 0.0, gathered);
+            }
+            let x = Rows::new(gathered, count, rows, rows);
+            match m {
+                1 => kernel.run_own_rows(out, x, &planes, epilogue),
+                _ => kernel.run(out, x, &planes, epilogue),
+            }
+        }
+        _ => {}
+    }
 }

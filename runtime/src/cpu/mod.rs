@@ -5,6 +5,7 @@ pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemv;
+pub(crate) mod kept;
 pub(crate) mod matmul;
 pub(crate) mod memory;
 pub(crate) mod narrow;
@@ -24,15 +25,15 @@ pub(crate) mod words;
 
 use crate::device::Pool;
 use crate::graph::{DType, TensorId};
-use crate::plan::{Matrix, Step, StepOp, Thin};
+use crate::plan::{Matrix, Step, StepOp, Stored, Thin};
 use crate::weights::{Correction, Factors, Weights};
 use edge_kernels::Isa;
 use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{
-    conv_narrow, depthwise as dw, gemm_bf16, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_half, gemv_planes,
-    lookup, loops, movement,
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_blocks, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_half,
+    gemv_planes, lookup, loops, movement,
 };
 use memory::Views;
 use std::sync::Arc;
@@ -57,6 +58,9 @@ pub(crate) struct Kernels {
     pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
     pub gemv_half: Option<&'static gemv_half::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
+    /// With weights that keep some blocks of K.
+    pub blocks_f32: &'static gemm_blocks::F32Variant,
+    pub blocks_i8: &'static gemm_blocks::I8Variant,
     /// Whether products of integers are by i16: AVX2 has no exact multiply of 8 bits.
     pub wide: bool,
     pub depthwise_f32: &'static dw::F32Variant,
@@ -80,6 +84,8 @@ impl Kernels {
             gemv_floats: gemv_planes::select_floats(isa),
             gemv_half: gemv_half::select(isa),
             gemm_i16: gemm_i16::select(isa),
+            blocks_f32: gemm_blocks::select_f32(isa),
+            blocks_i8: gemm_blocks::select_i8(isa),
             wide: gemm_i8::select(isa).isa == Isa::Scalar && gemm_i16::select(isa).isa != Isa::Scalar,
             depthwise_f32: dw::select_f32(isa),
             depthwise_i8: dw::select_i8(isa),
@@ -100,6 +106,15 @@ impl Kernels {
         match &step.op {
             StepOp::Conv { geometry, .. } if !integer && product::is_narrow(self, geometry) => {
                 self.conv_narrow.name
+            }
+            StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
+                if matches!(finish.stored, Some(Stored::Blocks | Stored::BlocksOfPlanes)) =>
+            {
+                if integer {
+                    self.blocks_i8.name
+                } else {
+                    self.blocks_f32.name
+                }
             }
             StepOp::Gemm { finish, .. } | StepOp::Conv { finish, .. }
                 if integer
@@ -136,6 +151,8 @@ impl Kernels {
             self.gemm_f32.name,
             self.gemm_i8.name,
             self.gemm_i16.name,
+            self.blocks_f32.name,
+            self.blocks_i8.name,
             self.depthwise_f32.name,
             self.depthwise_i8.name,
             self.conv_narrow.name,

@@ -1,7 +1,7 @@
 //! Panels of a weight as kernels take them: borrowed where they lie, or decoded into a worker's scratch.
 
 use super::memory::Views;
-use super::{Context, MatrixView};
+use super::{Context, MatrixView, kept};
 use crate::device::Scratch;
 use crate::plan::Step;
 use crate::weights::{BLOCK, CodeForm, CodesOut, PANEL, Weights};
@@ -11,7 +11,7 @@ use edge_kernels::cpu::{gemm_bf16, gemm_u8};
 use std::ops::Range;
 
 /// Bytes of decoded panels that one worker holds.
-const PANELS_BYTES: usize = 192 << 10;
+pub(super) const PANELS_BYTES: usize = 192 << 10;
 /// What a worker's scratch says of the panels in it: see [`Held`].
 pub(super) const HELD_BYTES: usize = 64;
 
@@ -20,9 +20,9 @@ pub(super) const HELD_BYTES: usize = 64;
 pub(super) struct PanelLayout {
     /// Panels decoded together.
     pub panels: usize,
-    codes: usize,
-    groups: usize,
-    pairs: usize,
+    pub(super) codes: usize,
+    pub(super) groups: usize,
+    pub(super) pairs: usize,
     pub bytes: usize,
 }
 
@@ -135,7 +135,9 @@ pub(super) fn pair_panels<'a>(
 
 /// Scratch bytes of one worker for decoding a weight; `form` is `Some` in integer mode.
 pub(crate) fn panel_scratch(weights: &dyn Weights, form: Option<CodeForm>) -> usize {
-    HELD_BYTES + panel_layout(weights.n(), weights.k(), form).bytes
+    let kept = kept::blocks_of(weights, form.is_some());
+    let kept = kept.map_or(0, |blocks| kept::layout(weights.n(), &blocks, form.is_some()).bytes);
+    HELD_BYTES + panel_layout(weights.n(), weights.k(), form).bytes.max(kept)
 }
 
 /// Panels of `each` floats: where they lie, or decoded into a worker's scratch, which starts with what is [`Held`] there.

@@ -12,11 +12,11 @@ use super::tasks::{balanced, balanced_rows};
 use super::window_sums;
 use super::windows::Windows;
 use super::words::{self, Words};
-use super::{Context, Kernels, MatrixView, floats, matrix};
+use super::{Context, Kernels, MatrixView, floats, kept, matrix};
 use crate::device::Scratch;
 use crate::graph::Act;
-use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step};
-use crate::weights::{CodeForm, PANEL};
+use crate::plan::{ConvGeometry, Finish, Operand, Quant, Step, Stored};
+use crate::weights::{CodeForm, KeptBlocks, PANEL};
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, Output, ResidualOrder, Rows, Scale};
 use edge_kernels::cpu::gemm_i8::{I8Panels, I8Rows};
@@ -215,11 +215,13 @@ pub(super) struct Product<'a> {
     /// Column of the whole result where this product starts.
     col0: usize,
     matrix: &'a MatrixView<'a>,
-    input: Option<Quant>,
+    pub(super) input: Option<Quant>,
     output: Option<Quant>,
     tail: &'a Tail<'a>,
     /// Multiplies operands that lie several in a word.
     words: Words,
+    /// What is multiplied of a matrix that keeps some blocks of columns.
+    kept: Option<KeptBlocks<'a>>,
 }
 
 pub(crate) fn gemm(
@@ -239,6 +241,7 @@ pub(crate) fn gemm(
     let (input, output) = (quant_of(&step.inputs[0]), step.outputs[0].quant);
     let (pitch_in, pitch_out) = pitches(step, k, n);
     let tail = Tail::new(ctx, step, &mut views, n, finish, input)?;
+    let kept = kept_of(&matrix, finish, input);
     let product = Product {
         source: Source::Rows(x, pitch_in),
         windows: None,
@@ -250,7 +253,8 @@ pub(crate) fn gemm(
         input,
         output,
         tail: &tail,
-        words: Words::of(ctx, finish, input)?,
+        words: if kept.is_some() { Words::None } else { Words::of(ctx, finish, input)? },
+        kept,
     };
     let scratch = Scratch::new(std::mem::take(&mut views.scratch), ctx.pool.threads());
     Held::clear(&scratch, ctx.pool.threads());
@@ -290,7 +294,13 @@ pub(crate) fn conv(
     for batch in 0..g.batch {
         for group in 0..g.groups {
             let shape = conv_shape(g, pitch_in, group);
+            let kept = kept_of(&matrix, finish, input);
             let windows = match words.each() {
+                // A word has no channels of two pixels.
+                _ if kept.is_some() && input.is_some() => {
+                    words::windows(&shape, FOUR).filter(|_| shape.ic.is_multiple_of(FOUR))
+                }
+                _ if kept.is_some() => Windows::new(&shape, false),
                 Some(each) => words::windows(&shape, each),
                 None => Windows::new(&shape, input.is_some()).filter(|_| input.is_none() || integer_windows),
             };
@@ -305,7 +315,8 @@ pub(crate) fn conv(
                 input,
                 output,
                 tail: &tail,
-                words,
+                words: if kept.is_some() { Words::None } else { words },
+                kept,
             };
             let from = (batch * pixels * pitch_out + group * oc) * element_out;
             let to = out.len().min((batch + 1) * pixels * pitch_out * element_out);
@@ -313,6 +324,16 @@ pub(crate) fn conv(
         }
     }
     Ok(())
+}
+
+/// The blocks that a product takes of its matrix, as the plan has it.
+fn kept_of<'a>(matrix: &MatrixView<'a>, finish: Finish, input: Option<Quant>) -> Option<KeptBlocks<'a>> {
+    match (matrix, finish.stored) {
+        (MatrixView::Weights(w), Some(Stored::Blocks | Stored::BlocksOfPlanes)) => {
+            kept::blocks_of(*w, input.is_some())
+        }
+        _ => None,
+    }
 }
 
 /// Calls `f(worker, row, column, tile)` for the tiles, so large at most, of an `m x n` result whose rows are `stride` elements apart:
@@ -371,8 +392,9 @@ impl<'a> Product<'a> {
             (MatrixView::Weights(w), Some(_)) => w.code_form(),
             _ => None,
         };
-        let layout = match self.words {
-            Words::Pairs(_) => pair_layout(n, self.k),
+        let layout = match (&self.kept, self.words) {
+            (Some(blocks), _) => kept::layout(n, blocks, self.input.is_some()),
+            (_, Words::Pairs(_)) => pair_layout(n, self.k),
             _ => panel_layout(n, self.k, form),
         };
         let cols = layout.panels * PANEL;
@@ -404,7 +426,7 @@ impl<'a> Product<'a> {
         col: usize,
         out: Output<'_>,
     ) {
-        let (rows, cols) = (out.rows(), out.cols());
+        let cols = out.cols();
         let first = self.panel0 + col / PANEL;
         let panels = first..first + cols.div_ceil(PANEL);
         let epilogue =
@@ -414,6 +436,9 @@ impl<'a> Product<'a> {
             MatrixView::Panels(_) => 0,
         };
         let (panel_area, row_area) = slot.split_at_mut(decoded);
+        if let Some(blocks) = &self.kept {
+            return self.kept(ctx, blocks, layout, panels, (panel_area, row_area), row, out, &epilogue);
+        }
         if let Words::Pairs(kernel) = self.words {
             let weights = pair_panels(kernel, self.matrix, layout, panels, panel_area);
             return self.pairs(kernel, weights, row_area, row, out, &epilogue);
@@ -430,22 +455,35 @@ impl<'a> Product<'a> {
             _ => {
                 let each = self.k * PANEL;
                 let weights = float_panels(self.matrix, panels, each, panel_area);
-                if let Some((windows, image, lines)) = self.ring(row, rows) {
-                    let ring = &mut super::floats_mut(row_area)[..windows.elements()];
-                    let mut out = out;
-                    let mut multiply = |first: usize, a: Rows<'_, f32>| {
-                        let (first, rows) = (first - row, a.rows());
-                        let part = out.part(first..first + rows);
-                        ctx.kernels.gemm_f32.run(part, a, weights, &epilogue(first, rows));
-                    };
-                    windows.each(super::elements(image), lines, 0.0, ring, &mut multiply);
-                    return;
-                }
-                let (gathered, _) = self.rows_area(row_area, 4);
-                let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
-                ctx.kernels.gemm_f32.run(out, a, weights, &epilogue(0, rows));
+                self.in_floats(row_area, row, out, &epilogue, &mut |out, a, epilogue| {
+                    ctx.kernels.gemm_f32.run(out, a, weights, epilogue);
+                });
             }
         }
+    }
+
+    /// Multiplies the rows of a tile as floats, by `multiply(part of the result, its rows, its epilogue)`.
+    pub(super) fn in_floats(
+        &self,
+        row_area: &mut [u8],
+        row: usize,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
+        multiply: &mut dyn FnMut(Output<'_>, Rows<'_, f32>, &Epilogue<'a>),
+    ) {
+        let rows = out.rows();
+        if let Some((windows, image, lines)) = self.ring(row, rows) {
+            let ring = &mut super::floats_mut(row_area)[..windows.elements()];
+            let mut multiply = |first: usize, a: Rows<'_, f32>| {
+                let (first, rows) = (first - row, a.rows());
+                multiply(out.part(first..first + rows), a, &epilogue(first, rows));
+            };
+            windows.each(super::elements(image), lines, 0.0, ring, &mut multiply);
+            return;
+        }
+        let (gathered, _) = self.rows_area(row_area, 4);
+        let a: Rows<'_, f32> = self.rows(row, rows, 0.0, super::floats_mut(gathered));
+        multiply(out, a, &epilogue(0, rows));
     }
 
     /// One tile of integer codes: by i16 pairs where that is faster, else by the 8-bit product. Both give the same bits.

@@ -117,33 +117,49 @@ impl<'a> Product<'a> {
         weights: &U8Panels<'_>,
         row_area: &mut [u8],
         row: usize,
-        mut out: Output<'_>,
+        out: Output<'_>,
         epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
     ) {
-        let (rows, words, zero) = (out.rows(), self.k.div_ceil(FOUR), input.zero_point);
+        let zero = input.zero_point;
+        let of_row = |row: &[i8], words: &mut [u32]| match self.filled_up() {
+            Some(channels) => kernel.words_of_pixels(row, channels, words),
+            None => kernel.words_of_row(row, words),
+        };
+        self.in_words(zero, row_area, row, out, epilogue, &of_row, &mut |out, x, epilogue| {
+            kernel.run(out, x, zero, weights, epilogue);
+        });
+    }
+
+    /// Multiplies the rows of a tile as words of four, which `of_row` makes, by `multiply(part of the result, its rows, its epilogue)`.
+    #[allow(clippy::too_many_arguments)] // one tile of a loop
+    pub(super) fn in_words(
+        &self,
+        zero: i32,
+        row_area: &mut [u8],
+        row: usize,
+        mut out: Output<'_>,
+        epilogue: &dyn Fn(usize, usize) -> Epilogue<'a>,
+        of_row: &dyn Fn(&[i8], &mut [u32]),
+        multiply: &mut dyn FnMut(Output<'_>, Rows<'_, u32>, &Epilogue<'a>),
+    ) {
+        let (rows, words) = (out.rows(), self.k.div_ceil(FOUR));
         if let Some((windows, image, lines)) = self.ring(row, rows) {
             let ring = &mut super::elements_mut::<u32>(row_area)[..windows.elements()];
             let mut multiply = |first: usize, x: Rows<'_, u32>| {
                 let (first, rows) = (first - row, x.rows());
-                kernel.run(out.part(first..first + rows), x, zero, weights, &epilogue(first, rows));
+                multiply(out.part(first..first + rows), x, &epilogue(first, rows));
             };
             let (image, pad): (&[i8], _) = (super::elements(image), (zero + 128) as u32 * 0x0101_0101);
             let channels = self.filled_up().unwrap_or(FOUR * windows.shape().ic);
             windows.each_in_ring(lines, 0..0, pad, ring, &mut multiply, |y, ox, slot| {
-                windows.fill_words(image, channels, [y, ox], pad, slot, |from, to| {
-                    if channels.is_multiple_of(FOUR) {
-                        kernel.words_of_row(from, to);
-                    } else {
-                        kernel.words_of_pixels(from, channels, to);
-                    }
-                });
+                windows.fill_words(image, channels, [y, ox], pad, slot, of_row);
             });
             return;
         }
         let (gathered, made) = self.rows_area(row_area, 1);
         let x: Rows<'_, i8> = self.rows(row, rows, zero as i8, super::elements_mut(gathered));
         let made = &mut super::elements_mut::<u32>(made)[..rows * words];
-        make(x, FOUR, made, |from, to| kernel.words_of_row(from, to));
-        kernel.run(out, Rows::new(made, rows, words, words), zero, weights, &epilogue(0, rows));
+        make(x, FOUR, made, of_row);
+        multiply(out, Rows::new(made, rows, words, words), &epilogue(0, rows));
     }
 }

@@ -123,13 +123,17 @@ impl ConvGeometry {
     }
 }
 
-/// How a matrix lies in the pack, where a product of few rows takes it so.
+/// How a matrix lies in the pack, where a product takes it so: of few rows, but for blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
     /// Planes of bits.
     Planes,
     /// Elements of 16 bits.
     Halves,
+    /// Some blocks of columns of each panel.
+    Blocks,
+    /// The same, of planes of bits, for a few rows.
+    BlocksOfPlanes,
 }
 
 /// What follows a product: see `edge_kernels`' epilogue.

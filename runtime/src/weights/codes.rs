@@ -90,3 +90,23 @@ pub(super) fn fill_i16<W: Weights + ?Sized>(
         }
     }
 }
+
+/// Where the code of column `k` and channel `lane` lies in a panel of codes, `[blocks][16][8]`.
+pub(super) fn place(k: usize, lane: usize) -> usize {
+    k / BLOCK * UNIT + lane * BLOCK + k % BLOCK
+}
+
+/// Sets the codes of some columns and channels of a panel to 0.
+pub(super) fn clear(lanes: Range<usize>, cols: Range<usize>, codes: &mut [i8]) {
+    let mut rest = cols.clone();
+    if lanes == (0..PANEL) && cols.start.is_multiple_of(BLOCK) {
+        // Whole units at once.
+        rest.start = cols.start + cols.len() / BLOCK * BLOCK;
+        codes[cols.start * PANEL..rest.start * PANEL].fill(0);
+    }
+    for k in rest {
+        for lane in lanes.clone() {
+            codes[place(k, lane)] = 0;
+        }
+    }
+}

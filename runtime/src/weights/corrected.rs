@@ -10,7 +10,7 @@
 
 use super::node::Node;
 use super::source::Bytes;
-use super::{CodeForm, CodesOut, Part, WeightError, Weights};
+use super::{CodeForm, CodesOut, KeptBlocks, Part, WeightError, Weights};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use half::f16;
@@ -150,6 +150,10 @@ impl Weights for Corrected {
 
     fn borrow_halves(&self, panels: Range<usize>) -> Option<HalfPanels<'_>> {
         self.matrix.borrow_halves(panels)
+    }
+
+    fn borrow_blocks(&self) -> Option<KeptBlocks<'_>> {
+        self.matrix.borrow_blocks()
     }
 
     fn fill_row(&self, r: usize, out: &mut [f32]) {

@@ -19,6 +19,7 @@ pub mod planes;
 mod registry;
 mod row_codes;
 mod source;
+pub mod sparse;
 mod tiles;
 mod view;
 mod window;
@@ -32,6 +33,7 @@ pub use float::Float;
 pub use node::Node;
 pub use registry::{Construct, Registry, bind, needed_blobs};
 pub use source::Bytes;
+pub use sparse::KeptBlocks;
 
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
@@ -144,6 +146,11 @@ pub trait Weights: Send + Sync {
 
     /// The stored bytes of `panels`, when they are elements of 16 bits in panels.
     fn borrow_halves(&self, _panels: Range<usize>) -> Option<HalfPanels<'_>> {
+        None
+    }
+
+    /// The columns that each panel keeps and their values, when the others are 0 and known to be.
+    fn borrow_blocks(&self) -> Option<KeptBlocks<'_>> {
         None
     }
 

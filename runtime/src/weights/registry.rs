@@ -6,7 +6,7 @@
 use super::node::Node;
 use super::source::Absent;
 use super::window::Window;
-use super::{WeightError, Weights, combine, corrected, dense, planes, row_codes, tiles, view};
+use super::{WeightError, Weights, combine, corrected, dense, planes, row_codes, sparse, tiles, view};
 use crate::pack::BlobSource;
 use crate::pack::{Arg, BlobId, Expr, Header, Take};
 use edge_kernels::Isa;
@@ -58,6 +58,7 @@ impl Registry {
         registry.add("planes", planes::construct);
         registry.add("row_codes", row_codes::construct);
         registry.add("corrected", corrected::construct);
+        registry.add("sparse", sparse::construct);
         let windowed: [(&str, ConstructWindow); 3] =
             [("tiles", tiles::construct), ("view", view::construct), ("combine", combine::construct)];
         for (kind, construct) in windowed {

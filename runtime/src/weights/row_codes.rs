@@ -150,6 +150,24 @@ impl Weights for RowCodes {
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
         self.operand.codes_part(part, at, codes);
         let largest = self.largest(&part.rows);
+        let (each, units) = (self.form.group.div_ceil(BLOCK), part.cols.len().div_ceil(BLOCK));
+        // Whole units of a whole panel, cut between groups: rounded as all columns together are.
+        let aligned =
+            part.cols.start.is_multiple_of(BLOCK) && part.cols.len().is_multiple_of(BLOCK) && at == 0;
+        let between = self.form.group >= self.k() || part.cols.start.is_multiple_of(each * BLOCK);
+        if part.rows.len() == PANEL && aligned && between {
+            let first_unit = part.cols.start / BLOCK;
+            self.scales(&part.rows, |first, scales| {
+                let from = (first * each).max(first_unit);
+                let to = ((first + scales.len()) * each).min(first_unit + units);
+                if from < to {
+                    let scales = &scales[from / each - first..][..(to - from).div_ceil(each)];
+                    let own = (from - first_unit) * UNIT..(to - first_unit) * UNIT;
+                    self.round(&mut codes[own], scales, &largest);
+                }
+            });
+            return;
+        }
         self.scales(&part.rows, |first, scales| {
             for (group, scales) in (first..).zip(scales) {
                 let cols = group * self.form.group..((group + 1) * self.form.group).min(part.cols.end);

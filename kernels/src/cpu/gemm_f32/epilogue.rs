@@ -122,6 +122,23 @@ impl Output<'_> {
         }
     }
 
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// When the range leaves the result.
+    pub fn columns(&mut self, cols: Range<usize>) -> Output<'_> {
+        match self {
+            Output::F32(out) => {
+                let rows = 0..out.rows();
+                Output::F32(out.part(rows, cols))
+            }
+            Output::I8 { out, inv_scale, zero_point } => {
+                let rows = 0..out.rows();
+                Output::I8 { out: out.part(rows, cols), inv_scale: *inv_scale, zero_point: *zero_point }
+            }
+        }
+    }
+
     #[inline(always)]
     fn write(&mut self, m: usize, columns: &Columns, y: &[f32; PANEL]) {
         match self {

@@ -84,6 +84,11 @@ impl<'a, T> Rows<'a, T> {
         &self.data[r * self.stride + self.offsets[i]..][..self.cols / self.count]
     }
 
+    /// The elements that rows lie in, and where in them the runs of row 0 start.
+    pub(in crate::cpu) fn places(&self) -> (&'a [T], &[usize]) {
+        (self.data, &self.offsets[..self.count])
+    }
+
     /// From the first row's first element to the last row's last.
     ///
     /// # Panics

@@ -69,10 +69,12 @@ impl Product {
             corrected: self.corrected(b, &weights),
             ..Finish::default()
         };
+        let (blocks, few) =
+            if self.is_depthwise() { (None, false) } else { as_blocks(b, &weights, m, integer) };
         let Some(g) = geometry else {
-            finish.bf16 = b.bf16 && !integer && weights.tensor().is_some();
+            finish.bf16 = b.bf16 && !integer && weights.tensor().is_some() && !few;
             finish.one_scale = integer && has_one_scale(b, &weights);
-            finish.stored = if finish.bf16 { None } else { as_stored(b, &weights, m, integer) };
+            finish.stored = if finish.bf16 { None } else { as_stored(b, &weights, m, integer).or(blocks) };
             let pairs = if finish.bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
             let bytes = row_scratch(b, &weights, k, false, integer).max(pairs);
             let weights = if finish.bf16 { packed(b, weights, n, k)? } else { weights };
@@ -87,6 +89,7 @@ impl Product {
         if let Some((filters, each)) = crate::cpu::winograd::memory(&g)
             && b.fast
             && !integer
+            && !few
             && narrow.is_none()
         {
             let weights = transformed(b, weights, &g, filters)?;
@@ -99,8 +102,9 @@ impl Product {
             );
         }
         let pairs = narrow.is_none() && crate::cpu::product::pays_in_pairs(&g);
-        finish.bf16 = b.bf16 && !integer && pairs && weights.tensor().is_some();
+        finish.bf16 = b.bf16 && !integer && pairs && weights.tensor().is_some() && !few;
         finish.one_scale = integer && has_one_scale(b, &weights);
+        finish.stored = blocks.filter(|_| !finish.bf16);
         let group = b.model.stored(b.rung, &weights).and_then(|w| w.code_form()).map_or(k, |form| form.group);
         let ring = crate::cpu::product::ring_scratch(&g, integer.then_some(group));
         let rows = ring.max(narrow.unwrap_or(0)) + panels(b, &weights, integer);
@@ -124,6 +128,14 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
 /// How a matrix lies, when `m` rows are few enough to take it so.
 fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
     crate::cpu::gemv::stored(b.model.stored(b.rung, matrix)?.as_ref(), m, integer)
+}
+
+/// The same for any number of rows, when the matrix keeps some blocks of columns; and whether they are so few that a product of half
+/// the work takes longer.
+fn as_blocks(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> (Option<Stored>, bool) {
+    let Some(weights) = b.model.stored(b.rung, matrix) else { return (None, false) };
+    let (blocks, few) = crate::cpu::kept::pays(weights.as_ref(), m, integer);
+    (blocks.then_some(Stored::Blocks), few)
 }
 
 /// Scratch of one worker for a product with `k` columns: gathered rows (unless they are used in place), their

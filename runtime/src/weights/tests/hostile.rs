@@ -1,6 +1,6 @@
 //! Random damage to valid expressions and random blobs: binding refuses, or everything can be read.
 
-use super::super::needed_blobs;
+use super::super::{needed_blobs, sparse};
 use super::*;
 
 /// A stream of random choices.
@@ -68,7 +68,8 @@ impl Choice {
                     3..=5 => {
                         let names = ["group", "bits", "layout", "scale", "gains", "dtype", "taps", "rows"];
                         let more = ["channels", "of", "blocks", "coefs", "takes"];
-                        let name = [&names[..], &more].concat()[self.below(13)];
+                        let sparse = ["form", "block", "entries", "keep", "count", "scaled"];
+                        let name = [&names[..], &more, &sparse].concat()[self.below(19)];
                         let value = self.value();
                         expr.params.insert(name.into(), value);
                     }
@@ -77,8 +78,8 @@ impl Choice {
                         name.map(|name| expr.params.remove(&name));
                     }
                     7 => {
-                        let kinds = ["dense", "planes", "tiles", "view", "combine", ""];
-                        expr.kind = kinds[self.below(6)].into();
+                        let kinds = ["dense", "planes", "tiles", "view", "combine", "sparse", ""];
+                        expr.kind = kinds[self.below(7)].into();
                     }
                     8 if !expr.blobs.is_empty() => {
                         let at = self.below(expr.blobs.len());
@@ -117,6 +118,17 @@ fn sound() -> Pack {
     let terms = vec![Arg::Shared(1, 0), own(pack.dense(&w, 20, 40)), Arg::Shared(4, 0)];
     pack.tensor(20, 40, node("combine", json!({"coefs": [1, 0.5, -1], "takes": [1, 0, 2]}), terms));
     pack.tensor(20, 40, node("row_codes", json!({}), vec![Arg::Shared(1, 0)]));
+    let thin: Vec<f32> = w.iter().enumerate().map(|(i, w)| if i % 4 < 2 { *w } else { 0.0 }).collect();
+    let forms = [
+        Some(sparse::blocks(&thin, 20, 40, 1)),
+        sparse::few(&thin, 20, 40, 2, 4),
+        Some(sparse::bitmap(&thin, 20, 40, true)),
+    ];
+    for positions in forms.into_iter().flatten() {
+        let values = pack.planes(&positions.values, positions.n, positions.k, &planes::Spec::default());
+        let blobs = positions.blobs.iter().map(|bytes| pack.blob(bytes.clone())).collect();
+        pack.tensor(20, 40, positions.expr(values, blobs));
+    }
     pack
 }
 

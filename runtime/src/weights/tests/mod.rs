@@ -6,6 +6,7 @@ mod leaves;
 mod nodes;
 mod own_leaf;
 mod refusals;
+mod sparse;
 
 use super::{BLOCK, CodeForm, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
 use crate::pack::{Arg, Blob, BlobId, BlobSource, Expr, Header, MemorySource, Take, Tensor};
@@ -220,15 +221,19 @@ fn random_part(n: usize, k: usize, seed: u64) -> Part {
     Part { rows: row..row + rows, cols: col..col + 1 + d % (k - col), lane: (c >> 8) % (PANEL + 1 - rows) }
 }
 
+/// Whether a code's value is within half a step of `want`, or the last one before it, or there is no such value.
+fn is_rounded(got: f32, want: f32, scale: f32) -> bool {
+    // A factor of 15 bits moves the largest code by less than 0.01 step.
+    let near = (got - want).abs() <= 0.51 * scale.abs() + f32::MIN_POSITIVE;
+    let last = got.abs() >= 126.99 * scale.abs() && want.abs() > got.abs() && want.signum() == got.signum();
+    near || last || !(want.is_finite() && scale.is_finite())
+}
+
 /// The integer side of [`check`]. Codes with one scale a row may be rounded: then they are within half a step.
 fn check_codes(w: &dyn Weights, want: &[f32]) {
     let Some(form) = w.code_form() else { return };
     let rounded = form.group == w.k() && !form.half_offset && form.bits == 8;
-    let close = |got: f32, want: f32, scale: f32| {
-        // A factor of 15 bits moves the largest code by less than 0.01 step.
-        let near = (got - want).abs() <= 0.51 * scale.abs() + f32::MIN_POSITIVE;
-        same(got, want) || rounded && (near || !(want.is_finite() && scale.is_finite()))
-    };
+    let close = |got: f32, want: f32, scale: f32| same(got, want) || rounded && is_rounded(got, want, scale);
     let (n, k) = (w.n(), w.k());
     assert!(form.group.is_multiple_of(BLOCK) || form.group == k, "{form:?} of K = {k}");
     let (panels, blocks, groups) = (n.div_ceil(PANEL), k.div_ceil(BLOCK), k.div_ceil(form.group));
@@ -273,8 +278,7 @@ fn check_columns(w: &dyn Weights, want: &[f32]) {
         let want = if r < n { want[r * k + c] } else { 0.0 };
         let scale = scales[panel * PANEL + lane];
         let got = f32::from(code) * scale;
-        let near = (got - want).abs() <= 0.51 * scale.abs() + f32::MIN_POSITIVE;
-        let close = same(got, want) || rounded && (near || !(want.is_finite() && scale.is_finite()));
+        let close = same(got, want) || rounded && is_rounded(got, want, scale);
         assert!(close, "i16 [{n}, {k}] row {r}, column {c}: {got}, want {want}");
         assert!(r < n || code == 0, "i16 padding of row {r} is {code}");
     }

@@ -92,6 +92,6 @@ fn a_new_kind_works_alone_and_under_every_node() {
     let unknown = pack.bind(0, 1).err().unwrap().to_string();
     assert_eq!(
         unknown,
-        "tensor `t0`: kind `hashed` is none of combine, corrected, dense, planes, row_codes, tiles, view; a newer runtime may know it"
+        "tensor `t0`: kind `hashed` is none of combine, corrected, dense, planes, row_codes, sparse, tiles, view; a newer runtime may know it"
     );
 }

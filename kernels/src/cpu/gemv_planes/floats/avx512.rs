@@ -208,9 +208,12 @@ unsafe fn store<const WIDE: bool, const R: usize, const P: usize>(
         let each = groups * PANEL * size;
         (scales[p].at, scales[p].halves) = (bytes[panel * each..][..each].as_ptr(), size == 2);
     }
-    let mut x: [&[f32]; R] = [&[]; R];
-    for (r, x) in x.iter_mut().enumerate() {
-        *x = task.x.row(row + r.min(there[0] - 1));
+    let mut x: [[&[f32]; R]; P] = [[&[]; R]; P];
+    for (p, x) in x.iter_mut().enumerate() {
+        for (r, x) in x.iter_mut().enumerate() {
+            let own = if task.own_rows { panel + p.min(there[1] - 1) } else { row + r.min(there[0] - 1) };
+            *x = task.x.row(own);
+        }
     }
     let (two, least) = (_mm512_set1_ps(2.0), _mm512_set1_ps((1 - (1i32 << w.split.bits())) as f32));
     let mut acc: [[__m512; R]; P] = [[_mm512_setzero_ps(); R]; P];
@@ -239,7 +242,7 @@ unsafe fn store<const WIDE: bool, const R: usize, const P: usize>(
                     // Exact: every term is an integer below 2^18.
                     let odd = _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), two, least);
                     let weight = _mm512_mul_ps(odd, scale[p]);
-                    for (acc, x) in acc[p].iter_mut().zip(x) {
+                    for (acc, x) in acc[p].iter_mut().zip(x[p]) {
                         // SAFETY: `first + k` is below K.
                         let x = _mm512_set1_ps(unsafe { *x.get_unchecked(first + k) });
                         *acc = _mm512_fmadd_ps(x, weight, *acc);

@@ -12,14 +12,16 @@ mod avx512;
 #[cfg(test)]
 mod scalar;
 
-use super::{Epilogue, Isa, Output, PlanePanels, Rows};
+use super::{Epilogue, Isa, Output, PANEL, PlanePanels, Rows};
 
 /// A product whose shapes have been checked against each other.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // the table has no row there
 pub(super) struct Task<'a> {
     pub(super) out: Output<'a>,
-    /// `[M][K]`
+    /// `[M][K]`, or a row for each panel.
     pub(super) x: Rows<'a, f32>,
+    /// Whether there is one row of results, of which each panel has a row of `x`.
+    pub(super) own_rows: bool,
     pub(super) w: &'a PlanePanels<'a>,
     pub(super) epilogue: &'a Epilogue<'a>,
 }
@@ -61,10 +63,39 @@ impl FloatVariant {
         w: &'a PlanePanels<'a>,
         epilogue: &'a Epilogue<'a>,
     ) {
-        let (name, out) = (self.name, out.into());
-        let (m, n) = (out.rows(), out.cols());
+        let out = out.into();
+        let m = out.rows();
+        self.checked(out, x, w, epilogue, (m, false));
+    }
+
+    /// As [`FloatVariant::run`] for one row of results, of which each panel has a row of activations of its own: `x` is `[ceil(N/16)][K]`.
+    ///
+    /// # Panics
+    /// When a shape does not fit another one, or the CPU lacks the variant's ISA.
+    pub fn run_own_rows<'a>(
+        &self,
+        out: impl Into<Output<'a>>,
+        x: Rows<'a, f32>,
+        w: &'a PlanePanels<'a>,
+        epilogue: &'a Epilogue<'a>,
+    ) {
+        let out = out.into();
+        assert_eq!(out.rows(), 1, "{}: rows of results", self.name);
+        let panels = out.cols().div_ceil(PANEL);
+        self.checked(out, x, w, epilogue, (panels, true));
+    }
+
+    fn checked<'a>(
+        &self,
+        out: Output<'a>,
+        x: Rows<'a, f32>,
+        w: &'a PlanePanels<'a>,
+        epilogue: &'a Epilogue<'a>,
+        (rows, own_rows): (usize, bool),
+    ) {
+        let (name, m, n) = (self.name, out.rows(), out.cols());
         assert!(self.isa.supported(), "{name}: this CPU lacks {}", self.isa);
-        assert_eq!((x.rows(), x.cols()), (m, w.k), "{name}: activations (left) and M, K (right)");
+        assert_eq!((x.rows(), x.cols()), (rows, w.k), "{name}: activations (left) and rows, K (right)");
         assert_eq!(x.runs(), 1, "{name}: rows of several runs");
         w.check_lengths(name, n);
         epilogue.check(name, m, n);
@@ -72,6 +103,6 @@ impl FloatVariant {
             return;
         }
         // SAFETY: the CPU has the ISA, and the shapes agree: both checked above.
-        unsafe { (self.run)(&mut Task { out, x, w, epilogue }) }
+        unsafe { (self.run)(&mut Task { out, x, own_rows, w, epilogue }) }
     }
 }

@@ -19,7 +19,8 @@ fn run(task: &mut Task<'_>) {
     for panel in 0..n.div_ceil(PANEL) {
         let columns = task.epilogue.columns(panel * PANEL, n);
         for row in 0..m {
-            let (x, mut acc) = (task.x.row(row), [0.0f32; PANEL]);
+            let own = if task.own_rows { panel } else { row };
+            let (x, mut acc) = (task.x.row(own), [0.0f32; PANEL]);
             for g in 0..w.groups() {
                 let scales = scales(w, panel, g);
                 let codes = |unit: usize| {
