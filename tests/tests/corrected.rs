@@ -70,7 +70,7 @@ impl Pack {
             all.collect()
         };
         let blobs = vec![pack.blob(rows(10)), pack.blob(rows(20))];
-        let levels = json!([[1, true, 0, 0.0], [1, true, RANK, RANGE], [2, false, 0, 0.0]]);
+        let levels = json!([[1, 1, 0, 0.0], [1, 1, RANK, RANGE], [2, 0, 0, 0.0]]);
         let args = [vec![matrix], thin.into()].concat();
         pack.tensor(N, k, expr("corrected", json!({ "levels": levels }), args, blobs));
         pack.header.graphs.push(graph(case));
@@ -311,15 +311,15 @@ fn what_is_not_sound_is_refused() {
     assert!(error.contains("has take 4, expected at most 3 levels"), "{error}");
     let error = refused(&levels(json!([])), 1);
     assert!(error.contains("corrected.levels is []"), "{error}");
-    let error = refused(&levels(json!([[1, true, 1 << 20, 0.0]])), 1);
-    assert!(error.contains("expected ranks to 4096"), "{error}");
-    let error = refused(&levels(json!([[1, true, 16, -1.0]])), 1);
+    let error = refused(&levels(json!([[1, 1, 1 << 20, 0.0]])), 1);
+    assert!(error.contains("ranks to 4096"), "{error}");
+    let error = refused(&levels(json!([[1, 1, 16, -1.0]])), 1);
     assert!(error.contains("ranges of 0 or more"), "{error}");
     // Three levels' worth of operands, two of which the levels no longer name.
-    let error = refused(&levels(json!([[1, true, 0, 0.0], [1, true, 0, 0.0]])), 1);
+    let error = refused(&levels(json!([[1, 1, 0, 0.0], [1, 1, 0, 0.0]])), 1);
     assert!(error.contains("has operands 3, expected 1"), "{error}");
     // A rank that the stored factors do not have.
-    let error = refused(&levels(json!([[1, true, 0, 0.0], [1, true, 8, 1.0]])), 2);
+    let error = refused(&levels(json!([[1, 1, 0, 0.0], [1, 1, 8, 1.0]])), 2);
     assert!(error.contains("bytes, expected"), "{error}");
     let error = refused(
         &|pack| {

@@ -19,7 +19,7 @@ use edge_runtime::pack::{Arg, BlobId, Expr, Header, MemorySource, Take, Tensor};
 use edge_runtime::plan::PlanError;
 use edge_runtime::random::philox;
 use edge_runtime::weights::planes::{self, Layout, Spec};
-use edge_runtime::weights::{Registry, bind};
+use edge_runtime::weights::{BLOCK, CodesOut, PANEL, Registry, Weights, bind};
 use half::f16;
 use nalgebra::{DMatrix, DVector};
 use serde_json::json;
@@ -64,32 +64,30 @@ pub fn corrected(
     let x = DMatrix::from_column_slice(k, m, &rows.values);
     let exact = decoded(draft, &name, &root.expr, (n, k), root.levels.len())?;
     let y = Results::of(&exact, &x);
-    let mut parts = Parts { args: vec![Arg::Expr(Box::new(root.expr.clone()))], ..Parts::default() };
+    let mut parts = Parts::new(root);
     for (level, take) in root.levels.iter().zip(1..) {
         if level.bits > MOST_BITS {
-            parts.add(level.clone(), take, None, None);
+            parts.add(level.clone(), take, [None, None], None);
             continue;
         }
         let mut coarse = decoded(draft, &name, &root.expr, (n, k), take)?;
-        let z = Results::of(&coarse, &x);
-        let gains = z.gains(&y);
-        let error = z.error(&y, &gains);
-        let shifts = error.column_mean();
-        let affine = affine(draft, &gains, &shifts);
-        parts.add(level.clone(), take, affine, None);
+        let fit = Fit::of(&coarse, &x, &y);
+        let codes = match &root.one_scale {
+            Some(expr) => codes(draft, &name, expr, (n, k), take)?.map(|codes| Fit::of(&codes, &x, &y)),
+            None => None,
+        };
+        parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), None), None);
         if !pays(n, k) {
             continue;
         }
-        for (mut row, gain) in coarse.row_iter_mut().zip(&gains) {
+        for (mut row, gain) in coarse.row_iter_mut().zip(&fit.gains) {
             row *= *gain;
         }
-        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &error, &x)? {
-            let shifts = shifts - &thin.mean;
-            let affine = self::affine(draft, &gains, &shifts);
-            parts.add(level.clone(), take, affine, Some(thin));
+        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit.error, &x)? {
+            parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
         }
     }
-    Ok(Some(parts.root(root.product)))
+    Ok(Some(parts.root()))
 }
 
 /// Whether thin matrices take little beside two more bits a weight.
@@ -106,30 +104,59 @@ fn decoded(
     (n, k): (usize, usize),
     take: usize,
 ) -> Result<DMatrix<f32>, ConvertError> {
+    Ok(DMatrix::from_row_slice(n, k, &bound(draft, name, expr, (n, k), take)?.materialize()))
+}
+
+fn bound(
+    draft: &Draft,
+    name: &str,
+    expr: &Expr,
+    (n, k): (usize, usize),
+    take: usize,
+) -> Result<Box<dyn Weights>, ConvertError> {
     let tensor = Tensor { name: name.to_string(), n, k, roots: vec![expr.clone()] };
     let header = Header { blobs: draft.header.blobs.clone(), tensors: vec![tensor], ..Header::default() };
     let source = Arc::new(MemorySource::from(draft.blobs.clone())) as Arc<dyn edge_runtime::pack::BlobSource>;
-    let weights = bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source)
-        .map_err(|e| ConvertError::from(PlanError::from(e)))?;
-    Ok(DMatrix::from_row_slice(n, k, &weights.materialize()))
+    bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source)
+        .map_err(|e| ConvertError::from(PlanError::from(e)))
 }
 
-/// What a matrix makes of the rows: `[n, m]`, with the mean and the deviations of each row.
-struct Results {
-    values: DMatrix<f32>,
+/// The codes of a take with one scale a row, as the matrix that products of integers see; `None` where they have none.
+fn codes(
+    draft: &Draft,
+    name: &str,
+    expr: &Expr,
+    (n, k): (usize, usize),
+    take: usize,
+) -> Result<Option<DMatrix<f32>>, ConvertError> {
+    let weights = bound(draft, name, expr, (n, k), take)?;
+    if weights.code_form().is_none_or(|form| form.group != k || form.half_offset) {
+        return Ok(None);
+    }
+    let (panels, units) = (n.div_ceil(PANEL), k.div_ceil(BLOCK));
+    let mut codes = vec![0i8; panels * units * PANEL * BLOCK];
+    let (mut scales, mut sums) = (vec![0.0; panels * PANEL], vec![0; panels * PANEL]);
+    weights.fill_codes(0..panels, CodesOut { codes: &mut codes, scales: &mut scales, sums: &mut sums });
+    Ok(Some(DMatrix::from_fn(n, k, |r, c| {
+        let unit = r / PANEL * units + c / BLOCK;
+        scales[r] * f32::from(codes[(unit * PANEL + r % PANEL) * BLOCK + c % BLOCK])
+    })))
 }
+
+/// What a matrix makes of the rows: `[n, m]`.
+struct Results(DMatrix<f32>);
 
 impl Results {
     fn of(matrix: &DMatrix<f32>, x: &DMatrix<f32>) -> Results {
-        Results { values: matrix * x }
+        Results(matrix * x)
     }
 
     /// By row, the factor on these results that brings them closest to `want`, constants aside.
     fn gains(&self, want: &Results) -> Vec<f32> {
-        let (mine, theirs) = (self.values.column_mean(), want.values.column_mean());
+        let (mine, theirs) = (self.0.column_mean(), want.0.column_mean());
         let gain = |r: usize| {
             let (mut covariance, mut variance) = (0.0f64, 0.0f64);
-            for (a, b) in self.values.row(r).iter().zip(want.values.row(r).iter()) {
+            for (a, b) in self.0.row(r).iter().zip(want.0.row(r).iter()) {
                 let (a, b) = (f64::from(a - mine[r]), f64::from(b - theirs[r]));
                 covariance += a * b;
                 variance += a * a;
@@ -137,25 +164,46 @@ impl Results {
             let gain = (covariance / variance) as f32;
             if gain.is_finite() { gain.clamp(GAINS.0, GAINS.1) } else { 1.0 }
         };
-        (0..self.values.nrows()).map(gain).collect()
-    }
-
-    /// `want` less these results times the gains.
-    fn error(&self, want: &Results, gains: &[f32]) -> DMatrix<f32> {
-        let mut error = want.values.clone();
-        for (r, (mut row, gain)) in error.row_iter_mut().zip(gains).enumerate() {
-            row -= self.values.row(r) * *gain;
-        }
-        error
+        (0..self.0.nrows()).map(gain).collect()
     }
 }
 
-/// Gains less one and shifts, as the pack has them; `None` where f16 cannot hold one.
-fn affine(draft: &mut Draft, gains: &[f32], shifts: &DVector<f32>) -> Option<BlobId> {
-    let halves: Vec<f16> =
-        gains.iter().map(|gain| gain - 1.0).chain(shifts.iter().copied()).map(f16::from_f32).collect();
-    let finite = halves.iter().all(|half| half.is_finite());
-    finite.then(|| draft.blob(halves.iter().flat_map(|half| half.to_le_bytes()).collect()))
+/// Gains and shifts of a coarse matrix.
+struct Fit {
+    gains: Vec<f32>,
+    shifts: DVector<f32>,
+    /// What is left of the results' errors, the shifts in it: `[n, m]`.
+    error: DMatrix<f32>,
+}
+
+impl Fit {
+    /// For results `y` of the rows `x`.
+    fn of(coarse: &DMatrix<f32>, x: &DMatrix<f32>, y: &Results) -> Fit {
+        let z = Results::of(coarse, x);
+        let gains = z.gains(y);
+        let mut error = y.0.clone();
+        for (r, (mut row, gain)) in error.row_iter_mut().zip(&gains).enumerate() {
+            row -= z.0.row(r) * *gain;
+        }
+        Fit { gains, shifts: error.column_mean(), error }
+    }
+
+    /// Gains less one and shifts, as the pack has them; `None` where f16 cannot hold one.
+    fn bytes(&self, thin: Option<&Thin>) -> Option<Vec<u8>> {
+        let shifts = thin.map_or_else(|| self.shifts.clone(), |thin| &self.shifts - &thin.mean);
+        let numbers = self.gains.iter().map(|gain| gain - 1.0).chain(shifts.iter().copied());
+        let halves: Vec<f16> = numbers.map(f16::from_f32).collect();
+        let finite = halves.iter().all(|half| half.is_finite());
+        finite.then(|| halves.iter().flat_map(|half| half.to_le_bytes()).collect())
+    }
+}
+
+/// Gains and shifts of a level in the draft: for the matrix alone, and for its codes of one scale a row as well.
+fn sets(draft: &mut Draft, fit: &Fit, codes: Option<&Fit>, thin: Option<&Thin>) -> [Option<BlobId>; 2] {
+    let one = fit.bytes(thin);
+    let both = one.clone().zip(codes.and_then(|codes| codes.bytes(thin)));
+    let both = both.map(|(one, two)| draft.blob([one, two].concat()));
+    [one.map(|bytes| draft.blob(bytes)), both]
 }
 
 /// Two thin matrices in the draft.
@@ -236,36 +284,60 @@ fn directions(matrix: &DMatrix<f32>) -> DMatrix<f32> {
     basis * DMatrix::from_fn(columns, RANK.min(columns), |r, c| eigen.eigenvectors[(r, order[c])])
 }
 
-/// The expression in the making.
-#[derive(Default)]
+/// The expressions in the making, of the matrix and of its codes with one scale a row.
 struct Parts {
-    args: Vec<Arg>,
-    blobs: Vec<BlobId>,
-    /// As the header lists them: take, whether rows are corrected, rank, range.
-    listed: Vec<(usize, bool, usize, f32)>,
+    expr: Expr,
+    one_scale: Option<Expr>,
+    thin: Vec<Arg>,
+    /// By expression.
+    blobs: [Vec<BlobId>; 2],
+    /// As the header lists them: take, sets of gains and shifts, rank, range; by expression.
+    listed: [Vec<(usize, usize, usize, f32)>; 2],
     levels: Vec<Level>,
 }
 
 impl Parts {
-    fn add(&mut self, level: Level, take: usize, affine: Option<BlobId>, thin: Option<Thin>) {
+    fn new(root: &Root) -> Parts {
+        Parts {
+            expr: root.expr.clone(),
+            one_scale: root.one_scale.clone(),
+            thin: Vec::new(),
+            blobs: Default::default(),
+            listed: Default::default(),
+            levels: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, level: Level, take: usize, sets: [Option<BlobId>; 2], thin: Option<Thin>) {
         let mut level = level;
-        level.blobs.extend(affine);
-        self.blobs.extend(affine);
+        level.blobs.extend(sets[0]);
         let range = thin.as_ref().map_or(0.0, |thin| thin.range);
         if let Some(Thin { v, u, .. }) = thin {
             level.rank = RANK;
             level.blobs.extend(v.blobs.iter().chain(&u.blobs));
-            self.args.extend([v, u].map(|expr| Arg::Expr(Box::new(expr))));
+            self.thin.extend([v, u].map(|expr| Arg::Expr(Box::new(expr))));
         }
-        self.listed.push((take, affine.is_some(), level.rank, range));
+        for (i, set) in sets.into_iter().enumerate() {
+            self.blobs[i].extend(set);
+            self.listed[i].push((take, if set.is_some() { i + 1 } else { 0 }, level.rank, range));
+        }
         self.levels.push(level);
     }
 
-    fn root(self, product: bool) -> Root {
-        let mut params = serde_json::Map::new();
-        params.insert("levels".into(), json!(self.listed));
-        let expr = Expr { kind: "corrected".into(), params, args: self.args, blobs: self.blobs };
-        Root { expr, levels: self.levels, product }
+    fn root(self) -> Root {
+        let [one, two] = self.blobs;
+        let [one_listed, two_listed] = self.listed;
+        let made = |matrix: Expr, blobs: Vec<BlobId>, listed: Vec<_>| {
+            let mut params = serde_json::Map::new();
+            params.insert("levels".into(), json!(listed));
+            let args = [vec![Arg::Expr(Box::new(matrix))], self.thin.clone()].concat();
+            Expr { kind: "corrected".into(), params, args, blobs }
+        };
+        Root {
+            expr: made(self.expr, one, one_listed),
+            levels: self.levels,
+            one_scale: self.one_scale.map(|matrix| made(matrix, two, two_listed)),
+        }
     }
 }
 
@@ -321,7 +393,7 @@ mod tests {
             let mut got = matrix(&*weights) * &x;
             if let Some(correction) = weights.correction() {
                 let (mut scale, mut bias) = (vec![1.0; SIZE], vec![0.0; SIZE]);
-                correction.apply(&mut scale, &mut bias, 1.0);
+                correction.apply(&mut scale, &mut bias, 1.0, false);
                 for (mut row, (scale, bias)) in got.row_iter_mut().zip(scale.iter().zip(&bias)) {
                     row *= *scale;
                     row.add_scalar_mut(*bias);

@@ -18,6 +18,6 @@ pub fn exact(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
     Ok(Root {
         expr: encoded.expr(blob),
         levels: vec![Level { bits: 32, rank: 0, blobs: vec![blob] }],
-        product: false,
+        one_scale: None,
     })
 }

@@ -62,8 +62,8 @@ pub struct Root {
     pub expr: Expr,
     /// What the expression is for take 1, 2, ..., coarsest first.
     pub levels: Vec<Level>,
-    /// Whether it is an operand of products, stored by itself, so that it may be given out with one scale a row.
-    pub product: bool,
+    /// The same given out with one scale a row, when it is an operand of products, stored by itself.
+    pub one_scale: Option<Expr>,
 }
 
 impl Root {

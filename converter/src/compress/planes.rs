@@ -31,16 +31,13 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         // The scales, and the planes so far.
         levels.push(Level { bits, rank: 0, blobs: blobs[..i + 2].to_vec() });
     }
-    Ok(Root { expr: encoded.expr(blobs), levels, product: matrix.used == Use::Product })
+    let expr = encoded.expr(blobs);
+    let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone()));
+    Ok(Root { expr, levels, one_scale })
 }
 
 /// The same matrix, given out to products of integers with one scale a row.
-pub fn row_codes(mut matrix: Expr) -> Expr {
-    // What corrects a matrix corrects its codes as well.
-    if let ("corrected", Some(Arg::Expr(operand))) = (matrix.kind.as_str(), matrix.args.first_mut()) {
-        **operand = row_codes(operand.as_ref().clone());
-        return matrix;
-    }
+pub fn row_codes(matrix: Expr) -> Expr {
     let args = vec![Arg::Expr(Box::new(matrix))];
     Expr { kind: "row_codes".into(), params: Default::default(), args, blobs: Vec::new() }
 }

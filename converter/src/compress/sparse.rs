@@ -199,7 +199,7 @@ pub fn sparse(draft: &mut Draft, matrix: &Matrix, structure: Structure) -> Resul
     levels.iter_mut().for_each(|level| level.blobs.extend(&blobs));
     // A row's scale stands before the values of a bitmap, whose own are of many rows.
     let values = if structure == Structure::Bitmap { expr } else { row_codes(expr) };
-    Ok(Root { expr: positions.expr(values, blobs), levels, product: false })
+    Ok(Root { expr: positions.expr(values, blobs), levels, one_scale: None })
 }
 
 /// Sets elements of a matrix to 0 so that it has a structure, with about `density` of what it has left where the structure does not say how
@@ -287,7 +287,7 @@ mod tests {
             prune(&mut matrix, structure, 0.3, &[]);
             let mut draft = Draft::default();
             let root = sparse(&mut draft, &matrix, structure).unwrap();
-            assert!(!root.product && root.levels.len() == 6);
+            assert!(root.one_scale.is_none() && root.levels.len() == 6);
             let tensor = Tensor { name: "w".into(), n: 40, k: 64, roots: vec![root.expr] };
             draft.header.tensors.push(tensor);
             let model = draft.open();

@@ -274,7 +274,7 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
         }
         let expr = draft.header.tensors[tensor as usize].roots[0].clone();
         // Others may read the root as it is.
-        nested.push(Root { expr, levels, product: false });
+        nested.push(Root { expr, levels, one_scale: None });
     }
     Ok(Choices { tensors, nested })
 }

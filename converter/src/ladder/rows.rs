@@ -6,7 +6,6 @@
 
 use super::Integer;
 use super::integer::AIM;
-use crate::compress::row_codes;
 use crate::error::ConvertError;
 use edge_runtime::pack::Acts;
 
@@ -19,7 +18,8 @@ impl Integer<'_> {
     /// # Errors
     /// As [`Integer::cost`].
     pub fn one_scale(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<usize, ConvertError> {
-        let all: Vec<usize> = (0..self.takes.len()).filter(|t| self.choices.nested[*t].product).collect();
+        let all: Vec<usize> =
+            (0..self.takes.len()).filter(|t| self.choices.nested[*t].one_scale.is_some()).collect();
         let mut so_far = self.cost_on(self.judges, Acts::I8)?;
         let most = (AIM / 2.0 - so_far).max(MOST * so_far);
         let each = most / all.len().max(1) as f64;
@@ -44,7 +44,9 @@ impl Integer<'_> {
     fn wrap(&mut self, tensors: &[usize]) {
         for t in tensors {
             let root = &mut self.draft.header.tensors[self.choices.tensors[*t] as usize].roots[0];
-            *root = row_codes(self.choices.nested[*t].expr.clone());
+            root.clone_from(
+                self.choices.nested[*t].one_scale.as_ref().unwrap_or(&self.choices.nested[*t].expr),
+            );
         }
     }
 

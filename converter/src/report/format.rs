@@ -91,7 +91,7 @@ impl Words<'_> {
         let inner = level.first().and_then(Value::as_u64).unwrap_or(0) as usize;
         let Some(matrix) = expr.args.first() else { return ("corrected, nothing".into(), None) };
         let (mut text, bits) = self.arg(matrix, inner);
-        if level.get(1).and_then(Value::as_bool) == Some(true) {
+        if level.get(1).and_then(Value::as_u64).is_some_and(|sets| sets > 0) {
             text += ", corrected by row";
         }
         if let Some(rank) = level.get(2).and_then(Value::as_u64).filter(|rank| *rank > 0) {
@@ -208,7 +208,7 @@ mod tests {
         let sum = json!({"kind": "combine", "params": {"takes": [2, 0]}, "args": [{"expr": planes}, {"expr": dense}]});
         assert_eq!(of(sum.clone(), 1), ("sum, 1 of 2 terms: planes, 4 of 16 bits, group 32".into(), Some(4)));
         assert_eq!(of(sum, 0).1, None);
-        let levels = json!([[1, true, 0, 0.0], [2, true, 16, 1.5], [3, false, 0, 0.0]]);
+        let levels = json!([[1, 1, 0, 0.0], [2, 2, 16, 1.5], [3, 0, 0, 0.0]]);
         let corrected = json!({"kind": "corrected", "params": {"levels": levels}, "args": [{"expr": planes}, {"expr": dense}]});
         let text = |take| of(corrected.clone(), take);
         assert_eq!(text(1), ("planes, 2 of 16 bits, group 32, corrected by row".into(), Some(2)));

@@ -150,7 +150,7 @@ impl<'a> Tail<'a> {
                 Some(bias) => biases.copy_from_slice(bias),
                 None => biases.fill(0.0),
             }
-            correction.apply(scales, biases, 1.0 / unit);
+            correction.apply(scales, biases, 1.0 / unit, finish.one_scale);
             (scale, bias) = (Some(&*scales), Some(&*biases));
         }
         let residual = views.inputs[3].map(|r| (r, step.inputs[3].as_ref().and_then(|o| o.quant)));

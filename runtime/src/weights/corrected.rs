@@ -21,14 +21,18 @@ use std::sync::Arc;
 /// Most columns of U: beyond it, planes are the better use of bytes.
 const MAX_RANK: usize = 1 << 12;
 
-/// One level as the header has it: the matrix's own take, whether rows have gains and shifts, the rank of the factors (0: none), and the
-/// largest magnitude of `V x`.
+/// One level as the header has it: the matrix's own take, how many sets of gains and shifts rows have (0 to [`MAX_SETS`]), the rank of the
+/// factors (0: none), and the largest magnitude of `V x`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct Level(u32, bool, usize, f32);
+struct Level(u32, usize, usize, f32);
+
+/// Sets of gains and shifts: one for the matrix, another for its codes of one scale a row.
+const MAX_SETS: usize = 2;
 
 /// What a product adds to what it makes of the matrix.
 pub struct Correction {
     n: usize,
+    /// Sets of gains and shifts, one after the other.
     rows: Option<Bytes>,
     factors: Option<Factors>,
 }
@@ -57,14 +61,16 @@ impl Correction {
 
     /// Multiplies `scale` with the gains and adds the shifts, times `unit * scale` before that, to `bias`: the epilogue of a product
     /// of the matrix becomes that of the corrected one. One element a row each; `unit` takes from the scale what is not the
-    /// operation's own.
+    /// operation's own. Products of integers of one scale a row take gains and shifts of their own where there are any.
     ///
     /// # Panics
     /// When an operand has another length than rows.
-    pub fn apply(&self, scale: &mut [f32], bias: &mut [f32], unit: f32) {
+    pub fn apply(&self, scale: &mut [f32], bias: &mut [f32], unit: f32, one_scale: bool) {
         assert_eq!((scale.len(), bias.len()), (self.n, self.n), "a scale and a bias for each row");
         let Some(rows) = &self.rows else { return };
-        let (gains, shifts) = rows.as_slice().split_at(2 * self.n);
+        let mut sets = rows.as_slice().chunks_exact(4 * self.n);
+        let Some(set) = (if one_scale { sets.next_back() } else { sets.next() }) else { return };
+        let (gains, shifts) = set.split_at(2 * self.n);
         let number = |bytes: &[u8; 2]| f16::from_le_bytes(*bytes).to_f32();
         let rows = gains.as_chunks::<2>().0.iter().zip(shifts.as_chunks::<2>().0);
         for ((scale, bias), (gain, shift)) in scale.iter_mut().zip(bias).zip(rows) {
@@ -82,14 +88,16 @@ struct Corrected {
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
     node.only(&["levels"])?;
     let (n, k) = (node.n(), node.k());
-    let expected = "a list of [take, whether rows are corrected, rank, range]";
+    let expected = "a list of [take, sets of gains and shifts, rank, range]";
     let levels: Vec<Level> = node.need("levels", expected)?;
-    let sound = |l: &Level| l.2 <= MAX_RANK && l.3.is_finite() && l.3 >= 0.0;
+    let sound = |l: &Level| l.1 <= MAX_SETS && l.2 <= MAX_RANK && l.3.is_finite() && l.3 >= 0.0;
     if levels.is_empty() || !levels.iter().all(sound) {
-        return Err(node.param_error("levels", format!("ranks to {MAX_RANK}, ranges of 0 or more")));
+        return Err(node
+            .param_error("levels", format!("sets to {MAX_SETS}, ranks to {MAX_RANK}, ranges of 0 or more")));
     }
-    let count =
-        |levels: &[Level]| (levels.iter().filter(|l| l.2 > 0).count(), levels.iter().filter(|l| l.1).count());
+    let count = |levels: &[Level]| {
+        (levels.iter().filter(|l| l.2 > 0).count(), levels.iter().filter(|l| l.1 > 0).count())
+    };
     let (factors, rows) = count(&levels);
     node.counts(1 + 2 * factors, rows)?;
     let index = match node.take() as usize {
@@ -98,9 +106,9 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
         take => return Err(node.shape_error("take", take, format!("at most {} levels", levels.len()))),
     };
     let (factors_before, rows_before) = count(&levels[..index]);
-    let Level(take, corrects_rows, rank, range) = levels[index];
+    let Level(take, sets, rank, range) = levels[index];
     let matrix = node.operand(0, Some((n, k)), take)?;
-    let rows = if corrects_rows { Some(node.bytes(rows_before, 4 * n)?) } else { None };
+    let rows = if sets > 0 { Some(node.bytes(rows_before, 4 * n * sets)?) } else { None };
     let factors = if rank > 0 {
         let v = node.operand(1 + 2 * factors_before, Some((rank, k)), 0)?.into();
         let u = node.operand(2 + 2 * factors_before, Some((n, rank)), 0)?.into();
