@@ -232,7 +232,7 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::planes(draft, matrix)?;
+                let root = compress::nested(draft, matrix)?;
                 let mut roots = vec![root.expr.clone()];
                 nested.push(root);
                 if keep_float {

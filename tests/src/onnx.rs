@@ -114,8 +114,14 @@ impl Builder {
     pub fn weight(&mut self, name: &str, dims: &[i64], scale: f32) -> &mut Builder {
         self.seed += 1;
         let count = dims.iter().product::<i64>() as u64;
-        let value = |i| (uniform(self.seed, i) * 2.0 - 1.0) * scale;
-        let raw: Vec<u8> = (0..count).flat_map(|i| value(i).to_le_bytes()).collect();
+        let seed = self.seed;
+        let values: Vec<f32> = (0..count).map(|i| (uniform(seed, i) * 2.0 - 1.0) * scale).collect();
+        self.array(name, dims, &values)
+    }
+
+    /// Adds a stored array of these floats.
+    pub fn array(&mut self, name: &str, dims: &[i64], values: &[f32]) -> &mut Builder {
+        let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let tensor = dims.iter().fold(Message::default(), |t, d| t.int(1, *d));
         let tensor = tensor.int(2, FLOAT).bytes(8, name.as_bytes()).bytes(9, &raw);
         self.graph = std::mem::take(&mut self.graph).message(5, &tensor);

@@ -254,3 +254,80 @@ fn nothing_but_a_panel_runs_everywhere() {
         positions
     });
 }
+
+/// `y = w1 relu(w0 x)`, w0 with 2 of every 4 columns and w1 with a quarter of its blocks of 8, or both with all of them.
+fn pruned(sparse: bool) -> (Vec<u8>, [Vec<f32>; 2]) {
+    let value = |key: u64, i: usize| uniform(key, i as u64) * 2.0 - 1.0;
+    let stays = |which: usize, row: usize, col: usize| match which {
+        0 => (row + col / 4 * 3) % 4 == col % 4 || (row + col / 4 * 3 + 1) % 4 == col % 4,
+        _ => (row / 16 + col / 8) % 4 == 0,
+    };
+    let matrix = |which: usize, n: usize, k: usize| -> Vec<f32> {
+        let of =
+            |i: usize| if !sparse || stays(which, i / k, i % k) { value(70 + which as u64, i) } else { 0.0 };
+        (0..n * k).map(of).collect()
+    };
+    let matrices = [matrix(0, 256, 128), matrix(1, 64, 256)];
+    let mut b = Builder::new();
+    b.input("x", &[N(8), N(128)]).output("y");
+    b.array("w0", &[256, 128], &matrices[0]).array("w1", &[64, 256], &matrices[1]);
+    b.node("Gemm", "x w0", "h", &[("transB", Int(1))]).node("Relu", "h", "r", &[]);
+    b.node("Gemm", "r w1", "y", &[("transB", Int(1))]);
+    (b.finish("pruned"), matrices)
+}
+
+#[test]
+fn weights_that_arrive_sparse_stay_so() {
+    let folder = Folder::new("pruned");
+    let packed = |sparse: bool| {
+        let pack = folder.file(if sparse { "sparse.pack" } else { "all.pack" });
+        let (onnx, matrices) = pruned(sparse);
+        convert_in_process(&folder.write("m.onnx", &onnx), &pack, &[]);
+        (open(&pack, Registry::standard()), matrices)
+    };
+    let ((model, [w0, w1]), (all, _)) = (packed(true), packed(false));
+    let forms: Vec<String> = model
+        .header()
+        .tensors
+        .iter()
+        .map(|tensor| {
+            let mut expr = &tensor.roots[0];
+            while expr.kind != "sparse" {
+                let Some(Arg::Expr(inner)) = expr.args.first() else {
+                    panic!("{}: {}", tensor.name, expr.kind)
+                };
+                expr = inner;
+            }
+            expr.params["form"].as_str().unwrap().to_string()
+        })
+        .collect();
+    assert_eq!(forms, ["few", "blocks"]);
+
+    let finest = |model: &Model| {
+        let rungs = model.header().rungs.iter().filter(|rung| rung.id != "float");
+        rungs.max_by_key(|rung| rung.bytes).unwrap().clone()
+    };
+    let (rung, dense) = (finest(&model), finest(&all));
+    // Half of 32768 weights and their positions of 2 bits, a quarter of 16384: 0.46 of the bytes, constants and scales aside.
+    assert!(rung.bytes * 2 < dense.bytes, "{} of {}", rung.bytes, dense.bytes);
+
+    let inputs = inputs_of(&model, &rung, 1, 3);
+    let x: Vec<f32> = inputs[0].1.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
+    let mut session = Session::new(&device, &model, &rung, &[inputs[0].0.clone()]).unwrap();
+    session.set_input(0, &inputs[0].1).unwrap();
+    session.run().unwrap();
+    let got: Vec<f32> =
+        session.output(0).1.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let product = |x: &[f32], w: &[f32], k: usize| -> Vec<f32> {
+        let dot = |row: &[f32], w: &[f32]| {
+            row.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>()
+        };
+        x.chunks(k).flat_map(|row| w.chunks(k).map(|w| dot(row, w) as f32).collect::<Vec<_>>()).collect()
+    };
+    let hidden: Vec<f32> = product(&x, &w0, 128).into_iter().map(|v| v.max(0.0)).collect();
+    let want = product(&hidden, &w1, 256);
+    let noise: f64 = got.iter().zip(&want).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    let signal: f64 = want.iter().map(|v| f64::from(*v).powi(2)).sum();
+    assert!(noise < 1e-8 * signal, "{noise} of {signal}");
+}

@@ -85,6 +85,17 @@ impl Root {
     }
 }
 
+/// The root that rungs of a matrix take prefixes of: planes, of what is not 0 alone where zeros are many.
+///
+/// # Errors
+/// When an element is not finite.
+pub fn nested(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
+    match sparse::as_it_came(draft, matrix)? {
+        Some(root) => Ok(root),
+        None => planes(draft, matrix),
+    }
+}
+
 /// Matrix operands of a graph: for each operation, which operands, and how they are used.
 pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
     match op {

@@ -11,6 +11,12 @@ use edge_runtime::weights::sparse::{self, Positions};
 const GROUPS: [usize; 3] = [4, 8, 16];
 /// Columns of a block.
 const BLOCKS: [usize; 3] = [8, 4, 1];
+/// Bits of values at which forms are compared with planes of all elements: those of a middle rung.
+const COMPARED: u32 = 4;
+/// Most elements of a sparse matrix, as a share.
+const MOST_PRESENT: f64 = 0.75;
+/// Most of the bytes of all elements that a form may take.
+const MOST_BYTES: f64 = 0.85;
 /// Columns of one scale of 2 bytes in the planes of values.
 const SCALED: usize = 32;
 
@@ -200,6 +206,28 @@ pub fn sparse(draft: &mut Draft, matrix: &Matrix, structure: Structure) -> Resul
     // A row's scale stands before the values of a bitmap, whose own are of many rows.
     let values = if structure == Structure::Bitmap { expr } else { row_codes(expr) };
     Ok(Root { expr: positions.expr(values, blobs), levels, one_scale: None })
+}
+
+/// A matrix that arrives with zeros, stored so that they take no bytes; `None` where that saves little.
+///
+/// # Errors
+/// When an element is not finite.
+pub fn as_it_came(draft: &mut Draft, matrix: &Matrix) -> Result<Option<Root>, ConvertError> {
+    let elements = matrix.n * matrix.k;
+    // Rows that are all 0 fill panels up, as those of groups do; they say nothing of the others.
+    let rows = || matrix.values.chunks(matrix.k.max(1)).filter(|row| present(row) > 0);
+    let stays: usize = rows().map(present).sum();
+    if matrix.used != Use::Product || stays as f64 > MOST_PRESENT * (rows().count() * matrix.k) as f64 {
+        return Ok(None);
+    }
+    let zeros = zeros(matrix);
+    let all = Cost { structure: Structure::Bitmap, positions: 0, values: elements as u64, multiplied: 1.0 };
+    match zeros.smallest(elements, COMPARED) {
+        Some(cost) if cost.bytes(COMPARED) as f64 <= MOST_BYTES * all.bytes(COMPARED) as f64 => {
+            sparse(draft, matrix, cost.structure).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Sets elements of a matrix to 0 so that it has a structure, with about `density` of what it has left where the structure does not say how
