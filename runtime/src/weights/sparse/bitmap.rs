@@ -223,7 +223,7 @@ impl Weights for Bitmap {
             if is_whole(part) && at == 0 && cols == (0..self.k) {
                 cols.start = self.runs(panel, &part.cols, &mut |first, masks, values| {
                     let len = masks.len().next_multiple_of(BLOCK) * PANEL;
-                    spread::bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
+                    self.spread.bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
                 });
             }
             self.each(panel, &rows, &cols, &mut |row, col, value| {
