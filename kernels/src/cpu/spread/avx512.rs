@@ -45,6 +45,8 @@ pub(super) fn bits(masks: &[[u8; 2]], values: &[f32], scales: &[f32; PANEL], out
 pub(in crate::cpu) struct Places {
     bits: u32,
     shifts: __m512i,
+    /// Shifts of positions of 2 bits.
+    twos: __m512i,
     mask: __m512i,
 }
 
@@ -53,19 +55,34 @@ impl Places {
     #[target_feature(enable = "avx512f")]
     #[inline]
     pub(in crate::cpu) fn new(bits: usize) -> Places {
-        let mut shifts = [0u32; PANEL];
-        for (lane, shift) in shifts.iter_mut().enumerate() {
-            *shift = (lane % 8 * bits) as u32;
+        let (mut shifts, mut twos) = ([0u32; PANEL], [0u32; PANEL]);
+        for lane in 0..PANEL {
+            (shifts[lane], twos[lane]) = ((lane % 8 * bits) as u32, 2 * lane as u32);
         }
-        // SAFETY: 16 words.
-        let shifts = unsafe { _mm512_loadu_si512(shifts.as_ptr().cast()) };
-        Places { bits: bits as u32, shifts, mask: _mm512_set1_epi32((1 << bits) - 1) }
+        // SAFETY: 16 words each.
+        let (shifts, twos) =
+            unsafe { (_mm512_loadu_si512(shifts.as_ptr().cast()), _mm512_loadu_si512(twos.as_ptr().cast())) };
+        Places { bits: bits as u32, shifts, twos, mask: _mm512_set1_epi32((1 << bits) - 1) }
+    }
+
+    /// The 16 positions of unit `value`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(in crate::cpu) fn at(&self, few: &Few<'_>, value: usize) -> __m512i {
+        if self.bits == 2
+            && let Some(unit) = few.units.as_chunks::<4>().0.get(value)
+        {
+            // All lanes have 32 bits.
+            let all = _mm512_set1_epi32(i32::from_le_bytes(*unit));
+            return _mm512_and_si512(_mm512_srlv_epi32(all, self.twos), self.mask);
+        }
+        self.of(few.unit(value))
     }
 
     /// The 16 positions of a unit. What lies behind them in it does not matter.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    pub(in crate::cpu) fn of(&self, unit: u64) -> __m512i {
+    fn of(&self, unit: u64) -> __m512i {
         // Those of 8 lanes have at most 32 bits.
         let low = _mm512_set1_epi32(unit as i32);
         let both = _mm512_mask_set1_epi32(low, 0xff00, (unit >> (8 * self.bits)) as i32);
@@ -84,7 +101,7 @@ pub(super) fn few(few: &Few<'_>, values: &[f32], out: &mut [f32]) {
     for (group, (columns, each)) in columns.chunks_mut(few.of).zip(each.chunks_exact(few.keep)).enumerate() {
         let mut before = _mm512_set1_epi32(-1);
         for (slot, (own, value)) in own.iter_mut().zip(each).enumerate() {
-            let places = lanes.of(few.unit(group * few.keep + slot));
+            let places = lanes.at(few, group * few.keep + slot);
             // SAFETY: 16 floats.
             let value = unsafe { _mm512_loadu_ps(value.as_ptr()) };
             *own = (places, _mm512_cmpgt_epi32_mask(places, before), value);

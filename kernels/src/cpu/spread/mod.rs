@@ -8,12 +8,12 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(in crate::cpu) mod avx512;
 mod scalar;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
-mod vbmi2;
+pub(in crate::cpu) mod vbmi2;
 
 use super::gemm_f32::PANEL;
 use super::gemm_i8::BLOCK;
@@ -44,7 +44,7 @@ pub struct Few<'a> {
 impl Few<'_> {
     /// Unit `value`.
     #[inline(always)]
-    fn unit(&self, value: usize) -> u64 {
+    pub(in crate::cpu) fn unit(&self, value: usize) -> u64 {
         let len = 2 * position_bits(self.of);
         let from = &self.units[value * len..];
         // What lies behind a unit is masked by whoever reads it.
@@ -55,7 +55,7 @@ impl Few<'_> {
     }
 
     /// Panics unless positions, values and columns are of as many groups.
-    fn check(&self, values: usize, cols: usize) {
+    pub(in crate::cpu) fn check(&self, values: usize, cols: usize) {
         let (keep, of) = (self.keep, self.of);
         assert!((1..of).contains(&keep) && of <= MAX_OF, "{keep} of {of} columns");
         let groups = cols.div_ceil(of);
@@ -101,11 +101,37 @@ pub fn select(isa: Isa) -> &'static Variant {
 
 /// Values that masks have.
 pub fn count(masks: &[[u8; 2]]) -> usize {
-    let (fours, rest) = masks.as_chunks::<4>();
-    let four =
-        |masks: &[[u8; 2]; 4]| u64::from_le_bytes(*masks.as_flattened().first_chunk().unwrap_or(&[0; 8]));
-    let rest = rest.iter().map(|mask| u16::from_le_bytes(*mask).count_ones());
-    fours.iter().map(|masks| four(masks).count_ones()).chain(rest).sum::<u32>() as usize
+    fitting(masks, usize::MAX).1
+}
+
+/// How many leading columns, a multiple of 8 or all, have at most so many values, and how many those are.
+pub fn fitting(masks: &[[u8; 2]], most: usize) -> (usize, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("popcnt") {
+        #[target_feature(enable = "popcnt")]
+        fn counted(masks: &[[u8; 2]], most: usize) -> (usize, usize) {
+            fit(masks, most)
+        }
+        // SAFETY: the CPU has it.
+        return unsafe { counted(masks, most) };
+    }
+    fit(masks, most)
+}
+
+#[inline(always)]
+fn fit(masks: &[[u8; 2]], most: usize) -> (usize, usize) {
+    let (mut columns, mut values) = (0, 0);
+    for block in masks.chunks(BLOCK) {
+        let own = match block.as_flattened().first_chunk() {
+            Some(all) => u128::from_le_bytes(*all).count_ones(),
+            None => block.iter().map(|mask| u16::from_le_bytes(*mask).count_ones()).sum(),
+        } as usize;
+        if own > most - values {
+            break;
+        }
+        (columns, values) = (columns + block.len(), values + own);
+    }
+    (columns, values)
 }
 
 impl Variant {

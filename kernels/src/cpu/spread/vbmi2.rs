@@ -36,9 +36,9 @@ pub(super) const VARIANT: Variant = Variant {
 /// Codes of a unit.
 const UNIT: usize = PANEL * BLOCK;
 /// Codes of a register.
-const VEC: usize = 64;
+pub(in crate::cpu) const VEC: usize = 64;
 /// Values that are rounded at a time.
-const ROUNDED: usize = 1024;
+pub(in crate::cpu) const ROUNDED: usize = 1024;
 
 /// Indices of `[16][8]` codes, half a register each, among those of `[8][16]` in two registers; or the other way.
 struct Transposition([__m512i; 2]);
@@ -102,7 +102,7 @@ unsafe fn store(to: *mut i8, [a, b]: [__m512i; 2]) {
 /// Codes of values, as many as fit.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 #[inline]
-fn round(values: &[f32], codes: &mut [i8; ROUNDED + VEC]) {
+pub(in crate::cpu) fn round(values: &[f32], codes: &mut [i8; ROUNDED + VEC]) {
     let (top, least) = (_mm512_set1_ps(TOP), _mm512_set1_ps(-TOP));
     for (values, codes) in values.chunks(PANEL).zip(codes[..ROUNDED].as_chunks_mut::<PANEL>().0) {
         // SAFETY: as many floats as there are; 16 bytes.

@@ -6,7 +6,7 @@
 use super::super::{BLOCK, Bytes, CodesOut, codes};
 use super::*;
 use edge_kernels::cpu::planes::{UNIT, Variant, select};
-use edge_kernels::cpu::spread::{self, Few, MAX_OF, position_bits as bits};
+use edge_kernels::cpu::spread::{self, MAX_OF, position_bits as bits};
 
 /// Columns of values that are spread together.
 const SPREAD: usize = 128;
@@ -158,6 +158,13 @@ impl Weights for KeptFew {
                 }
             }
         }
+    }
+
+    fn borrow_few(&self, panels: Range<usize>) -> Option<FewPanels<'_>> {
+        let each = self.k.div_ceil(self.of) * self.keep * 2 * bits(self.of);
+        let units = &self.positions.as_slice()[panels.start * each..panels.end * each];
+        let planes = self.values.borrow_planes(panels)?;
+        Some(FewPanels { few: Few { units, keep: self.keep, of: self.of }, planes })
     }
 
     fn code_form(&self) -> Option<CodeForm> {
