@@ -36,6 +36,7 @@ pub struct Columns<'a> {
 }
 
 /// Sums of a panel that products add to.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // the table has no row there
 pub struct Sums {
     floats: [[f32; PANEL]; MAX_FLOAT_ROWS],
     whole: [[i32; PANEL]; MAX_ROWS],
@@ -48,6 +49,9 @@ impl Default for Sums {
     }
 }
 
+/// Sums to results, of codes with their scales and a zero point.
+type Finish = unsafe fn(&Sums, &mut Output<'_>, Option<(&[f32; PANEL], i32)>, &Epilogue<'_>);
+
 /// One implementation.
 pub struct Variant {
     /// `op_weights_acts__isa`.
@@ -58,7 +62,7 @@ pub struct Variant {
     extra: fn() -> bool,
     add_f32: unsafe fn(Columns<'_>, &[f32; PANEL], Rows<'_, f32>, &mut Sums),
     add_i8: unsafe fn(Columns<'_>, Rows<'_, u8>, &mut Sums),
-    finish: unsafe fn(&Sums, &mut Output<'_>, Option<(&[f32; PANEL], i32)>, &Epilogue<'_>),
+    finish: Finish,
 }
 
 /// Best first.

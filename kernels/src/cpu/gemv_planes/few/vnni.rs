@@ -64,7 +64,7 @@ impl Indices {
             shifts: [bytes(&|_, lane| lane * bits), bytes(&|_, lane| (8 + lane) * bits)],
             lanes: bytes(&|lane, value| 8 * value + lane),
             mask: _mm512_set1_epi8((1 << bits) - 1),
-            first: bytes(&|_, value| SPAN | value / keep * of),
+            first: bytes(&|_, value| SPAN | (value / keep * of)),
         }
     }
 }
