@@ -1,7 +1,7 @@
 //! One product with a sparse weight beside the same product with all of its weights: from which density on it takes less time.
 //!
 //! Both run in a session, as a model's do, so that decoding counts. Rows are instruction sets, precisions and shapes; `EDGE_BENCH_ISA`
-//! names one instruction set, an argument picks rows.
+//! names one instruction set, `EDGE_BENCH_FORM` a part of a form's name, an argument picks rows.
 
 use edge_benches::floats;
 use edge_kernels::Isa;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// N and K of the weight.
-const SHAPES: [(usize, usize); 4] = [(64, 64), (256, 256), (64, 1024), (1024, 1024)];
+const SHAPES: [(usize, usize); 5] = [(64, 64), (256, 256), (64, 1024), (1024, 1024), (4096, 4096)];
 /// Rows: a vector, a few, a small picture, a large one.
 const ROWS: [usize; 4] = [1, 4, 196, 3136];
 /// Shares of K that are kept.
@@ -189,6 +189,8 @@ fn break_even(shares: &[f64]) -> String {
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let named = std::env::var("EDGE_BENCH_ISA").ok().and_then(|name| Isa::from_name(&name));
+    let form = std::env::var("EDGE_BENCH_FORM").unwrap_or_default();
+    let named_form = |picked: &Form| picked.name().contains(&form);
     let levels = [Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Neon, Isa::NeonI8mm];
     let levels = levels.into_iter().filter(|isa| isa.supported() && named.is_none_or(|name| name == *isa));
     for isa in levels {
@@ -201,7 +203,8 @@ fn main() {
                     }
                     let (dense, kernel) = time(Form::All, 1.0, m, (n, k), acts, isa);
                     println!("{row}: {:.1} us by {kernel}", dense * 1e6);
-                    for form in [Form::Blocks(8), Form::Blocks(4), Form::Blocks(1), Form::Bitmap] {
+                    let any_density = [Form::Blocks(8), Form::Blocks(4), Form::Blocks(1), Form::Bitmap];
+                    for form in any_density.into_iter().filter(named_form) {
                         let timed = DENSITIES.map(|density| time(form, density, m, (n, k), acts, isa));
                         let shares = timed.map(|(time, _)| time / dense);
                         let listed: Vec<String> = shares.iter().map(|share| format!("{share:.2}")).collect();
@@ -213,7 +216,9 @@ fn main() {
                             timed[0].1
                         );
                     }
-                    for form in [Form::Few(2, 4), Form::Few(1, 4), Form::Few(2, 16)] {
+                    for form in
+                        [Form::Few(2, 4), Form::Few(1, 4), Form::Few(2, 16)].into_iter().filter(named_form)
+                    {
                         let (time, kernel) = time(form, 1.0, m, (n, k), acts, isa);
                         println!("  {:12} {:.2}   {kernel}", form.name(), time / dense);
                     }

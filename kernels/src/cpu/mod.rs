@@ -11,6 +11,7 @@ pub mod gemm_f32;
 pub mod gemm_i16;
 pub mod gemm_i8;
 pub mod gemm_u8;
+pub mod gemv_bits;
 pub mod gemv_half;
 pub mod gemv_planes;
 pub mod im2col;

@@ -5,11 +5,13 @@ use super::product::{Tail, pitches, result_tiles};
 use super::{Context, Kernels, MatrixView, elements, elements_mut};
 use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};
-use crate::weights::{BLOCK, KeptBlocks, PANEL, Weights};
+use crate::weights::{BLOCK, FewPanels, KeptBlocks, PANEL, Weights};
 use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
+use edge_kernels::cpu::gemv_bits;
 use edge_kernels::cpu::gemv_half;
-use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant};
+use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant, few};
+use edge_kernels::cpu::spread::Few;
 use std::ops::Range;
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
@@ -17,6 +19,9 @@ const WORK: usize = 2 << 20;
 
 /// Panels of kept blocks whose rows are gathered at a time, when there is one row: scratch has room for four of values, 16 times as much.
 const TOGETHER: usize = 8;
+
+/// Most rows of floats with some of every few columns.
+const MAX_FLOAT_ROWS: usize = 4;
 
 /// How a weight lies, when a product of `m` rows takes it so on a CPU that has a kernel for it. Integers take codes of at most 8 bits
 /// (they have a form then).
@@ -27,10 +32,24 @@ pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<S
         return planes.then_some(Stored::BlocksOfPlanes);
     }
     let (some, codes) = (0..1, weights.code_form().is_some());
+    if weights.borrow_bits().is_some() {
+        let takes = if integer { codes && m <= gemv_bits::MAX_ROWS } else { m <= gemv_bits::MAX_FLOAT_ROWS };
+        return takes.then_some(Stored::Bits);
+    }
+    if let Some(FewPanels { few: Few { keep, of, .. }, .. }) = weights.borrow_few(some.clone()) {
+        let takes = if integer { codes && few::takes_codes(keep, of) } else { m <= MAX_FLOAT_ROWS };
+        return (takes && m <= MAX_ROWS).then_some(Stored::FewOfPlanes);
+    }
     if m <= MAX_ROWS && (codes || !integer) && weights.borrow_planes(some.clone()).is_some() {
         return Some(Stored::Planes);
     }
     (m <= gemv_half::MAX_ROWS && !integer && weights.borrow_halves(some).is_some()).then_some(Stored::Halves)
+}
+
+/// Scratch of a product of `m` rows with some of every few columns: rows filled up.
+pub(crate) fn few_scratch(weights: &dyn Weights, m: usize) -> usize {
+    let row = |panels: FewPanels<'_>| few::row_bytes(panels.few.keep, panels.few.of, weights.k());
+    weights.borrow_few(0..1).map_or(0, row) * m
 }
 
 /// What multiplies.
@@ -40,6 +59,12 @@ pub(super) enum Kernel {
     Codes(&'static Variant),
     /// Floats with planes.
     Floats(&'static FloatVariant),
+    /// Integers with some of every few columns.
+    FewCodes(&'static few::Variant<u8>),
+    /// Floats with some of every few columns.
+    FewFloats(&'static few::Variant<f32>),
+    /// Either with a bit an element.
+    Bits(&'static gemv_bits::Variant),
     /// Floats with elements of 16 bits.
     Halves(&'static gemv_half::Variant),
 }
@@ -49,6 +74,9 @@ impl Kernel {
         match self {
             Kernel::Codes(kernel) => kernel.name,
             Kernel::Floats(kernel) => kernel.name,
+            Kernel::FewCodes(kernel) => kernel.name,
+            Kernel::FewFloats(kernel) => kernel.name,
+            Kernel::Bits(kernel) => kernel.name,
             Kernel::Halves(kernel) => kernel.name,
         }
     }
@@ -63,6 +91,11 @@ pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool)
         (Stored::Planes | Stored::BlocksOfPlanes, false) => {
             kernels.gemv_floats.filter(|v| m <= v.most_rows).map(Kernel::Floats)
         }
+        (Stored::FewOfPlanes, true) => kernels.few_codes.filter(|v| m <= v.most_rows).map(Kernel::FewCodes),
+        (Stored::FewOfPlanes, false) => {
+            kernels.few_floats.filter(|v| m <= v.most_rows).map(Kernel::FewFloats)
+        }
+        (Stored::Bits, _) => kernels.gemv_bits.map(Kernel::Bits),
         (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
         (Stored::Blocks, _) => None,
     }
@@ -109,6 +142,40 @@ pub(super) fn run(
         });
         return Ok(());
     }
+    if let Kernel::Bits(kernel) = kernel {
+        let bits = w.borrow_bits().ok_or("a product with bits, of a weight that has none")?;
+        let whole = k.next_multiple_of(BLOCK);
+        let codes = if let Some(Quant { zero_point, .. }) = input {
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            for (r, filled) in scratch[..m * whole].chunks_exact_mut(whole).enumerate() {
+                few::fill_row(x.row(r), zero_point, filled);
+            }
+            Some((Rows::new(&scratch[..m * whole], m, whole, whole), zero_point))
+        } else {
+            None
+        };
+        result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |_, _, col, mut out| {
+            for first in (0..out.cols()).step_by(PANEL) {
+                let own = first..out.cols().min(first + PANEL);
+                let panel = (col + first) / PANEL;
+                let scales = bits.scales(panel, codes.is_some());
+                let epilogue = tail.part(0, col + first, m, own.len());
+                let (out, mut sums) = (out.columns(own), gemv_bits::Sums::default());
+                match codes {
+                    Some((x, zero_point)) => {
+                        bits.columns(panel, &mut |columns| kernel.add_i8(columns, x, &mut sums));
+                        kernel.finish(&sums, out, Some((&scales, zero_point)), &epilogue);
+                    }
+                    None => {
+                        let x = Rows::new(elements(x), m, k, pitch_in);
+                        bits.columns(panel, &mut |columns| kernel.add_f32(columns, &scales, x, &mut sums));
+                        kernel.finish(&sums, out, None, &epilogue);
+                    }
+                }
+            }
+        });
+        return Ok(());
+    }
     let panels = |first: usize, out: &Output<'_>| first..first + out.cols().div_ceil(PANEL);
     match (kernel, input) {
         (Kernel::Codes(kernel), Some(Quant { zero_point, .. })) => {
@@ -125,6 +192,27 @@ pub(super) fn run(
             each(out, &|first, out, epilogue| {
                 let Some(w) = w.borrow_planes(panels(first, &out)) else { return };
                 kernel.run(out, x, &w, epilogue);
+            });
+        }
+        (Kernel::FewCodes(kernel), Some(Quant { zero_point, .. })) => {
+            let form = w.borrow_few(0..1).ok_or("a product with few of some columns, of a weight without")?;
+            let row = few::row_bytes(form.few.keep, form.few.of, k);
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            let filled = &mut scratch[..m * row];
+            for (r, filled) in filled.chunks_exact_mut(row).enumerate() {
+                few::fill_row(x.row(r), zero_point, filled);
+            }
+            let x = Rows::new(&*filled, m, row, row);
+            each(out, &|first, out, epilogue| {
+                let Some(FewPanels { few, planes }) = w.borrow_few(panels(first, &out)) else { return };
+                kernel.run(out, x, (k, zero_point), (&few, &planes), epilogue);
+            });
+        }
+        (Kernel::FewFloats(kernel), None) => {
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            each(out, &|first, out, epilogue| {
+                let Some(FewPanels { few, planes }) = w.borrow_few(panels(first, &out)) else { return };
+                kernel.run(out, x, (&few, &planes), epilogue);
             });
         }
         (Kernel::Halves(kernel), None) => {

@@ -32,8 +32,8 @@ use edge_kernels::cpu::im2col::deconv;
 use edge_kernels::cpu::norm::Lrn;
 use edge_kernels::cpu::winograd as tiles;
 use edge_kernels::cpu::{
-    conv_narrow, depthwise as dw, gemm_bf16, gemm_blocks, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_half,
-    gemv_planes, lookup, loops, movement,
+    conv_narrow, depthwise as dw, gemm_bf16, gemm_blocks, gemm_f32, gemm_i8, gemm_i16, gemm_u8, gemv_bits,
+    gemv_half, gemv_planes, gemv_planes::few, lookup, loops, movement,
 };
 use memory::Views;
 use std::sync::Arc;
@@ -56,6 +56,9 @@ pub(crate) struct Kernels {
     /// Where they are faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
+    pub gemv_bits: Option<&'static gemv_bits::Variant>,
+    pub few_codes: Option<&'static few::Variant<u8>>,
+    pub few_floats: Option<&'static few::Variant<f32>>,
     pub gemv_half: Option<&'static gemv_half::Variant>,
     pub gemm_i16: &'static gemm_i16::Variant,
     /// With weights that keep some blocks of K.
@@ -82,6 +85,9 @@ impl Kernels {
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
             gemv_floats: gemv_planes::select_floats(isa),
+            gemv_bits: gemv_bits::select(isa),
+            few_codes: few::select_codes(isa),
+            few_floats: few::select_floats(isa),
             gemv_half: gemv_half::select(isa),
             gemm_i16: gemm_i16::select(isa),
             blocks_f32: gemm_blocks::select_f32(isa),
@@ -165,6 +171,9 @@ impl Kernels {
         .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemv_planes.map(|v| v.name))
         .chain(self.gemv_floats.map(|v| v.name))
+        .chain(self.gemv_bits.map(|v| v.name))
+        .chain(self.few_codes.map(|v| v.name))
+        .chain(self.few_floats.map(|v| v.name))
         .chain(self.gemv_half.map(|v| v.name))
         .chain(self.gemm_bf16.map(|v| v.name))
         .collect()

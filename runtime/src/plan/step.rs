@@ -134,6 +134,10 @@ pub enum Stored {
     Blocks,
     /// The same, of planes of bits, for a few rows.
     BlocksOfPlanes,
+    /// Some of every few columns of each row, of planes of bits, for a few rows.
+    FewOfPlanes,
+    /// A bit an element, for a few rows.
+    Bits,
 }
 
 /// What follows a product: see `edge_kernels`' epilogue.

@@ -10,7 +10,7 @@
 
 use super::node::Node;
 use super::source::Bytes;
-use super::{CodeForm, CodesOut, KeptBlocks, Part, WeightError, Weights};
+use super::{Bitmap, CodeForm, CodesOut, FewPanels, KeptBlocks, Part, WeightError, Weights};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use half::f16;
@@ -158,6 +158,14 @@ impl Weights for Corrected {
 
     fn borrow_halves(&self, panels: Range<usize>) -> Option<HalfPanels<'_>> {
         self.matrix.borrow_halves(panels)
+    }
+
+    fn borrow_few(&self, panels: Range<usize>) -> Option<FewPanels<'_>> {
+        self.matrix.borrow_few(panels)
+    }
+
+    fn borrow_bits(&self) -> Option<&Bitmap> {
+        self.matrix.borrow_bits()
     }
 
     fn borrow_blocks(&self) -> Option<KeptBlocks<'_>> {

@@ -33,7 +33,7 @@ pub use float::Float;
 pub use node::Node;
 pub use registry::{Construct, Registry, bind, needed_blobs};
 pub use source::Bytes;
-pub use sparse::KeptBlocks;
+pub use sparse::{Bitmap, FewPanels, KeptBlocks};
 
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
@@ -151,6 +151,16 @@ pub trait Weights: Send + Sync {
 
     /// The columns that each panel keeps and their values, when the others are 0 and known to be.
     fn borrow_blocks(&self) -> Option<KeptBlocks<'_>> {
+        None
+    }
+
+    /// The positions and the stored planes of `panels`, of which each row keeps some of every few columns.
+    fn borrow_few(&self, _panels: Range<usize>) -> Option<FewPanels<'_>> {
+        None
+    }
+
+    /// The matrix, when it has a bit an element.
+    fn borrow_bits(&self) -> Option<&Bitmap> {
         None
     }
 

@@ -215,7 +215,7 @@ impl Planes for Four {
 /// Sums of 16 columns, those of even and odd fours of k side by side in `halves`.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn together(halves: [__m512i; 2]) -> __m512i {
+pub(super) fn together(halves: [__m512i; 2]) -> __m512i {
     let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     _mm512_add_epi32(
@@ -342,7 +342,7 @@ unsafe fn by_column<S: Planes, const R: usize>(tile: &Tile<'_>, to: &mut Results
 /// each the even ones and the odd ones, each for 8 k.
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
-fn factors(scale: __m512, largest: __m512, most: f32) -> [[__m512i; 2]; 2] {
+pub(super) fn factors(scale: __m512, largest: __m512, most: f32) -> [[__m512i; 2]; 2] {
     let factor = _mm512_mul_ps(_mm512_div_ps(scale, largest), _mm512_set1_ps(most));
     let number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(factor, factor);
     let rounded = _mm512_maskz_mov_epi32(number, _mm512_cvtps_epi32(factor));

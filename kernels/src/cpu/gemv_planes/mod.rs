@@ -18,6 +18,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod few;
 mod floats;
 #[cfg(target_arch = "aarch64")]
 mod neon;

@@ -16,7 +16,7 @@ fn every() -> impl Iterator<Item = &'static Variant> {
 }
 
 /// Panels of random codes, 0 past K, and their scales.
-struct Weights {
+pub(super) struct Weights {
     split: Split,
     n: usize,
     k: usize,
@@ -28,7 +28,12 @@ struct Weights {
 }
 
 impl Weights {
-    fn new(random: &mut Random, split: Split, (n, k, group): (usize, usize, usize), halves: bool) -> Weights {
+    pub(super) fn new(
+        random: &mut Random,
+        split: Split,
+        (n, k, group): (usize, usize, usize),
+        halves: bool,
+    ) -> Weights {
         let (panels, units) = (n.div_ceil(PANEL), k.div_ceil(BLOCK));
         let mut codes = vec![0u32; panels * units * UNIT];
         for (i, code) in codes.iter_mut().enumerate() {
@@ -64,7 +69,7 @@ impl Weights {
         Weights { split, n, k, group, planes, scales, halves, gain: 1.0 + random.below(3) as f32 / 8.0 }
     }
 
-    fn panels(&self, one_scale: bool) -> PlanePanels<'_> {
+    pub(super) fn panels(&self, one_scale: bool) -> PlanePanels<'_> {
         let mut planes: [&[u8]; MAX_PLANES] = [&[]; MAX_PLANES];
         for (to, from) in planes.iter_mut().zip(&self.planes) {
             *to = from;
@@ -97,17 +102,9 @@ impl Weights {
         steps.as_chunks().0.to_vec()
     }
 
-    /// The product of the codes joined, by the definitions of `planes` and `gemm_i8`.
-    fn product(
-        &self,
-        x: Rows<'_, i8>,
-        zero_point: i32,
-        one_scale: bool,
-        out: Output<'_>,
-        epilogue: &Epilogue<'_>,
-    ) {
-        let (w, join, multiply) =
-            (self.panels(one_scale), planes::select(Isa::Scalar), gemm_i8::select(Isa::Scalar));
+    /// The codes joined and their scales, by the definition of `planes`.
+    pub(super) fn joined(&self, one_scale: bool) -> (Vec<i8>, Vec<[f32; PANEL]>) {
+        let (w, join) = (self.panels(one_scale), planes::select(Isa::Scalar));
         let (units, panels) = (self.k.div_ceil(BLOCK), self.n.div_ceil(PANEL));
         let mut codes = vec![0i8; panels * units * UNIT];
         join.join_i8(&w.list()[..self.planes.len()], &mut codes);
@@ -128,6 +125,40 @@ impl Weights {
             let row = i / UNIT % units * BLOCK + i % BLOCK;
             *code = if row < self.k { *code } else { 0 };
         }
+        (codes, scales)
+    }
+
+    /// The weights joined, `[panels][K][16]`.
+    pub(super) fn floats(&self) -> Vec<f32> {
+        let (panels, n, k, group) = (self.panels(false), self.n, self.k, self.group);
+        let mut joined = vec![0.0; n.div_ceil(PANEL) * k * PANEL];
+        let (list, steps, units) = (panels.list(), self.steps(), k.div_ceil(BLOCK));
+        for (panel, joined) in joined.chunks_mut(k * PANEL).enumerate() {
+            let planes: Vec<Plane<'_>> = list[..self.planes.len()]
+                .iter()
+                .map(|plane| {
+                    let unit = UNIT * plane.bits as usize / 8;
+                    Plane { bytes: &plane.bytes[panel * units * unit..][..units * unit], ..*plane }
+                })
+                .collect();
+            let steps = &steps[panel * k.div_ceil(group)..][..k.div_ceil(group)];
+            planes::select(Isa::Scalar).join_f32(&planes, steps.as_flattened(), group, joined);
+        }
+        joined
+    }
+
+    /// The product of the codes joined, by the definitions of `planes` and `gemm_i8`.
+    fn product(
+        &self,
+        x: Rows<'_, i8>,
+        zero_point: i32,
+        one_scale: bool,
+        out: Output<'_>,
+        epilogue: &Epilogue<'_>,
+    ) {
+        let (join, multiply) = (planes::select(Isa::Scalar), gemm_i8::select(Isa::Scalar));
+        let (codes, scales) = self.joined(one_scale);
+        let units = self.k.div_ceil(BLOCK);
         let group = if one_scale { self.k } else { self.group };
         let mut colsum = Vec::new();
         for codes in codes.chunks(units * UNIT) {
@@ -243,19 +274,7 @@ fn floats_give_the_bits_of_weights_joined() {
         let panels = w.panels(i % 2 == 0);
         let act = if i % 4 == 0 { Activation::Relu } else { Activation::None };
         let epilogue = Epilogue { bias: Some(&bias), act, ..Epilogue::default() };
-        let mut joined = vec![0.0; n.div_ceil(PANEL) * k * PANEL];
-        let (list, steps, units) = (panels.list(), w.steps(), k.div_ceil(BLOCK));
-        for (panel, joined) in joined.chunks_mut(k * PANEL).enumerate() {
-            let planes: Vec<Plane<'_>> = list[..w.planes.len()]
-                .iter()
-                .map(|plane| {
-                    let unit = UNIT * plane.bits as usize / 8;
-                    Plane { bytes: &plane.bytes[panel * units * unit..][..units * unit], ..*plane }
-                })
-                .collect();
-            let steps = &steps[panel * k.div_ceil(group)..][..k.div_ceil(group)];
-            planes::select(Isa::Scalar).join_f32(&planes, steps.as_flattened(), group, joined);
-        }
+        let joined = w.floats();
         let mut want = vec![0.0; m * n];
         gemm_f32::select(Isa::Scalar).run(MatMut::new(&mut want, m, n, n), x, &joined, &epilogue);
         for v in

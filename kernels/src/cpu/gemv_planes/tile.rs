@@ -2,6 +2,8 @@
 
 use super::super::gemm_f32::Columns;
 use super::super::tile::Aligned;
+#[cfg(target_arch = "x86_64")]
+use super::PlanePanels;
 use super::{BLOCK, Epilogue, MAX_PLANES, Output, PANEL, Split, StoredScales, Task};
 
 /// Most rows of a tile.
@@ -72,6 +74,23 @@ impl Tile<'_> {
         let sum = self.sums[g * self.m + self.row + r.min(self.there - 1)];
         sum - valid * self.zero_point
     }
+}
+
+/// The units of a panel in each plane, and its scales.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn panel_of(w: &PlanePanels<'_>, panel: usize) -> ([*const u8; MAX_PLANES], Scales) {
+    let mut planes = [std::ptr::null(); MAX_PLANES];
+    for (to, plane) in planes.iter_mut().zip(w.list()) {
+        let each = w.k.div_ceil(BLOCK) * PANEL * plane.bits as usize;
+        *to = plane.bytes[panel * each..][..each].as_ptr();
+    }
+    let (bytes, size) = match w.scales {
+        StoredScales::F16(bytes) => (bytes, 2),
+        StoredScales::F32(bytes) => (bytes, 4),
+    };
+    let each = w.groups() * PANEL * size;
+    let at = bytes[panel * each..][..each].as_ptr();
+    (planes, Scales { at, halves: size == 2, gain: w.gain, step: w.step })
 }
 
 /// Calls `make` and `finish` for all tiles, of one row or `most`.

@@ -1,8 +1,9 @@
 //! The definition.
 
-use super::{Few, Isa, PANEL, Variant, position_bits};
+use super::{Few, Isa, PANEL, TOP, Variant, place, position_bits};
 
-pub(super) const VARIANT: Variant = Variant { name: "spread_f32__scalar", isa: Isa::Scalar, bits, few };
+pub(super) const VARIANT: Variant =
+    Variant { name: "spread__scalar", isa: Isa::Scalar, extra: || true, bits, few, bits_codes, few_codes };
 
 /// Calls `f(value, column, row)` for each set bit.
 #[inline(always)]
@@ -33,7 +34,7 @@ pub(super) fn each_of_few(few: &Few<'_>, cols: usize, mut f: impl FnMut(usize, u
                 if place >= *least && place < own {
                     f(value, first + place, lane);
                 }
-                *least = place + 1;
+                *least = (*least).max(place + 1);
             }
         }
     }
@@ -48,4 +49,26 @@ fn few(few: &Few<'_>, values: &[f32], out: &mut [f32]) {
     out.fill(0.0);
     let cols = out.len() / PANEL;
     each_of_few(few, cols, |value, col, lane| out[col * PANEL + lane] = values[value * PANEL + lane]);
+}
+
+fn few_codes(few: &Few<'_>, codes: &[i8], cols: usize, out: &mut [i8]) {
+    out.fill(0);
+    each_of_few(few, cols, |value, col, lane| out[place(col, lane)] = codes[place(value, lane)]);
+}
+
+fn bits_codes(masks: &[[u8; 2]], values: &[f32], out: &mut [i8]) {
+    out.fill(0);
+    each_bit(masks, |value, col, lane| out[place(col, lane)] = code(values[value]));
+}
+
+/// The code of a part of a row's scale.
+#[inline(always)]
+fn code(value: f32) -> i8 {
+    // In bounds, rounding is adding what leaves no bits for a fraction.
+    const WHOLE: f32 = 12_582_912.0; // 1.5 * 2^23
+    let scaled = value * TOP;
+    let bounded = if scaled > -TOP { scaled } else { -TOP };
+    let bounded = if bounded < TOP { bounded } else { TOP };
+    let code = (bounded + WHOLE).to_bits() as i8;
+    if scaled.is_nan() { 0 } else { code }
 }

@@ -76,7 +76,9 @@ impl Product {
             finish.one_scale = integer && has_one_scale(b, &weights);
             finish.stored = if finish.bf16 { None } else { as_stored(b, &weights, m, integer).or(blocks) };
             let pairs = if finish.bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
-            let bytes = row_scratch(b, &weights, k, false, integer).max(pairs);
+            let few =
+                if finish.stored == Some(Stored::FewOfPlanes) { few_scratch(b, &weights, m) } else { 0 };
+            let bytes = row_scratch(b, &weights, k, false, integer).max(pairs).max(few);
             let weights = if finish.bf16 { packed(b, weights, n, k)? } else { weights };
             return b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[out], vec![weights], bytes);
         };
@@ -128,6 +130,11 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
 /// How a matrix lies, when `m` rows are few enough to take it so.
 fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
     crate::cpu::gemv::stored(b.model.stored(b.rung, matrix)?.as_ref(), m, integer)
+}
+
+/// Scratch of a product of `m` rows with some of every few columns.
+fn few_scratch(b: &Builder, matrix: &Matrix, m: usize) -> usize {
+    b.model.stored(b.rung, matrix).map_or(0, |weights| crate::cpu::gemv::few_scratch(weights.as_ref(), m))
 }
 
 /// The same for any number of rows, when the matrix keeps some blocks of columns; and whether they are so few that a product of half

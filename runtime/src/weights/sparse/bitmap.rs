@@ -6,13 +6,15 @@
 
 use super::super::{BLOCK, Bytes, CodesOut, codes};
 use super::*;
+use edge_kernels::cpu::gemv_bits::Columns;
 use edge_kernels::cpu::planes::{UNIT, Variant, select};
 use edge_kernels::cpu::spread;
 
 /// Largest code.
 const TOP: f32 = 127.0;
 
-struct Bitmap {
+/// A matrix with a bit an element.
+pub struct Bitmap {
     n: usize,
     k: usize,
     /// Number of values.
@@ -113,21 +115,54 @@ impl Bitmap {
             let end = self.count.min(own.end * PANEL);
             let chunk = &mut chunk[..own.len() * PANEL];
             self.values.fill_part(&Part { rows: 0..PANEL, cols: own, lane: 0 }, chunk);
-            let (mut taken, mut after) = (0, next);
-            for masks in masks[done..].chunks(BLOCK) {
-                let with = after + spread::count(masks);
-                if with > end {
-                    break;
-                }
-                (taken, after) = (taken + masks.len(), with);
-            }
+            let (taken, values) = spread::fitting(&masks[done..], end - next);
             if taken == 0 {
                 break;
             }
             f(cols.start + done, &masks[done..done + taken], &chunk[next - first * PANEL..]);
-            (done, next) = (done + taken, after);
+            (done, next) = (done + taken, next + values);
         }
         cols.start + done
+    }
+
+    /// Shows all columns of a panel and their values, a multiple of 8 at a time but for the last.
+    pub(crate) fn columns(&self, panel: usize, f: &mut dyn FnMut(Columns<'_>)) {
+        let all = 0..self.k;
+        let done = self.runs(panel, &all, &mut |first, masks, values| f(Columns { first, masks, values }));
+        let (masks, mut next) = self.masks(panel, &(done..self.k));
+        if next >= self.count || masks.is_empty() {
+            return;
+        }
+        // The last values: bits behind them stand for nothing.
+        let mut own = [[0; 2]; BLOCK];
+        let own = &mut own[..masks.len().min(BLOCK)];
+        let first = next / UNIT * (UNIT / PANEL);
+        let mut chunk = [0.0; CHUNK * PANEL];
+        let cols = first..self.count.div_ceil(PANEL).min(first + CHUNK);
+        let chunk = &mut chunk[..cols.len() * PANEL];
+        self.values.fill_part(&Part { rows: 0..PANEL, cols, lane: 0 }, chunk);
+        let values = &chunk[next - first * PANEL..];
+        for (own, mask) in own.iter_mut().zip(masks) {
+            let mut rest = u16::from_le_bytes(*mask);
+            let mut taken = rest;
+            while rest != 0 {
+                if next >= self.count {
+                    taken &= !(1 << rest.trailing_zeros());
+                }
+                (rest, next) = (rest & (rest - 1), next + 1);
+            }
+            *own = taken.to_le_bytes();
+        }
+        f(Columns { first: done, masks: own, values });
+    }
+
+    /// The scales of a panel's rows, or those of their codes.
+    pub(crate) fn scales(&self, panel: usize, of_codes: bool) -> [f32; PANEL] {
+        let mut scales = [0.0; PANEL];
+        for (scale, row) in scales.iter_mut().zip(panel * PANEL..self.n) {
+            *scale = if of_codes { self.scale(row) / TOP } else { self.scale(row) };
+        }
+        scales
     }
 
     /// Shows the values of some rows of a panel in `cols`: `(row, column, value)`, the value without the row's scale.
@@ -207,6 +242,10 @@ impl Weights for Bitmap {
         }
     }
 
+    fn borrow_bits(&self) -> Option<&Bitmap> {
+        Some(self)
+    }
+
     fn code_form(&self) -> Option<CodeForm> {
         let coded = self.scales.is_some() && self.values.code_form().is_some() && self.k <= MAX_CODE_GROUP;
         coded.then_some(CodeForm { group: self.k, half_offset: false, bits: 8 })
@@ -223,7 +262,7 @@ impl Weights for Bitmap {
             if is_whole(part) && at == 0 && cols == (0..self.k) {
                 cols.start = self.runs(panel, &part.cols, &mut |first, masks, values| {
                     let len = masks.len().next_multiple_of(BLOCK) * PANEL;
-                    spread::bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
+                    self.spread.bits_codes(masks, values, &mut codes[first * PANEL..][..len]);
                 });
             }
             self.each(panel, &rows, &cols, &mut |row, col, value| {

@@ -3,10 +3,10 @@
 //! A position is the column's place in its group, in as few bits as tell `of` places. The positions of a panel lie as its values do:
 //! `[ceil(n / 16)][groups][keep]` units of 16 rows, row `i` of a unit at bits `i * bits` and up.
 
-use super::super::{Bytes, CodesOut, codes};
+use super::super::{BLOCK, Bytes, CodesOut, codes};
 use super::*;
 use edge_kernels::cpu::planes::{UNIT, Variant, select};
-use edge_kernels::cpu::spread::{self, Few, MAX_OF, position_bits as bits};
+use edge_kernels::cpu::spread::{self, MAX_OF, position_bits as bits};
 
 /// Columns of values that are spread together.
 const SPREAD: usize = 128;
@@ -74,16 +74,16 @@ impl KeptFew {
     }
 
     /// The columns that the values in column `value` of a panel belong to, those of `lanes`: [`NOWHERE`] where a position is none of K
-    /// or not greater than the one before it in its group.
+    /// or not greater than all before it in its group.
     fn columns(&self, panel: usize, value: usize, lanes: &Range<usize>) -> [usize; PANEL] {
         let (bits, group) = (bits(self.of), value / self.keep * self.of);
         let place = |unit: u64, lane: usize| (unit >> (lane * bits)) as usize & ((1 << bits) - 1);
         let unit = self.unit(panel, value);
-        let before = (!value.is_multiple_of(self.keep)).then(|| self.unit(panel, value - 1));
+        let before = value / self.keep * self.keep..value;
         let mut columns = [NOWHERE; PANEL];
         for lane in lanes.clone() {
             let own = place(unit, lane);
-            let ascends = before.is_none_or(|before| place(before, lane) < own);
+            let ascends = before.clone().all(|before| place(self.unit(panel, before), lane) < own);
             if ascends && own < self.of && group + own < self.k {
                 columns[lane] = group + own;
             }
@@ -123,7 +123,7 @@ impl Weights for KeptFew {
                 (0..bits).map(bit).sum::<usize>()
             };
             let (own, col) = (position(slot), group * self.of + position(slot));
-            let ascends = slot == 0 || position(slot - 1) < own;
+            let ascends = (0..slot).all(|before| position(before) < own);
             if ascends && own < self.of && col < self.k {
                 out[r * self.k + col] = value;
             }
@@ -160,6 +160,13 @@ impl Weights for KeptFew {
         }
     }
 
+    fn borrow_few(&self, panels: Range<usize>) -> Option<FewPanels<'_>> {
+        let each = self.k.div_ceil(self.of) * self.keep * 2 * bits(self.of);
+        let units = &self.positions.as_slice()[panels.start * each..panels.end * each];
+        let planes = self.values.borrow_planes(panels)?;
+        Some(FewPanels { few: Few { units, keep: self.keep, of: self.of }, planes })
+    }
+
     fn code_form(&self) -> Option<CodeForm> {
         self.form
     }
@@ -171,11 +178,26 @@ impl Weights for KeptFew {
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
         if is_whole(part) && at == 0 && part.cols == (0..self.k) {
             let mut chunk = [0; SPREAD * PANEL];
+            // At the end of the panel, where no columns are put before their values are taken; else some at a time, which asks for what
+            // all of them share each time.
+            let (width, end) = (self.k.div_ceil(self.of) * self.keep, self.k.next_multiple_of(BLOCK));
+            let together = self.k.is_multiple_of(self.of) && width.is_multiple_of(BLOCK);
+            let from = end - width;
+            if together {
+                let all = Part { cols: 0..width, ..part.clone() };
+                self.values.codes_part(&all, 0, &mut codes[from * PANEL..end * PANEL]);
+            }
             return self.spreads(part.rows.start / PANEL, &part.cols, &mut |values, cols, few| {
-                let chunk = &mut chunk[..values.len().next_multiple_of(UNIT / PANEL) * PANEL];
-                self.values.codes_part(&Part { cols: values, ..part.clone() }, 0, chunk);
-                let len = cols.len().next_multiple_of(UNIT / PANEL) * PANEL;
-                spread::few_codes(&few, chunk, cols.len(), &mut codes[cols.start * PANEL..][..len]);
+                let chunk = &mut chunk[..values.len().next_multiple_of(BLOCK) * PANEL];
+                if together {
+                    let first = (from + values.start) * PANEL;
+                    chunk.copy_from_slice(&codes[first..first + chunk.len()]);
+                } else {
+                    self.values.codes_part(&Part { cols: values, ..part.clone() }, 0, chunk);
+                }
+                let len = cols.len().next_multiple_of(BLOCK) * PANEL;
+                let out = &mut codes[cols.start * PANEL..][..len];
+                self.spread.few_codes(&few, chunk, cols.len(), out);
             });
         }
         for (panel, rows, lane) in panels_of(part) {

@@ -9,12 +9,15 @@ mod blocks;
 mod encode;
 mod few;
 
+pub use bitmap::Bitmap;
 pub use encode::{Positions, bitmap, blocks, few};
 
 use super::node::Node;
 use super::window::common;
 use super::{CHUNK, CodeForm, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
 use edge_kernels::cpu::gemm_blocks::Kept;
+use edge_kernels::cpu::gemv_planes::PlanePanels;
+use edge_kernels::cpu::spread::Few;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -36,6 +39,14 @@ pub struct KeptBlocks<'a> {
     pub kept: Kept<'a>,
     /// What is kept, `[n, entries * block]`: the columns of a panel's list one after the other.
     pub values: &'a dyn Weights,
+}
+
+/// Panels of which each row keeps some of every few columns, as products of a few rows take them.
+pub struct FewPanels<'a> {
+    /// Which columns.
+    pub few: Few<'a>,
+    /// What is kept.
+    pub planes: PlanePanels<'a>,
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {

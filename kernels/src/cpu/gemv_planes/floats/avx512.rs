@@ -26,32 +26,24 @@ pub(super) const VARIANT: FloatVariant =
     FloatVariant { name: "gemv_planes_f32__avx512", isa: Isa::Avx512, most_rows: ROWS, run };
 
 /// Rows of a tile of one panel.
-const ROWS: usize = 4;
+pub(in super::super) const ROWS: usize = 4;
 /// Panels of a tile of one row: sums of two are enough to hide the time of an addition.
-const PANELS: usize = 2;
+pub(in super::super) const PANELS: usize = 2;
 
 /// Units that are joined at a time: a usual group.
-const UNITS: usize = 4;
+pub(in super::super) const UNITS: usize = 4;
 
 /// Codes of units, [8][16]: their last 8 bits, and those before them.
-type Units = [[[u8; UNIT]; 2]; UNITS];
+pub(in super::super) type Units = [[[u8; UNIT]; 2]; UNITS];
 
 /// Joins so many units, and moves on to the next one: [`join`] for some split.
-type Join = unsafe fn(&mut [*const u8; MAX_PLANES], usize, &mut Units);
+pub(in super::super) type Join = unsafe fn(&mut [*const u8; MAX_PLANES], usize, &mut Units);
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn run(task: &mut Task<'_>) {
     let (m, panels) = (task.out.rows(), task.out.cols().div_ceil(PANEL));
     let (rows, together) = if m == 1 { (1, PANELS) } else { (ROWS, 1) };
-    let (join, wide): (Join, bool) = match task.w.split {
-        Split::Two => (join::<Twos<1>>, false),
-        Split::TwoTwos => (join::<Twos<2>>, false),
-        Split::ThreeTwos => (join::<Twos<3>>, false),
-        Split::FourTwos => (join::<Twos<4>>, false),
-        Split::Twelve => (join::<Twelve>, true),
-        Split::Sixteen => (join::<Sixteen>, true),
-        Split::Four => (join::<Four>, false),
-    };
+    let (join, wide) = join_of(task.w.split);
     let store = match (m, wide) {
         (1, false) => store::<false, 1, PANELS>,
         (1, true) => store::<true, 1, PANELS>,
@@ -69,6 +61,19 @@ fn run(task: &mut Task<'_>) {
                 finish(task.epilogue, &mut task.out, row, &columns, &mut tile[..there[0]]);
             }
         }
+    }
+}
+
+/// What joins codes of a split, and whether they have more than 8 bits.
+pub(in super::super) fn join_of(split: Split) -> (Join, bool) {
+    match split {
+        Split::Two => (join::<Twos<1>>, false),
+        Split::TwoTwos => (join::<Twos<2>>, false),
+        Split::ThreeTwos => (join::<Twos<3>>, false),
+        Split::FourTwos => (join::<Twos<4>>, false),
+        Split::Twelve => (join::<Twelve>, true),
+        Split::Sixteen => (join::<Sixteen>, true),
+        Split::Four => (join::<Four>, false),
     }
 }
 

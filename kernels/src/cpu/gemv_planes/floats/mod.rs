@@ -8,7 +8,7 @@
 //! These are the bits of [`super::super::gemm_f32`] with the same weights joined by [`super::super::planes`].
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(super) mod avx512;
 #[cfg(test)]
 mod scalar;
 

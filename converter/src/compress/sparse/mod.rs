@@ -1,9 +1,12 @@
 //! Matrices with zeros: what structure these have, what each form of `sparse` takes for them, and how to make some.
 
+mod times;
+
+pub use times::{BREAK_EVEN, BreakEven, FEW_EVEN, FewEven, pays, pays_for};
+
 use super::{Matrix, Root, Use, planes, row_codes};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use edge_runtime::pack::Acts;
 use edge_runtime::weights::PANEL;
 use edge_runtime::weights::sparse::{self, Positions};
 
@@ -55,41 +58,6 @@ impl Cost {
         self.positions + (self.values * u64::from(bits)).div_ceil(8) + self.values.div_ceil(SCALED as u64) * 2
     }
 }
-
-/// Where kept blocks take less time than all of K.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BreakEven {
-    /// Instruction set.
-    pub isa: &'static str,
-    /// Floats or integers.
-    pub acts: Acts,
-    /// Columns of a block.
-    pub block: usize,
-    /// Density below which they do, of products of 1, 4, 196 and 3136 rows; 0.85 is the greatest that was measured.
-    pub density: [f64; 4],
-}
-
-/// Measured by `cargo bench -p edge-benches --bench sparse` with N = K = 1024 on an AMD EPYC of family 26 model 2 (Zen 5), one thread, of 8-bit
-/// weights in planes (`benches/README.md`, "Sparse weights"). The other forms take no less time than all of K at any density: they are decoded to it.
-pub const BREAK_EVEN: [BreakEven; 12] = {
-    const fn row(isa: &'static str, acts: Acts, block: usize, density: [f64; 4]) -> BreakEven {
-        BreakEven { isa, acts, block, density }
-    }
-    [
-        row("avx512", Acts::F32, 8, [0.85, 0.69, 0.72, 0.74]),
-        row("avx512", Acts::F32, 4, [0.81, 0.59, 0.65, 0.65]),
-        row("avx512", Acts::F32, 1, [0.59, 0.36, 0.47, 0.46]),
-        row("avx512_vnni", Acts::I8, 8, [0.65, 0.54, 0.72, 0.72]),
-        row("avx512_vnni", Acts::I8, 4, [0.59, 0.45, 0.64, 0.64]),
-        row("avx512_vnni", Acts::I8, 1, [0.42, 0.22, 0.0, 0.0]),
-        row("avx2", Acts::F32, 8, [0.85, 0.85, 0.85, 0.85]),
-        row("avx2", Acts::F32, 4, [0.85, 0.85, 0.83, 0.85]),
-        row("avx2", Acts::F32, 1, [0.77, 0.71, 0.67, 0.69]),
-        row("avx2", Acts::I8, 8, [0.85, 0.85, 0.67, 0.65]),
-        row("avx2", Acts::I8, 4, [0.83, 0.85, 0.64, 0.63]),
-        row("avx2", Acts::I8, 1, [0.74, 0.76, 0.0, 0.0]),
-    ]
-};
 
 /// The zeros of a matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -363,6 +331,24 @@ mod tests {
         assert_eq!(one.values[..8], [0.0, 0.0, 3.0, 4.0, -5.0, 0.0, 0.0, 0.3]);
         prune(&mut matrix, Structure::Few { keep: 1, of: 4 }, 1.0, &[9.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]);
         assert_eq!(matrix.values[..8], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3]);
+    }
+
+    #[test]
+    fn what_pays_is_what_was_measured() {
+        for acts in [Acts::F32, Acts::I8] {
+            assert!(pays(Structure::Blocks(8), 0.5, acts) && !pays(Structure::Blocks(8), 0.9, acts));
+            assert!(!pays(Structure::Blocks(2), 0.1, acts), "blocks of 2 were not measured");
+            assert!(!pays(Structure::Bitmap, 1.0, acts));
+            // Decoded on one class of CPU, for some numbers of rows.
+            assert!(!pays(Structure::Few { keep: 2, of: 4 }, 1.0, acts));
+        }
+        assert!(!pays(Structure::Blocks(1), 0.1, Acts::I8) && pays(Structure::Blocks(1), 0.3, Acts::F32));
+        let few =
+            |keep, of, acts, isa, rows| pays_for(Structure::Few { keep, of }, 1.0, acts, Some((isa, rows)));
+        assert!(few(2, 4, Acts::I8, "avx512_vnni", 1) && few(2, 4, Acts::I8, "avx512_vnni", 3));
+        assert!(few(2, 16, Acts::I8, "avx512_vnni", 16) && !few(2, 4, Acts::I8, "avx512_vnni", 100));
+        assert!(few(1, 4, Acts::F32, "avx512", 4) && !few(2, 4, Acts::F32, "avx512", 4));
+        assert!(!few(2, 4, Acts::I8, "avx2", 1) && !few(1, 4, Acts::I8, "neon", 1));
     }
 
     #[test]
