@@ -260,7 +260,7 @@ fn pruned(sparse: bool) -> (Vec<u8>, [Vec<f32>; 2]) {
     let value = |key: u64, i: usize| uniform(key, i as u64) * 2.0 - 1.0;
     let stays = |which: usize, row: usize, col: usize| match which {
         0 => (row + col / 4 * 3) % 4 == col % 4 || (row + col / 4 * 3 + 1) % 4 == col % 4,
-        _ => (row / 16 + col / 8) % 4 == 0,
+        _ => (row / 16 + col / 8).is_multiple_of(4),
     };
     let matrix = |which: usize, n: usize, k: usize| -> Vec<f32> {
         let of =
