@@ -259,7 +259,7 @@ mod tests {
     use super::super::Level;
     use super::*;
     use crate::draft::plain_rung;
-    use edge_runtime::pack::{Take, Tensor};
+    use edge_runtime::pack::{Acts, Take, Tensor};
     use edge_runtime::random::uniform;
 
     fn matrix(n: usize, k: usize) -> Matrix {
