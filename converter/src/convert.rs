@@ -187,6 +187,7 @@ pub fn convert(
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
+    ladder::drop_unused(&mut draft, &golden);
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);

@@ -8,12 +8,14 @@ mod rows;
 mod sensitivity;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod wishes;
 
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
 pub use sensitivity::{Probes, Sensitivity, sensitivities, stored_costs};
+pub use unused::drop_unused;
 pub use wishes::Wishes;
 
 use crate::compress::{Level, Root, THIN_BITS};
