@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens pages of `edge-convert report` in headless Chromium: no console error, no sideways scrolling, pictures to look at.
 
-    tests/report/screenshot.py --out /tmp/shots report.html [more.html ...]
+    tests/report/screenshot.py --out shots report.html [more.html ...]
 
 Each page is opened at 360 and 1280 pixels, light and dark, with and without scripts; with them another rung is chosen and a point is
 focused. Chromium is Debian's (`apt-get install chromium`), driven by `playwright` from PyPI in an environment of this script's own.

@@ -83,7 +83,7 @@ pub fn corrected(
         for (mut row, gain) in coarse.row_iter_mut().zip(&fit.gains) {
             row *= *gain;
         }
-        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit.error, &x)? {
+        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit, &x)? {
             parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
         }
     }
@@ -217,18 +217,17 @@ struct Thin {
 }
 
 impl Thin {
-    /// The factors of what is `missing` of a matrix, whose `error` has its mean in it; `None` when there is nothing to correct.
+    /// The factors of what is `missing` of a matrix beside what gains and shifts make up for; `None` when there is nothing to correct.
     fn of(
         draft: &mut Draft,
         name: &str,
         missing: &DMatrix<f32>,
-        error: &DMatrix<f32>,
+        fit: &Fit,
         x: &DMatrix<f32>,
     ) -> Result<Option<Thin>, ConvertError> {
         let (n, k) = missing.shape();
-        let mut centered = error.clone();
-        let mean = error.column_mean();
-        centered.column_iter_mut().for_each(|mut column| column -= &mean);
+        let mut centered = fit.error.clone();
+        centered.column_iter_mut().for_each(|mut column| column -= &fit.shifts);
         let directions = directions(&centered);
         let (v, v_matrix) = stored(draft, name, &(directions.transpose() * missing), 32)?;
         // By least squares on what the rounded V makes: U = D T' (T T')^-1, T = V x without its mean.

@@ -10,10 +10,11 @@
 
 use super::node::Node;
 use super::source::Bytes;
-use super::{Bitmap, CodeForm, CodesOut, FewPanels, KeptBlocks, Part, WeightError, Weights};
+use super::{Bitmap, CHUNK, CodeForm, CodesOut, FewPanels, KeptBlocks, Part, WeightError, Weights};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use serde::Deserialize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -71,13 +72,26 @@ impl Correction {
         let mut sets = rows.as_slice().chunks_exact(4 * self.n);
         let Some(set) = (if one_scale { sets.next_back() } else { sets.next() }) else { return };
         let (gains, shifts) = set.split_at(2 * self.n);
-        let number = |bytes: &[u8; 2]| f16::from_le_bytes(*bytes).to_f32();
-        let rows = gains.as_chunks::<2>().0.iter().zip(shifts.as_chunks::<2>().0);
-        for ((scale, bias), (gain, shift)) in scale.iter_mut().zip(bias).zip(rows) {
-            *bias += number(shift) * (*scale * unit);
-            *scale *= 1.0 + number(gain);
+        let chunks = scale.chunks_mut(CHUNK).zip(bias.chunks_mut(CHUNK));
+        let rows = gains.chunks(2 * CHUNK).zip(shifts.chunks(2 * CHUNK));
+        for ((scale, bias), (gains, shifts)) in chunks.zip(rows) {
+            let (gains, shifts) = (numbers(gains), numbers(shifts));
+            for ((scale, bias), (gain, shift)) in scale.iter_mut().zip(bias).zip(gains.iter().zip(&shifts)) {
+                *bias += shift * (*scale * unit);
+                *scale *= 1.0 + gain;
+            }
         }
     }
+}
+
+/// Elements of two bytes as floats, at most a chunk of them: many at a time, for every run of a product does it.
+fn numbers(bytes: &[u8]) -> [f32; CHUNK] {
+    let (mut halves, mut floats) = ([f16::ZERO; CHUNK], [0.0; CHUNK]);
+    for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
+        *half = f16::from_le_bytes(*bytes);
+    }
+    halves.convert_to_f32_slice(&mut floats);
+    floats
 }
 
 struct Corrected {

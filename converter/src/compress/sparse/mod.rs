@@ -7,6 +7,7 @@ pub use times::{BREAK_EVEN, BreakEven, FEW_EVEN, FewEven, pays, pays_for};
 use super::{Matrix, Root, Use, planes, row_codes};
 use crate::draft::Draft;
 use crate::error::ConvertError;
+use edge_runtime::pack::Acts;
 use edge_runtime::weights::PANEL;
 use edge_runtime::weights::sparse::{self, Positions};
 
@@ -190,11 +191,14 @@ pub fn as_it_came(draft: &mut Draft, matrix: &Matrix) -> Result<Option<Root>, Co
     }
     let zeros = zeros(matrix);
     let all = Cost { structure: Structure::Bitmap, positions: 0, values: elements as u64, multiplied: 1.0 };
-    match zeros.smallest(elements, COMPARED) {
-        Some(cost) if cost.bytes(COMPARED) as f64 <= MOST_BYTES * all.bytes(COMPARED) as f64 => {
-            sparse(draft, matrix, cost.structure).map(Some)
-        }
-        _ => Ok(None),
+    let most = MOST_BYTES * all.bytes(COMPARED) as f64;
+    let small = || zeros.forms.iter().filter(|cost| cost.bytes(COMPARED) as f64 <= most);
+    // Of forms that save enough, one that takes no time for it.
+    let free = |cost: &&Cost| [Acts::F32, Acts::I8].iter().all(|a| pays(cost.structure, cost.multiplied, *a));
+    let least = |a: &&Cost, b: &&Cost| a.bytes(COMPARED).cmp(&b.bytes(COMPARED));
+    match small().filter(free).min_by(least).or_else(|| small().min_by(least)) {
+        Some(cost) => sparse(draft, matrix, cost.structure).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -259,7 +263,7 @@ mod tests {
     use super::super::Level;
     use super::*;
     use crate::draft::plain_rung;
-    use edge_runtime::pack::{Acts, Take, Tensor};
+    use edge_runtime::pack::{Take, Tensor};
     use edge_runtime::random::uniform;
 
     fn matrix(n: usize, k: usize) -> Matrix {
