@@ -2,12 +2,14 @@
 
 use crate::calibrate;
 use crate::compress;
+use crate::correct::correct;
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
+use crate::journal::{Cache, Journal, Mix};
 use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
-use crate::measure::{Evaluator, Outputs, noise, sqnr_db};
+use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
 use crate::samples::{NOISE_KEY, Sample, Samples, default_dims};
@@ -41,6 +43,8 @@ pub struct Options {
     pub witness: Option<Witness>,
     /// Which rungs are wanted.
     pub wishes: Wishes,
+    /// Where measurements are kept, and taken from when the same are asked for again; `None` keeps none.
+    pub cache: Option<Cache>,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -91,18 +95,20 @@ pub fn convert(
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
     let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
-    let evaluator = Evaluator::new(stop)?;
-
     let samples = Samples::of(options, &model.graph)?;
-    watch.stage("calibrate", 2);
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
-    let ranges = calibrate::ranges(&evaluator, &float_model, float_rung, &model.graph, &samples.calibration)?;
-    watch.progress(1);
+    let evaluator = Evaluator::new(stop)?;
+    let name = Mix::of("conversion").key(&float.candidate().key(float_rung)).key(&samples.key()).done();
+    let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
+    let evaluator = evaluator.keeping(journal);
+
+    watch.stage("calibrate", samples.calibration.len() + 1);
+    let ranges = calibrate::ranges(&evaluator, &float, &samples.calibration, |done| watch.progress(done))?;
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let want = evaluator.run(&float_model, float_rung, held_out)?;
-    watch.progress(2);
+    watch.progress(samples.calibration.len() + 1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
@@ -120,11 +126,10 @@ pub fn convert(
     }
     describe(&mut draft, source, options);
 
-    watch.stage("read rows", 1);
     correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, watch)?;
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
     let units = Units::of(&dims, &probe_want);
-    let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
+    let probe_set = Probes::new(probes, &probe_want, &units);
     watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
@@ -137,7 +142,7 @@ pub fn convert(
         .min(samples.calibration.len());
     let judges = &samples.calibration[..(JUDGES * count).min(samples.calibration.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
-    let judges = Probes { samples: judges, want: &judges_want, units: &units };
+    let judges = Probes::new(judges, &judges_want, &units);
     let mut integer = Integer {
         evaluator: &evaluator,
         draft: &mut draft,
@@ -152,7 +157,9 @@ pub fn convert(
     };
     integer.finer_weights()?;
     let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
+    watch.stage("measure rows", 1);
     integer.one_scale(|done, total| watch.progress_of(done, total))?;
+    watch.stage("refine", 1);
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
@@ -163,25 +170,26 @@ pub fn convert(
     let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
     rungs.extend(exact_rung(integer.draft, graph, exact));
     watch.stage("measure rungs", rungs.len());
-    let opened = integer.draft.open();
+    let candidate = integer.draft.candidate();
+    let opened = candidate.model();
+    let held = Probes::new(held_out, &want, &units);
     let (mut measured, mut latencies) = (Vec::with_capacity(rungs.len()), Vec::new());
     for (i, mut rung) in rungs.into_iter().enumerate() {
-        let got = evaluator.run(&opened, &rung, held_out)?;
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
-            value: sqnr_db(units.distortion(&want, &got)) as f32,
+            value: sqnr_db(evaluator.distortion(&candidate, &rung, &held)?) as f32,
             samples: format!("{} held out from {}", held_out.len(), samples.origin),
         });
-        rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
         if options.wishes.max_latency.is_some() {
-            latencies.push((rung.id.clone(), evaluator.latency(&opened, &rung, &held_out[0])?));
+            latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held_out[0])?));
         }
-        measured.push(ladder::link(integer.draft, &opened, rung)?);
+        measured.push(ladder::link(integer.draft, opened, rung)?);
         watch.progress(i + 1);
     }
     let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
-    let limit = limited(&mut integer, &rungs, held_out, &want, watch)?;
+    let limit = limited(&mut integer, &rungs, &held, watch)?;
     draft.header.rungs = rungs;
     draft.header.costs = ladder::stored_costs(&sensitivity, graph, &choices);
     let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
@@ -199,6 +207,7 @@ pub fn convert(
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
         samples: samples.origin,
+        measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,
         tensors: tensors(&draft, &sensitivity),
@@ -256,51 +265,25 @@ pub(crate) fn lower(
     Ok((graph, Choices { tensors, nested }, keep_float))
 }
 
-/// Puts corrections above the tensors whose products samples show: see [`compress::corrected`].
-fn correct(
-    evaluator: &Evaluator<'_>,
-    draft: &mut Draft,
-    graph: u32,
-    choices: &mut Choices,
-    samples: &[Sample],
-    watch: &mut dyn Watch,
-) -> Result<(), ConvertError> {
-    let mut rung = plain_rung("finest", graph, Acts::F32);
-    rung.takes = choices.takes(draft, &choices.finest());
-    let rows =
-        calibrate::rows(evaluator, &draft.open(), &rung, samples, |done, all| watch.progress_of(done, all))?;
-    watch.stage("correct tensors", choices.nested.len());
-    for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
-        let Some(rows) = rows.get(tensor) else { continue };
-        if let Some(corrected) = compress::corrected(draft, *tensor, root, rows)? {
-            draft.header.tensors[*tensor as usize].roots[0] = corrected.expr.clone();
-            *root = corrected;
-        }
-        watch.progress(i + 1);
-    }
-    Ok(())
-}
-
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
 /// was measured: what the search was made with may hold no such sample.
 fn limited(
     integer: &mut Integer<'_>,
     rungs: &[Rung],
-    held_out: &[Sample],
-    want: &[Outputs],
+    held: &Probes<'_>,
     watch: &mut dyn Watch,
 ) -> Result<Option<(String, String)>, ConvertError> {
     let quality = |r: &Rung| r.quality.as_ref().map_or(f64::NEG_INFINITY, |q| f64::from(q.value));
     let best = rungs.iter().filter(|r| r.acts == Acts::I8).max_by(|a, b| quality(a).total_cmp(&quality(b)));
     let Some(best) = best.filter(|r| quality(r) < GOOD) else { return Ok(None) };
-    let got = integer.evaluator.run(&integer.draft.open(), best, held_out)?;
-    let mut worst: Vec<usize> = (0..held_out.len()).collect();
-    worst.sort_by(|a, b| noise(&want[*b], &got[*b]).total_cmp(&noise(&want[*a], &got[*a])));
+    let noises = integer.evaluator.noises(&integer.draft.candidate(), best, held)?;
+    let mut worst: Vec<usize> = (0..noises.len()).collect();
+    worst.sort_by(|a, b| noises[*b].total_cmp(&noises[*a]));
     worst.truncate(WORST);
-    let samples: Vec<Sample> = worst.iter().map(|i| held_out[*i].clone()).collect();
-    let want: Vec<Outputs> = worst.iter().map(|i| want[*i].clone()).collect();
+    let samples: Vec<Sample> = worst.iter().map(|i| held.samples[*i].clone()).collect();
+    let want: Vec<Outputs> = worst.iter().map(|i| held.want[*i].clone()).collect();
     let mut integer = Integer {
-        probes: Probes { samples: &samples, want: &want, ..integer.probes },
+        probes: Probes::new(&samples, &want, held.units),
         takes: integer.choices.of_rung(best),
         draft: &mut *integer.draft,
         ..*integer

@@ -24,6 +24,8 @@ pub struct Draft {
     pub blobs: Vec<Arc<Vec<u8>>>,
     /// Blobs by content: equal ones are stored once.
     known: HashMap<[u8; 32], BlobId>,
+    /// The BLAKE3 hash of each blob as it was stored.
+    hashes: Vec<[u8; 32]>,
 }
 
 impl Draft {
@@ -43,7 +45,13 @@ impl Draft {
         self.header.blobs.push(Blob { offset: 0, len: bytes.len() as u64, hash: 0 });
         self.blobs.push(Arc::new(bytes));
         self.known.insert(hash, id);
+        self.hashes.push(hash);
         id
+    }
+
+    /// The BLAKE3 hash of each blob, by [`BlobId`].
+    pub fn hashes(&self) -> &[[u8; 32]] {
+        &self.hashes
     }
 
     /// Stores a constant.

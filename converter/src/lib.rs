@@ -3,15 +3,18 @@
 #![forbid(unsafe_code)]
 
 mod calibrate;
+mod candidate;
 mod card;
 pub mod case;
 mod compare;
 pub mod compress;
 mod convert;
+mod correct;
 pub mod draft;
 mod error;
 mod family;
 pub mod import;
+mod journal;
 pub mod ladder;
 pub mod measure;
 pub mod model;
@@ -25,4 +28,5 @@ pub use card::read_card;
 pub use compare::{Comparison, Layer, compare};
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
-pub use report::{Page, PageOptions, Report, RungReport, TensorReport, write_page};
+pub use journal::{Cache, default_folder};
+pub use report::{Measurements, Page, PageOptions, Report, RungReport, TensorReport, write_page};

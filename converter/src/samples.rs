@@ -3,6 +3,7 @@
 use crate::convert::Options;
 use crate::draft::to_f32;
 use crate::error::ConvertError;
+use crate::journal::{Key, Mix};
 use edge_runtime::graph::{DType, Dim, Graph, Port};
 use edge_runtime::inputs::{NamedArray, read_npz};
 use edge_runtime::plan::InputSpec;
@@ -35,6 +36,12 @@ pub struct Samples {
 }
 
 impl Sample {
+    /// What it is, its label apart.
+    pub fn key(&self) -> Key {
+        let mix = |mix: Mix, a: &NamedArray| mix.debug(&(&a.name, a.dtype, &a.dims)).bytes(&a.data);
+        self.inputs.iter().fold(Mix::of("sample"), mix).done()
+    }
+
     /// What a planner must know of the sample.
     pub fn specs(&self) -> Vec<InputSpec> {
         self.inputs
@@ -50,6 +57,12 @@ impl Sample {
 }
 
 impl Samples {
+    /// What they are.
+    pub fn key(&self) -> Key {
+        let mix = Mix::of("samples").debug(&(self.calibration.len(), self.held_out.len()));
+        self.calibration.iter().chain(&self.held_out).fold(mix, |mix, sample| mix.key(&sample.key())).done()
+    }
+
     /// Samples from a directory of `.npz` files (one sample each) or from one `.npz` whose arrays hold samples
     /// along their first axis. The last quarter is held out.
     ///

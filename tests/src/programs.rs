@@ -72,6 +72,8 @@ impl Program {
         for variable in ["EDGE_THREADS", "EDGE_ISA", "EDGE_LOG"] {
             command.env_remove(variable);
         }
+        // Conversions measure for themselves, and leave nothing in the home of whoever tests.
+        command.env("EDGE_CACHE_DIR", "");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Program(command)
     }

@@ -13,6 +13,7 @@ use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::{Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Bits of the finest weights that all integer kernels take.
@@ -45,7 +46,7 @@ pub struct Matrix {
 }
 
 /// A matrix as one take of its expression gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// Bits of a weight, scales apart.
     pub bits: u32,
@@ -56,7 +57,7 @@ pub struct Level {
 }
 
 /// One expression of a matrix in the draft, and what each of its takes needs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Root {
     /// The expression.
     pub expr: Expr,

@@ -2,21 +2,23 @@
 
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
+use crate::candidate::Candidate;
 use crate::compress::{self, Level, PLANE_BITS, Root};
 use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
+use crate::journal::{Journal, Mix};
 use crate::ladder::{self, Choices, Integer, Part, Probes};
-use crate::measure::{Evaluator, Outputs, sqnr_db, top1};
+use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
-use crate::samples::{Sample, Samples};
+use crate::samples::Samples;
 use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
 use edge_runtime::graph::{Graph, Source};
-use edge_runtime::pack::{Arg, Expr, Quality, Take, Tensor};
+use edge_runtime::pack::{Arg, Expr, Quality, Rung, Take, Tensor};
 use edge_runtime::weights::{Registry, needed_blobs};
 use serde_json::json;
 use std::collections::HashMap;
@@ -63,8 +65,14 @@ pub fn convert(
         return Err(ConvertError::Option { option: "models", why: "none given".into() });
     };
 
-    let evaluator = Evaluator::new(stop)?;
     let samples = Samples::of(options, &largest.graph)?;
+    let floats: Vec<Draft> = models.iter().map(float_draft).collect();
+    let name = floats.iter().fold(Mix::of("family").key(&samples.key()), |mix, float| {
+        mix.key(&float.candidate().key(&float.header.rungs[0]))
+    });
+    let evaluator = Evaluator::new(stop)?;
+    let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());
+    let evaluator = evaluator.keeping(journal);
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let sharing = sharing::find(&models)?;
     let mut draft = Draft::new(largest);
@@ -76,11 +84,10 @@ pub fn convert(
     let mut elements = Vec::new();
     let mut golden_run = None;
     let mut verdict = Verdict::Absent;
-    for (i, model) in models.iter().enumerate() {
-        let float = float_draft(model);
+    for (i, (model, float)) in models.iter().zip(&floats).enumerate() {
         let opened = float.open();
         let rung = float.header.rungs[0].clone();
-        let ranges = calibrate::ranges(&evaluator, &opened, &rung, &model.graph, &samples.calibration)?;
+        let ranges = calibrate::ranges(&evaluator, float, &samples.calibration, |_| {})?;
         let graph = add_graph(&mut draft, model, &sharing, i, &stored);
         for (value, range) in draft.header.graphs[graph].values.iter_mut().zip(ranges) {
             value.range = range;
@@ -107,7 +114,7 @@ pub fn convert(
     watch.stage("measure tensors", models.len());
     for (graph, (want, units)) in probe_wants.iter().enumerate() {
         let choices = choices(&draft, graph)?;
-        let probes = Probes { samples: probes, want, units };
+        let probes = Probes::new(probes, want, units);
         let sensitivity =
             ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
         draft.header.costs.extend(ladder::stored_costs(&sensitivity, graph as u32, &choices));
@@ -139,16 +146,17 @@ pub fn convert(
     watch.stage("measure rungs", candidates.len());
     let none = Units::default();
     let units = probe_wants.last().map_or(&none, |(_, units)| units);
-    let opened = draft.open();
+    let candidate = draft.candidate();
+    let opened = candidate.model();
+    let held = Probes::new(held_out, &reference, units);
     let (mut measured, mut latencies) = (Vec::with_capacity(candidates.len()), Vec::new());
     for (i, mut rung) in candidates.into_iter().enumerate() {
-        let got = evaluator.run(&opened, &rung, held_out)?;
-        rung.quality = Some(quality(held_out, &reference, &got, units, &samples.origin));
-        rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
+        rung.quality = Some(quality(&evaluator, &candidate, &rung, &held, &samples.origin)?);
+        rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
         if options.wishes.max_latency.is_some() {
-            latencies.push((rung.id.clone(), evaluator.latency(&opened, &rung, &held_out[0])?));
+            latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held_out[0])?));
         }
-        measured.push(ladder::link(&draft, &opened, rung)?);
+        measured.push(ladder::link(&draft, opened, rung)?);
         watch.progress(i + 1);
     }
     let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
@@ -166,6 +174,7 @@ pub fn convert(
         nodes,
         passes,
         samples: samples.origin,
+        measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,
         tensors: Vec::new(),
@@ -280,13 +289,18 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
 }
 
 /// Accuracy on labelled samples, else the distance to the largest subnet's floats.
-fn quality(samples: &[Sample], want: &[Outputs], got: &[Outputs], units: &Units, origin: &str) -> Quality {
-    let labels: Option<Vec<usize>> = samples.iter().map(|s| s.label).collect();
-    let samples = format!("{} held out from {origin}", samples.len());
-    match labels {
-        Some(labels) => Quality { metric: "top1_percent".into(), value: top1(got, &labels) as f32, samples },
-        None => {
-            Quality { metric: "sqnr_db".into(), value: sqnr_db(units.distortion(want, got)) as f32, samples }
-        }
-    }
+fn quality(
+    evaluator: &Evaluator<'_>,
+    candidate: &Candidate<'_>,
+    rung: &Rung,
+    held: &Probes<'_>,
+    origin: &str,
+) -> Result<Quality, ConvertError> {
+    let labels: Option<Vec<usize>> = held.samples.iter().map(|s| s.label).collect();
+    let (metric, value) = match labels {
+        Some(labels) => ("top1_percent", evaluator.top1(candidate, rung, held, &labels)?),
+        None => ("sqnr_db", sqnr_db(evaluator.distortion(candidate, rung, held)?)),
+    };
+    let samples = format!("{} held out from {origin}", held.samples.len());
+    Ok(Quality { metric: metric.into(), value: value as f32, samples })
 }

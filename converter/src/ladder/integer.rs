@@ -141,8 +141,7 @@ impl Integer<'_> {
     }
 
     pub(super) fn cost_on(&self, probes: Probes<'_>, acts: Acts) -> Result<f64, ConvertError> {
-        let got = self.evaluator.run(&self.draft.open(), &self.rung(acts), probes.samples)?;
-        Ok(probes.distortion(&got))
+        self.evaluator.distortion(&self.draft.candidate(), &self.rung(acts), &probes)
     }
 
     /// Makes finer the tensors that cost most for their price, until the weights alone leave half of [`AIM`].

@@ -4,6 +4,7 @@ mod activations;
 mod chain;
 mod climb;
 mod integer;
+mod probes;
 mod rows;
 mod sensitivity;
 #[cfg(test)]
@@ -14,7 +15,8 @@ mod wishes;
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
-pub use sensitivity::{Probes, Sensitivity, sensitivities, stored_costs};
+pub use probes::Probes;
+pub use sensitivity::{Sensitivity, sensitivities, stored_costs};
 pub use unused::drop_unused;
 pub use wishes::Wishes;
 

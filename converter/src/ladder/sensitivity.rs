@@ -1,11 +1,9 @@
 //! What each tensor's precision costs at the outputs, measured in the real runtime.
 
-use super::Choices;
+use super::{Choices, Probes};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
-use crate::measure::{Evaluator, Outputs, sqnr_db};
-use crate::samples::Sample;
-use crate::units::Units;
+use crate::measure::{Evaluator, sqnr_db};
 use edge_runtime::pack::{Acts, Cost};
 
 /// Output distortion by tensor and take, the others being at their finest.
@@ -39,29 +37,6 @@ pub fn stored_costs(sensitivity: &Sensitivity, graph: u32, choices: &Choices) ->
     stored
 }
 
-/// What a candidate is judged on: each costs a run for every tensor and precision.
-#[derive(Clone, Copy)]
-pub struct Probes<'a> {
-    /// Inputs.
-    pub samples: &'a [Sample],
-    /// The float model's outputs for them.
-    pub want: &'a [Outputs],
-    /// What of these counts as an output of its own.
-    pub units: &'a Units,
-}
-
-impl<'a> Probes<'a> {
-    /// How far outputs are from the float model's.
-    pub fn distortion(&self, got: &[Outputs]) -> f64 {
-        self.units.distortion(self.want, got)
-    }
-
-    /// The first `n` of them.
-    pub fn first(self, n: usize) -> Probes<'a> {
-        Probes { samples: &self.samples[..n], want: &self.want[..n], units: self.units }
-    }
-}
-
 /// Measures every tensor at every coarser precision.
 ///
 /// # Errors
@@ -74,7 +49,7 @@ pub fn sensitivities(
     probes: &Probes<'_>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Sensitivity, ConvertError> {
-    let model = draft.open();
+    let candidate = draft.candidate();
     let finest = choices.finest();
     let mut rung = plain_rung("probe", graph, Acts::F32);
     let mut takes = finest.clone();
@@ -86,7 +61,7 @@ pub fn sensitivities(
         for take in 1..*levels {
             takes[tensor] = take;
             rung.takes = choices.takes(draft, &takes);
-            costs.push(probes.distortion(&evaluator.run(&model, &rung, probes.samples)?));
+            costs.push(evaluator.distortion(&candidate, &rung, probes)?);
             done += 1;
             progress(done, total);
         }

@@ -92,21 +92,22 @@ impl Bench {
         let float = float_draft(model);
         let (opened, rung) = (float.open(), &float.header.rungs[0]);
         let want = evaluator.run(&opened, rung, &samples).unwrap();
-        let ranges = calibrate::ranges(&evaluator, &opened, rung, &model.graph, &samples).unwrap();
+        let ranges = calibrate::ranges(&evaluator, &float, &samples, |_| ()).unwrap();
         let elements = calibrate::elements(&evaluator, &opened, rung, &model.graph, &samples[..1]).unwrap();
         let mut draft = Draft::new(model);
         let (graph, choices, _) = lower(&mut draft, model, false).unwrap();
         for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
             value.range = range;
         }
-        let probes = Probes { samples: &samples, want: &want, units: &Units::default() };
+        let no_units = Units::default();
+        let probes = Probes::new(&samples, &want, &no_units);
         let sensitivity = sensitivities(&evaluator, &draft, graph, &choices, &probes, |_, _| ()).unwrap();
         let units = Units::default();
         Bench { evaluator, draft, choices, sensitivity, samples, want, elements, units }
     }
 
     fn integer(&mut self) -> Integer<'_> {
-        let probes = Probes { samples: &self.samples, want: &self.want, units: &self.units };
+        let probes = Probes::new(&self.samples, &self.want, &self.units);
         Integer {
             evaluator: &self.evaluator,
             draft: &mut self.draft,
@@ -252,7 +253,7 @@ fn an_interrupt_ends_runs_and_observations() {
     let (opened, rung) = (float.open(), &float.header.rungs[0]);
     let stopped = Evaluator::new(&STOPPED).unwrap();
     let run = stopped.run(&opened, rung, &samples()).map(drop);
-    let ranges = calibrate::ranges(&stopped, &opened, rung, &model.graph, &samples()).map(drop);
+    let ranges = calibrate::ranges(&stopped, &float, &samples(), |_| ()).map(drop);
     for outcome in [run, ranges] {
         assert!(matches!(outcome, Err(ConvertError::Interrupted)), "{outcome:?}");
     }

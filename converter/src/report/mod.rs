@@ -17,6 +17,7 @@ mod words;
 pub use page::{Page, PageOptions};
 pub use render::write_page;
 
+use crate::journal::Journal;
 use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;
 use edge_runtime::pack::{Acts, Rung};
@@ -40,6 +41,8 @@ pub struct Report {
     pub passes: Vec<(String, usize)>,
     /// What was measured with.
     pub samples: String,
+    /// How many measurements there are.
+    pub measurements: Measurements,
     /// What an independent engine says of the float model.
     pub witness: Verdict,
     /// Values that integer rungs hold as floats, because 256 levels cannot.
@@ -48,6 +51,22 @@ pub struct Report {
     pub tensors: Vec<TensorReport>,
     /// The ladder, smallest first.
     pub rungs: Vec<RungReport>,
+}
+
+/// How many measurements a conversion rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Measurements {
+    /// Those that it made.
+    pub made: usize,
+    /// Those that an earlier conversion made.
+    pub taken: usize,
+}
+
+impl From<&Journal> for Measurements {
+    fn from(journal: &Journal) -> Measurements {
+        let (made, taken) = journal.counts();
+        Measurements { made, taken }
+    }
 }
 
 /// One tensor of the report.
@@ -101,6 +120,8 @@ impl fmt::Display for Report {
         writeln!(f, "{} -> {}: {}", self.source, self.output, ByteSize(self.bytes))?;
         writeln!(f, "operations: {} imported, {} after simplification", self.nodes[0], self.nodes[1])?;
         writeln!(f, "measured with: {}", self.samples)?;
+        let Measurements { made, taken } = self.measurements;
+        writeln!(f, "measurements: {made} made, {taken} taken from an earlier conversion")?;
         if self.witness != Verdict::Absent {
             writeln!(f, "witness: {}", self.witness)?;
         }
