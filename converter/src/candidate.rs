@@ -47,3 +47,101 @@ impl Candidate<'_> {
         Mix::of("candidate").key(content).key(&graph).debug(&(rung.acts, &rung.takes)).done()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::draft::{Draft, plain_rung};
+    use crate::journal::Key;
+    use crate::model::Array;
+    use edge_runtime::graph::{Act, Graph, Node, Op, Source, UnaryOp};
+    use edge_runtime::pack::{Acts, Expr, Rung, Take, Tensor};
+
+    /// A draft and a rung of it that take a part of everything.
+    fn draft() -> (Draft, Rung) {
+        let mut draft = Draft::default();
+        let blob = draft.blob(vec![1; 100]);
+        let expr = Expr {
+            kind: "dense".into(),
+            params: serde_json::Map::new(),
+            args: Vec::new(),
+            blobs: vec![blob],
+        };
+        let tensor = draft.tensor(Tensor { name: "w".into(), n: 5, k: 5, roots: vec![expr] });
+        let constant = draft.constant(&Array::f32(&[1], &[1.0]));
+        let mut graph = Graph::default();
+        let x = graph.add_value("x", Source::Computed);
+        graph.add_value("w", Source::Weight(tensor));
+        graph.add_value("c", Source::Constant(constant));
+        graph.values[0].range = Some((-1.0, 1.0));
+        graph.body.nodes.push(Node {
+            name: "n".into(),
+            op: Op::Unary(UnaryOp::Act(Act::Clip { lo: 0.0, hi: f32::INFINITY })),
+            inputs: vec![Some(x)],
+            outputs: vec![Some(x)],
+        });
+        let graph = draft.graph(graph);
+        let mut rung = plain_rung("r", graph, Acts::F32);
+        rung.takes = vec![Some(Take(0, 1))];
+        (draft, rung)
+    }
+
+    fn key(change: impl FnOnce(&mut Draft, &mut Rung)) -> Key {
+        let (mut draft, mut rung) = draft();
+        change(&mut draft, &mut rung);
+        draft.candidate().key(&rung)
+    }
+
+    #[test]
+    fn whatever_a_run_follows_from_makes_another_key() {
+        let mut all = vec![
+            key(|_, _| ()),
+            key(|_, rung| rung.acts = Acts::I8),
+            key(|_, rung| rung.takes[0] = Some(Take(0, 2))),
+            key(|_, rung| rung.takes[0] = Some(Take(1, 1))),
+            key(|_, rung| rung.takes[0] = None),
+            key(|draft, _| draft.header.graphs[0].values[0].range = None),
+            key(|draft, _| draft.header.graphs[0].values[0].range = Some((-1.0, 1.0f32.next_up()))),
+            key(|draft, _| draft.header.graphs[0].values[0].range = Some((-1.0f32.next_up(), 1.0))),
+            key(|draft, _| draft.header.tensors[0].k = 6),
+            key(|draft, _| draft.header.tensors[0].roots[0].kind = "planes".into()),
+            key(|draft, _| {
+                draft.header.tensors[0].roots[0].params.insert("bits".into(), 8.into());
+            }),
+            key(|draft, _| draft.header.constants[0].dims = vec![1, 1]),
+            key(|draft, _| {
+                draft.constant(&Array::f32(&[1], &[2.0]));
+            }),
+            key(|draft, _| {
+                draft.blob(vec![2; 100]);
+            }),
+        ];
+        for act in [Act::Clip { lo: 0.0, hi: f32::NEG_INFINITY }, Act::Clip { lo: -0.0, hi: f32::INFINITY }] {
+            all.push(key(|draft, _| draft.header.graphs[0].body.nodes[0].op = Op::Unary(UnaryOp::Act(act))));
+        }
+        let other_bytes = {
+            let mut other = Draft::default();
+            other.blob([vec![1; 99], vec![2]].concat());
+            let (draft, rung) = draft();
+            other.header = draft.header;
+            other.candidate().key(&rung)
+        };
+        all.push(other_bytes);
+        for (i, key) in all.iter().enumerate() {
+            assert!(!all[..i].contains(key), "{i}");
+        }
+    }
+
+    #[test]
+    fn names_of_packs_and_rungs_and_other_graphs_make_none() {
+        let plain = key(|_, _| ());
+        assert_eq!(key(|_, rung| rung.id = "other".into()), plain);
+        assert_eq!(key(|draft, _| draft.header.card.name = "other".into()), plain);
+        let more = key(|draft, _| {
+            draft.graph(Graph::default());
+        });
+        assert_eq!(more, plain);
+        let (draft, rung) = draft();
+        let candidate = draft.candidate();
+        assert_eq!([candidate.key(&rung), candidate.key(&rung)], [plain; 2]);
+    }
+}

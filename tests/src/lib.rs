@@ -3,6 +3,7 @@
 //! Everything here panics when it fails: it is for tests only.
 #![deny(missing_docs)]
 
+mod disk;
 mod folder;
 pub mod models;
 pub mod onnx;
@@ -10,6 +11,7 @@ mod packs;
 mod programs;
 mod samples;
 
+pub use disk::SmallDisk;
 pub use folder::Folder;
 pub use packs::{Quiet, cached_model, convert_in_process, inputs_of, open};
 pub use programs::{Ended, Program, edge_convert, edge_run, ocr, program};

@@ -96,6 +96,12 @@ impl Program {
         self
     }
 
+    /// Takes an environment variable away.
+    pub fn without(mut self, name: &str) -> Program {
+        self.0.env_remove(name);
+        self
+    }
+
     /// Starts it; for tests that send signals or close pipes.
     pub fn spawn(mut self) -> Child {
         self.0.spawn().unwrap()

@@ -20,7 +20,7 @@ const HEADER: usize = MAGIC.len() + KEY;
 const HEAD: usize = 4 + KEY;
 const SUM: usize = 8;
 /// A file that is this large takes nothing more.
-pub(super) const MOST_BYTES: u64 = 256 << 20;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The file, which is this process's alone to write as long as it is open.
 #[derive(Debug)]
@@ -153,5 +153,23 @@ impl File {
         }
         self.end += bytes.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HEAD, HEADER, MOST_BYTES, SUM, open};
+    use crate::journal::Mix;
+
+    #[test]
+    fn a_full_file_takes_nothing_more() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (path, key) = (folder.path().join("j"), Mix::of("k").done());
+        let mut file = open(&path, &key).file.unwrap();
+        file.end = MOST_BYTES - (HEAD + 8 + SUM) as u64;
+        assert!(file.append(&key, &[0; 9]).unwrap_err().contains("full"));
+        file.append(&key, &[0; 8]).unwrap();
+        assert!(file.append(&key, &[]).unwrap_err().contains("full"));
+        assert_eq!(file.file.metadata().unwrap().len(), (HEADER + HEAD + 8 + SUM) as u64);
     }
 }

@@ -1,4 +1,4 @@
-use super::file::{self, MOST_BYTES};
+use super::file;
 use super::folder::{choose, make_room};
 use super::key::{Key, Mix};
 use super::{Cache, Journal};
@@ -99,20 +99,6 @@ fn of_two_at_once_the_second_reads() {
     all[2..].iter().for_each(|(key, value)| file.append(key, value).unwrap());
     drop(first);
     assert_eq!(read(&path), all);
-}
-
-#[test]
-fn a_full_file_takes_nothing_more() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("j");
-    let mut file = file::open(&path, &key("us")).file.unwrap();
-    let value = vec![0; 100 << 20];
-    file.append(&key("a"), &value).unwrap();
-    file.append(&key("b"), &value).unwrap();
-    assert!(file.append(&key("c"), &value).unwrap_err().contains("full"));
-    drop(file);
-    assert!(fs::metadata(&path).unwrap().len() <= MOST_BYTES);
-    assert_eq!(read(&path).len(), 2);
 }
 
 #[test]
