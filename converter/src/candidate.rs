@@ -3,9 +3,11 @@
 use crate::draft::Draft;
 use crate::journal::{Key, Mix};
 use edge_runtime::Model;
-use edge_runtime::pack::Rung;
+use edge_runtime::graph::Graph;
+use edge_runtime::pack::{Constant, Rung, Tensor};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// A draft that measurements are made of. It is opened when one has to be made, and hashed when one is asked for: once for all rungs.
@@ -38,13 +40,84 @@ impl Candidate<'_> {
     /// their content, how activations are held and what is taken.
     pub fn key(&self, rung: &Rung) -> Key {
         let header = &self.draft.header;
+        let mut hashed = self.draft.hashed.borrow_mut();
         let content = self.content.get_or_init(|| {
             let mix = Mix::of("content").bytes(self.draft.hashes().as_flattened());
-            mix.debug(&header.constants).debug(&header.tensors).done()
+            let mix = mix.key(&hashed.constants.key(&header.constants));
+            hashed.tensors.resize_with(header.tensors.len(), Last::default);
+            let tensors = header.tensors.iter().zip(&mut hashed.tensors);
+            tensors.fold(mix, |mix, (tensor, last)| mix.key(&last.key(tensor))).done()
         });
-        let graph = || Mix::of("graph").debug(&header.graphs.get(rung.graph as usize)).done();
-        let graph = *self.graphs.borrow_mut().entry(rung.graph).or_insert_with(graph);
-        Mix::of("candidate").key(content).key(&graph).debug(&(rung.acts, &rung.takes)).done()
+        let mut graphs = self.graphs.borrow_mut();
+        let graph = graphs.entry(rung.graph).or_insert_with(|| {
+            let graph = &header.graphs[rung.graph as usize];
+            hashed.graphs.entry(rung.graph).or_default().key_of_graph(graph)
+        });
+        let takes = rung.takes.iter().flat_map(|take| {
+            let bytes = |number: u32| number.to_le_bytes();
+            take.map_or([[0xff; 4]; 2], |take| [bytes(take.0), bytes(take.1)])
+        });
+        let mix = Mix::of("candidate").key(content).key(graph).debug(&rung.acts);
+        mix.bytes(takes.collect::<Vec<_>>().as_flattened()).done()
+    }
+}
+
+/// The parts of a draft as they were hashed last. A search changes a few of hundreds between two measurements, and to compare the others
+/// takes a fraction of the time.
+#[derive(Default)]
+pub(crate) struct Hashed {
+    constants: Last<Vec<Constant>>,
+    tensors: Vec<Last<Tensor>>,
+    graphs: HashMap<u32, Last<Graph>>,
+}
+
+/// A part and its hash.
+struct Last<T>(Option<(T, Key)>);
+
+impl<T> Default for Last<T> {
+    fn default() -> Last<T> {
+        Last(None)
+    }
+}
+
+impl<T: Clone + Debug + PartialEq> Last<T> {
+    fn key(&mut self, part: &T) -> Key {
+        self.key_where(|last| last == part, || part.clone())
+    }
+
+    /// The hash there is when `same` says so of its part, else that of the part that is made.
+    fn key_where(&mut self, same: impl FnOnce(&T) -> bool, part: impl FnOnce() -> T) -> Key {
+        match &self.0 {
+            Some((last, key)) if same(last) => *key,
+            _ => {
+                let part = part();
+                let key = Mix::of("part").debug(&part).done();
+                self.0 = Some((part, key));
+                key
+            }
+        }
+    }
+}
+
+impl Last<Graph> {
+    /// Ranges are what changes in a graph: they are hashed by themselves.
+    fn key_of_graph(&mut self, graph: &Graph) -> Key {
+        let same = |last: &Graph| {
+            let values = || last.values.iter().zip(&graph.values);
+            (&last.inputs, &last.outputs, &last.states, &last.body)
+                == (&graph.inputs, &graph.outputs, &graph.states, &graph.body)
+                && last.values.len() == graph.values.len()
+                && values().all(|(a, b)| a.source == b.source && a.name == b.name)
+        };
+        let key = self.key_where(same, || {
+            let mut graph = graph.clone();
+            graph.values.iter_mut().for_each(|value| value.range = None);
+            graph
+        });
+        // No range is one of NaN.
+        let ends = |range: Option<(f32, f32)>| range.map_or([f32::NAN; 2], |(lo, hi)| [lo, hi]);
+        let ranges: Vec<[f32; 2]> = graph.values.iter().map(|value| ends(value.range)).collect();
+        Mix::of("graph").key(&key).floats(ranges.as_flattened()).done()
     }
 }
 
@@ -143,5 +216,35 @@ mod tests {
         let (draft, rung) = draft();
         let candidate = draft.candidate();
         assert_eq!([candidate.key(&rung), candidate.key(&rung)], [plain; 2]);
+    }
+
+    #[test]
+    fn a_draft_that_changes_has_the_keys_of_one_that_was_made_so() {
+        let (mut draft, mut rung) = draft();
+        type Change = fn(&mut Draft, &mut Rung);
+        let changes: [Change; 7] = [
+            |draft, _| draft.header.graphs[0].values[0].range = None,
+            |draft, _| draft.header.graphs[0].values[0].range = Some((-2.0, 1.0)),
+            |draft, _| draft.header.graphs[0].values[0].name = "other".into(),
+            |draft, _| draft.header.graphs[0].body.nodes.clear(),
+            |draft, _| draft.header.tensors[0].roots[0].kind = "planes".into(),
+            |draft, _| draft.header.constants.clear(),
+            |_, rung| rung.takes.clear(),
+        ];
+        let mut seen = vec![draft.candidate().key(&rung)];
+        for (i, change) in changes.iter().enumerate() {
+            change(&mut draft, &mut rung);
+            let now = draft.candidate().key(&rung);
+            let made = key(|draft, rung| changes[..=i].iter().for_each(|change| change(draft, rung)));
+            assert!(now == made && !seen.contains(&now), "change {i}");
+            seen.push(now);
+        }
+        // And back again.
+        draft.header.graphs[0].values[0].range = None;
+        let made = key(|draft, rung| {
+            changes.iter().for_each(|change| change(draft, rung));
+            draft.header.graphs[0].values[0].range = None;
+        });
+        assert_eq!(draft.candidate().key(&rung), made);
     }
 }

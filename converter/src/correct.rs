@@ -32,6 +32,8 @@ pub(crate) fn correct(
     rung.takes = choices.takes(draft, &choices.finest());
     let mix = Mix::of("rows").key(&draft.candidate().key(&rung));
     let rows_key = samples.iter().fold(mix, |mix, sample| mix.key(&sample.key())).done();
+    // Rows are those of the draft as it is now, whichever tensor is the first that is not known.
+    let plain = draft.open();
     let count = choices.nested.len();
     watch.stage("correct tensors", count);
     let mut rows: Option<HashMap<TensorId, Rows>> = None;
@@ -46,10 +48,8 @@ pub(crate) fn correct(
                 let rows = match &mut rows {
                     Some(rows) => rows,
                     none => {
-                        // Those before this one leave the finest products as they are.
                         watch.stage("read rows", 1);
-                        let model = draft.open();
-                        let read = calibrate::rows(evaluator, &model, &rung, samples, |done, all| {
+                        let read = calibrate::rows(evaluator, &plain, &rung, samples, |done, all| {
                             watch.progress_of(done, all);
                         })?;
                         watch.stage("correct tensors", count);

@@ -1,5 +1,6 @@
 //! A pack in the making: the header, with every blob in memory.
 
+use crate::candidate::Hashed;
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Graph};
 use edge_runtime::pack::{
@@ -7,6 +8,7 @@ use edge_runtime::pack::{
     Tensor, Written,
 };
 use edge_runtime::weights::Registry;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub struct Draft {
     known: HashMap<[u8; 32], BlobId>,
     /// The BLAKE3 hash of each blob as it was stored.
     hashes: Vec<[u8; 32]>,
+    pub(crate) hashed: RefCell<Hashed>,
 }
 
 impl Draft {

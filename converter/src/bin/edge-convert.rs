@@ -375,8 +375,8 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), ConvertError> {
 struct Bars {
     bar: Option<ProgressBar>,
     cache: Option<Cache>,
-    /// Measurements that were made when the stage began, as long as it makes none.
-    made: Option<usize>,
+    /// Measurements made and taken as the bar stands.
+    counts: (usize, usize),
     /// Whether it was said why measurements are not kept.
     warned: bool,
 }
@@ -392,8 +392,8 @@ impl Bars {
         }
     }
 
-    fn made(&self) -> Option<usize> {
-        self.cache.as_ref().map(Cache::made)
+    fn counts(&self) -> (usize, usize) {
+        self.cache.as_ref().map_or((0, 0), |cache| (cache.made(), cache.taken()))
     }
 }
 
@@ -405,19 +405,19 @@ impl Watch for Bars {
             bar.set_style(style);
         }
         self.bar = Some(bar);
-        self.made = self.made();
+        self.counts = self.counts();
     }
 
     fn progress(&mut self, done: usize) {
         let Some(bar) = &self.bar else { return };
         bar.set_position(done as u64);
-        if self.made.is_some() && self.made == self.made() {
+        let (made, taken) = self.counts();
+        if taken > self.counts.1 && made == self.counts.0 {
             // What an earlier conversion measured takes no time, and says nothing of what is left.
             bar.tick();
             bar.reset_eta();
-        } else {
-            self.made = None;
         }
+        self.counts = (made, taken);
     }
 
     fn progress_of(&mut self, done: usize, total: usize) {

@@ -54,7 +54,7 @@ pub fn open(path: &Path, identity: &Key) -> Opened {
     let file = locked.and_then(|file| {
         let mut file = File { path: path.into(), file, end: end as u64 };
         let trouble = |e| not_kept(path, &e);
-        if end < bytes.len() {
+        if file.file.metadata().map_err(trouble)?.len() > file.end {
             file.file.set_len(file.end).map_err(trouble)?;
         }
         file.file.seek(SeekFrom::Start(file.end)).map_err(trouble)?;
@@ -70,7 +70,7 @@ pub fn open(path: &Path, identity: &Key) -> Opened {
 
 fn read(file: &mut fs::File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where measurements are kept between conversions, and what a running conversion did with it. Clones share these counts.
+/// Where measurements are kept between conversions, and what the conversion that uses it did with it, as clones see too.
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
@@ -41,6 +41,13 @@ struct Seen {
 }
 
 impl Seen {
+    /// Another conversion begins.
+    fn begin(&self) {
+        self.taken.store(0, Ordering::Relaxed);
+        self.made.store(0, Ordering::Relaxed);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Only the first problem is told.
     fn tell(&self, problem: String) {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(problem);
@@ -94,6 +101,7 @@ impl Journal {
     /// [`Cache::problem`] and no error.
     pub fn open(cache: Option<&Cache>, device: &Device, name: &Key) -> Journal {
         let Some(cache) = cache else { return Journal::default() };
+        cache.seen.begin();
         match key::identity(device) {
             Ok(identity) => Journal::at(cache, &cache.folder.join(folder::file_name(name)), &identity),
             Err(e) => {
