@@ -15,6 +15,7 @@ mod error;
 mod family;
 pub mod import;
 mod journal;
+mod known;
 pub mod ladder;
 pub mod measure;
 pub mod model;
