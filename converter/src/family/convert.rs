@@ -3,7 +3,7 @@
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::compress::{self, Level, PLANE_BITS, Root};
-use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
+use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, finite, golden, names};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
@@ -86,6 +86,7 @@ pub fn convert(
             value.range = range;
         }
         let want = evaluator.run(&opened, &rung, probes)?;
+        finite(model, &want, &samples.origin)?;
         let run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
         let pairs = probes.iter().zip(&want).take(WITNESSED);
         let cases: Vec<Case<'_>> = run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
