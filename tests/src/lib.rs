@@ -5,6 +5,7 @@
 
 mod folder;
 pub mod models;
+pub mod moving;
 pub mod onnx;
 mod packs;
 mod programs;
