@@ -4,12 +4,53 @@
 use super::layout::{BLOB_ALIGN, sort_by_offset};
 use super::{BlobId, BlobSource, PackError, PackFile};
 use bytemuck::{Pod, Zeroable};
+use memmap2::MmapMut;
 use std::sync::Arc;
 
-/// What buffers are made of, so that they start at a multiple of 64 bytes.
+/// From so many bytes on a buffer has pages of its own, which go back to the system when it goes: an allocator may keep what was on its
+/// heap, glibc's for threads other than the first.
+const OWN_PAGES: usize = 64 << 10;
+
+/// What small buffers are made of, so that they start at a multiple of 64 bytes.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; BLOB_ALIGN as usize]);
+
+enum Buffer {
+    Lines(Vec<Line>),
+    Pages(MmapMut),
+}
+
+impl Buffer {
+    /// Zeros; `None` when memory is not to be had.
+    fn new(len: usize) -> Option<Buffer> {
+        if len >= OWN_PAGES {
+            return MmapMut::map_anon(len).ok().map(Buffer::Pages);
+        }
+        let mut lines = Vec::new();
+        let needed = len.div_ceil(BLOB_ALIGN as usize);
+        lines.try_reserve_exact(needed).ok()?;
+        lines.resize(needed, Line::zeroed());
+        Some(Buffer::Lines(lines))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Buffer::Lines(lines) => bytemuck::cast_slice(lines),
+            Buffer::Pages(pages) => pages,
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::Lines(lines) => bytemuck::cast_slice_mut(lines),
+            Buffer::Pages(pages) => pages,
+        }
+    }
+}
+
+/// A blob, its length, and its bytes with what fills the last line.
+type Held = (BlobId, usize, Arc<Buffer>);
 
 /// Some blobs of a pack in memory, each in a buffer of its own that starts at a multiple of 64 bytes: what another selection has of
 /// the same blobs it shares, and what nobody has any more goes.
@@ -17,8 +58,8 @@ pub struct Loaded {
     /// Of the pack.
     hash: u128,
     verified: bool,
-    /// Sorted by id: the blob, its length, its bytes.
-    blobs: Vec<(BlobId, usize, Arc<Vec<Line>>)>,
+    /// Sorted by id.
+    blobs: Vec<Held>,
 }
 
 impl PackFile {
@@ -76,26 +117,22 @@ impl PackFile {
         Ok(loaded)
     }
 
-    fn load_blob(&self, id: BlobId, verify: bool) -> Result<(BlobId, usize, Arc<Vec<Line>>), PackError> {
+    fn load_blob(&self, id: BlobId, verify: bool) -> Result<Held, PackError> {
         let bytes = self.places[id as usize].len;
-        let memory = || PackError::Memory { bytes };
-        let len = usize::try_from(bytes).map_err(|_| memory())?;
-        let needed = len.div_ceil(BLOB_ALIGN as usize);
-        let mut lines: Vec<Line> = Vec::new();
-        lines.try_reserve_exact(needed).map_err(|_| memory())?;
-        lines.resize(needed, Line::zeroed());
-        self.read_blob(id, &mut bytemuck::cast_slice_mut(&mut lines)[..len], verify)?;
-        Ok((id, len, Arc::new(lines)))
+        let buffer = usize::try_from(bytes).ok().and_then(|len| Some((len, Buffer::new(len)?)));
+        let (len, mut buffer) = buffer.ok_or(PackError::Memory { bytes })?;
+        self.read_blob(id, &mut buffer.bytes_mut()[..len], verify)?;
+        Ok((id, len, Arc::new(buffer)))
     }
 }
 
 impl Loaded {
-    /// Bytes of the buffers, those that are shared included.
+    /// Bytes of the buffers, those that are shared included, each counted in whole lines of 64 bytes.
     pub fn buffer_bytes(&self) -> usize {
-        self.blobs.iter().map(|(.., lines)| std::mem::size_of_val(lines.as_slice())).sum()
+        self.blobs.iter().map(|(_, len, _)| len.next_multiple_of(BLOB_ALIGN as usize)).sum()
     }
 
-    fn place(&self, id: BlobId) -> Option<&(BlobId, usize, Arc<Vec<Line>>)> {
+    fn place(&self, id: BlobId) -> Option<&Held> {
         let i = self.blobs.binary_search_by_key(&id, |blob| blob.0).ok()?;
         self.blobs.get(i)
     }
@@ -103,8 +140,8 @@ impl Loaded {
 
 impl BlobSource for Loaded {
     fn blob(&self, id: BlobId) -> Option<&[u8]> {
-        let (_, len, lines) = self.place(id)?;
-        bytemuck::cast_slice(lines.as_slice()).get(..*len)
+        let (_, len, buffer) = self.place(id)?;
+        buffer.bytes().get(..*len)
     }
 
     fn loaded(&self) -> Option<&Loaded> {

@@ -198,6 +198,9 @@ impl Session {
     fn choose(&self, budget: u64, [others, baseline]: [u64; 2]) -> Result<Selection, MoveError> {
         let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
         let request = Request { available: origin.reader.available(), ..Request::default() };
+        if request.available.is_empty() {
+            return Err(SelectError::NoRung.into());
+        }
         let room = budget.saturating_sub(others);
         Ok(select::select_beside(&self.device, &origin.model, &origin.inputs, &request, baseline, room)?)
     }
