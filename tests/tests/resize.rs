@@ -271,7 +271,9 @@ fn two_hundred_wishes_in_the_midst_of_a_stream() {
         assert!(large.saturating_sub(small) > gone / 2, "{access:?}: {large} to {small}, {gone} fewer");
         assert!(peak <= low, "{access:?}: {peak} of {low}");
         session.resize(top).unwrap();
-        assert_eq!(case.device.ledger().used(), used);
+        // What the process holds beside it is in the account and measured at each move.
+        let again = case.device.ledger().used();
+        assert!(again.abs_diff(used) < 2 * MB, "{access:?}: {used} and {again}");
         drop(session);
         assert_eq!(case.device.ledger().used(), 0);
     }

@@ -14,7 +14,7 @@ pub use together::{Member, TogetherError, choose_together};
 
 use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
-use crate::pack::{Acts, Header, PackError, Rung};
+use crate::pack::{Acts, BlobId, Header, PackError, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 use crate::session::plan_options;
 use need::Reads;
@@ -63,7 +63,26 @@ pub enum SelectError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
-    Pack(#[from] PackError),
+    Pack(Box<PackError>),
+}
+
+impl From<PackError> for SelectError {
+    fn from(error: PackError) -> SelectError {
+        SelectError::Pack(Box::new(error))
+    }
+}
+
+impl SelectError {
+    /// The blob that has another hash than the header says, when that is what is wrong.
+    pub(crate) fn damaged(&self) -> Option<BlobId> {
+        match self {
+            SelectError::Pack(error) => match **error {
+                PackError::BadBlob { blob, .. } => Some(blob),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// What to choose among.

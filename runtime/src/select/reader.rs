@@ -3,7 +3,7 @@
 use super::{Request, SelectError, Selection, Weighing, select_beside};
 use crate::device::Device;
 use crate::model::Model;
-use crate::pack::{BlobSource, PackError, PackFile, Rung};
+use crate::pack::{BlobSource, PackFile, Rung};
 use crate::plan::{InputSpec, PlanError};
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl Reader {
     /// is read once.
     ///
     /// # Errors
-    /// When the file cannot be read or a tensor's expression is not sound. When a hash is wrong ([`PackError::BadBlob`]), the rungs that
+    /// When the file cannot be read or a tensor's expression is not sound. When a hash is wrong ([`crate::pack::PackError::BadBlob`]), the rungs that
     /// need the blob are not available any more.
     pub fn source(
         &mut self,
@@ -60,10 +60,10 @@ impl Reader {
         before: Option<&Model>,
     ) -> Result<Arc<dyn BlobSource>, SelectError> {
         let read = self.read(model, rung, weighing, before);
-        if let Err(SelectError::Pack(PackError::BadBlob { blob, .. })) = &read {
+        if let Some(blob) = read.as_ref().err().and_then(SelectError::damaged) {
             let rungs = &model.header().rungs;
             // A rung whose blobs cannot be told is refused by itself when it is chosen.
-            self.available.retain(|r| model.blobs_of(&rungs[*r]).is_ok_and(|blobs| !blobs.contains(blob)));
+            self.available.retain(|r| model.blobs_of(&rungs[*r]).is_ok_and(|blobs| !blobs.contains(&blob)));
         }
         read
     }
@@ -113,8 +113,10 @@ pub fn select_read(
         let chosen = select_beside(device, model, inputs, &request, baseline, device.ledger().budget())?;
         let rung = &model.header().rungs[chosen.rung];
         match reader.source(model, rung, chosen.weighing, None) {
-            Err(SelectError::Pack(error @ PackError::BadBlob { .. }))
-                if request.forced.is_none() && !reader.available().is_empty() =>
+            Err(error)
+                if error.damaged().is_some()
+                    && request.forced.is_none()
+                    && !reader.available().is_empty() =>
             {
                 log::warn!("{error}; rung `{}` needs it", rung.id);
                 lost.push(&rung.id);

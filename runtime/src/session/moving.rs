@@ -12,7 +12,7 @@
 use super::{Session, SessionError};
 use crate::device::{self, BudgetError, Device, Reservation};
 use crate::model::Model;
-use crate::pack::{PackError, PackFile};
+use crate::pack::PackFile;
 use crate::plan::InputSpec;
 use crate::select::{self, Access, Reader, Request, SelectError, Selection, Weighing};
 use crate::weights::Registry;
@@ -64,7 +64,7 @@ pub enum MoveError {
     )]
     Damaged {
         /// What is wrong with the blob.
-        damage: Box<PackError>,
+        damage: Box<SelectError>,
         /// The rung that runs.
         stays: String,
     },
@@ -283,7 +283,7 @@ impl Session {
             true => self.model.clone(),
             false => match origin.reader.source(&origin.model, &rung, weighing, Some(&self.model)) {
                 Ok(source) => Arc::new(origin.model.with_source(source)),
-                Err(SelectError::Pack(damage @ PackError::BadBlob { .. })) => {
+                Err(damage) if damage.damaged().is_some() => {
                     return Err(MoveError::Damaged { damage: Box::new(damage), stays: from });
                 }
                 Err(error) => return Err(error.into()),
