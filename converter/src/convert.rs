@@ -108,12 +108,14 @@ pub fn convert(
     let ranges = calibrate::ranges(&evaluator, &float, &samples.calibration, |done| watch.progress(done))?;
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let want = evaluator.run(&float_model, float_rung, held_out)?;
+    finite(&model, &want, &samples.origin)?;
     watch.progress(samples.calibration.len() + 1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
+    finite(&model, &probe_want, &samples.origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
     let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
     let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
@@ -221,6 +223,32 @@ pub fn convert(
             })
             .collect(),
     })
+}
+
+/// Refuses outputs of the float model that nothing can be measured against.
+///
+/// # Errors
+/// When one is not finite: names a weight that is not, if there is one.
+pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<(), ConvertError> {
+    let graph = &model.graph;
+    for (run, outputs) in runs.iter().enumerate() {
+        for (port, output) in graph.outputs.iter().zip(outputs) {
+            if let Some(at) = output.iter().position(|value| !value.is_finite()) {
+                compress::matrices(graph, &model.constants)?;
+                // Infinities may be meant in other arrays: masks have them.
+                for value in &graph.values {
+                    let Source::Constant(id) = value.source else { continue };
+                    let array = &model.constants[id as usize];
+                    if array.as_f32().is_some_and(|values| values.iter().any(|value| value.is_nan())) {
+                        compress::finite(&value.name, array)?;
+                    }
+                }
+                let output = (graph.name(port.value).to_string(), at, output[at]);
+                return Err(ConvertError::NotFinite { output, run, origin: origin.to_string() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when

@@ -32,6 +32,12 @@ pub enum ConvertError {
     Pack(#[from] PackError),
     #[error(transparent)]
     Select(#[from] edge_runtime::select::SelectError),
+    #[error(
+        "output `{}`, element {} is {} for sample {run} of {origin}, in the model's own floats: nothing can be measured against it; \
+         give samples that the model is made for (--calib), or look for the number in its weights",
+        output.0, output.1, output.2
+    )]
+    NotFinite { output: (String, usize, f32), run: usize, origin: String },
     #[error("weight `{tensor}`: {why}")]
     Weight { tensor: String, why: String },
     #[error("option {option}: {why}")]
@@ -58,11 +64,29 @@ impl ConvertError {
                 _ => 1,
             },
             ConvertError::Input(_) => 4,
-            ConvertError::Samples { .. } | ConvertError::Option { .. } => 2,
+            ConvertError::Samples { .. } | ConvertError::Option { .. } | ConvertError::NotFinite { .. } => 2,
+            // What a sample brings into a run.
+            ConvertError::Run(
+                RunError::Step { .. } | RunError::NotFinite { .. } | RunError::InputBytes { .. },
+            ) => 2,
+            ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)) if of_inputs(e) => 2,
             ConvertError::Plan(_) | ConvertError::Select(_) | ConvertError::Session(_) => 3,
             ConvertError::Witness(_) => 7,
             ConvertError::Interrupted => 130,
             ConvertError::Run(_) | ConvertError::Page(_) => 1,
         }
     }
+}
+
+/// Whether a plan cannot be made for the inputs that were given.
+fn of_inputs(e: &PlanError) -> bool {
+    matches!(
+        e,
+        PlanError::NoSuchInput { .. }
+            | PlanError::MissingInput { .. }
+            | PlanError::InputType { .. }
+            | PlanError::InputShape { .. }
+            | PlanError::DimConflict { .. }
+            | PlanError::NeedsValue { .. }
+    )
 }

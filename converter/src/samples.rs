@@ -78,10 +78,17 @@ impl Samples {
                 .collect();
             files.sort();
             for file in &files {
-                all.push(ordered(file, graph, read_npz(file, SAMPLE_LIMIT)?)?);
+                let sample = ordered(file, graph, read_npz(file, SAMPLE_LIMIT)?)?;
+                suits(&sample, graph).map_err(|why| ConvertError::Samples { path: file.into(), why })?;
+                all.push(sample);
             }
         } else {
             all = stacked(path, graph, read_npz(path, SAMPLE_LIMIT)?)?;
+            for (i, sample) in all.iter().enumerate() {
+                let why =
+                    |why| ConvertError::Samples { path: path.into(), why: format!("sample {i}: {why}") };
+                suits(sample, graph).map_err(why)?;
+            }
         }
         if all.is_empty() {
             let why = "no samples; expected .npz files with one array an input".to_string();
@@ -195,21 +202,88 @@ fn ordered(path: &Path, graph: &Graph, mut arrays: Vec<NamedArray>) -> Result<Sa
     Ok(Sample { inputs, label: None })
 }
 
+/// Says in words how a sample does not suit the graph's inputs.
+fn suits(sample: &Sample, graph: &Graph) -> Result<(), String> {
+    for (array, port) in sample.inputs.iter().zip(&graph.inputs) {
+        let name = &array.name;
+        if array.dtype != port.dtype {
+            let (got, want) = (array.dtype, port.dtype);
+            return Err(format!("array `{name}` is {got}, the model takes {want}; save it as {want}"));
+        }
+        if let Some(dims) = &port.dims {
+            let fits = |(declared, got): (&Dim, &usize)| {
+                matches!(declared, Dim::Named(_)) || *declared == Dim::Fixed(*got)
+            };
+            if dims.len() != array.dims.len() || !dims.iter().zip(&array.dims).all(fits) {
+                let got = &array.dims;
+                return Err(format!("array `{name}` has shape {got:?}, the model takes {}", written(dims)));
+            }
+        }
+        if matches!(array.dtype, DType::F32 | DType::F64 | DType::F16 | DType::Bf16) {
+            let values = to_f32(array.dtype, &array.data);
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                let value = values[at];
+                return Err(format!(
+                    "array `{name}`, element {at} is {value}; samples hold finite numbers only"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A declared shape as people write it: `[batch, 3, 224, 224]`.
+fn written(dims: &[Dim]) -> String {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => size.to_string(),
+        Dim::Named(name) if name.starts_with('?') => "?".to_string(),
+        Dim::Named(name) => name.clone(),
+    };
+    format!("[{}]", dims.iter().map(size).collect::<Vec<_>>().join(", "))
+}
+
 /// Samples along the first axis of every array; u8 arrays of float inputs are scaled to [0, 1].
 fn stacked(path: &Path, graph: &Graph, arrays: Vec<NamedArray>) -> Result<Vec<Sample>, ConvertError> {
-    let count = arrays.first().and_then(|a| a.dims.first()).copied().unwrap_or(0);
-    let labels = arrays
-        .iter()
-        .find(|a| matches!(a.name.as_str(), "label" | "labels"))
-        .map(|a| to_f32(a.dtype, &a.data).into_iter().map(|v| v as usize).collect::<Vec<_>>());
+    let wrong = |why: String| Err(ConvertError::Samples { path: path.into(), why });
+    let first = arrays.iter().find(|a| graph.inputs.iter().any(|p| graph.name(p.value) == a.name));
+    let list = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    let Some(first) = first else {
+        let takes = list(&mut graph.inputs.iter().map(|port| graph.name(port.value)));
+        let has = list(&mut arrays.iter().map(|a| a.name.as_str()));
+        return wrong(format!("no array of an input: the file has {has}, the model takes {takes}"));
+    };
+    let Some(&count) = first.dims.first() else {
+        return wrong(format!(
+            "array `{}` is a single number, expected samples along its first axis",
+            first.name
+        ));
+    };
+    let mut labels = None;
+    if let Some(a) = arrays.iter().find(|a| matches!(a.name.as_str(), "label" | "labels")) {
+        let classes = to_f32(a.dtype, &a.data);
+        if let Some(at) = classes.iter().position(|class| class.fract() != 0.0 || *class < 0.0) {
+            return wrong(format!(
+                "array `{}`, element {at} is {}, expected a class from 0 on",
+                a.name, classes[at]
+            ));
+        }
+        if classes.len() != count {
+            return wrong(format!("array `{}` has {} labels for {count} samples", a.name, classes.len()));
+        }
+        labels = Some(classes);
+    }
     let mut samples = Vec::with_capacity(count);
     for i in 0..count {
         let mut parts = Vec::with_capacity(arrays.len());
         for a in &arrays {
             let Some(port) = graph.inputs.iter().find(|p| graph.name(p.value) == a.name) else { continue };
             if a.dims.first() != Some(&count) {
-                let why = format!("arrays of {count} and {:?} samples", a.dims.first());
-                return Err(ConvertError::Samples { path: path.into(), why });
+                return wrong(format!(
+                    "array `{}` has shape {:?}, others hold {count} samples",
+                    a.name, a.dims
+                ));
             }
             let bytes = a.data.len() / count;
             let data = &a.data[i * bytes..(i + 1) * bytes];
@@ -227,7 +301,7 @@ fn stacked(path: &Path, graph: &Graph, arrays: Vec<NamedArray>) -> Result<Vec<Sa
             };
             parts.push(NamedArray { name: a.name.clone(), dtype, dims, data });
         }
-        let label = labels.as_ref().and_then(|l| l.get(i).copied());
+        let label = labels.as_ref().map(|classes| classes[i] as usize);
         samples.push(Sample { label, ..ordered(path, graph, parts)? });
     }
     Ok(samples)

@@ -101,6 +101,19 @@ impl Model {
         Ok(blobs)
     }
 
+    /// Where bytes come from.
+    pub(crate) fn source(&self) -> &dyn BlobSource {
+        self.source.as_ref()
+    }
+
+    /// The kind of weight expression that a rung reaches and the registry does not know, as an error; what the rung does not take may be
+    /// of any kind.
+    pub(crate) fn unknown_kind(&self, rung: &Rung) -> Option<WeightError> {
+        let tensors = 0..rung.takes.len() as TensorId;
+        let refusals = tensors.filter_map(|tensor| self.tensor_blobs(rung, tensor).err());
+        refusals.into_iter().find(|error| matches!(error, WeightError::Kind { .. }))
+    }
+
     /// Lets the memory behind a blob go, when the source can bring it back.
     pub(crate) fn release(&self, blob: BlobId) {
         self.source.release(blob);

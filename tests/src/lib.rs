@@ -6,6 +6,7 @@
 mod disk;
 mod folder;
 pub mod models;
+pub mod moving;
 pub mod onnx;
 mod packs;
 mod programs;

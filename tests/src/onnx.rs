@@ -104,6 +104,12 @@ impl Builder {
         self
     }
 
+    /// Adds an input of i64.
+    pub fn int_input(&mut self, name: &str, dims: &[Dim]) -> &mut Builder {
+        self.port(11, name, INT64, Some(dims));
+        self
+    }
+
     /// Adds a float output; its shape is the importer's to find.
     pub fn output(&mut self, name: &str) -> &mut Builder {
         self.port(12, name, FLOAT, None);

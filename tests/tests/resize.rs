@@ -1,85 +1,12 @@
 //! Moving along the ladder while running: the answers of a fresh start, memory that really goes, states that stay.
 
 use edge_runtime::device::{Device, current_rss, peak_rss};
-use edge_runtime::pack::PackFile;
-use edge_runtime::plan::InputSpec;
-use edge_runtime::random::uniform;
-use edge_runtime::weights::Registry;
-use edge_runtime::{Model, MoveError, Pressure, Session};
-use edge_tests::onnx::Attr::Int;
-use edge_tests::onnx::Builder;
-use edge_tests::onnx::Dim::N;
-use edge_tests::{Folder, convert_in_process, inputs_of, models, open};
+use edge_runtime::random::{philox, uniform};
+use edge_runtime::select::Access;
+use edge_runtime::{MoveError, Pressure, Session};
+use edge_tests::models;
+use edge_tests::moving::{Case, MB, alone, answer, remembering, wide};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-const MB: u64 = 1_000_000;
-
-/// What a process holds is measured, so nothing else may run in it.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A converted model, and the device to run it on.
-struct Case {
-    _folder: Folder,
-    pack: Arc<PackFile>,
-    device: Arc<Device>,
-    /// For fresh starts at a rung.
-    model: Arc<Model>,
-    inputs: Vec<(InputSpec, Vec<u8>)>,
-}
-
-impl Case {
-    fn new(label: &str, onnx: &[u8], states: &[(&str, &str)]) -> Case {
-        let folder = Folder::new(label);
-        let path = folder.file("m.pack");
-        convert_in_process(&folder.write("m.onnx", onnx), &path, states);
-        let pack = Arc::new(PackFile::open(&path).unwrap());
-        let model = open(&path, Registry::standard());
-        let inputs = inputs_of(&model, &model.header().rungs[0], 1, 7);
-        let device = Device::builder()
-            .threads(Some(1))
-            .budget(Some(current_rss().unwrap() + 64 * MB))
-            .build()
-            .unwrap();
-        Case { _folder: folder, pack, device, model, inputs }
-    }
-
-    fn specs(&self) -> Vec<InputSpec> {
-        self.inputs.iter().map(|(spec, _)| spec.clone()).collect()
-    }
-
-    fn open(&self) -> Session {
-        Session::open(&self.device, &self.pack, &self.specs()).unwrap()
-    }
-
-    /// The first output of a fresh session at a rung, on another device: its account is its own.
-    fn fresh(&self, rung: &str, inputs: &[Vec<u8>]) -> Vec<u8> {
-        let device = Device::builder().threads(Some(1)).budget(Some(1 << 40)).build().unwrap();
-        let rung = self.model.header().rungs.iter().find(|r| r.id == rung).unwrap();
-        let mut session = Session::new(&device, &self.model, rung, &self.specs()).unwrap();
-        answer(&mut session, inputs)
-    }
-
-    fn data(&self) -> Vec<Vec<u8>> {
-        self.inputs.iter().map(|(_, data)| data.clone()).collect()
-    }
-}
-
-fn answer(session: &mut Session, inputs: &[Vec<u8>]) -> Vec<u8> {
-    for (i, data) in inputs.iter().enumerate() {
-        session.set_input(i, data).unwrap();
-    }
-    session.run().unwrap();
-    session.output(0).1.to_vec()
-}
-
-/// Its rungs take 0.6 to 8.4 MB.
-fn wide() -> Case {
-    Case::new("resize-wide", &models::deep(8, 512), &[])
-}
 
 #[test]
 fn each_budget_has_the_answer_of_a_fresh_start() {
@@ -131,16 +58,6 @@ fn what_a_smaller_rung_does_not_need_is_gone() {
     session.resize(top).unwrap();
     answer(&mut session, &data);
     assert!(current_rss().unwrap() <= large + MB, "{large} to {}", current_rss().unwrap());
-}
-
-/// An LSTM of 1.2 million weights whose state stays in the session.
-fn remembering() -> Case {
-    let mut b = Builder::new();
-    b.input("x", &[N(1), N(1), N(64)]).input("h", &[N(1), N(1), N(512)]).input("c", &[N(1), N(1), N(512)]);
-    b.output("y").output("hn").output("cn");
-    b.weight("w", &[1, 2048, 64], 0.1).weight("r", &[1, 2048, 512], 0.04);
-    b.node("LSTM", "x w r - - h c", "y hn cn", &[("hidden_size", Int(512))]);
-    Case::new("resize-lstm", &b.finish("lstm"), &[("hn", "h"), ("cn", "c")])
 }
 
 #[test]
@@ -275,5 +192,89 @@ fn a_session_of_other_shapes_moves_in_those() {
     assert_eq!(y.len(), 3 * 10 * 4);
     for (row, y) in rows.chunks(32 * 4).zip(y.chunks(10 * 4)) {
         assert_eq!(y, case.fresh(session.rung(), &[row.to_vec()]));
+    }
+}
+
+/// What one step of the LSTM was given and gave.
+struct Step {
+    rung: String,
+    inputs: [Vec<u8>; 3],
+    outputs: [Vec<u8>; 3],
+}
+
+/// What a fresh session at a rung gives for the step.
+fn again(case: &Case, step: &Step) -> [Vec<u8>; 3] {
+    let device = Device::builder().threads(Some(1)).budget(Some(1 << 40)).build().unwrap();
+    let rung = case.model.header().rungs.iter().find(|r| r.id == step.rung).unwrap();
+    let mut session = Session::new(&device, &case.model, rung, &case.specs()).unwrap();
+    answer(&mut session, &step.inputs);
+    [0, 1, 2].map(|output| session.output(output).1.to_vec())
+}
+
+#[test]
+fn two_hundred_wishes_in_the_midst_of_a_stream() {
+    let _alone = alone();
+    let case = remembering();
+    for access in [Access::Mapped, Access::Loaded] {
+        let mut session = Session::open_by(&case.device, &case.pack, &case.specs(), access).unwrap();
+        let top = case.device.ledger().budget();
+        let low = case.lower(&mut session, case.bytes("float") / 4);
+        session.resize(top).unwrap();
+        let (mover, done) = (session.mover().unwrap(), AtomicBool::new(false));
+        let mut steps: Vec<Step> = Vec::new();
+        let mut state = [vec![0; 2048], vec![0; 2048]];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..200u64 {
+                    // Some ask for less than there can be.
+                    match i % 5 {
+                        0 => mover.resize(low),
+                        1 => mover.resize(top),
+                        2 => mover.on_memory_pressure(Pressure::Moderate),
+                        3 => mover.resize(low + (top - low) * philox(3, i)[0] as u64 % 1000 / 1000),
+                        _ => mover.resize(MB),
+                    }
+                    std::thread::sleep(std::time::Duration::from_micros(500));
+                }
+                mover.resize(top);
+                done.store(true, Ordering::Release);
+            });
+            while !done.load(Ordering::Acquire) {
+                let i = steps.len() as u64;
+                let x: Vec<u8> = (0..64).flat_map(|j| uniform(90 + i, j).to_le_bytes()).collect();
+                session.set_input(0, &x).unwrap();
+                session.run().unwrap();
+                let outputs = [0, 1, 2].map(|output| session.output(output).1.to_vec());
+                let inputs = [x, state[0].clone(), state[1].clone()];
+                state = [outputs[1].clone(), outputs[2].clone()];
+                steps.push(Step { rung: session.rung().to_string(), inputs, outputs });
+            }
+        });
+        // Each step is a rung's own answer to what the step before left, whichever rung that was.
+        let moves = steps.windows(2).filter(|pair| pair[0].rung != pair[1].rung).count();
+        assert!(moves >= 10, "{access:?}: {moves} moves in {} steps", steps.len());
+        for (i, step) in steps.iter().enumerate().step_by(1 + steps.len() / 400) {
+            assert!(again(&case, step) == step.outputs, "{access:?}: step {i} at {}", step.rung);
+        }
+        // The account says what the session takes, and no page is held that it does not need.
+        session.resize(top).unwrap();
+        assert_eq!((session.rung(), case.device.ledger().budget()), ("float", top));
+        let used = case.device.ledger().used();
+        answer(&mut session, &case.data());
+        let large = current_rss().unwrap();
+        session.resize(low).unwrap();
+        assert!(case.device.ledger().used() < used - MB);
+        std::fs::write("/proc/self/clear_refs", "5").unwrap();
+        answer(&mut session, &case.data());
+        let gone = case.bytes("float") - case.bytes(session.rung());
+        let (small, peak) = (current_rss().unwrap(), peak_rss().unwrap());
+        assert!(large.saturating_sub(small) > gone / 2, "{access:?}: {large} to {small}, {gone} fewer");
+        assert!(peak <= low, "{access:?}: {peak} of {low}");
+        session.resize(top).unwrap();
+        // What the process holds beside it is in the account and measured at each move.
+        let again = case.device.ledger().used();
+        assert!(again.abs_diff(used) < 2 * MB, "{access:?}: {used} and {again}");
+        drop(session);
+        assert_eq!(case.device.ledger().used(), 0);
     }
 }

@@ -319,10 +319,14 @@ fn wishes(args: &Convert) -> Result<Wishes, ConvertError> {
         let why = |e| option("--max-latency", format!("{ms}: {e}, expected milliseconds"));
         Duration::try_from_secs_f64(ms / 1000.0).map_err(why)
     };
+    let quality = |least: f32| match least.is_finite() {
+        true => Ok(least),
+        false => Err(option("--min-quality", format!("{least}, expected a number"))),
+    };
     Ok(Wishes {
         budgets: args.budgets.iter().map(|size| bytes("--budgets", size)).collect::<Result<_, _>>()?,
         step: args.step.as_ref().map(|size| bytes("--step", size)).transpose()?,
-        min_quality: args.min_quality,
+        min_quality: args.min_quality.map(quality).transpose()?,
         max_latency: args.max_latency.map(latency).transpose()?,
     })
 }

@@ -10,6 +10,7 @@
 //! ```
 //! The matrix itself stays as it is, so that finer ones go on from the same bytes.
 
+use super::planes::scale;
 use super::{Level, Root};
 use crate::calibrate::Rows;
 use crate::draft::Draft;
@@ -29,6 +30,8 @@ use std::sync::Arc;
 pub const RANK: usize = 16;
 /// Bits of a factor's weights: 8 gain 0.3 dB for as many bytes again.
 pub const THIN_BITS: u32 = 4;
+/// Largest magnitude of a factor below which f16 scales are too coarse even for its few bits: they have 5 there.
+const LEAST_F16: f32 = 2e-6;
 /// Finest weights that are corrected: beyond, values matter more.
 const MOST_BITS: u32 = 8;
 /// Most of the bytes of two more bits a weight that factors may take.
@@ -64,6 +67,9 @@ pub fn corrected(
     let x = DMatrix::from_column_slice(k, m, &rows.values);
     let exact = decoded(draft, &name, &root.expr, (n, k), root.levels.len())?;
     let y = Results::of(&exact, &x);
+    if !y.0.iter().chain(x.iter()).all(|value| value.is_finite()) {
+        return Ok(None);
+    }
     let mut parts = Parts::new(root);
     for (level, take) in root.levels.iter().zip(1..) {
         if level.bits > MOST_BITS {
@@ -259,7 +265,13 @@ fn stored(
 ) -> Result<(Expr, DMatrix<f32>), ConvertError> {
     let (n, k) = matrix.shape();
     let values: Vec<f32> = matrix.transpose().iter().copied().collect();
-    let spec = Spec { group, bits: vec![THIN_BITS], layout: Layout::Panel, ..Spec::default() };
+    let spec = Spec {
+        group,
+        bits: vec![THIN_BITS],
+        layout: Layout::Panel,
+        scale: scale(&values, LEAST_F16),
+        ..Spec::default()
+    };
     let encoded = planes::encode(&values, n, k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: name.to_string(), why: e.to_string() })?;
     let blobs = encoded.blobs.iter().map(|bytes| draft.blob(bytes.clone())).collect();

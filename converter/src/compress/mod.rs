@@ -11,6 +11,7 @@ pub use planes::{PLANE_BITS, planes, row_codes};
 
 use crate::draft::Draft;
 use crate::error::ConvertError;
+use crate::model::Array;
 use edge_runtime::graph::{Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
 use serde::{Deserialize, Serialize};
@@ -112,13 +113,28 @@ pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
     }
 }
 
+/// Refuses a stored array with an element that is not finite.
+///
+/// # Errors
+/// Names the array, the element's place and its value.
+pub fn finite(name: &str, array: &Array) -> Result<(), ConvertError> {
+    let values = array.as_f32().unwrap_or_default();
+    let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let (mut place, mut rest) = (vec![0; array.dims.len()], at);
+    for (index, size) in place.iter_mut().zip(&array.dims).rev() {
+        (*index, rest) = (rest % size, rest / size);
+    }
+    let why = format!(
+        "element {place:?} of {:?} is {}; weights are finite numbers: export the model again",
+        array.dims, values[at]
+    );
+    Err(ConvertError::Weight { tensor: name.to_string(), why })
+}
+
 /// Constants that are used as matrices alone, by constant id.
 ///
 /// A constant that is also read as a plain value, or in two ways, stays a constant.
-pub fn matrices(
-    graph: &Graph,
-    constants: &[crate::model::Array],
-) -> Result<HashMap<u32, Matrix>, ConvertError> {
+pub fn matrices(graph: &Graph, constants: &[Array]) -> Result<HashMap<u32, Matrix>, ConvertError> {
     let mut found: HashMap<u32, Use> = HashMap::new();
     let mut plain: Vec<u32> = Vec::new();
     let constant = |value: u32| match graph.values.get(value as usize).map(|v| v.source) {
@@ -151,10 +167,7 @@ pub fn matrices(
         }
         let value = graph.values.iter().find(|v| v.source == Source::Constant(id));
         let name = value.map_or_else(|| format!("constant {id}"), |v| v.name.clone());
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            let why = format!("element [{}, {}] is {}", at / k, at % k, values[at]);
-            return Err(ConvertError::Weight { tensor: name, why });
-        }
+        finite(&name, array)?;
         matrices.insert(id, Matrix { name, n, k, values, used });
     }
     Ok(matrices)

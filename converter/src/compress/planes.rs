@@ -4,10 +4,14 @@ use super::{Level, Matrix, Root, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::pack::{Arg, Expr};
+use edge_runtime::weights::Float;
 use edge_runtime::weights::planes::{self, Layout, Spec};
+use half::f16;
 
 /// Bits of the planes, most significant first.
 pub const PLANE_BITS: [u32; 6] = planes::NESTED_BITS;
+/// Largest magnitude of a matrix below which f16 scales are too coarse: those of groups a quarter as large have 11 bits, smaller ones less.
+const LEAST_F16: f32 = 1.0 / 4096.0;
 
 /// Stores a matrix as nested planes.
 ///
@@ -20,7 +24,13 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         Use::Depthwise => (Layout::Panel1, 0),
         Use::Rows => (Layout::Rows, 32),
     };
-    let spec = Spec { group, bits: PLANE_BITS.to_vec(), layout, ..Spec::default() };
+    let spec = Spec {
+        group,
+        bits: PLANE_BITS.to_vec(),
+        layout,
+        scale: scale(&matrix.values, LEAST_F16),
+        ..Spec::default()
+    };
     let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
     let blobs: Vec<_> = encoded.blobs.iter().map(|b| draft.blob(b.clone())).collect();
@@ -34,6 +44,13 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
     let expr = encoded.expr(blobs);
     let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone()));
     Ok(Root { expr, levels, one_scale })
+}
+
+/// The type of a matrix's scales: f16, but f32 where its largest magnitude is below `least` or past f16.
+pub(super) fn scale(values: &[f32], least: f32) -> Float {
+    let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let held = largest == 0.0 || (least..=f16::MAX.to_f32()).contains(&largest);
+    if held { Float::F16 } else { Float::F32 }
 }
 
 /// The same matrix, given out to products of integers with one scale a row.

@@ -4,7 +4,7 @@ use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
 use crate::candidate::Candidate;
 use crate::compress::{self, Level, PLANE_BITS, Root};
-use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, golden, names};
+use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, finite, golden, names};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
@@ -93,6 +93,7 @@ pub fn convert(
             value.range = range;
         }
         let want = evaluator.run(&opened, &rung, probes)?;
+        finite(model, &want, &samples.origin)?;
         let run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
         let pairs = probes.iter().zip(&want).take(WITNESSED);
         let cases: Vec<Case<'_>> = run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();

@@ -132,8 +132,10 @@ pub enum PackError {
     Shrunk { path: PathBuf, expected: u64, actual: u64 },
     #[error("blob {blob} ({owner}) ends at byte {end} but the file has {file_len}; fetch the rest")]
     CutBlob { blob: BlobId, owner: String, end: u64, file_len: u64 },
-    #[error("blob {blob} ({owner}): hash {actual:032x}, expected {expected:032x}; fetch the file again")]
-    BadBlob { blob: BlobId, owner: String, expected: u128, actual: u128 },
+    #[error(
+        "blob {blob} ({owner}), {place}: hash {actual:032x}, expected {expected:032x}; fetch the file again"
+    )]
+    BadBlob { blob: BlobId, owner: String, place: String, expected: u128, actual: u128 },
     #[error("byte {offset} lies between blobs and is {value}, must be 0")]
     Padding { offset: u64, value: u8 },
     #[error("a mapping that ends at byte {end} was asked of a file of {file_len}")]

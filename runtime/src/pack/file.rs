@@ -177,9 +177,19 @@ impl PackFile {
     pub(super) fn check_blob(&self, id: BlobId, actual: u128) -> Result<(), PackError> {
         let expected = self.places[id as usize].hash;
         if actual != expected {
-            return Err(PackError::BadBlob { blob: id, owner: self.owner_of(id), expected, actual });
+            let (owner, place) = (self.owner_of(id), self.place_of(id));
+            return Err(PackError::BadBlob { blob: id, owner, place, expected, actual });
         }
         Ok(())
+    }
+
+    /// Where the blob lies.
+    fn place_of(&self, id: BlobId) -> String {
+        let Blob { offset, len, .. } = self.places[id as usize];
+        match self.header.sections.iter().position(|s| len > 0 && s.offset + s.len >= offset + len) {
+            Some(section) => format!("bytes {offset} to {} in section {section}", offset + len),
+            None => "without bytes".to_owned(),
+        }
     }
 
     pub(super) fn read_at(&self, out: &mut [u8], at: u64, action: &'static str) -> Result<(), PackError> {

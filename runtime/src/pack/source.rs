@@ -1,7 +1,7 @@
 //! Where the bytes of blobs come from.
 #![forbid(unsafe_code)]
 
-use super::BlobId;
+use super::{BlobId, Loaded};
 use std::sync::Arc;
 
 /// Gives the bytes of blobs. A mapped pack, a part of a pack read into memory, and a pack that is still being
@@ -14,6 +14,11 @@ pub trait BlobSource: Send + Sync {
     /// Lets the memory behind a blob go, if it can come back by itself: the next use of a mapped blob reads it from
     /// the file again.
     fn release(&self, _id: BlobId) {}
+
+    /// What of this is in memory of its own, for others to share.
+    fn loaded(&self) -> Option<&Loaded> {
+        None
+    }
 }
 
 /// Blobs in memory, before there is a file.

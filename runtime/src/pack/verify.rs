@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes read at once: large enough for a device's full speed, small in any budget.
 const CHUNK: usize = 1 << 20;
+/// Bytes read at once where a session is about to start within its budget.
+const PIECE: u64 = 64 << 10;
 
 /// What [`PackFile::verify`] looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,21 @@ impl PackFile {
             verified.bytes = at;
         }
         Ok(verified)
+    }
+
+    /// Reads a blob in pieces of 64 KiB and checks its hash.
+    ///
+    /// # Panics
+    /// When the id is not in the header's table.
+    pub fn verify_blob(&self, id: BlobId) -> Result<(), PackError> {
+        let blob = self.places[id as usize];
+        let mut buffer = vec![0; PIECE.min(blob.len) as usize];
+        let mut hasher = blake3::Hasher::new();
+        self.pieces(blob.offset..blob.offset + blob.len, &mut buffer, |_, piece| {
+            hasher.update(piece);
+            Ok(())
+        })?;
+        self.check_blob(id, finish128(&hasher))
     }
 
     fn check_padding(&self, range: Range<u64>, buffer: &mut [u8]) -> Result<(), PackError> {

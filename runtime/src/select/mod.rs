@@ -1,18 +1,20 @@
 //! Ladder + device -> rung.
 
 mod need;
+mod reader;
 mod share;
 mod together;
 #[cfg(test)]
 mod together_tests;
 
 pub use need::{Need, START_SPREAD, Weighing};
+pub use reader::{Access, Reader, select_read};
 pub use share::{Share, ShareError};
 pub use together::{Member, TogetherError, choose_together};
 
 use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
-use crate::pack::{Acts, Header, Rung};
+use crate::pack::{Acts, BlobId, Header, PackError, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 use crate::session::plan_options;
 use need::Reads;
@@ -60,6 +62,27 @@ pub enum SelectError {
     NoRung,
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Pack(Box<PackError>),
+}
+
+impl From<PackError> for SelectError {
+    fn from(error: PackError) -> SelectError {
+        SelectError::Pack(Box::new(error))
+    }
+}
+
+impl SelectError {
+    /// The blob that has another hash than the header says, when that is what is wrong.
+    pub(crate) fn damaged(&self) -> Option<BlobId> {
+        match self {
+            SelectError::Pack(error) => match **error {
+                PackError::BadBlob { blob, .. } => Some(blob),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// What to choose among.
@@ -77,13 +100,29 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Indices of the rungs to choose among.
-    fn wanted(&self, header: &Header) -> Result<Vec<usize>, SelectError> {
-        let available: Vec<usize> = match self.available {
+    /// Indices of the rungs to choose among: not those that reach a kind of weight expression that this runtime does not know.
+    fn wanted(&self, model: &Model) -> Result<Vec<usize>, SelectError> {
+        let header = model.header();
+        let mut available: Vec<usize> = match self.available {
             [] => (0..header.rungs.len()).collect(),
             some => some.to_vec(),
         };
-        let Some(id) = self.forced else { return Ok(available) };
+        let Some(id) = self.forced else {
+            // Most packs have no such kind anywhere, and no expression has to be followed.
+            if model.registry().knows_all(header) {
+                return Ok(available);
+            }
+            let mut error = SelectError::NoRung;
+            available.retain(|rung| match model.unknown_kind(&header.rungs[*rung]) {
+                Some(unknown) => {
+                    log::info!("rung `{}` is left out: {unknown}", header.rungs[*rung].id);
+                    error = PlanError::from(unknown).into();
+                    false
+                }
+                None => true,
+            });
+            return if available.is_empty() { Err(error) } else { Ok(available) };
+        };
         let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
         let have =
             || available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ");
@@ -126,7 +165,7 @@ pub(crate) fn select_beside(
 ) -> Result<Selection, SelectError> {
     let rungs = &model.header().rungs;
     let mut plans = Plans::new(device, model, inputs, baseline);
-    let walk = best_first(model.header(), request.wanted(model.header())?);
+    let walk = best_first(model.header(), request.wanted(model)?);
     for weighing in [Weighing::Resident, Weighing::Streamed] {
         let mut chosen: Option<Selection> = None;
         for rung in walk.iter().copied() {
@@ -174,7 +213,7 @@ pub fn candidates(
     chosen: &Selection,
 ) -> Result<Vec<Candidate>, SelectError> {
     let mut plans = Plans::beside(device, model, inputs, chosen);
-    let wanted = request.wanted(model.header())?;
+    let wanted = request.wanted(model)?;
     wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, chosen.budget)?)).collect()
 }
 
@@ -194,7 +233,7 @@ pub fn next_better(
     let mut plans = Plans::beside(device, model, inputs, chosen);
     let mut next: Option<Candidate> = None;
     let mut better: Vec<(u64, usize)> = Vec::new();
-    for rung in (Request { forced: None, ..request.clone() }).wanted(model.header())? {
+    for rung in (Request { forced: None, ..request.clone() }).wanted(model)? {
         if by_quality(&rungs[rung], &rungs[chosen.rung]).is_gt() {
             better.push((rungs[rung].bytes, rung));
         }

@@ -146,7 +146,7 @@ impl Table {
         let mut plans = Plans::new(device, member.model, member.inputs, 0);
         let wanted = member
             .request
-            .wanted(member.model.header())
+            .wanted(member.model)
             .map_err(|source| TogetherError::Select { name: member.name.into(), source })?;
         let rungs = &member.model.header().rungs;
         let failed = |source| TogetherError::Plan { name: member.name.into(), source };

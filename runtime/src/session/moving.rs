@@ -5,14 +5,16 @@
 //! let go:   the arena; the mapping of the old rung when the new mapping stands, for both show the same pages of the file
 //! take:     the new arena, the state that was saved, the new rung's mapping; its pages come as they are read
 //! ```
-//! Nothing is read twice from storage: what the two rungs share is in the page cache, and no weight is copied.
+//! Nothing is read twice from storage: what the two rungs share is in the page cache, and no weight is copied. A session whose
+//! weights are in memory of their own ([`Access::Loaded`]) shares what both rungs have, reads the rest before it lets go of the old
+//! rung, and so holds for that moment what either needs.
 
 use super::{Session, SessionError};
 use crate::device::{self, BudgetError, Device, Reservation};
 use crate::model::Model;
-use crate::pack::{PackError, PackFile};
+use crate::pack::PackFile;
 use crate::plan::InputSpec;
-use crate::select::{self, Request, SelectError, Selection, Weighing};
+use crate::select::{self, Access, Reader, Request, SelectError, Selection, Weighing};
 use crate::weights::Registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,10 +46,7 @@ pub struct Moved {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
-    /// The pack cannot be mapped.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    /// No rung fits.
+    /// No rung fits, or the pack cannot be read.
     #[error(transparent)]
     Select(#[from] SelectError),
     /// Others hold too much of the budget.
@@ -59,11 +58,21 @@ pub enum MoveError {
     /// It was made for one rung: see [`Session::open`].
     #[error("the session was made for one rung and not of a pack; open it with Session::open to move it")]
     OneRung,
+    /// Hashes are checked, and a blob of the rung that was to be moved to has another: see [`Access`].
+    #[error(
+        "{damage}; the session stays at rung `{stays}`, and rungs that need the blob are not tried again"
+    )]
+    Damaged {
+        /// What is wrong with the blob.
+        damage: Box<SelectError>,
+        /// The rung that runs.
+        stays: String,
+    },
 }
 
 /// What a session that moves was opened with.
 pub(super) struct Origin {
-    pack: Arc<PackFile>,
+    reader: Reader,
     /// Over a mapping of the whole file, for planning; no weight is read through it.
     model: Model,
     inputs: Vec<InputSpec>,
@@ -120,23 +129,36 @@ impl Session {
         pack: &Arc<PackFile>,
         inputs: &[InputSpec],
     ) -> Result<Session, MoveError> {
-        let whole = Arc::new(pack.map(pack.file_len())?);
+        Session::open_by(device, pack, inputs, Access::Mapped)
+    }
+
+    /// As [`Session::open`], with weights that are checked before they are used, or read into memory. Rungs whose bytes are not what
+    /// the header says are left out with a warning in the log, when the session is opened and when it moves.
+    ///
+    /// # Errors
+    /// As [`Session::open`], and when no rung is left.
+    pub fn open_by(
+        device: &Arc<Device>,
+        pack: &Arc<PackFile>,
+        inputs: &[InputSpec],
+        access: Access,
+    ) -> Result<Session, MoveError> {
+        let whole = Arc::new(pack.map(pack.file_len()).map_err(SelectError::from)?);
         let model = Model::new(pack.shared_header(), whole, Arc::new(Registry::standard()));
-        let request = Request { available: pack.available(), ..Request::default() };
+        let mut reader = Reader::new(pack.clone(), access);
         let baseline = device::current_rss().unwrap_or(0);
-        let chosen =
-            select::select_beside(device, &model, inputs, &request, baseline, device.ledger().budget())?;
+        let (chosen, source) = select::select_read(device, &model, inputs, &Request::default(), &mut reader)?;
         let need = chosen.need;
         let what = format!("process and weights of {}", model.name());
         let held = device.ledger().reserve(what, need.process + need.weights + need.extra)?;
         let rung = model.header().rungs[chosen.rung].clone();
-        let mapped = Arc::new(model.with_source(Arc::new(pack.map(rung.end)?)));
-        let mut session = Session::with_plan(device, &mapped, &rung, chosen.plan)?;
+        let bound = Arc::new(model.with_source(source));
+        let mut session = Session::with_plan(device, &bound, &rung, chosen.plan)?;
         if chosen.weighing == Weighing::Streamed {
             session.stream_weights().map_err(SessionError::from)?;
         }
         session.origin = Some(Origin {
-            pack: pack.clone(),
+            reader,
             model,
             inputs: inputs.to_vec(),
             baseline,
@@ -157,8 +179,8 @@ impl Session {
     /// along; outputs of the last run are gone. The result is that of a session opened at that rung.
     ///
     /// # Errors
-    /// When no rung fits, others hold too much of the budget, or the pack cannot be mapped. The session is unchanged then, and
-    /// the budget.
+    /// When no rung fits, others hold too much of the budget, or the pack cannot be read or has other bytes than it should
+    /// ([`MoveError::Damaged`]: asking again moves to the best of the other rungs). The session is unchanged then, and the budget.
     pub fn resize(&mut self, budget: u64) -> Result<Moved, MoveError> {
         let chosen = self.choose(budget, self.beside()?)?;
         self.move_to(chosen, budget)
@@ -175,7 +197,10 @@ impl Session {
 
     fn choose(&self, budget: u64, [others, baseline]: [u64; 2]) -> Result<Selection, MoveError> {
         let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
-        let request = Request { available: origin.pack.available(), ..Request::default() };
+        let request = Request { available: origin.reader.available(), ..Request::default() };
+        if request.available.is_empty() {
+            return Err(SelectError::NoRung.into());
+        }
         let room = budget.saturating_sub(others);
         Ok(select::select_beside(&self.device, &origin.model, &origin.inputs, &request, baseline, room)?)
     }
@@ -184,7 +209,7 @@ impl Session {
     /// is then needed.
     ///
     /// # Errors
-    /// As [`Session::resize`], but for rungs that do not fit.
+    /// As [`Session::resize`], but for rungs that do not fit; of those that are damaged the next best is tried.
     pub fn on_memory_pressure(&mut self, level: Pressure) -> Result<Moved, MoveError> {
         let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
         let ledger = self.device.ledger();
@@ -197,17 +222,24 @@ impl Session {
         self.resize_or_least(rest + left)
     }
 
-    /// As [`Session::resize`], but where nothing fits, to what takes least.
+    /// As [`Session::resize`], but where nothing fits, to what takes least, and past rungs that are damaged: the one that runs is not.
     fn resize_or_least(&mut self, budget: u64) -> Result<Moved, MoveError> {
         // Planning itself takes memory: what is beside the session is measured once.
         let beside = self.beside()?;
-        match self.choose(budget, beside) {
-            Ok(chosen) => self.move_to(chosen, budget),
-            Err(MoveError::Select(SelectError::DoesNotFit { least, .. })) => {
-                let budget = least + beside[0];
-                self.move_to(self.choose(budget, beside)?, budget)
+        loop {
+            let moved = match self.choose(budget, beside) {
+                Ok(chosen) => self.move_to(chosen, budget),
+                Err(MoveError::Select(SelectError::DoesNotFit { least, .. })) => {
+                    let budget = least + beside[0];
+                    self.move_to(self.choose(budget, beside)?, budget)
+                }
+                Err(error) => Err(error),
+            };
+            match moved {
+                // Each time there are fewer rungs to choose among.
+                Err(error @ MoveError::Damaged { .. }) => log::warn!("{error}"),
+                moved => return moved,
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -241,16 +273,26 @@ impl Session {
         let Selection { rung, weighing, need, plan, .. } = chosen;
         let origin = self.origin.as_mut().ok_or(MoveError::OneRung)?;
         let rung = origin.model.header().rungs[rung].clone();
-        let (from, same) = (self.rung.id.clone(), self.rung.id == rung.id);
+        let from = self.rung.id.clone();
+        // What is in memory is not streamed, and what is streamed not in memory.
+        let same = from == rung.id
+            && (origin.reader.access() != Access::Loaded
+                || self.released.is_empty() == (weighing == Weighing::Resident));
         // All that may fail comes first.
-        let mapped = match same {
+        let bound = match same {
             true => self.model.clone(),
-            false => Arc::new(origin.model.with_source(Arc::new(origin.pack.map(rung.end)?))),
+            false => match origin.reader.source(&origin.model, &rung, weighing, Some(&self.model)) {
+                Ok(source) => Arc::new(origin.model.with_source(source)),
+                Err(damage) if damage.damaged().is_some() => {
+                    return Err(MoveError::Damaged { damage: Box::new(damage), stays: from });
+                }
+                Err(error) => return Err(error.into()),
+            },
         };
-        let weights = super::bound(&mapped, &rung)?;
+        let weights = super::bound(&bound, &rung)?;
         let released = match weighing {
             Weighing::Resident => Vec::new(),
-            Weighing::Streamed => super::blobs_by_step(&mapped, &rung, &plan).map_err(SessionError::from)?,
+            Weighing::Streamed => super::blobs_by_step(&bound, &rung, &plan).map_err(SessionError::from)?,
         };
         let ledger = self.device.ledger().clone();
         let before = ledger.budget();
@@ -283,7 +325,7 @@ impl Session {
                 (self.memory.read(&self.model, &self.plan.buffers, to).to_vec(), (to.dtype, to.dims.clone()))
             })
             .collect();
-        (self.plan, self.model, self.weights, self.rung) = (plan, mapped, weights, rung);
+        (self.plan, self.model, self.weights, self.rung) = (plan, bound, weights, rung);
         self.memory.renew(&self.plan);
         (self.baked, self.released) = (false, released);
         device::trim_heap();

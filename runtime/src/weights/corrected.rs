@@ -104,10 +104,12 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     let (n, k) = (node.n(), node.k());
     let expected = "a list of [take, sets of gains and shifts, rank, range]";
     let levels: Vec<Level> = node.need("levels", expected)?;
-    let sound = |l: &Level| l.1 <= MAX_SETS && l.2 <= MAX_RANK && l.3.is_finite() && l.3 >= 0.0;
+    // More columns than the matrix has rows or columns say nothing that fewer do not.
+    let most = MAX_RANK.min(n).min(k);
+    let sound = |l: &Level| l.1 <= MAX_SETS && l.2 <= most && l.3.is_finite() && l.3 >= 0.0;
     if levels.is_empty() || !levels.iter().all(sound) {
-        return Err(node
-            .param_error("levels", format!("sets to {MAX_SETS}, ranks to {MAX_RANK}, ranges of 0 or more")));
+        let expected = format!("sets to {MAX_SETS}, ranks to {most}, ranges of 0 or more");
+        return Err(node.param_error("levels", expected));
     }
     let count = |levels: &[Level]| {
         (levels.iter().filter(|l| l.2 > 0).count(), levels.iter().filter(|l| l.1 > 0).count())

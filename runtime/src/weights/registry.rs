@@ -72,6 +72,18 @@ impl Registry {
         self.kinds.insert(kind.into(), Kind::Whole(construct));
     }
 
+    /// Whether every expression of a pack is of a kind that is here.
+    pub(crate) fn knows_all(&self, header: &Header) -> bool {
+        fn knows(registry: &Registry, expr: &Expr) -> bool {
+            let operand = |arg: &Arg| match arg {
+                Arg::Expr(expr) => knows(registry, expr),
+                Arg::Shared(..) => true,
+            };
+            registry.kinds.contains_key(&expr.kind) && expr.args.iter().all(operand)
+        }
+        header.tensors.iter().flat_map(|tensor| &tensor.roots).all(|root| knows(self, root))
+    }
+
     /// The highest level of kernels that weights may use.
     pub fn isa(&self) -> Isa {
         self.isa

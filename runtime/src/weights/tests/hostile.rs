@@ -15,7 +15,7 @@ impl Choice {
     fn value(&mut self) -> Value {
         let numbers = [0, 1, 2, 3, 4, 7, 8, 9, 16, 20, 32, 40, 255, 1 << 20, u64::MAX / 2, u64::MAX];
         let number = |choice: &mut Choice| numbers[choice.below(numbers.len())];
-        match self.below(12) {
+        match self.below(13) {
             0 => json!(["f32", "f16", "bf16", "panel", "panel1", "rows", "x"][self.below(7)]),
             1 => json!(-1),
             2 => json!(0.5),
@@ -26,6 +26,7 @@ impl Choice {
             7 => json!([number(self), number(self)]),
             8 => json!([[number(self), number(self), number(self), number(self)]]),
             9 => json!([[0, 8, 0, 40], [number(self), 20, 0, number(self)]]),
+            10 => json!([[1, 1, 0, 0.5], [number(self), self.below(4), number(self), 2.0]]),
             _ => json!(number(self)),
         }
     }
@@ -68,8 +69,8 @@ impl Choice {
                     3..=5 => {
                         let names = ["group", "bits", "layout", "scale", "gains", "dtype", "taps", "rows"];
                         let more = ["channels", "of", "blocks", "coefs", "takes"];
-                        let sparse = ["form", "block", "entries", "keep", "count", "scaled"];
-                        let name = [&names[..], &more, &sparse].concat()[self.below(19)];
+                        let sparse = ["form", "block", "entries", "keep", "count", "scaled", "levels"];
+                        let name = [&names[..], &more, &sparse].concat()[self.below(20)];
                         let value = self.value();
                         expr.params.insert(name.into(), value);
                     }
@@ -78,8 +79,18 @@ impl Choice {
                         name.map(|name| expr.params.remove(&name));
                     }
                     7 => {
-                        let kinds = ["dense", "planes", "tiles", "view", "combine", "sparse", ""];
-                        expr.kind = kinds[self.below(7)].into();
+                        let kinds = [
+                            "dense",
+                            "planes",
+                            "tiles",
+                            "view",
+                            "combine",
+                            "sparse",
+                            "corrected",
+                            "row_codes",
+                            "",
+                        ];
+                        expr.kind = kinds[self.below(9)].into();
                     }
                     8 if !expr.blobs.is_empty() => {
                         let at = self.below(expr.blobs.len());
@@ -129,6 +140,8 @@ fn sound() -> Pack {
         let blobs = positions.blobs.iter().map(|bytes| pack.blob(bytes.clone())).collect();
         pack.tensor(20, 40, positions.expr(values, blobs));
     }
+    let expr = corrected(&mut pack);
+    pack.tensor(20, 40, expr);
     pack
 }
 
@@ -157,6 +170,13 @@ fn damaged_expressions_are_refused_or_readable() {
                     // Every second reading is enough, and half the time.
                     if seed % 2 == 0 {
                         check(&*weights, &weights.materialize());
+                    }
+                    if let Some(correction) = weights.correction() {
+                        let (mut scale, mut bias) = (vec![1.0; weights.n()], vec![0.0; weights.n()]);
+                        correction.apply(&mut scale, &mut bias, 1.0, seed % 2 == 0);
+                        for thin in correction.factors().iter().flat_map(|f| [&f.u, &f.v]) {
+                            check(&**thin, &thin.materialize());
+                        }
                     }
                 }
                 Err(error) => {

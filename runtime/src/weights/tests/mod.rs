@@ -283,3 +283,14 @@ fn check_columns(w: &dyn Weights, want: &[f32]) {
         assert!(r < n || code == 0, "i16 padding of row {r} is {code}");
     }
 }
+
+/// Three levels of a matrix `[20, 40]`: coarse planes with gains and shifts, finer ones with thin matrices of rank 8 as well, all.
+fn corrected(pack: &mut Pack) -> Expr {
+    let w = gaussian(20 * 40, 1);
+    let matrix = own(pack.planes(&w, 20, 40, &planes::Spec::default()));
+    let v = own(pack.planes(&gaussian(8 * 40, 2), 8, 40, &planes::Spec::default()));
+    let u = own(pack.planes(&gaussian(20 * 8, 3), 20, 8, &planes::Spec { group: 8, ..Default::default() }));
+    let rows = [bytes(4 * 20, 4), bytes(8 * 20, 5)].map(|bytes| pack.blob(bytes));
+    let levels = json!([[1, 1, 0, 0.0], [2, 2, 8, 1.5], [0, 0, 0, 0.0]]);
+    Expr { blobs: rows.to_vec(), ..node("corrected", json!({"levels": levels}), vec![matrix, v, u]) }
+}

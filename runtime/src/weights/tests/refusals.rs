@@ -1,6 +1,6 @@
 //! One broken expression for every rule.
 
-use super::super::needed_blobs;
+use super::super::{needed_blobs, sparse};
 use super::*;
 
 /// The error of binding tensor 0 after a change, the same from `needed_blobs` unless bytes alone are missing.
@@ -140,6 +140,141 @@ fn nodes_refuse_what_they_cannot_show() {
     assert!(of("combine", json!({"coefs": [1e300]}), shared()).contains("combine.coefs is"));
     assert!(of("combine", json!({"takes": []}), shared()).contains("combine.takes is []"));
     assert!(of("combine", json!({"takes": [9]}), shared()).contains("take 9, expected at most 6 planes"));
+}
+
+/// The error of the corrected matrix of [`corrected`] after a change to its expression.
+fn of_corrected(change: impl FnOnce(&mut Expr)) -> String {
+    refused(|pack| {
+        let mut expr = corrected(pack);
+        change(&mut expr);
+        pack.tensor(20, 40, expr);
+    })
+    .to_string()
+}
+
+#[test]
+fn corrections_refuse_levels_that_cannot_be() {
+    let mut pack = Pack::default();
+    let expr = corrected(&mut pack);
+    pack.tensor(20, 40, expr);
+    for take in 0..4 {
+        assert!(pack.bind(0, take).is_ok(), "level {take}");
+    }
+    let levels = |levels: Value| of_corrected(|expr| drop(expr.params.insert("levels".into(), levels)));
+    let bounds = "expected sets to 2, ranks to 20, ranges of 0 or more";
+    for wrong in [
+        json!([]),
+        json!([[1, 3, 0, 0]]),
+        json!([[1, 1, 21, 0.5]]),
+        json!([[1, 1, 4097, 0.5]]),
+        json!([[1, 1, 0, -1.0]]),
+        json!([[1, 1, 0, 1e300]]),
+    ] {
+        let said = levels(wrong.clone());
+        assert_eq!(said, format!("tensor `t1`: corrected.levels is {wrong}, {bounds}"));
+    }
+    let form = "expected a list of [take, sets of gains and shifts, rank, range]";
+    for wrong in [
+        json!(7),
+        json!([1, 1, 0, 0]),
+        json!([[1, 1, 0]]),
+        json!([[-1, 1, 0, 0]]),
+        json!([[1, 1, u64::MAX, "x"]]),
+    ] {
+        let said = levels(wrong.clone());
+        assert!(said.starts_with("tensor `t1`: corrected.levels is ") && said.ends_with(form), "{said}");
+    }
+    assert!(of_corrected(|e| e.params.clear()).contains("corrected.levels is none"));
+    assert!(
+        of_corrected(|e| drop(e.params.insert("gain".into(), json!(1))))
+            .contains("corrected.gain is 1, expected one of levels")
+    );
+    // Only what is taken is looked at: here the level with all there is.
+    let of_second = |change: &dyn Fn(&mut Expr)| {
+        of_corrected(|expr| {
+            expr.params.insert("levels".into(), json!([[1, 1, 0, 0.0], [2, 2, 8, 1.5]]));
+            change(expr);
+        })
+    };
+    // Levels that the operands or blobs do not go with.
+    assert!(levels(json!([[1, 1, 0, 0], [2, 2, 0, 0]])).contains("corrected has operands 3, expected 1"));
+    assert!(levels(json!([[1, 0, 0, 0], [2, 0, 8, 1.0]])).contains("corrected has blobs 2, expected 0"));
+    assert!(levels(json!([[1, 1, 0, 0], [2, 2, 9, 1.0]])).contains("planes blob"));
+    assert!(levels(json!([[1, 1, 0, 0], [2, 1, 8, 1.0]])).contains("corrected blob"));
+    assert!(
+        levels(json!([[1, 1, 0, 0], [9, 2, 8, 1.0]]))
+            .contains("planes has take 9, expected at most 6 planes")
+    );
+    assert!(of_corrected(|e| e.args.truncate(e.args.len() - 1)).contains("operands 2, expected 3"));
+    assert!(of_corrected(|e| e.args.swap(0, 2)).contains("`t1`: planes blob"));
+    assert!(of_corrected(|e| e.blobs.truncate(e.blobs.len() - 1)).contains("blobs 1, expected 2"));
+    assert!(of_second(&|e| e.blobs.swap(0, 1)).contains("bytes, expected"));
+    assert!(of_second(&|e| e.blobs[1] = 1000).contains("corrected blob 1000 is not there"));
+    // Past the last level.
+    let error = pack.bind(0, 4).err().unwrap().to_string();
+    assert_eq!(error, "tensor `t0`: corrected has take 4, expected at most 3 levels");
+}
+
+/// The error of a sparse matrix after a change to its expression.
+fn of_sparse(positions: &sparse::Positions, change: impl FnOnce(&mut Expr)) -> String {
+    refused(|pack| {
+        let values = pack.planes(&positions.values, positions.n, positions.k, &planes::Spec::default());
+        let blobs = positions.blobs.iter().map(|bytes| pack.blob(bytes.clone())).collect();
+        let mut expr = positions.expr(values, blobs);
+        change(&mut expr);
+        pack.tensor(20, 40, expr);
+    })
+    .to_string()
+}
+
+#[test]
+fn sparse_forms_refuse_what_they_cannot_place() {
+    let w: Vec<f32> =
+        gaussian(20 * 40, 1).iter().enumerate().map(|(i, w)| if i % 4 < 2 { *w } else { 0.0 }).collect();
+    let (blocks, few) = (sparse::blocks(&w, 20, 40, 2), sparse::few(&w, 20, 40, 2, 4).unwrap());
+    let (bits, scaled) = (sparse::bitmap(&w, 20, 40, false), sparse::bitmap(&w, 20, 40, true));
+    let set = |positions, name: &str, value: Value| {
+        of_sparse(positions, |e| drop(e.params.insert(name.into(), value)))
+    };
+    let cases = [
+        (&blocks, "form", json!("csr"), "expected blocks, few or bitmap"),
+        (&blocks, "form", json!("few"), "sparse.block is 2, expected one of form, keep, of"),
+        (&blocks, "block", json!(3), "expected 1, 2, 4 or 8, a divisor of K = 40"),
+        (&blocks, "block", json!(0), "a divisor of K = 40"),
+        (&blocks, "block", json!(-2), "a divisor of K = 40"),
+        (&blocks, "entries", json!(0), "expected 1 to 20 blocks"),
+        (&blocks, "entries", json!(21), "expected 1 to 20 blocks"),
+        (&blocks, "entries", json!(u64::MAX), "expected 1 to 20 blocks"),
+        (&blocks, "entries", json!(1), "sparse blob"),
+        (&few, "of", json!(1), "expected 2 to 16"),
+        (&few, "of", json!(17), "expected 2 to 16"),
+        (&few, "keep", json!(0), "expected 1 to 3"),
+        (&few, "keep", json!(4), "expected 1 to 3"),
+        (&few, "keep", json!(1), "sparse blob"),
+        (&bits, "count", json!(0), "expected 1 to 800 values"),
+        (&bits, "count", json!(801), "expected 1 to 800 values"),
+        (&bits, "count", json!(u64::MAX), "expected 1 to 800 values"),
+        (&bits, "count", json!(1), "planes blob"),
+        (&bits, "scaled", json!("yes"), "expected true or false"),
+        (&bits, "scaled", json!(true), "sparse has blobs 2, expected 3"),
+        (&scaled, "scaled", json!(false), "sparse has blobs 3, expected 2"),
+        (&scaled, "colour", json!(1), "sparse.colour is 1, expected one of form, count, scaled"),
+    ];
+    for (positions, name, value, want) in cases {
+        let said = set(positions, name, value.clone());
+        assert!(said.starts_with("tensor `t1`: ") && said.contains(want), "{name} {value}: {said}");
+    }
+    for positions in [&blocks, &few, &bits, &scaled] {
+        assert!(
+            of_sparse(positions, |e| e.args.truncate(e.args.len() - 1))
+                .contains("sparse has operands 0, expected 1")
+        );
+        assert!(of_sparse(positions, |e| e.blobs.truncate(e.blobs.len() - 1)).contains("expected"));
+        assert!(of_sparse(positions, |e| e.blobs[0] = 1000).contains("sparse blob 1000 is not there"));
+        // The scales of another matrix.
+        assert!(of_sparse(positions, |e| e.blobs[0] = 0).contains("sparse blob 0 has"), "length");
+        assert!(of_sparse(positions, |e| e.params.clear()).contains("sparse.form is none"));
+    }
 }
 
 #[test]

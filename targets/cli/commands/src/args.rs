@@ -94,10 +94,10 @@ pub struct RunArgs {
     /// Say why this rung, what it takes, and what the next one would need.
     #[arg(long)]
     pub explain: bool,
-    /// Read the weights into memory instead of mapping the file.
+    /// Read the weights into memory instead of mapping the file, and check their hashes.
     #[arg(long)]
     pub no_mmap: bool,
-    /// Check the hashes of what is read before it is used.
+    /// Check the hashes of the rung's weights before they are used. Where one is wrong, the best rung that does not need it runs.
     #[arg(long)]
     pub verify: bool,
 }

@@ -49,11 +49,9 @@ impl Failure {
     /// The process's exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Failure::Pack(e) if e.trouble() == PackTrouble::Io => DEVICE,
-            // A header that the file itself makes too large has another error.
-            Failure::Pack(PackError::HeaderMemory { .. } | PackError::Memory { .. }) => DOES_NOT_FIT,
-            Failure::Pack(_) => BAD_FILE,
+            Failure::Pack(e) => pack(e),
             Failure::Select(e) => match e {
+                SelectError::Pack(e) => pack(e),
                 SelectError::DoesNotFit { .. } | SelectError::RungDoesNotFit { .. } => DOES_NOT_FIT,
                 SelectError::NoSuchRung { .. } => USAGE,
                 SelectError::Plan(e) => plan(e),
@@ -88,6 +86,15 @@ pub fn panics_are_internal_errors() {
         let _ = writeln!(std::io::stderr(), "edge-run: internal error: {panic}");
         std::process::exit(INTERNAL.into());
     }));
+}
+
+fn pack(e: &PackError) -> u8 {
+    match e {
+        // A header that the file itself makes too large has another error.
+        PackError::HeaderMemory { .. } | PackError::Memory { .. } => DOES_NOT_FIT,
+        e if e.trouble() == PackTrouble::Io => DEVICE,
+        _ => BAD_FILE,
+    }
 }
 
 /// Inputs of a wrong name, type or shape are the caller's; what the pack itself gets wrong is the file's.

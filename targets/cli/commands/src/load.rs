@@ -6,7 +6,7 @@ use edge_runtime::Model;
 use edge_runtime::device::{ByteSize, Device};
 use edge_runtime::pack::{PackFile, Rung};
 use edge_runtime::plan::InputSpec;
-use edge_runtime::select::{self, Candidate, Request, Selection};
+use edge_runtime::select::{self, Candidate, Reader, Request, Selection};
 use edge_runtime::weights::Registry;
 use std::path::Path;
 use std::sync::Arc;
@@ -77,6 +77,17 @@ impl Opened {
     /// Picks the rung.
     pub fn select(&self, request: &Request<'_>, inputs: &[InputSpec]) -> Result<Selection, Failure> {
         Ok(select::select(&self.device, &self.model, inputs, request)?)
+    }
+
+    /// Picks the rung and gets at its weights; says so on stderr when those of better ones are damaged.
+    pub fn select_read(
+        &self,
+        request: &Request<'_>,
+        inputs: &[InputSpec],
+        reader: &mut Reader,
+    ) -> Result<(Selection, Model), Failure> {
+        let (selection, source) = select::select_read(&self.device, &self.model, inputs, request, reader)?;
+        Ok((selection, self.model.with_source(source)))
     }
 
     /// The better rung that would take least more.

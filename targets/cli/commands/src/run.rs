@@ -4,15 +4,15 @@ use crate::args::RunArgs;
 use crate::exit::Failure;
 use crate::print::greatest_first;
 use crate::{inputs, load, print};
+use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::{NamedArray, write_npz};
-use edge_runtime::select::Weighing;
-use edge_runtime::{Model, Session};
+use edge_runtime::select::{Access, Reader, Request, Weighing};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
@@ -26,15 +26,22 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
     // The decoded inputs are resident by now, so that what the process holds counts them.
     let (request, specs) = (opened.request(target), inputs::specs(&arrays));
-    let selection = opened.select(&request, &specs)?;
+    let access = match (args.no_mmap, args.verify) {
+        (true, _) => Access::Loaded,
+        (false, true) => Access::Checked,
+        (false, false) => Access::Mapped,
+    };
+    let mut reader = Reader::new(opened.pack.clone(), access);
+    let (selection, model) = opened.select_read(&request, &specs, &mut reader)?;
+    let model = Arc::new(model);
     if args.explain {
+        let request = Request { available: reader.available(), ..request };
         let next = opened.next_better(&request, &specs, &selection)?;
         eprint!("{}", print::explanation(&opened, &selection, next.as_ref()));
     }
     let rung = header.rungs[selection.rung].clone();
     let described = print::selection(&opened, &selection);
     let streamed = selection.weighing == Weighing::Streamed;
-    let model = Arc::new(bind(&opened, &rung, args, streamed)?);
     let need = selection.need;
     let _held =
         opened.device.ledger().reserve("process, weights, inputs", need.process + need.weights + need.extra);
@@ -96,24 +103,6 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
-}
-
-/// The model over the bytes that the rung needs: mapped, or read and checked.
-fn bind(
-    opened: &load::Opened,
-    rung: &edge_runtime::pack::Rung,
-    args: &RunArgs,
-    streamed: bool,
-) -> Result<Model, Failure> {
-    let pack = &opened.pack;
-    if args.verify && !args.no_mmap {
-        pack.verify(&AtomicBool::new(false), |_, _| ())?;
-    }
-    if args.no_mmap && !streamed {
-        let blobs = opened.model.blobs_of(rung).map_err(edge_runtime::plan::PlanError::from)?;
-        return Ok(opened.model.with_source(Arc::new(pack.load(&blobs, true)?)));
-    }
-    Ok(opened.model.with_source(Arc::new(pack.map(rung.end)?)))
 }
 
 fn outputs(session: &Session) -> Vec<NamedArray> {
