@@ -1,12 +1,13 @@
 //! From source models to a written pack.
 
 use crate::calibrate;
-use crate::compress;
+use crate::compress::{self, Family};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, noise, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -41,6 +42,11 @@ pub struct Options {
     pub witness: Option<Witness>,
     /// Which rungs are wanted.
     pub wishes: Wishes,
+    /// SQNR in dB that outputs keep when products become two narrower ones; else [`lowrank::AIM`], or [`lowrank::EXACT`] where the
+    /// weights are stored exactly as well.
+    pub low_rank: Option<f64>,
+    /// Forms of matrices that are not used.
+    pub without: Vec<Family>,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -90,19 +96,17 @@ pub fn convert(
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
-    let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
+    let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let evaluator = Evaluator::new(stop)?;
 
     let samples = Samples::of(options, &model.graph)?;
-    watch.stage("calibrate", 2);
+    watch.stage("run the model", 1);
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
-    let ranges = calibrate::ranges(&evaluator, &float_model, float_rung, &model.graph, &samples.calibration)?;
-    watch.progress(1);
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let want = evaluator.run(&float_model, float_rung, held_out)?;
-    watch.progress(2);
+    watch.progress(1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
@@ -113,24 +117,32 @@ pub fn convert(
     let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
     watch.progress(1);
 
+    let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
+    let units = Units::of(&dims, &probe_want);
+    let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
+    let low_rank = lowrank::split(&evaluator, &mut model, &samples.calibration, &probe_set, options, watch)?;
+    watch.stage("calibrate", 1);
+    let split = float_draft(&model);
+    let (split_model, split_rung) = (split.open(), &split.header.rungs[0]);
+    let ranges = calibrate::ranges(&evaluator, &split_model, split_rung, &model.graph, &samples.calibration)?;
+
     let mut draft = Draft::new(&model);
-    let (graph, mut choices, exact) = lower(&mut draft, &model, options.keep_float)?;
+    let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
         value.range = range;
     }
     describe(&mut draft, source, options);
 
-    watch.stage("read rows", 1);
-    correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, watch)?;
-    let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
-    let units = Units::of(&dims, &probe_want);
-    let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
+    if !options.without.contains(&Family::Corrections) {
+        watch.stage("read rows", 1);
+        correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, options, watch)?;
+    }
     watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
     })?;
     watch.stage("measure values", 1);
-    let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
+    let elements = calibrate::elements(&evaluator, &split_model, split_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
     let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
         .clamp(2, INTEGER_PROBES)
@@ -201,6 +213,7 @@ pub fn convert(
         samples: samples.origin,
         witness: verdict,
         float_values,
+        low_rank,
         tensors: tensors(&draft, &sensitivity),
         rungs: draft
             .header
@@ -219,7 +232,7 @@ pub fn convert(
 pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
-    keep_float: bool,
+    options: &Options,
 ) -> Result<(u32, Choices, bool), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
@@ -233,10 +246,10 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::nested(draft, matrix)?;
+                let root = compress::nested(draft, matrix, &options.without)?;
                 let mut roots = vec![root.expr.clone()];
                 nested.push(root);
-                if keep_float {
+                if options.keep_float {
                     roots.push(compress::exact(draft, matrix)?.expr);
                 }
                 Source::Weight(draft.tensor(Tensor {
@@ -253,7 +266,7 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, keep_float))
+    Ok((graph, Choices { tensors, nested }, options.keep_float))
 }
 
 /// Puts corrections above the tensors whose products samples show: see [`compress::corrected`].
@@ -263,6 +276,7 @@ fn correct(
     graph: u32,
     choices: &mut Choices,
     samples: &[Sample],
+    options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<(), ConvertError> {
     let mut rung = plain_rung("finest", graph, Acts::F32);
@@ -272,7 +286,7 @@ fn correct(
     watch.stage("correct tensors", choices.nested.len());
     for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
         let Some(rows) = rows.get(tensor) else { continue };
-        if let Some(corrected) = compress::corrected(draft, *tensor, root, rows)? {
+        if let Some(corrected) = compress::corrected(draft, *tensor, root, rows, &options.without)? {
             draft.header.tensors[*tensor as usize].roots[0] = corrected.expr.clone();
             *root = corrected;
         }

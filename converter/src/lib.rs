@@ -13,6 +13,7 @@ mod error;
 mod family;
 pub mod import;
 pub mod ladder;
+pub mod lowrank;
 pub mod measure;
 pub mod model;
 mod report;
@@ -21,8 +22,10 @@ pub mod simplify;
 pub mod units;
 pub mod witness;
 
+pub use calibrate::Rows;
 pub use card::read_card;
 pub use compare::{Comparison, Layer, compare};
+pub use compress::Family;
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use report::{Page, PageOptions, Report, RungReport, TensorReport, write_page};

@@ -49,7 +49,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Where every run begins, so that an interrupt waits for one run at most.
-    fn go_on(&self) -> Result<(), ConvertError> {
+    pub(crate) fn go_on(&self) -> Result<(), ConvertError> {
         if self.stop.load(Ordering::Relaxed) { Err(ConvertError::Interrupted) } else { Ok(()) }
     }
 

@@ -10,7 +10,7 @@
 //! ```
 //! The matrix itself stays as it is, so that finer ones go on from the same bytes.
 
-use super::{Level, Root};
+use super::{Family, Level, Root};
 use crate::calibrate::Rows;
 use crate::draft::Draft;
 use crate::error::ConvertError;
@@ -51,6 +51,7 @@ pub fn corrected(
     tensor: TensorId,
     root: &Root,
     rows: &Rows,
+    without: &[Family],
 ) -> Result<Option<Root>, ConvertError> {
     let (n, k) = {
         let tensor = &draft.header.tensors[tensor as usize];
@@ -77,7 +78,7 @@ pub fn corrected(
             None => None,
         };
         parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), None), None);
-        if !pays(n, k) {
+        if !pays(n, k) || without.contains(&Family::Thin) {
             continue;
         }
         for (mut row, gain) in coarse.row_iter_mut().zip(&fit.gains) {
@@ -97,7 +98,7 @@ fn pays(n: usize, k: usize) -> bool {
 }
 
 /// A take of an expression as a matrix `[n, k]`.
-fn decoded(
+pub(crate) fn decoded(
     draft: &Draft,
     name: &str,
     expr: &Expr,
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn corrections_take_away_the_mean_and_the_few_directions_of_an_error() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
         let levels: Vec<(u32, usize)> = root.levels.iter().map(|l| (l.bits, l.rank)).collect();
         let r = RANK;
         assert_eq!(
@@ -432,7 +433,7 @@ mod tests {
     #[test]
     fn bytes_of_a_level_are_those_of_its_planes_and_its_correction() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
         let affine = 4 * SIZE as u64;
         assert_eq!(root.bytes(&draft, 3) - plain.bytes(&draft, 2), affine);
         let v = (RANK * SIZE / 2 + RANK * SIZE / 32 * 2) as u64;
@@ -444,14 +445,14 @@ mod tests {
     fn too_few_rows_correct_nothing_and_constant_ones_only_shift() {
         let (mut draft, plain, rows) = start();
         let few = Rows { k: SIZE, values: rows.values[..8 * SIZE].to_vec() };
-        assert!(corrected(&mut draft, 0, &plain, &few).unwrap().is_none());
+        assert!(corrected(&mut draft, 0, &plain, &few, &[]).unwrap().is_none());
         let constant = Rows { k: SIZE, values: vec![0.5; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &constant).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &constant, &[]).unwrap().unwrap();
         let after = errors(&draft, &constant, &root);
         assert!(after.iter().all(|(error, _)| error.is_finite()), "{after:?}");
         assert!(after[0].0 < 1e-3 * errors(&draft, &constant, &plain)[0].0, "{after:?}");
         let zeros = Rows { k: SIZE, values: vec![0.0; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &zeros).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &zeros, &[]).unwrap().unwrap();
         assert!(errors(&draft, &zeros, &root).iter().all(|(error, _)| *error == 0.0));
     }
 }

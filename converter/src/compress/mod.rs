@@ -5,6 +5,7 @@ mod exact;
 mod planes;
 pub mod sparse;
 
+pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::exact;
 pub use planes::{PLANE_BITS, planes, row_codes};
@@ -14,6 +15,19 @@ use crate::error::ConvertError;
 use edge_runtime::graph::{Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
 use std::collections::HashMap;
+
+/// A family of forms that matrices may have beside planes of all their elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Two narrower products in place of one: see [`crate::lowrank`].
+    LowRank,
+    /// Two thin matrices beside a coarse one.
+    Thin,
+    /// Gains and shifts of rows, and with them thin matrices.
+    Corrections,
+    /// No bytes for zeros.
+    Sparse,
+}
 
 /// Bits of the finest weights that all integer kernels take.
 pub const INTEGER_BITS: u32 = 8;
@@ -89,11 +103,13 @@ impl Root {
 ///
 /// # Errors
 /// When an element is not finite.
-pub fn nested(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
-    match sparse::as_it_came(draft, matrix)? {
-        Some(root) => Ok(root),
-        None => planes(draft, matrix),
+pub fn nested(draft: &mut Draft, matrix: &Matrix, without: &[Family]) -> Result<Root, ConvertError> {
+    if !without.contains(&Family::Sparse)
+        && let Some(root) = sparse::as_it_came(draft, matrix)?
+    {
+        return Ok(root);
     }
+    planes(draft, matrix)
 }
 
 /// Matrix operands of a graph: for each operation, which operands, and how they are used.

@@ -168,6 +168,7 @@ pub fn convert(
         samples: samples.origin,
         witness: verdict,
         float_values,
+        low_rank: Vec::new(),
         tensors: Vec::new(),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })
