@@ -4,8 +4,9 @@
     families.py --convert edge-convert --run edge-run [MODEL...] [--out DIR] [--json RESULT.json]
 
 MODEL: a name of zoo.py, or a kind of examples/structured-fashion (dense, low-rank, nuclear, 2-of-4). Families, as
-`edge-convert --without` names them: `low-rank` (two narrower products in place of one), `thin` (two thin matrices beside a coarse
-one), `corrections` (gains and shifts of rows, and thin), `sparse` (no bytes for zeros). A pack is made with all of them; then one without
+`edge-convert --without` names them: `low-rank` (two narrower products in place of one), `alone` (two thin matrices in place of the
+coarsest planes), `thin` (two beside coarse planes), `corrections` (gains and shifts of rows, and both of these), `sparse` (no bytes for
+zeros). A pack is made with all of them; then one without
 each family that some rung of it uses. Every rung of both runs on held-out inputs; SQNR is that of the worst output against
 onnxruntime. The gain of a family is the SQNR of the best rung of at most so many bytes with it, over what the pack without
 it has at the same bytes, between its rungs by straight lines; averaged over the lower, the middle and the upper third of the bytes that
@@ -28,7 +29,7 @@ from reference import Reference, save_npz
 HERE = pathlib.Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 STRUCTURED = ["dense", "low-rank", "nuclear", "2-of-4"]
-FAMILIES = ["low-rank", "thin", "corrections", "sparse"]
+FAMILIES = ["low-rank", "alone", "thin", "corrections", "sparse"]
 PICTURES = 100  # of the example's held-out ones, in one batch
 
 
@@ -48,7 +49,7 @@ class Structured:
 def material_of(model, args, reference):
     """(calibration, held-out cases) of a model."""
     if not isinstance(model, Structured):
-        args.shapes = 0
+        args.seed, args.shapes = 0, 0  # held-out samples alone
         return make_inputs.make(model, args.inputs)["calib"], list(compare.cases(model, args, reference))
     held = np.load(EXAMPLES / "supernet-fashion" / "heldout.npz")
     feeds = {"input": held["input"][:PICTURES].astype(np.float32) / 255}
@@ -76,6 +77,7 @@ def used(page):
             rank = re.search(r"\+ rank (\d+)", text)
             split = re.search(r"^(.*) [UV] \(rank \d+\)$", layer["name"])
             each = {
+                "alone": layer["bytes"] if text.startswith("two thin") else 0,
                 "thin": thin_bytes(layer["dims"], int(rank[1])) if rank else 0,
                 "corrections": 4 * layer["dims"][0] if "corrected" in text else 0,
                 "sparse": layer["bytes"] if "sparse" in text else 0,
@@ -86,8 +88,8 @@ def used(page):
                     found[family][split[1] if split else layer["name"]] = True
                     sums[family] += size
         most = {f: max(most[f], sums[f]) for f in FAMILIES}
-    # Thin matrices are a part of corrections.
-    most["corrections"] += most["thin"]
+    # What is a part of corrections; not all of it in one rung.
+    most["corrections"] = max(most[f] for f in ("corrections", "thin", "alone"))
     return {f: (len(found[f]), most[f]) for f in FAMILIES if found[f]}
 
 
@@ -148,7 +150,7 @@ def family_rows(args, model, reference):
     families = used(page)
     figures = {"all": all_of_them, "families": families, "without": {}}
     rows = []
-    for family in FAMILIES:
+    for family in args.family or FAMILIES:
         if family not in families:
             rows.append(f"| {model.name} | {family} | nothing | | | | | |")
             continue
@@ -172,6 +174,7 @@ def main():
     ap.add_argument("--out", type=pathlib.Path, default=HERE.parent.parent / "target" / "families")
     ap.add_argument("--inputs", type=pathlib.Path, default=make_inputs.default_folder(), help="folder for inputs")
     ap.add_argument("--heldout", type=int, default=4, help="at most this many heldout samples a model")
+    ap.add_argument("--family", action="append", choices=FAMILIES, help="only this family")
     ap.add_argument("--keep", action="store_true", help="do not convert again when a pack is there")
     ap.add_argument("--convert-arg", action="append", default=[], help="passed on to edge-convert")
     ap.add_argument("--timeout", type=float, default=300, help="seconds of one run")

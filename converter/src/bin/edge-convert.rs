@@ -177,6 +177,8 @@ enum Form {
     LowRank,
     /// Two thin matrices beside a coarse one.
     Thin,
+    /// Two thin matrices in place of the coarsest.
+    Alone,
     /// Gains and shifts of rows, and thin matrices.
     Corrections,
     /// Positions of what is not 0.
@@ -188,6 +190,7 @@ impl From<Form> for Family {
         match form {
             Form::LowRank => Family::LowRank,
             Form::Thin => Family::Thin,
+            Form::Alone => Family::Alone,
             Form::Corrections => Family::Corrections,
             Form::Sparse => Family::Sparse,
         }

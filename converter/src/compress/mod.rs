@@ -23,7 +23,9 @@ pub enum Family {
     LowRank,
     /// Two thin matrices beside a coarse one.
     Thin,
-    /// Gains and shifts of rows, and with them thin matrices.
+    /// Two thin matrices in place of the coarsest planes.
+    Alone,
+    /// Gains and shifts of rows, and with them thin matrices of both kinds.
     Corrections,
     /// No bytes for zeros.
     Sparse,
@@ -61,7 +63,7 @@ pub struct Matrix {
 /// A matrix as one take of its expression gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// Bits of a weight, scales apart.
+    /// Bits of a weight, scales apart; 0 where thin matrices stand alone.
     pub bits: u32,
     /// Columns of the thin matrices that correct it; 0 where there are none.
     pub rank: usize,

@@ -81,18 +81,16 @@ pub fn of_ranks(matrix: &Matrix, rows: &Rows, ranks: &[usize]) -> Option<Vec<Fac
     Some(ranks.map(|rank| seen.factors(&vectors.columns(0, *rank).into_owned())).collect())
 }
 
-/// A matrix beside the rows that factors are fitted to, every other one of those there are, and the ones that they are judged by.
+/// What a matrix makes of the rows that factors are fitted to, every other one of those there are, and the rows that they are judged by.
 struct Seen {
     w: DMatrix<f64>,
     /// `[k, m]`.
-    x: DMatrix<f64>,
     judges: DMatrix<f64>,
-    /// What is added to the rows' moments.
-    ridge: f64,
     /// Of results, about each row's mean, summed.
     variance: f64,
-    /// An orthonormal basis `[n, d]` of what the matrix makes, and results in it `[d, m + k]`.
+    /// An orthonormal basis `[n, d]` of what the matrix makes, where it has more rows than columns.
     basis: Option<DMatrix<f64>>,
+    /// `W S S' W'` in that basis.
     gram: DMatrix<f64>,
 }
 
@@ -122,7 +120,7 @@ impl Seen {
         let gram = &y * y.transpose() + &inner * inner.transpose() * ridge;
         let mean = y.column_mean();
         let variance = y.norm_squared() - mean.norm_squared() * y.ncols() as f64;
-        Some(Seen { w, x, judges, ridge, variance, basis, gram })
+        Some(Seen { w, judges, variance, basis, gram })
     }
 
     /// Whether a rank may leave so little, told by pivots, which are a bound from above that is seldom far away.
