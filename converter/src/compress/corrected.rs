@@ -83,9 +83,8 @@ pub fn corrected(
         }
     }
     for (level, take) in root.levels.iter().zip(1..) {
-        let take_of_it = Some(take);
         if level.bits > MOST_BITS {
-            parts.add(level.clone(), take_of_it, [None, None], None);
+            parts.add(level.clone(), Some(take), [None, None], None);
             continue;
         }
         let mut coarse = decoded(draft, &name, &root.expr, (n, k), take)?;
@@ -94,7 +93,7 @@ pub fn corrected(
             Some(expr) => codes(draft, &name, expr, (n, k), take)?.map(|codes| Fit::of(&codes, &x, &y)),
             None => None,
         };
-        parts.add(level.clone(), take_of_it, sets(draft, &fit, codes.as_ref(), None), None);
+        parts.add(level.clone(), Some(take), sets(draft, &fit, codes.as_ref(), None), None);
         if !pays(n, k) || without.contains(&Family::Thin) {
             continue;
         }
@@ -103,7 +102,7 @@ pub fn corrected(
         }
         if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit, &x, RANK)? {
             let level = Level { rank: RANK, ..level.clone() };
-            parts.add(level, take_of_it, sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
+            parts.add(level, Some(take), sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
         }
     }
     Ok(Some(parts.root()))
@@ -321,6 +320,9 @@ fn directions(matrix: &DMatrix<f32>, rank: usize) -> DMatrix<f32> {
     basis * DMatrix::from_fn(columns, rank.min(columns), |r, c| eigen.eigenvectors[(r, order[c])])
 }
 
+/// A level as the header lists it: take, sets of gains and shifts, rank, range.
+type Listed = (Option<usize>, usize, usize, f32);
+
 /// The expressions in the making, of the matrix and of its codes with one scale a row.
 struct Parts {
     expr: Expr,
@@ -328,8 +330,8 @@ struct Parts {
     thin: Vec<Arg>,
     /// By expression.
     blobs: [Vec<BlobId>; 2],
-    /// As the header lists them: take, sets of gains and shifts, rank, range; by expression.
-    listed: [Vec<(Option<usize>, usize, usize, f32)>; 2],
+    /// By expression.
+    listed: [Vec<Listed>; 2],
     levels: Vec<Level>,
 }
 
