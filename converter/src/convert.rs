@@ -1,7 +1,7 @@
 //! From source models to a written pack.
 
 use crate::calibrate;
-use crate::compress;
+use crate::compress::{self, Family};
 use crate::correct::correct;
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
@@ -9,6 +9,7 @@ use crate::family;
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
 use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
@@ -45,6 +46,11 @@ pub struct Options {
     pub wishes: Wishes,
     /// Where measurements are kept, and taken from when the same are asked for again; `None` keeps none.
     pub cache: Option<Cache>,
+    /// SQNR in dB that outputs keep when products become two narrower ones; else [`lowrank::AIM`], or [`lowrank::EXACT`] where the
+    /// weights are stored exactly as well.
+    pub low_rank: Option<f64>,
+    /// Forms of matrices that are not used.
+    pub without: Vec<Family>,
 }
 
 /// Where a conversion stands, for a progress bar.
@@ -94,7 +100,7 @@ pub fn convert(
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
-    let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
+    let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let samples = Samples::of(options, &model.graph)?;
     let float = float_draft(&model);
     let float_model = float.open();
@@ -104,12 +110,11 @@ pub fn convert(
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
     let evaluator = evaluator.keeping(journal);
 
-    watch.stage("calibrate", samples.calibration.len() + 1);
-    let ranges = calibrate::ranges(&evaluator, &float, &samples.calibration, |done| watch.progress(done))?;
+    watch.stage("run the model", 1);
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let want = evaluator.run(&float_model, float_rung, held_out)?;
     finite(&model, &want, &samples.origin)?;
-    watch.progress(samples.calibration.len() + 1);
+    watch.progress(1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
@@ -121,23 +126,31 @@ pub fn convert(
     let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
     watch.progress(1);
 
+    let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
+    let units = Units::of(&dims, &probe_want);
+    let probe_set = Probes::new(probes, &probe_want, &units);
+    let low_rank = lowrank::split(&evaluator, &mut model, &samples.calibration, &probe_set, options, watch)?;
+    let split = float_draft(&model);
+    let (split_model, split_rung) = (split.open(), &split.header.rungs[0]);
+    watch.stage("calibrate", samples.calibration.len());
+    let ranges = calibrate::ranges(&evaluator, &split, &samples.calibration, |done| watch.progress(done))?;
+
     let mut draft = Draft::new(&model);
-    let (graph, mut choices, exact) = lower(&mut draft, &model, options.keep_float)?;
+    let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
         value.range = range;
     }
     describe(&mut draft, source, options);
 
-    correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, watch)?;
-    let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
-    let units = Units::of(&dims, &probe_want);
-    let probe_set = Probes::new(probes, &probe_want, &units);
+    if !options.without.contains(&Family::Corrections) {
+        correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, options, watch)?;
+    }
     watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
     })?;
     watch.stage("measure values", 1);
-    let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
+    let elements = calibrate::elements(&evaluator, &split_model, split_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
     let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
         .clamp(2, INTEGER_PROBES)
@@ -212,6 +225,7 @@ pub fn convert(
         measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,
+        low_rank,
         tensors: tensors(&draft, &sensitivity),
         rungs: draft
             .header
@@ -256,7 +270,7 @@ pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<()
 pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
-    keep_float: bool,
+    options: &Options,
 ) -> Result<(u32, Choices, bool), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
@@ -270,10 +284,10 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::nested(draft, matrix)?;
+                let root = compress::nested(draft, matrix, &options.without)?;
                 let mut roots = vec![root.expr.clone()];
                 nested.push(root);
-                if keep_float {
+                if options.keep_float {
                     roots.push(compress::exact(draft, matrix)?.expr);
                 }
                 Source::Weight(draft.tensor(Tensor {
@@ -290,7 +304,7 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, keep_float))
+    Ok((graph, Choices { tensors, nested }, options.keep_float))
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality

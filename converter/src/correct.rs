@@ -4,7 +4,7 @@
 
 use crate::calibrate::{self, Rows};
 use crate::compress::{self, Root};
-use crate::convert::Watch;
+use crate::convert::{Options, Watch};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::journal::Mix;
@@ -26,6 +26,7 @@ pub(crate) fn correct(
     graph: u32,
     choices: &mut Choices,
     samples: &[Sample],
+    options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<(), ConvertError> {
     let mut rung = plain_rung("finest", graph, Acts::F32);
@@ -40,7 +41,7 @@ pub(crate) fn correct(
     for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
         evaluator.go_on()?;
         let mix = Mix::of("correction").key(&draft.candidate().key(&rung)).key(&rows_key);
-        let key = mix.debug(&(tensor, &root)).done();
+        let key = mix.debug(&(tensor, &root, &options.without)).done();
         let kept = evaluator.journal().get(&key).and_then(|bytes| Correction::read(&bytes));
         let correction = match kept {
             Some(kept) => kept,
@@ -58,7 +59,7 @@ pub(crate) fn correct(
                 };
                 let first = draft.blobs.len();
                 let root = match rows.get(tensor) {
-                    Some(rows) => compress::corrected(draft, *tensor, root, rows)?,
+                    Some(rows) => compress::corrected(draft, *tensor, root, rows, &options.without)?,
                     None => None,
                 };
                 let blobs = draft.blobs[first..].iter().map(|blob| blob.to_vec()).collect();

@@ -17,6 +17,7 @@ pub mod import;
 mod journal;
 mod known;
 pub mod ladder;
+pub mod lowrank;
 pub mod measure;
 pub mod model;
 mod report;
@@ -25,8 +26,10 @@ pub mod simplify;
 pub mod units;
 pub mod witness;
 
+pub use calibrate::Rows;
 pub use card::read_card;
 pub use compare::{Comparison, Layer, compare};
+pub use compress::Family;
 pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use journal::{Cache, default_folder};

@@ -3,7 +3,7 @@
 use crate::graph::{Graph, Source, TensorId};
 use crate::pack::{BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::{Matrix, PlanError, Thin};
-use crate::weights::{self, Registry, WeightError, Weights};
+use crate::weights::{self, Correction, Registry, WeightError, Weights};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,7 +133,11 @@ impl Model {
     /// Whether a weight has integer codes in a rung, as `depthwise` convolutions or as other products take them.
     pub(crate) fn has_codes(&self, rung: &Rung, tensor: TensorId, depthwise: bool) -> bool {
         let Ok(weights) = self.weights(rung, tensor) else { return false };
-        if depthwise { weights.has_codes_i16() } else { weights.code_form().is_some() }
+        match weights.correction().and_then(Correction::alone) {
+            _ if depthwise => weights.has_codes_i16(),
+            Some(thin) => thin.u.code_form().is_some() && thin.v.code_form().is_some(),
+            None => weights.code_form().is_some(),
+        }
     }
 
     /// Bytes that one worker needs to decode a matrix's panels.

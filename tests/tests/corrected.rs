@@ -69,9 +69,9 @@ impl Pack {
             let all = gains.chain(noise(key + 1, N)).flat_map(|v| f16::from_f32(v).to_le_bytes());
             all.collect()
         };
-        let blobs = vec![pack.blob(rows(10)), pack.blob(rows(20))];
-        let levels = json!([[1, 1, 0, 0.0], [1, 1, RANK, RANGE], [2, 0, 0, 0.0]]);
-        let args = [vec![matrix], thin.into()].concat();
+        let blobs = vec![pack.blob(rows(10)), pack.blob(rows(20)), pack.blob(rows(40))];
+        let levels = json!([[1, 1, 0, 0.0], [1, 1, RANK, RANGE], [2, 0, 0, 0.0], [null, 1, RANK, RANGE]]);
+        let args = [vec![matrix], thin.to_vec(), thin.into()].concat();
         pack.tensor(N, k, expr("corrected", json!({ "levels": levels }), args, blobs));
         pack.header.graphs.push(graph(case));
         for (i, count) in [N, SIDE * SIDE * N].into_iter().enumerate() {
@@ -139,7 +139,7 @@ impl Pack {
         };
         let plane = if case.take == 3 { 2 } else { 1 };
         let (w, v, u) = (part(0, N, k, plane), part(1, RANK, k, 0), part(2, N, RANK, 0));
-        let blob = if case.take == 2 { 20 } else { 10 };
+        let blob = [10, 20, 10, 40][case.take as usize - 1];
         let half = |v: f32| f64::from(f16::from_f32(v).to_f32());
         let gains: Vec<f64> = noise(blob, N).iter().map(|g| 1.0 + half(0.2 * g)).collect();
         let shifts: Vec<f64> = noise(blob + 1, N).iter().map(|s| half(*s)).collect();
@@ -151,15 +151,13 @@ impl Pack {
             let t: Vec<f64> = v.chunks(k).map(dot).collect();
             for c in 0..N {
                 let mut y = dot(&w[c * k..(c + 1) * k]);
-                if case.take < 3 {
-                    y = y * gains[c] + shifts[c];
-                }
-                if case.take == 2 {
-                    y += u[c * RANK..(c + 1) * RANK]
-                        .iter()
-                        .zip(&t)
-                        .map(|(u, t)| f64::from(*u) * t)
-                        .sum::<f64>();
+                let row = u[c * RANK..(c + 1) * RANK].iter();
+                let thin = row.zip(&t).map(|(u, t)| f64::from(*u) * t).sum::<f64>();
+                match case.take {
+                    1 => y = y * gains[c] + shifts[c],
+                    2 => y = y * gains[c] + shifts[c] + thin,
+                    4 => y = thin * gains[c] + shifts[c],
+                    _ => {}
                 }
                 y += f64::from(bias[c]);
                 let r = f64::from(residual[pixel * N + c]);
@@ -244,7 +242,7 @@ fn graph(case: &Case) -> Graph {
 fn cases() -> impl Iterator<Item = Case> {
     let residuals = [None, Some(false), Some(true)];
     let acts = [Act::None, Act::Relu];
-    (1..=3).flat_map(move |take| {
+    (1..=4).flat_map(move |take| {
         [1, 3].into_iter().flat_map(move |kernel| {
             let each = move |residual| acts.map(|act| Case { kernel, act, residual, take });
             residuals.into_iter().flat_map(each)
@@ -281,7 +279,7 @@ fn products_of_integers_are_the_formula_within_their_grid_and_the_same_bits_ever
         let uniform = (1.0f64 / 12.0).sqrt();
         let one = step * uniform * (case.k() as f64 / 3.0).sqrt();
         let through_v =
-            if case.take == 2 { (RANK as f64 / 3.0).sqrt() * one.hypot(thin * uniform) } else { 0.0 };
+            if case.take % 2 == 0 { (RANK as f64 / 3.0).sqrt() * one.hypot(thin * uniform) } else { 0.0 };
         assert!(rms < 1.5 * one.hypot(through_v), "{case:?}: {rms} of {one} and {through_v}");
         for isa in Isa::ALL.into_iter().filter(|isa| isa.supported()) {
             for threads in [1, 2] {
@@ -307,19 +305,22 @@ fn what_is_not_sound_is_refused() {
             pack.header.tensors[0].roots[0].params.insert("levels".into(), levels.clone());
         }
     };
-    let error = refused(&|_| (), 4);
-    assert!(error.contains("has take 4, expected at most 3 levels"), "{error}");
+    let error = refused(&|_| (), 5);
+    assert!(error.contains("has take 5, expected at most 4 levels"), "{error}");
     let error = refused(&levels(json!([])), 1);
     assert!(error.contains("corrected.levels is []"), "{error}");
     let error = refused(&levels(json!([[1, 1, 1 << 20, 0.0]])), 1);
     assert!(error.contains("ranks to 4096"), "{error}");
     let error = refused(&levels(json!([[1, 1, 16, -1.0]])), 1);
     assert!(error.contains("ranges of 0 or more"), "{error}");
-    // Three levels' worth of operands, two of which the levels no longer name.
+    // Five operands, four of which the levels no longer name.
     let error = refused(&levels(json!([[1, 1, 0, 0.0], [1, 1, 0, 0.0]])), 1);
-    assert!(error.contains("has operands 3, expected 1"), "{error}");
+    assert!(error.contains("has operands 5, expected 1"), "{error}");
+    let nothing = json!([[1, 1, RANK, 1.0], [null, 1, 0, 0.0], [1, 1, RANK, 1.0]]);
+    let error = refused(&levels(nothing), 2);
+    assert!(error.contains("a rank where there is no take"), "{error}");
     // A rank that the stored factors do not have.
-    let error = refused(&levels(json!([[1, 1, 0, 0.0], [1, 1, 8, 1.0]])), 2);
+    let error = refused(&levels(json!([[1, 1, 0, 0.0], [1, 1, 8, 1.0], [1, 1, 16, 1.0]])), 2);
     assert!(error.contains("bytes, expected"), "{error}");
     let error = refused(
         &|pack| {

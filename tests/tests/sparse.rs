@@ -116,7 +116,7 @@ fn changed(make: impl Fn(&mut [f32], usize, usize) -> Positions) -> Changed {
         (0..file.shared_header().blobs.len() as u32).map(|id| source.blob(id).unwrap_or(&[]).to_vec());
     let mut changed = Changed { header: (*file.shared_header()).clone(), blobs: blobs.collect() };
     let exact = open(&pack, Registry::standard());
-    let float = exact.header().rungs.iter().find(|r| r.acts == Acts::F32).unwrap();
+    let float = exact.header().rungs.iter().rev().find(|r| r.acts == Acts::F32).unwrap();
     for tensor in 0..changed.header.tensors.len() {
         let mut w = exact.weights(float, tensor as u32).unwrap().materialize();
         let (n, k) = (changed.header.tensors[tensor].n, changed.header.tensors[tensor].k);

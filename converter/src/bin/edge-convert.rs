@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand, ValueEnum};
+use edge_converter::compress::Family;
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
@@ -149,6 +150,13 @@ struct Convert {
     /// Leave out rungs that take more milliseconds for a held-out sample, on this machine with all its threads.
     #[arg(long, value_name = "MS")]
     max_latency: Option<f64>,
+    /// SQNR in dB that outputs keep when products whose matrices are of low rank become two narrower ones; less makes smaller packs
+    /// and a limit to the best rung [default: 80; with --keep-float 120]
+    #[arg(long, value_name = "DB")]
+    low_rank: Option<f64>,
+    /// Forms of weights that are not used, as a measurement of what they are good for.
+    #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
+    without: Vec<Form>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
     state: Vec<String>,
@@ -171,6 +179,33 @@ struct Convert {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// A form of weights beside planes of all elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Two narrower products in place of one.
+    LowRank,
+    /// Two thin matrices beside a coarse one.
+    Thin,
+    /// Two thin matrices in place of the coarsest.
+    Alone,
+    /// Gains and shifts of rows, and thin matrices.
+    Corrections,
+    /// Positions of what is not 0.
+    Sparse,
+}
+
+impl From<Form> for Family {
+    fn from(form: Form) -> Family {
+        match form {
+            Form::LowRank => Family::LowRank,
+            Form::Thin => Family::Thin,
+            Form::Alone => Family::Alone,
+            Form::Corrections => Family::Corrections,
+            Form::Sparse => Family::Sparse,
+        }
+    }
 }
 
 /// How the witness is asked.
@@ -284,6 +319,8 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         witness: witness(args)?,
         wishes: wishes(args)?,
         cache: cache(args),
+        low_rank: low_rank(args.low_rank)?,
+        without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
     let report = convert(&args.models, &args.output, &options, &mut bars, stop);
@@ -306,6 +343,16 @@ fn cache(args: &Convert) -> Option<Cache> {
         }),
     };
     folder.map(Cache::new)
+}
+
+/// The decibels that split products keep.
+fn low_rank(db: Option<f64>) -> Result<Option<f64>, ConvertError> {
+    match db {
+        Some(db) if !(1.0..=200.0).contains(&db) => {
+            Err(ConvertError::Option { option: "--low-rank", why: format!("{db} dB, expected 1 to 200") })
+        }
+        db => Ok(db),
+    }
 }
 
 /// Which rungs are wanted.

@@ -8,10 +8,12 @@
 //!         and U fitted again to the rounded V; then U is rounded.
 //! shift   by row: what is left of D on average
 //! ```
-//! The matrix itself stays as it is, so that finer ones go on from the same bytes.
+//! The matrix itself stays as it is, so that finer ones go on from the same bytes. Below the coarsest planes stand levels with no matrix at
+//! all: factors of as many columns as take fewer bytes than the first plane, fitted in the same way to all of `W`. On most matrices
+//! of real models their results are nearer than those of 2-bit weights (`benches/README.md`, "Forms of weights").
 
 use super::planes::scale;
-use super::{Level, Root};
+use super::{Family, Level, Root};
 use crate::calibrate::Rows;
 use crate::draft::Draft;
 use crate::error::ConvertError;
@@ -36,6 +38,10 @@ const LEAST_F16: f32 = 2e-6;
 const MOST_BITS: u32 = 8;
 /// Most of the bytes of two more bits a weight that factors may take.
 const MOST_BYTES: f64 = 0.5;
+/// Bytes of factors that stand alone, as shares of those of the coarsest planes.
+const ALONE: [f64; 2] = [0.45, 0.9];
+/// Rows that a column of theirs is fitted to at least.
+const ROWS_OF_A_COLUMN: usize = 4;
 /// Directions that are followed beside those that are kept, so that the last ones settle.
 const SPARE: usize = 8;
 /// Rounds of the iteration that finds them.
@@ -54,6 +60,7 @@ pub fn corrected(
     tensor: TensorId,
     root: &Root,
     rows: &Rows,
+    without: &[Family],
 ) -> Result<Option<Root>, ConvertError> {
     let (n, k) = {
         let tensor = &draft.header.tensors[tensor as usize];
@@ -71,9 +78,19 @@ pub fn corrected(
         return Ok(None);
     }
     let mut parts = Parts::new(root);
+    if !without.contains(&Family::Alone) {
+        let nothing = Fit::of(&DMatrix::zeros(n, k), &x, &y);
+        for rank in ranks_alone((n, k), m, root.bytes(draft, 1)) {
+            let Some(thin) = Thin::of(draft, &name, &exact, &nothing, &x, rank)? else { continue };
+            // Products that have no matrix have no codes of it: one set is for both.
+            let [Some(one), _] = sets(draft, &nothing, None, Some(&thin)) else { continue };
+            let level = Level { bits: 0, rank, blobs: Vec::new() };
+            parts.add(level, None, [Some(one); 2], Some(thin));
+        }
+    }
     for (level, take) in root.levels.iter().zip(1..) {
         if level.bits > MOST_BITS {
-            parts.add(level.clone(), take, [None, None], None);
+            parts.add(level.clone(), Some(take), [None, None], None);
             continue;
         }
         let mut coarse = decoded(draft, &name, &root.expr, (n, k), take)?;
@@ -82,18 +99,30 @@ pub fn corrected(
             Some(expr) => codes(draft, &name, expr, (n, k), take)?.map(|codes| Fit::of(&codes, &x, &y)),
             None => None,
         };
-        parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), None), None);
-        if !pays(n, k) {
+        parts.add(level.clone(), Some(take), sets(draft, &fit, codes.as_ref(), None), None);
+        if !pays(n, k) || without.contains(&Family::Thin) {
             continue;
         }
         for (mut row, gain) in coarse.row_iter_mut().zip(&fit.gains) {
             row *= *gain;
         }
-        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit, &x)? {
-            parts.add(level.clone(), take, sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
+        if let Some(thin) = Thin::of(draft, &name, &(&exact - coarse), &fit, &x, RANK)? {
+            let level = Level { rank: RANK, ..level.clone() };
+            parts.add(level, Some(take), sets(draft, &fit, codes.as_ref(), Some(&thin)), Some(thin));
         }
     }
     Ok(Some(parts.root()))
+}
+
+/// Ranks of factors that stand alone, for so many rows: the largest that take at most shares of the bytes of the coarsest planes.
+fn ranks_alone((n, k): (usize, usize), m: usize, coarsest: u64) -> Vec<usize> {
+    // Codes, and scales of 2 bytes for groups.
+    let column = (n + k) as f64 * f64::from(THIN_BITS) / 8.0 + 2.0 * (n + k) as f64 / 32.0;
+    let rank = |share: &f64| (share * coarsest as f64 / column) as usize / RANK * RANK;
+    let most = n.min(k).min(m / ROWS_OF_A_COLUMN);
+    let mut ranks: Vec<usize> = ALONE.iter().map(rank).filter(|rank| (1..=most).contains(rank)).collect();
+    ranks.dedup();
+    ranks
 }
 
 /// Whether thin matrices take little beside two more bits a weight.
@@ -103,7 +132,7 @@ fn pays(n: usize, k: usize) -> bool {
 }
 
 /// A take of an expression as a matrix `[n, k]`.
-fn decoded(
+pub(crate) fn decoded(
     draft: &Draft,
     name: &str,
     expr: &Expr,
@@ -205,11 +234,18 @@ impl Fit {
 }
 
 /// Gains and shifts of a level in the draft: for the matrix alone, and for its codes of one scale a row as well.
-fn sets(draft: &mut Draft, fit: &Fit, codes: Option<&Fit>, thin: Option<&Thin>) -> [Option<BlobId>; 2] {
+fn sets(draft: &mut Draft, fit: &Fit, codes: Option<&Fit>, thin: Option<&Thin>) -> [Option<Sets>; 2] {
     let one = fit.bytes(thin);
     let both = one.clone().zip(codes.and_then(|codes| codes.bytes(thin)));
-    let both = both.map(|(one, two)| draft.blob([one, two].concat()));
-    [one.map(|bytes| draft.blob(bytes)), both]
+    let both = both.map(|(one, two)| Sets { blob: draft.blob([one, two].concat()), count: 2 });
+    [one.map(|bytes| Sets { blob: draft.blob(bytes), count: 1 }), both]
+}
+
+/// Gains and shifts in the draft: so many sets in one blob.
+#[derive(Clone, Copy)]
+struct Sets {
+    blob: BlobId,
+    count: usize,
 }
 
 /// Two thin matrices in the draft.
@@ -230,11 +266,12 @@ impl Thin {
         missing: &DMatrix<f32>,
         fit: &Fit,
         x: &DMatrix<f32>,
+        rank: usize,
     ) -> Result<Option<Thin>, ConvertError> {
         let (n, k) = missing.shape();
         let mut centered = fit.error.clone();
         centered.column_iter_mut().for_each(|mut column| column -= &fit.shifts);
-        let directions = directions(&centered);
+        let directions = directions(&centered, rank);
         let (v, v_matrix) = stored(draft, name, &(directions.transpose() * missing), 32)?;
         // By least squares on what the rounded V makes: U = D T' (T T')^-1, T = V x without its mean.
         let t = &v_matrix * x;
@@ -243,14 +280,14 @@ impl Thin {
         t_centered.column_iter_mut().for_each(|mut column| column -= &t_mean);
         let mut gram = &t_centered * t_centered.transpose();
         let ridge = 1e-6 * gram.trace().max(f32::MIN_POSITIVE);
-        (0..RANK).for_each(|i| gram[(i, i)] += ridge);
+        (0..t.nrows()).for_each(|i| gram[(i, i)] += ridge);
         let Some(cholesky) = gram.cholesky() else { return Ok(None) };
         let u = cholesky.solve(&(t_centered * centered.transpose())).transpose();
         if !u.iter().all(|value| value.is_finite()) {
             return Ok(None);
         }
-        let (u, u_matrix) = stored(draft, name, &u, RANK)?;
-        debug_assert_eq!((u_matrix.shape(), v_matrix.shape()), ((n, RANK), (RANK, k)));
+        let (u, u_matrix) = stored(draft, name, &u, rank.min(32))?;
+        debug_assert_eq!((u_matrix.shape(), v_matrix.shape()), ((n, rank), (rank, k)));
         let range = t.iter().fold(0.0f32, |most, value| most.max(value.abs()));
         Ok(Some(Thin { v, u, range, mean: u_matrix * t_mean }))
     }
@@ -280,9 +317,9 @@ fn stored(
     Ok((expr, decoded))
 }
 
-/// The first [`RANK`] left singular vectors of a matrix `[n, m]`, by iteration in a subspace that is a little larger.
-fn directions(matrix: &DMatrix<f32>) -> DMatrix<f32> {
-    let columns = (RANK + SPARE).min(matrix.nrows()).min(matrix.ncols());
+/// The first left singular vectors of a matrix `[n, m]`, by iteration in a subspace that is a little larger.
+fn directions(matrix: &DMatrix<f32>, rank: usize) -> DMatrix<f32> {
+    let columns = (rank + SPARE).min(matrix.nrows()).min(matrix.ncols());
     let sign = |r: usize, c: usize| if philox(c as u64, r as u64)[0] & 1 == 0 { 1.0 } else { -1.0 };
     let mut basis = (matrix * DMatrix::from_fn(matrix.ncols(), columns, sign)).qr().q();
     for _ in 0..ROUNDS {
@@ -292,8 +329,11 @@ fn directions(matrix: &DMatrix<f32>) -> DMatrix<f32> {
     let eigen = (&inside * inside.transpose()).symmetric_eigen();
     let mut order: Vec<usize> = (0..columns).collect();
     order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
-    basis * DMatrix::from_fn(columns, RANK.min(columns), |r, c| eigen.eigenvectors[(r, order[c])])
+    basis * DMatrix::from_fn(columns, rank.min(columns), |r, c| eigen.eigenvectors[(r, order[c])])
 }
+
+/// A level as the header lists it: take, sets of gains and shifts, rank, range.
+type Listed = (Option<usize>, usize, usize, f32);
 
 /// The expressions in the making, of the matrix and of its codes with one scale a row.
 struct Parts {
@@ -302,8 +342,8 @@ struct Parts {
     thin: Vec<Arg>,
     /// By expression.
     blobs: [Vec<BlobId>; 2],
-    /// As the header lists them: take, sets of gains and shifts, rank, range; by expression.
-    listed: [Vec<(usize, usize, usize, f32)>; 2],
+    /// By expression.
+    listed: [Vec<Listed>; 2],
     levels: Vec<Level>,
 }
 
@@ -319,18 +359,17 @@ impl Parts {
         }
     }
 
-    fn add(&mut self, level: Level, take: usize, sets: [Option<BlobId>; 2], thin: Option<Thin>) {
+    fn add(&mut self, level: Level, take: Option<usize>, sets: [Option<Sets>; 2], thin: Option<Thin>) {
         let mut level = level;
-        level.blobs.extend(sets[0]);
+        level.blobs.extend(sets[0].map(|sets| sets.blob));
         let range = thin.as_ref().map_or(0.0, |thin| thin.range);
         if let Some(Thin { v, u, .. }) = thin {
-            level.rank = RANK;
             level.blobs.extend(v.blobs.iter().chain(&u.blobs));
             self.thin.extend([v, u].map(|expr| Arg::Expr(Box::new(expr))));
         }
         for (i, set) in sets.into_iter().enumerate() {
-            self.blobs[i].extend(set);
-            self.listed[i].push((take, if set.is_some() { i + 1 } else { 0 }, level.rank, range));
+            self.blobs[i].extend(set.map(|set| set.blob));
+            self.listed[i].push((take, set.map_or(0, |set| set.count), level.rank, range));
         }
         self.levels.push(level);
     }
@@ -354,7 +393,7 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
-    use super::{RANK, corrected};
+    use super::{ALONE, RANK, corrected};
     use crate::calibrate::Rows;
     use crate::compress::{Matrix, Use, planes};
     use crate::draft::Draft;
@@ -422,14 +461,21 @@ mod tests {
     #[test]
     fn corrections_take_away_the_mean_and_the_few_directions_of_an_error() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
         let levels: Vec<(u32, usize)> = root.levels.iter().map(|l| (l.bits, l.rank)).collect();
         let r = RANK;
+        // Alone 16 columns take 2304 bytes of the 5120 of two bits, 32 take 4608 of them.
+        assert_eq!(levels[..ALONE.len()], [(0, r), (0, 2 * r)]);
         assert_eq!(
-            levels,
+            levels[ALONE.len()..],
             [(2, 0), (2, r), (4, 0), (4, r), (6, 0), (6, r), (8, 0), (8, r), (12, 0), (16, 0)]
         );
-        let (before, after) = (errors(&draft, &rows, &plain), errors(&draft, &rows, &root));
+        let (before, all) = (errors(&draft, &rows, &plain), errors(&draft, &rows, &root));
+        let (alone, after) = all.split_at(ALONE.len());
+        assert!(
+            alone.iter().all(|alone| alone.0 < 0.1 * before[0].0 && alone.1 < 0.05 * before[0].1),
+            "{alone:?}"
+        );
         for (i, coarse) in before.iter().take(4).enumerate() {
             let (rows, thin) = (after[2 * i], after[2 * i + 1]);
             // The mean of inputs is a third of their power here, and 12 directions hold all the rest: 4-bit factors leave 1 % of it.
@@ -444,26 +490,28 @@ mod tests {
     #[test]
     fn bytes_of_a_level_are_those_of_its_planes_and_its_correction() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
         let affine = 4 * SIZE as u64;
-        assert_eq!(root.bytes(&draft, 3) - plain.bytes(&draft, 2), affine);
+        let at = |level: usize| ALONE.len() + level;
+        assert_eq!(root.bytes(&draft, at(3)) - plain.bytes(&draft, 2), affine);
         let v = (RANK * SIZE / 2 + RANK * SIZE / 32 * 2) as u64;
         let u = (SIZE * RANK / 2 + SIZE * 2) as u64;
-        assert_eq!(root.bytes(&draft, 4) - root.bytes(&draft, 3), v + u);
+        assert_eq!(root.bytes(&draft, at(4)) - root.bytes(&draft, at(3)), v + u);
+        assert_eq!(root.bytes(&draft, 1), v + u + affine);
     }
 
     #[test]
     fn too_few_rows_correct_nothing_and_constant_ones_only_shift() {
         let (mut draft, plain, rows) = start();
         let few = Rows { k: SIZE, values: rows.values[..8 * SIZE].to_vec() };
-        assert!(corrected(&mut draft, 0, &plain, &few).unwrap().is_none());
+        assert!(corrected(&mut draft, 0, &plain, &few, &[]).unwrap().is_none());
         let constant = Rows { k: SIZE, values: vec![0.5; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &constant).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &constant, &[]).unwrap().unwrap();
         let after = errors(&draft, &constant, &root);
         assert!(after.iter().all(|(error, _)| error.is_finite()), "{after:?}");
-        assert!(after[0].0 < 1e-3 * errors(&draft, &constant, &plain)[0].0, "{after:?}");
+        assert!(after[2].0 < 1e-3 * errors(&draft, &constant, &plain)[0].0, "{after:?}");
         let zeros = Rows { k: SIZE, values: vec![0.0; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &zeros).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, &zeros, &[]).unwrap().unwrap();
         assert!(errors(&draft, &zeros, &root).iter().all(|(error, _)| *error == 0.0));
     }
 }

@@ -5,6 +5,7 @@ mod exact;
 mod planes;
 pub mod sparse;
 
+pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::exact;
 pub use planes::{PLANE_BITS, planes, row_codes};
@@ -16,6 +17,21 @@ use edge_runtime::graph::{Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+
+/// A family of forms that matrices may have beside planes of all their elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Two narrower products in place of one: see [`crate::lowrank`].
+    LowRank,
+    /// Two thin matrices beside a coarse one.
+    Thin,
+    /// Two thin matrices in place of the coarsest planes.
+    Alone,
+    /// Gains and shifts of rows, and with them thin matrices of both kinds.
+    Corrections,
+    /// No bytes for zeros.
+    Sparse,
+}
 
 /// Bits of the finest weights that all integer kernels take.
 pub const INTEGER_BITS: u32 = 8;
@@ -49,7 +65,7 @@ pub struct Matrix {
 /// A matrix as one take of its expression gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
-    /// Bits of a weight, scales apart.
+    /// Bits of a weight, scales apart; 0 where thin matrices stand alone.
     pub bits: u32,
     /// Columns of the thin matrices that correct it; 0 where there are none.
     pub rank: usize,
@@ -91,11 +107,13 @@ impl Root {
 ///
 /// # Errors
 /// When an element is not finite.
-pub fn nested(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> {
-    match sparse::as_it_came(draft, matrix)? {
-        Some(root) => Ok(root),
-        None => planes(draft, matrix),
+pub fn nested(draft: &mut Draft, matrix: &Matrix, without: &[Family]) -> Result<Root, ConvertError> {
+    if !without.contains(&Family::Sparse)
+        && let Some(root) = sparse::as_it_came(draft, matrix)?
+    {
+        return Ok(root);
     }
+    planes(draft, matrix)
 }
 
 /// Matrix operands of a graph: for each operation, which operands, and how they are used.

@@ -178,6 +178,7 @@ pub fn convert(
         measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,
+        low_rank: Vec::new(),
         tensors: Vec::new(),
         rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })

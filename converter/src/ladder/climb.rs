@@ -26,14 +26,31 @@ fn growth(least: u64, most: u64) -> f64 {
     GROWTH.max((most as f64 / least.max(1) as f64).powf(1.0 / rungs) - 1.0)
 }
 
-/// The chain from the coarsest to the finest: planes are added where they take away the most output distortion
+/// The chains from the coarsest to the finest: planes are added where they take away the most output distortion
 /// for their bytes, distortions of different tensors being additive. Rungs are as close as padding allows or, with `sizes` (bytes of
 /// weights, smallest first), as large as each of these allows.
+///
+/// Distortions as large as those of thin matrices that stand alone are not additive, and what these take is not a part of any finer
+/// level. So there are two chains: one that begins with them, as far as any is left, and one that begins with the coarsest planes.
+/// Where they meet measurement decides.
 pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u64]) -> Vec<Step> {
-    if !sizes.is_empty() {
-        return fill(draft, choices, sensitivity, sizes);
-    }
-    let mut takes = vec![1usize; choices.nested.len()];
+    let from = |start: Vec<usize>| match sizes {
+        [] => close(draft, choices, sensitivity, start),
+        _ => fill(draft, choices, sensitivity, sizes, start),
+    };
+    let planes = choices.coarsest_planes();
+    let is_alone = |step: &Step| step.takes.iter().zip(&planes).any(|(take, planes)| take < planes);
+    let mut steps: Vec<Step> = match planes.iter().any(|take| *take > 1) {
+        true => from(vec![1; planes.len()]).into_iter().filter(is_alone).collect(),
+        false => Vec::new(),
+    };
+    steps.extend(from(planes));
+    steps
+}
+
+/// The chain whose rungs are as close as padding allows.
+fn close(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, start: Vec<usize>) -> Vec<Step> {
+    let mut takes = start;
     let mut steps = vec![Step { takes: takes.clone() }];
     let mut bytes = choices.bytes(draft, &takes);
     let mut pending = 0u64;
@@ -58,8 +75,14 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes:
 }
 
 /// The chain whose rungs fill these sizes.
-fn fill(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u64]) -> Vec<Step> {
-    let mut takes = vec![1usize; choices.nested.len()];
+fn fill(
+    draft: &Draft,
+    choices: &Choices,
+    sensitivity: &Sensitivity,
+    sizes: &[u64],
+    start: Vec<usize>,
+) -> Vec<Step> {
+    let mut takes = start;
     let mut steps = vec![Step { takes: takes.clone() }];
     let mut bytes = choices.bytes(draft, &takes);
     for size in sizes {
@@ -95,4 +118,46 @@ fn best(
         }
     }
     best.map(|(_, tensor, to)| (tensor, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choices, Sensitivity, climb};
+    use crate::compress::{Level, Root};
+    use crate::draft::Draft;
+
+    /// Two tensors of thin matrices alone (2.5 kB), then 2 and 4 bits (5 and 10 kB), and one that has no thin matrices.
+    fn start(draft: &mut Draft) -> (Choices, Sensitivity) {
+        let mut blob = |id: u8, len: usize| draft.blob([vec![id], vec![0; len - 1]].concat());
+        let mut root = |t: u8, alone: bool| {
+            let (thin, first, second) = (blob(3 * t, 2500), blob(3 * t + 1, 5000), blob(3 * t + 2, 5000));
+            let level = |bits, rank, blobs: &[u32]| Level { bits, rank, blobs: blobs.to_vec() };
+            let planes = [level(2, 0, &[first]), level(4, 0, &[first, second])];
+            let levels = alone.then(|| level(0, 16, &[thin])).into_iter().chain(planes).collect();
+            let expr = serde_json::from_str(r#"{"kind": "corrected"}"#).unwrap();
+            Root { expr, levels, one_scale: None }
+        };
+        let nested = vec![root(0, true), root(1, true), root(2, false)];
+        let costs = vec![vec![0.2, 0.1, 0.0], vec![0.4, 0.1, 0.0], vec![0.3, 0.0]];
+        (Choices { tensors: vec![0, 1, 2], nested }, Sensitivity::new(costs))
+    }
+
+    #[test]
+    fn thin_matrices_alone_are_a_chain_of_their_own_as_far_as_any_is_left() {
+        let mut draft = Draft::default();
+        let (choices, sensitivity) = start(&mut draft);
+        let takes = |sizes: &[u64]| -> Vec<Vec<usize>> {
+            climb(&draft, &choices, &sensitivity, sizes).into_iter().map(|step| step.takes).collect()
+        };
+        let all = takes(&[]);
+        let second = all.iter().position(|takes| *takes == [2, 2, 1]).unwrap();
+        assert_eq!((&all[0], all.last().unwrap()), (&vec![1, 1, 1], &vec![3, 3, 2]));
+        // 0.3 for 2.5 kB goes before 0.3 for 5 and 0.1 for 2.5.
+        assert_eq!(all[1], [1, 2, 1]);
+        assert!(all[..second].iter().all(|takes| takes[..2].contains(&1)), "{all:?}");
+        assert!(all[second..].iter().all(|takes| !takes[..2].contains(&1)), "{all:?}");
+        let sized = takes(&[13_000, 20_000]);
+        assert_eq!(sized[..2], [vec![1, 1, 1], vec![1, 2, 1]]);
+        assert!(sized.iter().any(|takes| *takes == [2, 2, 1] || *takes == [2, 2, 2]), "{sized:?}");
+    }
 }

@@ -59,6 +59,12 @@ impl Choices {
         self.nested.iter().map(|root| root.levels.len()).collect()
     }
 
+    /// The coarsest take of every tensor that has planes: past thin matrices that stand alone.
+    pub fn coarsest_planes(&self) -> Vec<usize> {
+        let coarsest = |root: &Root| root.levels.iter().position(|level| level.bits > 0).map_or(1, |i| i + 1);
+        self.nested.iter().map(coarsest).collect()
+    }
+
     /// The take of every tensor that all integer kernels take: see [`Root::integer_take`].
     pub fn integer_takes(&self) -> Vec<usize> {
         self.nested.iter().map(Root::integer_take).collect()

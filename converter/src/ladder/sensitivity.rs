@@ -13,6 +13,12 @@ pub struct Sensitivity {
 }
 
 impl Sensitivity {
+    /// Of these distortions, by tensor and take.
+    #[cfg(test)]
+    pub(super) fn new(by_tensor: Vec<Vec<f64>>) -> Sensitivity {
+        Sensitivity { by_tensor }
+    }
+
     /// Distortions of a tensor, by take less one.
     pub fn costs(&self, tensor: usize) -> &[f64] {
         &self.by_tensor[tensor]

@@ -1,7 +1,7 @@
 use super::{Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
 use crate::calibrate;
 use crate::compress::PLANE_BITS;
-use crate::convert::lower;
+use crate::convert::{Options, lower};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs};
@@ -95,7 +95,7 @@ impl Bench {
         let ranges = calibrate::ranges(&evaluator, &float, &samples, |_| ()).unwrap();
         let elements = calibrate::elements(&evaluator, &opened, rung, &model.graph, &samples[..1]).unwrap();
         let mut draft = Draft::new(model);
-        let (graph, choices, _) = lower(&mut draft, model, false).unwrap();
+        let (graph, choices, _) = lower(&mut draft, model, &Options::default()).unwrap();
         for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
             value.range = range;
         }

@@ -88,13 +88,17 @@ impl Words<'_> {
         let levels = expr.params.get("levels").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let index = if take == 0 { levels.len() } else { take }.saturating_sub(1);
         let level = levels.get(index).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let rank = level.get(2).and_then(Value::as_u64).unwrap_or(0);
+        if level.first().is_some_and(Value::is_null) {
+            return (format!("two thin matrices of rank {rank}"), None);
+        }
         let inner = level.first().and_then(Value::as_u64).unwrap_or(0) as usize;
         let Some(matrix) = expr.args.first() else { return ("corrected, nothing".into(), None) };
         let (mut text, bits) = self.arg(matrix, inner);
         if level.get(1).and_then(Value::as_u64).is_some_and(|sets| sets > 0) {
             text += ", corrected by row";
         }
-        if let Some(rank) = level.get(2).and_then(Value::as_u64).filter(|rank| *rank > 0) {
+        if rank > 0 {
             text += &format!(", + rank {rank}");
         }
         (text, bits)
@@ -208,11 +212,12 @@ mod tests {
         let sum = json!({"kind": "combine", "params": {"takes": [2, 0]}, "args": [{"expr": planes}, {"expr": dense}]});
         assert_eq!(of(sum.clone(), 1), ("sum, 1 of 2 terms: planes, 4 of 16 bits, group 32".into(), Some(4)));
         assert_eq!(of(sum, 0).1, None);
-        let levels = json!([[1, 1, 0, 0.0], [2, 2, 16, 1.5], [3, 0, 0, 0.0]]);
+        let levels = json!([[1, 1, 0, 0.0], [2, 2, 16, 1.5], [null, 1, 32, 2.5], [3, 0, 0, 0.0]]);
         let corrected = json!({"kind": "corrected", "params": {"levels": levels}, "args": [{"expr": planes}, {"expr": dense}]});
         let text = |take| of(corrected.clone(), take);
         assert_eq!(text(1), ("planes, 2 of 16 bits, group 32, corrected by row".into(), Some(2)));
         assert_eq!(text(2), ("planes, 4 of 16 bits, group 32, corrected by row, + rank 16".into(), Some(4)));
+        assert_eq!(text(3), ("two thin matrices of rank 32".into(), None));
         assert_eq!(text(0), ("planes, 6 of 16 bits, group 32".into(), Some(6)));
         let view = json!({"kind": "view", "params": {"rows": [0, 8]}, "args": [{"shared": [0, 0]}]});
         let family = header(&[planes, view]);

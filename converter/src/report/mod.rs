@@ -18,6 +18,7 @@ pub use page::{Page, PageOptions};
 pub use render::write_page;
 
 use crate::journal::Journal;
+use crate::lowrank::LowRank;
 use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;
 use edge_runtime::pack::{Acts, Rung};
@@ -47,6 +48,8 @@ pub struct Report {
     pub witness: Verdict,
     /// Values that integer rungs hold as floats, because 256 levels cannot.
     pub float_values: Vec<String>,
+    /// Products that became two narrower ones.
+    pub low_rank: Vec<LowRank>,
     /// What each tensor costs the outputs at each precision, coarsest first.
     pub tensors: Vec<TensorReport>,
     /// The ladder, smallest first.
@@ -124,6 +127,9 @@ impl fmt::Display for Report {
         writeln!(f, "measurements: {made} made, {taken} taken from an earlier conversion")?;
         if self.witness != Verdict::Absent {
             writeln!(f, "witness: {}", self.witness)?;
+        }
+        for LowRank { name, dims: [n, k], rank, sqnr_db } in &self.low_rank {
+            writeln!(f, "low rank: {name} of {n} x {k} as two of rank {rank}, {sqnr_db:.1} dB")?;
         }
         writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
         for r in &self.rungs {

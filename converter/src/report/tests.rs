@@ -3,7 +3,7 @@
 use super::gather::gather;
 use super::page::{Cost, Page, PageOptions};
 use super::render::{html, write_page};
-use crate::convert::{Watch, lower};
+use crate::convert::{Options, Watch, lower};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::model::{Array, Model};
@@ -51,7 +51,7 @@ fn pack(
 ) -> PathBuf {
     let mut draft = Draft::new(&models[0]);
     for model in models {
-        lower(&mut draft, model, false).unwrap();
+        lower(&mut draft, model, &Options::default()).unwrap();
     }
     let tensors = draft.header.tensors.len();
     for (id, graph, planes, quality) in rungs {

@@ -23,6 +23,8 @@ mod tidy;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use tidy::compact;
+
 use crate::model::Model;
 use sweep::Rule;
 
@@ -84,7 +86,7 @@ pub fn simplify_with_report(mut model: Model, options: &Options) -> (Model, Vec<
             break;
         }
     }
-    tidy::compact(&mut model);
+    compact(&mut model);
     (model, reports)
 }
 

@@ -247,7 +247,7 @@ fn merge_repeated(model: &mut Model) -> usize {
 }
 
 /// Drops values and constants that nothing reads and numbers the rest anew.
-pub(super) fn compact(model: &mut Model) {
+pub(crate) fn compact(model: &mut Model) {
     let mut uses = count_uses(model, &model.graph.body);
     model.graph.inputs.iter().for_each(|p| uses[p.value as usize] += 1);
     model.graph.body.for_each(&mut |node| {

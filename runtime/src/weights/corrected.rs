@@ -6,11 +6,12 @@
 //! ```text
 //! y = gain * (W' x) + U (V x) + shift
 //! ```
-//! Only products see these (`plan/lower/corrected.rs`); to whatever else reads it, the weight is the matrix `W'`.
+//! The coarsest levels may have no `W'` at all, and the two thin matrices stand alone. Only products see these
+//! (`plan/lower/factored.rs`); to whatever else reads it, the weight is the matrix `W'`, or 0 where there is none.
 
 use super::node::Node;
 use super::source::Bytes;
-use super::{Bitmap, CHUNK, CodeForm, CodesOut, FewPanels, KeptBlocks, Part, WeightError, Weights};
+use super::{Bitmap, CHUNK, CodeForm, CodesOut, FewPanels, KeptBlocks, PANEL, Part, WeightError, Weights};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use half::f16;
@@ -22,10 +23,10 @@ use std::sync::Arc;
 /// Most columns of U: beyond it, planes are the better use of bytes.
 const MAX_RANK: usize = 1 << 12;
 
-/// One level as the header has it: the matrix's own take, how many sets of gains and shifts rows have (0 to [`MAX_SETS`]), the rank of the
+/// One level as the header has it: the matrix's own take (none: no matrix), how many sets of gains and shifts rows have (0 to [`MAX_SETS`]), the rank of the
 /// factors (0: none), and the largest magnitude of `V x`.
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct Level(u32, usize, usize, f32);
+struct Level(Option<u32>, usize, usize, f32);
 
 /// Sets of gains and shifts: one for the matrix, another for its codes of one scale a row.
 const MAX_SETS: usize = 2;
@@ -36,6 +37,7 @@ pub struct Correction {
     /// Sets of gains and shifts, one after the other.
     rows: Option<Bytes>,
     factors: Option<Factors>,
+    alone: bool,
 }
 
 /// Two thin matrices, U `[n, rank]` and V `[rank, k]`.
@@ -58,6 +60,11 @@ impl Correction {
     /// The thin matrices, where there are any.
     pub fn factors(&self) -> Option<&Factors> {
         self.factors.as_ref()
+    }
+
+    /// The thin matrices, where there is no other.
+    pub fn alone(&self) -> Option<&Factors> {
+        self.factors.as_ref().filter(|_| self.alone)
     }
 
     /// Multiplies `scale` with the gains and adds the shifts, times `unit * scale` before that, to `bias`: the epilogue of a product
@@ -123,7 +130,11 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     };
     let (factors_before, rows_before) = count(&levels[..index]);
     let Level(take, sets, rank, range) = levels[index];
-    let matrix = node.operand(0, Some((n, k)), take)?;
+    let matrix: Box<dyn Weights> = match take {
+        Some(take) => node.operand(0, Some((n, k)), take)?,
+        None if rank > 0 => Box::new(Nothing { n, k }),
+        None => return Err(node.param_error("levels", "a rank where there is no take")),
+    };
     let rows = if sets > 0 { Some(node.bytes(rows_before, 4 * n * sets)?) } else { None };
     let factors = if rank > 0 {
         let v = node.operand(1 + 2 * factors_before, Some((rank, k)), 0)?.into();
@@ -135,7 +146,31 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     if rows.is_none() && factors.is_none() {
         return Ok(matrix);
     }
-    Ok(Box::new(Corrected { matrix, correction: Correction { n, rows, factors } }))
+    Ok(Box::new(Corrected { matrix, correction: Correction { n, rows, factors, alone: take.is_none() } }))
+}
+
+/// The matrix of a level that has none.
+struct Nothing {
+    n: usize,
+    k: usize,
+}
+
+impl Weights for Nothing {
+    fn n(&self) -> usize {
+        self.n
+    }
+
+    fn k(&self) -> usize {
+        self.k
+    }
+
+    fn materialize(&self) -> Vec<f32> {
+        vec![0.0; self.n * self.k]
+    }
+
+    fn fill_part(&self, part: &Part, out: &mut [f32]) {
+        out.chunks_exact_mut(PANEL).for_each(|column| column[part.lanes()].fill(0.0));
+    }
 }
 
 /// The matrix, and the correction beside it.

@@ -1,10 +1,11 @@
-//! Products with a matrix that two thin ones correct: `act(W x + U (V x))`, the sum of which is never built.
+//! Products with a matrix that two thin ones correct: `act(W x + U (V x))`, the sum of which is never built; or that there is not, beside
+//! the two.
 
 use super::matrix::{product_result, scaled};
 use super::product::{Extras, Product};
 use super::{Results, one};
 use crate::graph::{Act, BinaryOp, DType, TensorId};
-use crate::plan::build::{Builder, Call};
+use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Quant};
 use crate::plan::step::{Matrix, StepOp, Thin};
 use crate::weights::Factors;
@@ -20,7 +21,7 @@ pub(super) fn factored(
     call: &Call,
     shape: &Product,
     x: &Fact,
-    (tensor, factors): (TensorId, Factors),
+    (tensor, factors, alone): (TensorId, Factors, bool),
     extra: Extras,
     dims: &[usize],
     (act, after): (Act, bool),
@@ -37,7 +38,16 @@ pub(super) fn factored(
     let v = Matrix::Factor(tensor, Thin::V);
     shape.with_rows(rank).emit(b, &thin_x, v, &Extras::default(), (Act::None, false), &t)?;
 
+    let thin = Product { m: shape.m, n: shape.n, k: rank, geometry: None };
     let Extras { scale, bias, residual } = extra;
+    if alone {
+        let scale = of_thin(b, call, t.quant)?;
+        let before = !after && residual.is_some();
+        let out = product_result(b, call, dims, x.quant.is_some())?;
+        let all = Extras { scale, bias, residual };
+        thin.emit(b, &t, Matrix::Factor(tensor, Thin::U), &all, (act, before), &out)?;
+        return one(out);
+    }
     let (with, last) = if after { (residual, None) } else { (None, residual) };
     // Without a function in between it does not matter when it is added.
     let (with, last) = if act == Act::None { (with.or(last), None) } else { (with, last) };
@@ -45,19 +55,12 @@ pub(super) fn factored(
     let first = Extras { scale, bias, residual: with };
     shape.emit(b, x, Matrix::Tensor(tensor), &first, (Act::None, false), &coarse)?;
 
-    let scale = match call.optional(2).cloned() {
-        Some(scale) => {
-            let scale = b.float(call.value(2), &scale)?;
-            Some(scaled(b, scale, t.quant)?)
-        }
-        None => None,
-    };
+    let scale = of_thin(b, call, t.quant)?;
     let second = Extras { scale, bias: None, residual: Some(coarse) };
     let out = match &last {
         Some(_) => b.result(DType::F32, dims)?,
         None => product_result(b, call, dims, x.quant.is_some())?,
     };
-    let thin = Product { m: shape.m, n: shape.n, k: rank, geometry: None };
     thin.emit(b, &t, Matrix::Factor(tensor, Thin::U), &second, (act, false), &out)?;
     let Some(last) = last else { return one(out) };
     let last = b.float(None, &last)?;
@@ -66,4 +69,11 @@ pub(super) fn factored(
     let op = StepOp::Binary { op: BinaryOp::Add, broadcast: broadcast.into() };
     b.emit(op, &[Some(&out), Some(&last)], &[&sum])?;
     one(sum)
+}
+
+/// The operation's scale for what is multiplied with U.
+fn of_thin(b: &mut Builder, call: &Call, quant: Option<Quant>) -> Result<Option<Fact>, Why> {
+    let Some(scale) = call.optional(2).cloned() else { return Ok(None) };
+    let scale = b.float(call.value(2), &scale)?;
+    scaled(b, scale, quant).map(Some)
 }

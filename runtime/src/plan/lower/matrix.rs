@@ -129,8 +129,8 @@ fn product(
 ) -> Results {
     let (x, integer) = activations(b, call, shape.is_depthwise())?;
     let extra = extras(b, call, shape.n, dims, x.quant)?;
-    if let Some((tensor, factors)) = shape.factors(b, &weights) {
-        return factored(b, call, shape, &x, (tensor, factors), extra, dims, (act, after));
+    if let Some(thin) = shape.factors(b, &weights)? {
+        return factored(b, call, shape, &x, thin, extra, dims, (act, after));
     }
     let out = product_result(b, call, dims, integer)?;
     let before = !after && extra.residual.is_some();

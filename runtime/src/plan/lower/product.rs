@@ -3,8 +3,8 @@
 use crate::graph::{Act, TensorId};
 use crate::plan::build::{Builder, Why};
 use crate::plan::fact::Fact;
-use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored};
-use crate::weights::{Correction, Factors};
+use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored, Thin};
+use crate::weights::Factors;
 
 /// Scale, bias and residual as the kernels take them, with their shapes proved.
 #[derive(Default)]
@@ -34,20 +34,33 @@ impl Product {
         Product { n, geometry: self.geometry.map(|g| ConvGeometry { oc: n, ..g }), ..*self }
     }
 
-    /// The thin matrices that correct this product's matrix.
-    pub fn factors(&self, b: &Builder, weights: &Matrix) -> Option<(TensorId, Factors)> {
-        let Matrix::Tensor(tensor) = weights else { return None };
-        let stored = b.model.stored(b.rung, weights)?;
-        let whole = self.geometry.is_none_or(|g| g.groups == 1);
-        Some((*tensor, stored.correction()?.factors().filter(|_| whole)?.clone()))
+    /// The thin matrices that correct this product's matrix, and whether they stand alone.
+    pub fn factors(&self, b: &Builder, weights: &Matrix) -> Result<Option<(TensorId, Factors, bool)>, Why> {
+        let Matrix::Tensor(tensor) = weights else { return Ok(None) };
+        let Some(stored) = b.model.stored(b.rung, weights) else { return Ok(None) };
+        let Some(correction) = stored.correction() else { return Ok(None) };
+        let alone = correction.alone().is_some();
+        match correction.factors() {
+            Some(factors) if self.geometry.is_none_or(|g| g.groups == 1) => {
+                Ok(Some((*tensor, factors.clone(), alone)))
+            }
+            _ if alone => Err("two thin matrices for a convolution in groups".into()),
+            _ => Ok(None),
+        }
     }
 
-    /// The tensor whose correction has gains and shifts for this product's rows.
+    /// The tensor whose correction has gains and shifts for this product's rows: those of the left one of two thin matrices that
+    /// stand alone, else of the matrix.
     fn corrected(&self, b: &Builder, weights: &Matrix) -> Option<TensorId> {
-        let Matrix::Tensor(tensor) = weights else { return None };
-        let stored = b.model.stored(b.rung, weights)?;
-        let rows = stored.n() == self.n && stored.correction().is_some_and(Correction::has_rows);
-        rows.then_some(*tensor)
+        let (tensor, thin) = match weights {
+            Matrix::Tensor(tensor) => (*tensor, false),
+            Matrix::Factor(tensor, Thin::U) => (*tensor, true),
+            _ => return None,
+        };
+        let stored = b.model.stored(b.rung, &Matrix::Tensor(tensor))?;
+        let correction = stored.correction()?;
+        let here = stored.n() == self.n && correction.alone().is_some() == thin;
+        (here && correction.has_rows()).then_some(tensor)
     }
 
     /// Emits the step: of integers when `x` is one. `act` is applied before the residual is added when `before`.
