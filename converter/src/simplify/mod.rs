@@ -26,6 +26,8 @@ mod tests;
 use crate::model::Model;
 use sweep::Rule;
 
+pub(crate) use eval::evaluate;
+
 /// What the passes may do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

@@ -32,7 +32,7 @@ use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
 
-pub use values::{encode_value, read_value};
+pub use values::{encode_value, four_bit_outputs, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.
 pub const NEWEST_OPSET: i64 = 27;

@@ -1,5 +1,6 @@
 //! Convolutions.
 
+use super::volume;
 use super::window::{side, window};
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
@@ -7,7 +8,8 @@ use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupport
 use crate::import::onnx::ranks::Dims;
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
-use edge_runtime::graph::{Act, BinaryOp, Op, Pads, ValueId, Window};
+use edge_runtime::graph::{Act, BinaryOp, Op, PadMode, Pads, ValueId, Window};
+use std::ops::Range;
 
 const WINDOW: &[&str] = &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
 
@@ -63,48 +65,172 @@ fn same_rank(rank: usize, weight: &[usize]) -> Result<(), OpError> {
 }
 
 /// The bias, as `f32` when it is stored.
-fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
-    if let Some(dims) = ctx.stored_dims(node, 2)?
+pub fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
+    bias_at(ctx, node, 2, channels)
+}
+
+/// [`bias`], which is operand `i`.
+pub fn bias_at<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    channels: usize,
+) -> Result<Option<ValueId>, OpError> {
+    if let Some(dims) = ctx.stored_dims(node, i)?
         && dims != [channels]
     {
         return malformed(format!("a bias of shape {dims:?} for {channels} channels"));
     }
-    let stored = ctx.relaid(node, 2, "f32".into(), |array| match floats(array) {
+    let stored = ctx.relaid(node, i, "f32".into(), |array| match floats(array) {
         Some(values) => Ok(Array::f32(&array.dims, &values)),
         None => malformed("a bias that holds no floats"),
     })?;
     match stored {
         Some(id) => Ok(Some(id)),
-        None => ctx.optional(node, 2),
+        None => ctx.optional(node, i),
     }
+}
+
+/// The weight of a convolution, `[out, in / groups, ..kernel]`.
+#[derive(Clone)]
+pub enum Weight {
+    /// Stored, as floats.
+    Stored(Array),
+    /// Known when the model runs.
+    Computed(ValueId),
+}
+
+impl Weight {
+    /// The shape.
+    pub fn dims(&self, ctx: &Ctx) -> Result<Vec<usize>, OpError> {
+        let dims = match self {
+            Weight::Stored(array) => Some(array.dims.clone()),
+            Weight::Computed(id) => ctx.fact(*id).dims.as_ref().and_then(|d| d.iter().copied().collect()),
+        };
+        match dims {
+            Some(dims) if dims.len() >= 3 && dims.iter().all(|d| *d > 0) => Ok(dims),
+            Some(dims) => malformed(format!("a weight of shape {dims:?}")),
+            None => unknown("the weight's shape"),
+        }
+    }
+
+    /// The taps of both spatial dimensions in one row.
+    pub fn as_row<'m>(&self, ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Weight, OpError> {
+        let dims = self.dims(ctx)?;
+        let row = [dims[0], dims[1], 1, dims[2..].iter().product()];
+        Ok(match self {
+            Weight::Stored(array) => Weight::Stored(Array { dims: row.to_vec(), ..array.clone() }),
+            Weight::Computed(id) => {
+                let row = row.map(|d| d as i64);
+                Weight::Computed(ctx.formula(node).reshape(*id, &row))
+            }
+        })
+    }
+
+    /// Some channels of the input.
+    pub fn channels<'m>(
+        &self,
+        ctx: &mut Ctx<'m>,
+        node: &NodeView<'m>,
+        range: Range<usize>,
+    ) -> Result<Weight, OpError> {
+        Ok(match self {
+            Weight::Computed(id) => {
+                let mut f = ctx.formula(node);
+                Weight::Computed(f.slice(*id, 1, range.start as i64, range.end as i64))
+            }
+            Weight::Stored(array) => {
+                let Some(values) = floats(array) else { return malformed("a weight that holds no floats") };
+                let taps: usize = array.dims[2..].iter().product();
+                let kept: Vec<f32> = values
+                    .chunks_exact(array.dims[1] * taps)
+                    .flat_map(|row| &row[range.start * taps..range.end * taps])
+                    .copied()
+                    .collect();
+                let mut dims = array.dims.clone();
+                dims[1] = range.len();
+                Weight::Stored(Array::f32(&dims, &kept))
+            }
+        })
+    }
+}
+
+/// Attribute `group`, which must divide the weight's rows.
+pub fn groups(node: &NodeView, weight: &[usize]) -> Result<usize, OpError> {
+    match node.int("group", 1)? {
+        g if g >= 1 && weight[0].is_multiple_of(g as usize) => Ok(g as usize),
+        g => malformed(format!("{} output channels in {g} groups", weight[0])),
+    }
+}
+
+/// Rows of a weight as the runtime wants them: each group's start at a multiple of [`ROWS`], unless the groups are single rows.
+fn padded_rows(weight: &[usize], groups: usize) -> usize {
+    let (out, per_group) = (weight[0], weight[1]);
+    let depthwise = groups == out && per_group == 1;
+    if groups == 1 || depthwise { out } else { (out / groups).next_multiple_of(ROWS) * groups }
+}
+
+/// A channels-last convolution without a bias; the weight is of this call alone.
+pub fn product<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    weight: &Weight,
+    (groups, window): (usize, Window),
+) -> Result<ValueId, OpError> {
+    let dims = weight.dims(ctx)?;
+    let padded = padded_rows(&dims, groups);
+    let w = match weight {
+        Weight::Stored(array) => {
+            let rows = rows(array, groups, padded)?;
+            ctx.constant(&format!("{}/weight", node.name), rows)
+        }
+        Weight::Computed(id) => computed_rows(ctx, node, *id, groups, padded, &dims),
+    };
+    let op = Op::Conv { window, groups, out_channels: dims[0], act: Act::None, act_after_residual: false };
+    Ok(ctx.emit(node, op, &[Some(x), Some(w)]))
+}
+
+/// As [`rows`], of a weight that is computed.
+fn computed_rows<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    w: ValueId,
+    groups: usize,
+    padded: usize,
+    dims: &[usize],
+) -> ValueId {
+    let w = ctx.channels_last(node, w, dims.len());
+    let w = ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)]);
+    if padded == dims[0] {
+        return w;
+    }
+    let (k, rows) = (dims[1..].iter().product::<usize>() as i64, (dims[0] / groups) as i64);
+    let mut f = ctx.formula(node);
+    let w = f.reshape(w, &[groups as i64, rows, k]);
+    let pads = f.integers(&[2], &[0, (padded / groups) as i64 - rows]);
+    let w = f.op(Op::Pad { mode: PadMode::Constant, axes: vec![1] }, &[w, pads]);
+    f.reshape(w, &[padded as i64, k])
 }
 
 fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims = weight_shape(ctx, node)?;
+    if dims.len() == 5 {
+        return volume::conv(ctx, node, &dims);
+    }
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
-    let (out, per_group) = (dims[0], dims[1]);
-    let groups = match node.int("group", 1)? {
-        g if g >= 1 && out.is_multiple_of(g as usize) => g as usize,
-        g => return malformed(format!("{out} output channels in {g} groups")),
-    };
-    let channels = per_group.checked_mul(groups);
-    if let Some(found) = ctx.fact(x).size(1).filter(|c| Some(*c) != channels) {
-        return malformed(format!("{found} channels; weight {dims:?} in {groups} groups takes {channels:?}"));
-    }
+    let out = dims[0];
+    let groups = groups(node, &dims)?;
+    channels(ctx, x, &dims, groups)?;
     let window = window(node, rank, Some(&dims[2..]))?;
-    let depthwise = groups == out && per_group == 1;
-    let padded = if groups == 1 || depthwise { out } else { (out / groups).next_multiple_of(ROWS) * groups };
+    let padded = padded_rows(&dims, groups);
     let stored = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))?;
     let w = match stored {
         Some(w) => w,
-        None if padded != out => {
-            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
-        }
         None => {
             let w = ctx.operand(node, 1)?;
-            let w = ctx.channels_last(node, w, rank);
-            ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)])
+            computed_rows(ctx, node, w, groups, padded, &dims)
         }
     };
     let bias = bias(ctx, node, out)?;
@@ -113,6 +239,17 @@ fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
     let y = ctx.channels_first(node, y, rank);
     ctx.set(node, 0, y)
+}
+
+/// Checks that `x` `[N, C, ..]` has the channels that the weight takes.
+pub fn channels(ctx: &Ctx, x: ValueId, weight: &[usize], groups: usize) -> Result<(), OpError> {
+    let channels = weight[1].checked_mul(groups);
+    match ctx.fact(x).size(1) {
+        Some(found) if Some(found) != channels => {
+            malformed(format!("{found} channels; weight {weight:?} in {groups} groups takes {channels:?}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `[out, in / groups, ..kernel]` to `[rows, kernel * in / groups]`, each group's rows filled with zeros to `padded / groups`.
@@ -140,6 +277,9 @@ fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
 
 fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims = weight_shape(ctx, node)?;
+    if dims.len() == 5 {
+        return volume::conv_transpose(ctx, node, &dims);
+    }
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
     let channels = dims[0];
@@ -195,8 +335,15 @@ fn split_transpose<'m>(
             dims[0] /= groups;
             transposed_rows(&Array::f32(&dims, &values[i * size..][..size]))
         })?;
-        let Some(w) = w else {
-            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
+        let w = match w {
+            Some(w) => w,
+            None => {
+                let w = ctx.operand(node, 1)?;
+                let Some(channels) = ctx.fact(w).size(0) else { return unknown("the weight's shape") };
+                let each = (channels / groups) as i64;
+                let w = ctx.formula(node).slice(w, 0, i as i64 * each, (i as i64 + 1) * each);
+                computed_transposed(ctx, node, w, rank)
+            }
         };
         results.push(Some(ctx.emit(node, op.clone(), &[Some(part), Some(w), None])));
     }
@@ -208,11 +355,15 @@ fn transposed_weight<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) ->
     if let Some(w) = ctx.relaid(node, 1, "conv_transpose".into(), transposed_rows)? {
         return Ok(w);
     }
-    // [in, out, ..kernel] to [..kernel, out, in].
     let w = ctx.operand(node, 1)?;
+    Ok(computed_transposed(ctx, node, w, rank))
+}
+
+/// A computed `[in, out, ..kernel]` as `[kernel * out, in]`.
+pub fn computed_transposed<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, w: ValueId, rank: usize) -> ValueId {
     let perm: Vec<usize> = (2..rank).chain([1, 0]).collect();
     let w = ctx.transpose(node, w, &perm);
-    Ok(ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)]))
+    ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)])
 }
 
 /// Turns `auto_pad` and `output_shape` into explicit pads, and gives the output's pads.
@@ -259,7 +410,7 @@ fn explicit(node: &NodeView, window: &mut Window, sizes: &[Option<usize>]) -> Re
 }
 
 /// `[in, out, ..kernel]` to `[kernel * out, in]`.
-fn transposed_rows(w: &Array) -> Result<Array, OpError> {
+pub fn transposed_rows(w: &Array) -> Result<Array, OpError> {
     let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
     let (channels, out) = (w.dims[0], w.dims[1]);
     let taps: usize = w.dims[2..].iter().product();
