@@ -152,6 +152,8 @@ def windows():
         case(f"max_places_{order}", node("MaxPool", "x", "y i", **how), {"x": floats(rng, 2, 3, 8, 9)}, outputs=("y", "i"))
     case("max_places_1d", node("MaxPool", "x", "y i", kernel_shape=[3], strides=[2], ceil_mode=1),
          {"x": floats(rng, 2, 3, 10)}, outputs=("y", "i"))
+    case("col2im", node("Col2Im", "x i b", pads=[1, 0, 1, 1], strides=[2, 1], dilations=[1, 2]),
+         {"x": floats(rng, 2, 18, 32)}, constants={"i": np.array([7, 9], np.int64), "b": np.array([3, 2], np.int64)})
     for p in (1, 2, 3):
         case(f"lp_{p}", node("LpPool", "x", p=p, kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]),
              {"x": floats(rng, 2, 3, 8, 9)})

@@ -15,7 +15,8 @@ pub(crate) fn top_k_scratch(n: usize) -> usize {
     n * 4
 }
 
-/// The boxes kept of each batch and class, one row after the other; zeros behind them. Gives how many.
+/// The boxes kept of each batch and class, one row after the other; behind them the first again (an index of what is there), or
+/// zeros. Gives how many.
 fn suppress(
     how: &Suppression,
     [batches, classes, count, _]: [usize; 4],
@@ -37,6 +38,9 @@ fn suppress(
                 }
             });
         }
+    }
+    if let Some((first, rest)) = places.as_chunks_mut::<3>().0.split_first_mut() {
+        rest.iter_mut().skip(kept.max(1) - 1).for_each(|row| *row = *first);
     }
     kept as i64
 }

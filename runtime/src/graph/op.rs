@@ -349,7 +349,7 @@ pub enum Op {
     /// x, k
     TopK { axis: i32, largest: bool },
     /// boxes [B, N, 4], scores [B, C, N], most of a class, overlap?, score?: (batch, class, box) of each box that is kept
-    /// [B * C * most, 3], zeros behind them, and how many there are.
+    /// [B * C * most, 3], the first again behind them, and how many there are.
     NonMaxSuppression { centred: bool },
     /// x
     CumSum { axis: i32, exclusive: bool, reverse: bool },

@@ -81,7 +81,7 @@ pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
             u32::try_from(filled.axis).unwrap_or(u32::MAX),
             rank,
         )?;
-        equal(place, "bytes of a count", count.dtype.bytes() as u64, 8)?;
+        equal(place, "bytes of a count", 8, count.dtype.bytes() as u64)?;
     }
     Ok(walk.tensors.into_iter().collect())
 }

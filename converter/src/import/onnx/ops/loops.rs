@@ -239,8 +239,10 @@ fn scan_8<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let Some(batch) = operands.iter().find_map(|id| ctx.fact(*id).size(0)) else {
         return unknown("the batch size");
     };
-    if batch as i64 > MAX_TURNS || batch == 0 {
-        return too_many(batch as i64);
+    let steps = operands.last().and_then(|id| ctx.fact(*id).size(1)).unwrap_or(1);
+    let all = (batch as i64).saturating_mul(steps as i64);
+    if all > MAX_TURNS || batch == 0 {
+        return too_many(all);
     }
     let (mut states, mut collected) = (vec![Vec::new(); plan.carried], vec![Vec::new(); plan.outputs.len()]);
     for entry in 0..batch {

@@ -6,9 +6,11 @@ mod binary;
 mod cast;
 mod control;
 mod conv;
+mod conv_weight;
 mod einsum;
 mod gather;
 mod generate;
+mod integer;
 mod loops;
 mod matmul;
 mod norm;
@@ -19,10 +21,12 @@ mod reshape;
 mod resize;
 mod resize_table;
 mod rnn;
+mod roi;
 mod sample;
 mod select;
 mod slice;
 mod spectrum;
+mod taps;
 mod volume;
 mod window;
 
@@ -104,6 +108,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", einsum::OPERATORS),
     ("", gather::OPERATORS),
     ("", generate::OPERATORS),
+    ("", integer::OPERATORS),
     ("", loops::OPERATORS),
     ("", matmul::OPERATORS),
     ("", norm::OPERATORS),
@@ -113,6 +118,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", reshape::OPERATORS),
     ("", resize::OPERATORS),
     ("", rnn::OPERATORS),
+    ("", roi::OPERATORS),
     ("", sample::OPERATORS),
     ("", select::OPERATORS),
     ("", slice::OPERATORS),

@@ -19,6 +19,7 @@ const LP: &[&str] = &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "p",
 /// The table.
 pub const OPERATORS: &[Operator] = &[
     op("MaxPool", (1, NOW), (1, 1), Types::Number, MAX, max_pool),
+    op("Col2Im", (18, NOW), (3, 3), Types::Float, &["dilations", "pads", "strides"], col_to_im),
     op("MaxUnpool", (9, NOW), (2, 3), Types::Float, &["kernel_shape", "pads", "strides"], max_unpool),
     op("AveragePool", (1, NOW), (1, 1), Types::Float, AVERAGE, average_pool),
     op("LpPool", (2, NOW), (1, 1), Types::Float, LP, lp_pool),
@@ -145,6 +146,9 @@ fn places<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims: Option<Vec<usize>> = ctx.fact(x).dims.as_ref().and_then(|d| d.iter().copied().collect());
     let Some(dims) = dims.filter(|d| d.len() > 2) else { return unknown("the operand's shape") };
     let sliding = sliding(node, dims.len(), None)?;
+    if dims[0].checked_mul(dims[1]).is_none_or(|planes| planes > MAX_TABLE) {
+        return unsupported(format!("indices of an operand {dims:?} are not implemented"));
+    }
     let (table, outputs) = windows(&sliding, &dims[2..], node.flag("ceil_mode", false)?)?;
     let taps: usize = sliding.kernel.iter().product();
     let (size, count) = (dims[2..].iter().product::<usize>(), table.len() / taps);
@@ -192,7 +196,7 @@ fn max_unpool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError>
     let Border::Explicit(before, after) = &sliding.border else { return malformed("attribute `auto_pad`") };
     let mut shape = dims[..2].to_vec();
     for (i, d) in dims[2..].iter().enumerate() {
-        let full = (d.max(&1) - 1) * sliding.stride[i] + sliding.kernel[i];
+        let full = (d.max(&1) - 1).saturating_mul(sliding.stride[i]).saturating_add(sliding.kernel[i]);
         let Some(size) = full.checked_sub(before[i] + after[i]) else {
             return malformed("pads beyond the result");
         };
@@ -221,6 +225,53 @@ fn max_unpool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError>
     let op = Op::ScatterElements { axis: 0, reduction: ScatterReduction::None };
     let y = f.op(op, &[zeros, index, x]);
     let shape: Vec<i64> = shape.iter().map(|d| *d as i64).collect();
+    let y = f.reshape(y, &shape);
+    ctx.set(node, 0, y)
+}
+
+/// Adds up windows `[N, C * taps, positions]` where they overlap in a picture.
+fn col_to_im<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let list = |ctx: &mut Ctx<'m>, i: usize, what: &str| match ctx.known(node, i)? {
+        Some(list) => {
+            let sizes = list.iter().map(|v| usize::try_from(*v).ok().filter(|v| (1..1 << 24).contains(v)));
+            sizes.collect::<Option<Vec<usize>>>().map_or_else(|| malformed(format!("{what} {list:?}")), Ok)
+        }
+        None => unknown(format!("{what}, as numbers,")),
+    };
+    let (picture, kernel) = (list(ctx, 1, "image_shape")?, list(ctx, 2, "block_shape")?);
+    if picture.len() != kernel.len() || picture.is_empty() {
+        return malformed(format!("image_shape {picture:?}, block_shape {kernel:?}"));
+    }
+    let (Some(batch), Some(rows)) = (ctx.fact(x).size(0), ctx.fact(x).size(1)) else {
+        return unknown("the operand's shape");
+    };
+    let sliding = sliding(node, picture.len() + 2, Some(&kernel))?;
+    let (table, outputs) = windows(&sliding, &picture, false)?;
+    let (taps, positions) = (kernel.iter().product::<usize>(), outputs.iter().product::<usize>());
+    let (channels, size) = (rows / taps, picture.iter().product::<usize>());
+    if channels * taps != rows || ctx.fact(x).size(2).is_some_and(|n| n != positions) {
+        return malformed(format!("{rows} rows; windows {kernel:?} take {positions} positions"));
+    }
+    // The table goes by position, the operand by tap.
+    let places: Vec<i64> = (0..taps)
+        .flat_map(|t| (0..positions).map(move |p| (t, p)))
+        .map(|(t, p)| table[p * taps + t])
+        .collect();
+    let Some(dtype) = ctx.fact(x).dtype else { return unknown("the operand's element type") };
+    let planes = (batch as i64).saturating_mul(channels as i64);
+    let mut f = ctx.formula(node);
+    let x = f.reshape(x, &[planes, places.len() as i64]);
+    let index = f.integers(&[1, places.len()], &places);
+    let shape = f.ctx.vector(node, &[planes, places.len() as i64]);
+    let index = f.op(Op::Expand, &[index, shape]);
+    let room = f.ctx.vector(node, &[planes, size as i64 + 1]);
+    let room = f.op(Op::ConstantOfShape { dtype, value: vec![0; dtype.bytes()] }, &[room]);
+    let op = Op::ScatterElements { axis: 1, reduction: ScatterReduction::Add };
+    let y = f.op(op, &[room, index, x]);
+    // What fell into the padding lies behind.
+    let y = f.slice(y, 1, 0, size as i64);
+    let shape: Vec<i64> = [batch, channels].into_iter().chain(picture).map(|d| d as i64).collect();
     let y = f.reshape(y, &shape);
     ctx.set(node, 0, y)
 }

@@ -2,7 +2,7 @@
 
 use super::{MANY, NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
-use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown};
+use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use edge_runtime::graph::{Op, ValueId};
 
 /// The table.
@@ -61,6 +61,9 @@ fn reshape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     ctx.set(node, 0, y)
 }
 
+/// Most axes that only the planner knows.
+const MAX_AXES: usize = 64;
+
 /// Axes of Squeeze and Unsqueeze.
 enum Axes {
     /// Left out.
@@ -83,7 +86,8 @@ fn given_axes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Axes, OpErro
     }
     let axes = ctx.indices(node, 1)?;
     match ctx.fact(axes).size(0) {
-        Some(count) => Ok(Axes::Computed(axes, count)),
+        Some(count @ ..=MAX_AXES) => Ok(Axes::Computed(axes, count)),
+        Some(count) => unsupported(format!("{count} axes are not implemented")),
         None => unknown("the number of axes"),
     }
 }

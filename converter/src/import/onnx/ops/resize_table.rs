@@ -89,6 +89,15 @@ fn taps(x: f64, scale: f64, how: Interpolation) -> Vec<(i64, f64)> {
     }
 }
 
+/// How far from a position elements count, in elements.
+fn reach(scale: f64, how: Interpolation) -> f64 {
+    match how {
+        Interpolation::Nearest(_) => 1.0,
+        Interpolation::Linear { antialias } => 1.0 / if antialias { scale.min(1.0) } else { 1.0 },
+        Interpolation::Cubic { antialias, .. } => 2.0 / if antialias { scale.min(1.0) } else { 1.0 },
+    }
+}
+
 /// Resizes along the axes, one after the other. `x` is real.
 pub fn resize<'m>(
     ctx: &mut Ctx<'m>,
@@ -105,6 +114,13 @@ pub fn resize<'m>(
     for axis in axes.iter().filter(|a| a.crop.is_some() || a.input != a.output || a.scale != 1.0) {
         if axis.input == 0 {
             return malformed(format!("{} elements made of none along axis {}", axis.output, axis.axis));
+        }
+        // Also of a scale that is no number.
+        if !(reach(axis.scale, interpolation) <= (MAX_TAPS / 2) as f64) {
+            return unsupported(format!(
+                "resizing {} elements to {} is not implemented",
+                axis.input, axis.output
+            ));
         }
         let last = axis.input as i64 - 1;
         let rows: Vec<Vec<(i64, f64)>> = (0..axis.output)
@@ -123,7 +139,7 @@ pub fn resize<'m>(
             let inside = |i| (0.0..=last as f64).contains(&position(axis, mode, i));
             outside.push((axis.axis, (0..axis.output).map(|i| !inside(i)).collect::<Vec<bool>>()));
         }
-        y = weighed(&mut ctx.formula(node), y, (axis.axis, rank), &rows)?;
+        y = weighed(&mut ctx.formula(node), y, (axis.axis, rank), &rows);
     }
     let mut f = ctx.formula(node);
     for (axis, away) in outside.into_iter().filter(|(_, away)| away.contains(&true)) {
@@ -139,16 +155,8 @@ pub fn resize<'m>(
 }
 
 /// The sum over taps of elements along an axis, each times its weight.
-fn weighed(
-    f: &mut Formula,
-    x: ValueId,
-    (axis, rank): (usize, usize),
-    rows: &[Vec<(i64, f64)>],
-) -> Result<ValueId, OpError> {
+fn weighed(f: &mut Formula, x: ValueId, (axis, rank): (usize, usize), rows: &[Vec<(i64, f64)>]) -> ValueId {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    if count > MAX_TAPS {
-        return unsupported(format!("resizing with {count} elements for one is not implemented"));
-    }
     let mut sum = None;
     for tap in 0..count.max(1) {
         let at = |row: &Vec<(i64, f64)>| row.get(tap).copied().unwrap_or((0, 0.0));
@@ -164,5 +172,5 @@ fn weighed(
         }
         sum = Some(sum.map_or(part, |sum| f.add(sum, part)));
     }
-    Ok(sum.unwrap_or(x))
+    sum.unwrap_or(x)
 }

@@ -271,14 +271,24 @@ fn results_of<'m>(
     Ok(())
 }
 
+/// Largest state of a plain recurrence.
+const MAX_HIDDEN: usize = 1 << 20;
+
 /// A GRU whose gates stand still: the update gate at 0, so that nothing of the old state is mixed in, and the reset gate at 1, so
 /// that all of it is used. A hard sigmoid of their biases gives both exactly; their weights are zeros.
 fn rnn<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     const SHUT: f32 = -8.0;
     const OPEN: f32 = 8.0;
+    // Where the hard sigmoid below is 0 and 1.
+    if clip(node)?.is_some_and(|c| c < 2.5) {
+        return unsupported("attribute clip below 2.5 is not implemented");
+    }
     let (direction, dirs) = direction(node)?;
     let mut parts = parts(ctx, node, 1, dirs)?;
     let hidden = parts.hidden;
+    if hidden > MAX_HIDDEN {
+        return unsupported(format!("hidden_size {hidden} is not implemented"));
+    }
     for weight in parts.operands[1..5].iter_mut().flatten() {
         let mut f = ctx.formula(node);
         let w = f.cast(*weight, DType::F32);
@@ -311,9 +321,6 @@ fn rnn<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         clip: clip(node)?,
         linear_before_reset: false,
     };
-    if clip(node)?.is_some_and(|c| c < 2.5) {
-        return unsupported("attribute clip below 2.5 is not implemented");
-    }
     finish(ctx, node, op, &mut parts, 2)
 }
 

@@ -23,7 +23,8 @@ fn non_max_suppression<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(),
     ctx.set(node, 0, made[0])
 }
 
-/// The positions of what is true in a vector, in order, and how many there are; zeros behind them.
+/// The positions of what is true in a vector, in order, and how many there are; behind them the first again, for what is done
+/// with a position that is meant can be done with it.
 fn positions(f: &mut Formula, truth: ValueId) -> (ValueId, ValueId) {
     let ones = f.cast(truth, DType::I64);
     let sums = f.running_sum(ones);
@@ -40,6 +41,8 @@ fn positions(f: &mut Formula, truth: ValueId) -> (ValueId, ValueId) {
     let op = Op::ScatterElements { axis: 0, reduction: ScatterReduction::None };
     let all = f.op(op, &[room, place, index]);
     let found = f.slice(all, 0, 0, -1);
+    let (first, filled) = (f.entry(found, 0, 0), f.binary(BinaryOp::Less, index, count));
+    let found = f.select(filled, found, first);
     f.ctx.mark_part(found, 0, count);
     (found, count)
 }

@@ -4,6 +4,7 @@
 //! along D, each of a two-dimensional one; pooling is done along height and width, then along D.
 
 use super::conv::{self, computed_transposed, transposed_rows};
+use super::conv_weight::{self, Weight};
 use super::window::{Border, Sliding, sliding};
 use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
@@ -13,6 +14,17 @@ use edge_runtime::graph::{Act, Op, PadMode, PoolKind, ValueId};
 
 /// The rank of a volume with batch and channels.
 const RANK: usize = 5;
+/// Most taps along D: each becomes a convolution.
+const MAX_TAPS: usize = 64;
+
+fn few_taps(dims: &[usize]) -> Result<(), OpError> {
+    if dims[2] <= MAX_TAPS {
+        return Ok(());
+    }
+    unsupported(format!(
+        "a weight {dims:?} is not implemented: at most {MAX_TAPS} taps along the first dimension"
+    ))
+}
 
 /// The volume `[N, D, H, W, C]` of operand 0.
 fn volume<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<ValueId, OpError> {
@@ -96,10 +108,11 @@ impl Formula<'_, '_> {
 
 /// The sum over the taps along D of two-dimensional convolutions.
 pub fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Result<(), OpError> {
+    few_taps(dims)?;
     let window = sliding(node, RANK, Some(&dims[2..]))?;
-    let groups = conv::groups(node, dims)?;
+    let groups = conv_weight::groups(node, dims)?;
     let given = ctx.operand(node, 0)?;
-    conv::channels(ctx, given, dims, groups)?;
+    conv_weight::channels(ctx, given, dims, groups)?;
     let (before, after) = depth_pads(&window.border, &window, ctx.fact(given).size(2))?;
     let x = volume(ctx, node)?;
     let x = padded(&mut ctx.formula(node), x, 1, before, after);
@@ -111,7 +124,7 @@ pub fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Resul
         let part = every(&mut f, x, start, behind, window.stride[0]);
         let flat = pictures(&mut f, part);
         let weight = weight_tap(ctx, node, tap, dims)?;
-        let y = conv::product(ctx, node, flat, &weight, (groups, window.window(1..3)))?;
+        let y = conv_weight::product(ctx, node, flat, &weight, (groups, window.window(1..3)))?;
         let mut f = ctx.formula(node);
         let y = stacked(&mut f, y, part);
         sum = Some(sum.map_or(y, |sum| f.add(sum, y)));
@@ -148,20 +161,21 @@ fn weight_tap<'m>(
     node: &NodeView<'m>,
     tap: usize,
     dims: &[usize],
-) -> Result<conv::Weight, OpError> {
+) -> Result<Weight, OpError> {
     let Some(array) = ctx.array(node, 1)? else {
         let w = ctx.operand(node, 1)?;
-        return Ok(conv::Weight::Computed(ctx.formula(node).entry(w, 2, tap as i64)));
+        return Ok(Weight::Computed(ctx.formula(node).entry(w, 2, tap as i64)));
     };
     let Some(values) = floats(&array) else { return malformed("a weight that holds no floats") };
     let plane = dims[3] * dims[4];
     let picked: Vec<f32> =
         values.chunks_exact(dims[2] * plane).flat_map(|c| &c[tap * plane..][..plane]).copied().collect();
-    Ok(conv::Weight::Stored(Array::f32(&[dims[0], dims[1], dims[3], dims[4]], &picked)))
+    Ok(Weight::Stored(Array::f32(&[dims[0], dims[1], dims[3], dims[4]], &picked)))
 }
 
 /// Each slice becomes as many as there are taps, which are added where they come to lie.
 pub fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Result<(), OpError> {
+    few_taps(dims)?;
     let window = sliding(node, RANK, Some(&dims[2..]))?;
     let (Border::Explicit(before, after), None) = (&window.border, node.ints("output_shape")?) else {
         return unsupported("auto_pad and output_shape are not implemented for 3 spatial dimensions");
@@ -181,11 +195,11 @@ pub fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]
     let (mut sum, mut picture) = (None, flat);
     for tap in 0..taps {
         let w = match weight_tap(ctx, node, tap, dims)? {
-            conv::Weight::Stored(array) => {
+            Weight::Stored(array) => {
                 let rows = transposed_rows(&array)?;
                 ctx.constant(&format!("{}/weight", node.name), rows)
             }
-            conv::Weight::Computed(w) => computed_transposed(ctx, node, w, 4),
+            Weight::Computed(w) => computed_transposed(ctx, node, w, 4),
         };
         picture = ctx.emit(node, op.clone(), &[Some(flat), Some(w), None]);
         let mut f = ctx.formula(node);
