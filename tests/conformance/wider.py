@@ -278,6 +278,9 @@ def shapes():
             size = {"s": np.array(wanted, np.int64)}
             case(f"centre_{wanted[0]}_{stored}", node("CenterCropPad", "x s"),
                  {"x": floats(rng, 7, 6, 4), **({} if stored else size)}, constants=size if stored else {})
+    for axes in ([0, 2, 3], [1], [-1, 0]):
+        case(f"mean_variance_{axes[0]}_{len(axes)}", node("MeanVarianceNormalization", "x", axes=axes),
+             {"x": floats(rng, 3, 4, 5, 6)})
     axes = {"a": np.array([2, -3], np.int64)}
     case("axes_squeeze", node("Squeeze", "x a"), {"x": floats(rng, 4, 1, 1, 5), "a": np.array([2, -3], np.int64)})
     case("axes_unsqueeze", node("Unsqueeze", "x a"), {"x": floats(rng, 4, 5), **axes})

@@ -5,7 +5,7 @@ use edge_runtime::graph::{BinaryOp, DType, Op, ScatterReduction, ValueId};
 
 impl Formula<'_, '_> {
     /// Axes counted from the start of `rank` dimensions.
-    fn from_start(&mut self, axes: ValueId, rank: usize) -> ValueId {
+    fn counted_from_start(&mut self, axes: ValueId, rank: usize) -> ValueId {
         let rank = self.integer(rank as i64);
         let shifted = self.add(axes, rank);
         self.binary(BinaryOp::Mod, shifted, rank)
@@ -13,7 +13,7 @@ impl Formula<'_, '_> {
 
     /// A vector of `rank` entries: `values` at `axes`, `other` elsewhere.
     pub fn at_axes(&mut self, axes: ValueId, values: ValueId, other: i64, rank: usize) -> ValueId {
-        let axes = self.from_start(axes, rank);
+        let axes = self.counted_from_start(axes, rank);
         let rest = self.integers(&[rank], &vec![other; rank]);
         self.op(Op::ScatterElements { axis: 0, reduction: ScatterReduction::None }, &[rest, axes, values])
     }

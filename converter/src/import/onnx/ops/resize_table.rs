@@ -115,8 +115,8 @@ pub fn resize<'m>(
         if axis.input == 0 {
             return malformed(format!("{} elements made of none along axis {}", axis.output, axis.axis));
         }
-        // Also of a scale that is no number.
-        if !(reach(axis.scale, interpolation) <= (MAX_TAPS / 2) as f64) {
+        let reach = reach(axis.scale, interpolation);
+        if reach.is_nan() || reach > (MAX_TAPS / 2) as f64 {
             return unsupported(format!(
                 "resizing {} elements to {} is not implemented",
                 axis.input, axis.output
