@@ -96,6 +96,7 @@ fn an_output_says_how_much_of_it_is_filled() {
     assert_eq!(filled, [(0, 0, 2), (1, 1, 2)]);
     assert_eq!((m.graph.outputs.len(), m.graph.name(m.graph.outputs[2].value)), (3, "i/count"));
     assert_eq!(m.graph.outputs[2].dtype, DType::I64);
+    assert!(m.to_text().contains("filled y along 1: i/count"), "{}", m.to_text());
     // The second box is the first's: one is kept, and its rows of `y` lie one after the other.
     let floats = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect();
     let boxes = bytes("b", DType::F32, &[1, 2, 4], floats(&[0., 0., 1., 1., 0., 0., 1., 1.]));
