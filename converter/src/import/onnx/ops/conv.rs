@@ -89,6 +89,12 @@ pub fn bias_at<'m>(
 }
 
 fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let y = convolved(ctx, node)?;
+    ctx.set(node, 0, y)
+}
+
+/// What a convolution of the node's first three operands gives.
+pub(super) fn convolved<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<ValueId, OpError> {
     let dims = weight_shape(ctx, node)?;
     if dims.len() == 5 {
         return volume::conv(ctx, node, &dims);
@@ -100,26 +106,38 @@ fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     channels(ctx, x, &dims, groups)?;
     let window = window(node, rank, Some(&dims[2..]))?;
     let padded = padded_rows(&dims, groups);
-    let stored = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))?;
-    let w = match stored {
-        Some(w) => w,
-        None => {
-            let w = ctx.operand(node, 1)?;
-            computed_rows(ctx, node, w, groups, padded, &dims)
-        }
-    };
+    let w = weight_rows(ctx, node, rank, groups, (out, padded))?;
     let bias = bias(ctx, node, out)?;
     let x = ctx.channels_last(node, x, rank);
     let op = Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
     let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
-    let y = ctx.channels_first(node, y, rank);
-    ctx.set(node, 0, y)
+    Ok(ctx.channels_first(node, y, rank))
+}
+
+/// The weight as rows of `[kernel * in / groups]`: `out` of them, or `padded` where groups need more.
+pub(super) fn weight_rows<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    rank: usize,
+    groups: usize,
+    (out, padded): (usize, usize),
+) -> Result<ValueId, OpError> {
+    if let Some(w) = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))? {
+        return Ok(w);
+    }
+    let dims = weight_shape(ctx, node)?;
+    if dims.len() != rank || dims[0] != out {
+        return malformed(format!("a weight {dims:?} for {out} channels of rank {rank}"));
+    }
+    let w = ctx.operand(node, 1)?;
+    Ok(computed_rows(ctx, node, w, groups, padded, &dims))
 }
 
 fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims = weight_shape(ctx, node)?;
     if dims.len() == 5 {
-        return volume::conv_transpose(ctx, node, &dims);
+        let y = volume::conv_transpose(ctx, node, &dims)?;
+        return ctx.set(node, 0, y);
     }
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;

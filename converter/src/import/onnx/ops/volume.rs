@@ -107,7 +107,7 @@ impl Formula<'_, '_> {
 }
 
 /// The sum over the taps along D of two-dimensional convolutions.
-pub fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Result<(), OpError> {
+pub fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Result<ValueId, OpError> {
     few_taps(dims)?;
     let window = sliding(node, RANK, Some(&dims[2..]))?;
     let groups = conv_weight::groups(node, dims)?;
@@ -145,14 +145,13 @@ fn finish<'m>(
     node: &NodeView<'m>,
     sum: Option<ValueId>,
     channels: usize,
-) -> Result<(), OpError> {
+) -> Result<ValueId, OpError> {
     let Some(y) = sum else { return malformed("a weight without taps") };
     let y = match conv::bias(ctx, node, channels)? {
         Some(bias) => ctx.formula(node).add(y, bias),
         None => y,
     };
-    let y = ctx.channels_first(node, y, RANK);
-    ctx.set(node, 0, y)
+    Ok(ctx.channels_first(node, y, RANK))
 }
 
 /// Slice `tap` along D of the weight `[_, _, D, H, W]`.
@@ -174,7 +173,11 @@ fn weight_tap<'m>(
 }
 
 /// Each slice becomes as many as there are taps, which are added where they come to lie.
-pub fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, dims: &[usize]) -> Result<(), OpError> {
+pub fn conv_transpose<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    dims: &[usize],
+) -> Result<ValueId, OpError> {
     few_taps(dims)?;
     let window = sliding(node, RANK, Some(&dims[2..]))?;
     let (Border::Explicit(before, after), None) = (&window.border, node.ints("output_shape")?) else {

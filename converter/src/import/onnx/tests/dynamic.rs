@@ -49,7 +49,13 @@ fn a_loop_of_known_turns_is_unrolled_and_shares_its_weights() {
     let turn = body(&["i", "go", "s"], &nodes, &[weight], "on t c");
     let stored = [i64s("n", &[], &[3]), truth("yes", true)];
     let x = [port("x", FLOAT, Some(&[N(1), N(2)]))];
-    let m = import(&model(13, &x, &stored, &[node("Loop", "n yes x", "y z", &[turn.clone()])], "y z"));
+    let m = import(&model(
+        13,
+        &x,
+        &stored,
+        &[node("Loop", "n yes x", "y z", std::slice::from_ref(&turn))],
+        "y z",
+    ));
     let weights: Vec<_> = m.constants.iter().filter(|c| c.dims == [2, 2]).collect();
     assert_eq!(weights.len(), 1, "{}", m.to_text());
     assert_eq!(ops(&m).iter().filter(|o| *o == "Linear").count(), 3);
