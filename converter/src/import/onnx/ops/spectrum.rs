@@ -25,8 +25,8 @@ pub const OPERATORS: &[Operator] = &[
     op("MelWeightMatrix", (17, NOW), (5, 5), Types::Integer, &["output_datatype"], mel),
 ];
 
-/// Most elements of a transform's matrix; 1024 points have 4 million.
-const MAX_MATRIX: usize = 1 << 24;
+/// Most elements of a transform's matrix: 4096 real points with one side of their spectrum have 17 million.
+const MAX_MATRIX: usize = 1 << 25;
 
 /// A transform of `points` numbers.
 struct Transform {
