@@ -3,8 +3,6 @@
 /// How boxes are compared, as ONNX's NonMaxSuppression defines it.
 #[derive(Clone, Copy, Debug)]
 pub struct Suppression {
-    /// Boxes are (centre x, centre y, width, height), else (y, x) of two opposite corners.
-    pub centred: bool,
     /// Most boxes that are kept.
     pub most: usize,
     /// A box is dropped when it shares more than this with one that is kept: intersection over union.
@@ -14,7 +12,7 @@ pub struct Suppression {
 }
 
 /// Calls `keep` for each box that is kept, the greatest score first, of equal ones the first in order; gives how many. `boxes` is
-/// `[n, 4]`, `scores` and `scratch` `[n]`. A score that is no number is never kept.
+/// `[n, 4]`, each by two opposite corners, `scores` and `scratch` `[n]`. A score that is no number is never kept.
 ///
 /// # Panics
 /// When a length is not its shape's.
@@ -40,11 +38,11 @@ pub fn suppress(
         let greater = |a: u32, b: u32| if scores[b as usize] > scores[a as usize] { b } else { a };
         let best = others.iter().fold(first, |a, b| greater(a, *b));
         keep(best);
-        let corners = corners(how.centred, boxes, best);
+        let corners = corners(boxes, best);
         let mut stays = 0;
         for i in 0..left {
             let other = scratch[i];
-            if other != best && !overlap(corners, self::corners(how.centred, boxes, other), how.overlap) {
+            if other != best && !overlap(corners, self::corners(boxes, other), how.overlap) {
                 scratch[stays] = other;
                 stays += 1;
             }
@@ -55,11 +53,8 @@ pub fn suppress(
 }
 
 /// Least and greatest coordinate along both axes.
-fn corners(centred: bool, boxes: &[f32], index: u32) -> [[f32; 2]; 2] {
+fn corners(boxes: &[f32], index: u32) -> [[f32; 2]; 2] {
     let [a, b, c, d] = boxes.as_chunks::<4>().0[index as usize];
-    if centred {
-        return [[a - c / 2.0, a + c / 2.0], [b - d / 2.0, b + d / 2.0]];
-    }
     [[a.min(c), a.max(c)], [b.min(d), b.max(d)]]
 }
 
@@ -85,7 +80,7 @@ mod tests {
         list
     }
 
-    const HOW: Suppression = Suppression { centred: false, most: 9, overlap: 0.5, score: None };
+    const HOW: Suppression = Suppression { most: 9, overlap: 0.5, score: None };
 
     #[test]
     fn a_box_yields_to_a_better_one_that_it_shares_more_than_half_with() {
@@ -93,10 +88,6 @@ mod tests {
         let boxes = [0., 0., 1., 10., 0., 3., 1., 13., 0., 4., 1., 14.];
         assert_eq!(kept(&HOW, &boxes, &[0.5, 0.9, 0.4]), [1]);
         assert_eq!(kept(&HOW, &boxes, &[0.9, 0.5, 0.4]), [0, 2]);
-        // The same boxes by their centres.
-        let centred = [0.5, 5., 1., 10., 0.5, 8., 1., 10., 0.5, 9., 1., 10.];
-        let how = Suppression { centred: true, ..HOW };
-        assert_eq!(kept(&how, &centred, &[0.9, 0.5, 0.4]), [0, 2]);
         // Corners may come in any order.
         let flipped = [1., 10., 0., 0., 0., 13., 1., 3., 1., 4., 0., 14.];
         assert_eq!(kept(&HOW, &flipped, &[0.9, 0.5, 0.4]), [0, 2]);

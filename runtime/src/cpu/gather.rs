@@ -99,14 +99,9 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
             kernels::top_k(extreme, axes(*shape), *k, floats(first), floats_mut(out), places, scratch);
             Ok(())
         }
-        StepOp::NonMaxSuppression { centred, shape } => {
+        StepOp::NonMaxSuppression { shape } => {
             let bound = |i: usize| views.inputs[i].and_then(|bytes| floats(bytes).first().copied());
-            let how = Suppression {
-                centred: *centred,
-                most: shape[3],
-                overlap: bound(2).unwrap_or(0.0),
-                score: bound(3),
-            };
+            let how = Suppression { most: shape[3], overlap: bound(2).unwrap_or(0.0), score: bound(3) };
             let (places, scratch) = (super::elements_mut(out), super::elements_mut(scratch));
             let kept = suppress(&how, *shape, floats(first), floats(second), places, scratch);
             super::elements_mut::<i64>(out1).fill(kept);

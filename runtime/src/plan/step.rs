@@ -303,7 +303,7 @@ pub enum StepOp {
     /// x
     TopK { shape: AxisShape, k: usize, largest: bool },
     /// boxes, scores, overlap?, score?; batches, classes, boxes of a batch, most of a class
-    NonMaxSuppression { centred: bool, shape: [usize; 4] },
+    NonMaxSuppression { shape: [usize; 4] },
     /// x
     CumSum { shape: AxisShape, exclusive: bool, reverse: bool },
     /// indices, values

@@ -213,7 +213,7 @@ fn dtype(op: &Op, operands: &Operands, i: usize) -> Option<DType> {
         Op::Cast { to } => Some(*to),
         Op::ArgReduce { .. } | Op::Shape { .. } | Op::Size => Some(DType::I64),
         Op::TopK { .. } if i == 1 => Some(DType::I64),
-        Op::NonMaxSuppression { .. } => Some(DType::I64),
+        Op::NonMaxSuppression => Some(DType::I64),
         Op::ConstantOfShape { dtype, .. } => Some(*dtype),
         Op::OneHot { .. } => of(2),
         Op::Concat { .. } => (0..operands.facts.len()).find_map(of),

@@ -161,7 +161,7 @@ pub(super) fn top_k(b: &mut Builder, call: &Call, axis: i32, largest: bool) -> R
     Ok(vec![Some(values), Some(places)])
 }
 
-pub(super) fn non_max_suppression(b: &mut Builder, call: &Call, centred: bool) -> Results {
+pub(super) fn non_max_suppression(b: &mut Builder, call: &Call) -> Results {
     let boxes = b.float(call.value(0), call.input(0)?)?;
     let scores = b.float(call.value(1), call.input(1)?)?;
     let (&[batches, count, 4], &[outer, classes, inner]) = (&boxes.dims[..], &scores.dims[..]) else {
@@ -188,7 +188,7 @@ pub(super) fn non_max_suppression(b: &mut Builder, call: &Call, centred: bool) -
     }
     let places = b.result(DType::I64, &[rows, 3])?;
     let kept = b.result(DType::I64, &[])?;
-    let op = StepOp::NonMaxSuppression { centred, shape: [batches, classes, count, most] };
+    let op = StepOp::NonMaxSuppression { shape: [batches, classes, count, most] };
     let [overlap, score] = &bounds;
     let operands = [Some(&boxes), Some(&scores), overlap.as_ref(), score.as_ref()];
     b.emit_full(op, &operands, &[&places, &kept], Vec::new(), count * 4)?;

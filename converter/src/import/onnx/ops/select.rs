@@ -13,12 +13,22 @@ pub const OPERATORS: &[Operator] = &[
 ];
 
 fn non_max_suppression<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let centred = node.flag("center_point_box", false)?;
-    let (boxes, scores) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?);
+    let (mut boxes, scores) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?);
+    if node.flag("center_point_box", false)? {
+        // A centre and a size; a negative size shares nothing with any box, as none has.
+        let mut f = ctx.formula(node);
+        let (centre, size) = (f.slice(boxes, 2, 0, 2), f.slice(boxes, 2, 2, 4));
+        let (centre, size) = (f.cast(centre, DType::F32), f.cast(size, DType::F32));
+        let zero = f.real(0.0);
+        let size = f.max(size, zero);
+        let half = f.times(size, 0.5);
+        let (from, to) = (f.sub(centre, half), f.add(centre, half));
+        boxes = f.concat(2, &[from, to]);
+    }
     let most = if node.input(2).is_some() { Some(ctx.indices(node, 2)?) } else { None };
     let (overlap, score) = (ctx.optional(node, 3)?, ctx.optional(node, 4)?);
     let operands = [Some(boxes), Some(scores), most, overlap, score];
-    let made = ctx.emit_many(node, Op::NonMaxSuppression { centred }, &operands, 2);
+    let made = ctx.emit_many(node, Op::NonMaxSuppression, &operands, 2);
     ctx.mark_part(made[0], 0, made[1]);
     ctx.set(node, 0, made[0])
 }

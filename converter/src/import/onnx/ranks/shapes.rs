@@ -12,7 +12,7 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Option<Dims>> 
             let dims = x.map(|d| replace(d, *axis, operands.known(1).and_then(|k| first_size(&k))));
             vec![dims; 2]
         }
-        Op::NonMaxSuppression { .. } => {
+        Op::NonMaxSuppression => {
             let (classes, most) = (operands.fact(1).and_then(|f| f.size(1)), operands.known(2));
             let rows = x.as_deref().and_then(|d| match (d, classes, most.and_then(|m| first_size(&m))) {
                 ([Some(batches), Some(count), _], Some(classes), Some(most)) => {
