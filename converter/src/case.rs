@@ -2,7 +2,7 @@
 
 use crate::draft::float_draft;
 use crate::error::ConvertError;
-use crate::import::{ImportError, encode_value, import_onnx, read_value};
+use crate::import::{ImportError, encode_value, four_bit_outputs, import_onnx, read_value};
 use crate::model::Array;
 use crate::samples::Sample;
 use crate::simplify;
@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicBool;
 /// # Errors
 /// When any part of the way refuses or fails; [`is_refusal`] tells which.
 pub fn run_case(model: &Path, inputs_dir: &Path, out_dir: &Path) -> Result<(), ConvertError> {
+    let four_bits = four_bit_outputs(model)?;
     let model = import_onnx(model)?;
     let (model, _) = simplify::simplify_with_report(model, &simplify::Options::default());
     let mut inputs = Vec::with_capacity(model.graph.inputs.len());
@@ -41,10 +42,11 @@ pub fn run_case(model: &Path, inputs_dir: &Path, out_dir: &Path) -> Result<(), C
     std::fs::remove_file(&path).map_err(|source| ConvertError::Io { path: path.clone(), source })?;
 
     for (i, array) in outputs?.into_iter().enumerate() {
-        if array.dtype == DType::Bf16 {
+        let four_bits = four_bits.get(i).copied().unwrap_or(false);
+        if array.dtype == DType::Bf16 || four_bits {
             let path = out_dir.join(format!("output_{i}.pb"));
             let array = Array { dtype: array.dtype, dims: array.dims, data: array.data.into() };
-            std::fs::write(&path, encode_value(&array))
+            std::fs::write(&path, encode_value(&array, four_bits))
                 .map_err(|source| ConvertError::Io { path, source })?;
         } else {
             write_npy(&out_dir.join(format!("output_{i}.npy")), &array)?;
@@ -67,9 +69,9 @@ fn run_pack(path: &Path, sample: &Sample) -> Result<Vec<NamedArray>, ConvertErro
     let outputs = session.plan().outputs.len();
     Ok((0..outputs)
         .map(|i| {
-            let (operand, bytes) = session.output(i);
-            let dims = operand.dims.clone();
-            NamedArray { name: String::new(), dtype: operand.dtype, dims, data: bytes.to_vec() }
+            let (dims, bytes) = session.result(i);
+            let dtype = session.output(i).0.dtype;
+            NamedArray { name: String::new(), dtype, dims, data: bytes.to_vec() }
         })
         .collect())
 }

@@ -10,5 +10,5 @@ mod states;
 mod text;
 
 pub use error::{ImportError, Unsupported};
-pub use onnx::{NEWEST_OPSET, encode_value, import_onnx, import_onnx_bytes, read_value};
+pub use onnx::{NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, read_value};
 pub use states::{StateGuess, apply_states, guess_states};

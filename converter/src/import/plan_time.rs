@@ -44,6 +44,7 @@ fn shape_operands(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
     let places: &[usize] = match node.op {
         Op::Reshape { .. } | Op::Expand | Op::Tile | Op::Pad { .. } | Op::Split { .. } => &[1],
         Op::ReduceAxes { .. } | Op::TopK { .. } | Op::OneHot { .. } | Op::Trilu { .. } => &[1],
+        Op::NonMaxSuppression => &[2],
         Op::Slice { .. } => &[1, 2, 3],
         Op::Resize { .. } => &[1, 2],
         Op::Range => &[0, 1, 2],

@@ -13,10 +13,14 @@ impl Model {
                 _ = writeln!(text, "{kind} {}", self.port(port));
             }
         }
+        let port = |ports: &[Port], i: usize| {
+            ports.get(i).map_or("?".to_owned(), |p| self.graph.name(p.value).to_owned())
+        };
+        for filled in &self.graph.filled {
+            let [output, count] = [filled.output, filled.count].map(|i| port(&self.graph.outputs, i));
+            _ = writeln!(text, "filled {output} along {}: {count}", filled.axis);
+        }
         for state in &self.graph.states {
-            let port = |ports: &[Port], i: usize| {
-                ports.get(i).map_or("?".to_owned(), |p| self.graph.name(p.value).to_owned())
-            };
             let (output, input) =
                 (port(&self.graph.outputs, state.output), port(&self.graph.inputs, state.input));
             _ = writeln!(text, "state {output} -> {input}");

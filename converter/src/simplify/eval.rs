@@ -8,6 +8,7 @@ use super::infer::{full_perm, shape_range};
 use super::sizes::{axes, axis};
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, DType, Op, ReduceOp, UnaryOp};
+use half::{bf16, f16};
 
 /// Most bytes that an expanded result may take.
 const MAX_BYTES: usize = 1 << 20;
@@ -20,7 +21,7 @@ enum Numbers {
 }
 
 /// The results of `op` on constants.
-pub(super) fn evaluate(op: &Op, inputs: &[Option<&Array>], outputs: usize) -> Option<Vec<Array>> {
+pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Array>], outputs: usize) -> Option<Vec<Array>> {
     let get = |i: usize| inputs.get(i).copied().flatten();
     let one = match op {
         Op::Unary(f) => unary(*f, get(0)?)?,
@@ -99,6 +100,12 @@ fn numbers(array: &Array) -> Option<Numbers> {
         DType::F64 => {
             Numbers::Float(array.data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect())
         }
+        DType::F16 => Numbers::Float(
+            array.data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
+        ),
+        DType::Bf16 => Numbers::Float(
+            array.data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
+        ),
         DType::I64 | DType::I32 => Numbers::Int(array.as_i64()?),
         DType::Bool | DType::U8 => Numbers::Int(array.data.iter().map(|b| i64::from(*b)).collect()),
         DType::I8 => Numbers::Int(array.data.iter().map(|b| i64::from(*b as i8)).collect()),
@@ -110,6 +117,13 @@ fn array(dtype: DType, dims: Vec<usize>, numbers: &Numbers) -> Option<Array> {
     let data: Vec<u8> = match (numbers, dtype) {
         (Numbers::Float(v), DType::F32) => v.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
         (Numbers::Float(v), DType::F64) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        // By way of f32, as kernels compute: its 24 bits are enough for the second rounding to change nothing.
+        (Numbers::Float(v), DType::F16) => {
+            v.iter().flat_map(|x| f16::from_f32(*x as f32).to_le_bytes()).collect()
+        }
+        (Numbers::Float(v), DType::Bf16) => {
+            v.iter().flat_map(|x| bf16::from_f32(*x as f32).to_le_bytes()).collect()
+        }
         (Numbers::Int(v), DType::I64) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         (Numbers::Int(v), DType::I32) => v.iter().flat_map(|x| (*x as i32).to_le_bytes()).collect(),
         (Numbers::Int(v), DType::U8 | DType::I8) => v.iter().map(|x| *x as u8).collect(),
@@ -280,7 +294,7 @@ fn cast(x: &Array, to: DType) -> Option<Array> {
     if x.dtype == to {
         return Some(x.clone());
     }
-    let float = matches!(to, DType::F32 | DType::F64);
+    let float = to.is_float();
     let result = match numbers(x)? {
         Numbers::Int(v) if float => Numbers::Float(v.into_iter().map(|n| n as f64).collect()),
         Numbers::Float(v) if !float && to == DType::Bool => {

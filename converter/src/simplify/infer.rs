@@ -92,7 +92,9 @@ impl Infer<'_> {
         let dtype = self.dtype();
         let mut facts = match &self.node.op {
             Op::Split { axis } => self.split(*axis),
-            Op::Lstm { .. } | Op::Gru { .. } | Op::If { .. } => vec![Fact::default(); count],
+            Op::Lstm { .. } | Op::Gru { .. } | Op::If { .. } | Op::NonMaxSuppression => {
+                vec![Fact::default(); count]
+            }
             Op::TopK { axis, .. } => self.top_k(*axis),
             _ => {
                 let dims = self.shape();
@@ -113,7 +115,7 @@ impl Infer<'_> {
         match &self.node.op {
             Op::Cast { to } => Some(*to),
             Op::ConstantOfShape { dtype, .. } => Some(*dtype),
-            Op::Shape { .. } | Op::Size | Op::ArgReduce { .. } => Some(DType::I64),
+            Op::Shape { .. } | Op::Size | Op::ArgReduce { .. } | Op::NonMaxSuppression => Some(DType::I64),
             Op::Unary(UnaryOp::Not | UnaryOp::IsNan | UnaryOp::IsInf { .. })
             | Op::Binary(Equal | Less | LessOrEqual | Greater | GreaterOrEqual | And | Or | Xor) => {
                 Some(DType::Bool)

@@ -28,6 +28,8 @@ pub(crate) use tidy::compact;
 use crate::model::Model;
 use sweep::Rule;
 
+pub(crate) use eval::evaluate;
+
 /// What the passes may do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

@@ -1,6 +1,7 @@
 //! CPU kernels, one folder an operation family.
 
 pub mod activation;
+pub mod boxes;
 pub mod conv_narrow;
 pub mod depthwise;
 pub mod elementwise;

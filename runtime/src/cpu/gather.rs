@@ -4,6 +4,7 @@ use super::memory::Views;
 use super::{Context, floats, floats_mut};
 use crate::graph::{DType, ScatterReduction};
 use crate::plan::{AxisShape, Matrix, Operand, Step, StepOp};
+use edge_kernels::cpu::boxes::{self, Suppression};
 use edge_kernels::cpu::elementwise::Number;
 use edge_kernels::cpu::gather::{
     self as kernels, CumSum, ElementsShape, Extreme, NdShape, Scatter, Triangle,
@@ -12,6 +13,36 @@ use edge_kernels::cpu::gather::{
 /// Scratch bytes of a top-k over `n` elements.
 pub(crate) fn top_k_scratch(n: usize) -> usize {
     n * 4
+}
+
+/// The boxes kept of each batch and class, one row after the other; behind them the first again (an index of what is there), or
+/// zeros. Gives how many.
+fn suppress(
+    how: &Suppression,
+    [batches, classes, count, _]: [usize; 4],
+    boxes: &[f32],
+    scores: &[f32],
+    places: &mut [i64],
+    scratch: &mut [u32],
+) -> i64 {
+    places.fill(0);
+    let mut rows = places.as_chunks_mut::<3>().0.iter_mut();
+    let mut kept = 0;
+    for batch in 0..batches {
+        let boxes = &boxes[batch * count * 4..][..count * 4];
+        for class in 0..classes {
+            let scores = &scores[(batch * classes + class) * count..][..count];
+            kept += boxes::suppress(how, boxes, scores, scratch, |i| {
+                if let Some(row) = rows.next() {
+                    *row = [batch as i64, class as i64, i64::from(i)];
+                }
+            });
+        }
+    }
+    if let Some((first, rest)) = places.as_chunks_mut::<3>().0.split_first_mut() {
+        rest.iter_mut().skip(kept.max(1) - 1).for_each(|row| *row = *first);
+    }
+    kept as i64
 }
 
 fn axes(shape: AxisShape) -> [usize; 3] {
@@ -66,6 +97,14 @@ pub(super) fn run(ctx: &Context<'_>, step: &Step, mut views: Views<'_>) -> Resul
             let scratch = &mut super::elements_mut::<u32>(scratch)[..shape.n];
             let places = super::elements_mut(out1);
             kernels::top_k(extreme, axes(*shape), *k, floats(first), floats_mut(out), places, scratch);
+            Ok(())
+        }
+        StepOp::NonMaxSuppression { shape } => {
+            let bound = |i: usize| views.inputs[i].and_then(|bytes| floats(bytes).first().copied());
+            let how = Suppression { most: shape[3], overlap: bound(2).unwrap_or(0.0), score: bound(3) };
+            let (places, scratch) = (super::elements_mut(out), super::elements_mut(scratch));
+            let kept = suppress(&how, *shape, floats(first), floats(second), places, scratch);
+            super::elements_mut::<i64>(out1).fill(kept);
             Ok(())
         }
         StepOp::CumSum { shape, exclusive, reverse } => {

@@ -329,6 +329,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         | StepOp::ScatterElements { .. }
         | StepOp::ScatterNd { .. }
         | StepOp::TopK { .. }
+        | StepOp::NonMaxSuppression { .. }
         | StepOp::CumSum { .. }
         | StepOp::OneHot { .. }
         | StepOp::Trilu { .. } => gather::run(ctx, step, views)?,

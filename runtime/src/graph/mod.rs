@@ -79,6 +79,19 @@ pub struct State {
     pub output: usize,
 }
 
+/// An output whose size along an axis depends on the data: a run fills a part of what is planned for it, and says how much.
+///
+/// The elements of the part lie one after the other from the output's start on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Filled {
+    /// Position in [`Graph::outputs`].
+    pub output: usize,
+    /// The axis.
+    pub axis: usize,
+    /// Position in [`Graph::outputs`] of the `i64` that tells the size.
+    pub count: usize,
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -116,6 +129,9 @@ pub struct Graph {
     /// Outputs that feed inputs of the next run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<State>,
+    /// Outputs of which a run fills a part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<Filled>,
     /// The operations.
     pub body: Block,
 }

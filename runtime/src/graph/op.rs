@@ -348,6 +348,9 @@ pub enum Op {
     Size,
     /// x, k
     TopK { axis: i32, largest: bool },
+    /// boxes [B, N, 4] by two corners, scores [B, C, N], most of a class, overlap?, score?: (batch, class, box) of each box that is kept
+    /// [B * C * most, 3], the first again behind them, and how many there are.
+    NonMaxSuppression,
     /// x
     CumSum { axis: i32, exclusive: bool, reverse: bool },
     /// indices, depth, values [off, on]

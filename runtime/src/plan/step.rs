@@ -302,6 +302,8 @@ pub enum StepOp {
     ScatterNd { reduction: ScatterReduction },
     /// x
     TopK { shape: AxisShape, k: usize, largest: bool },
+    /// boxes, scores, overlap?, score?; batches, classes, boxes of a batch, most of a class
+    NonMaxSuppression { shape: [usize; 4] },
     /// x
     CumSum { shape: AxisShape, exclusive: bool, reverse: bool },
     /// indices, values
@@ -369,6 +371,7 @@ impl StepOp {
             StepOp::ScatterElements { .. } => "scatter_elements",
             StepOp::ScatterNd { .. } => "scatter_nd",
             StepOp::TopK { .. } => "top_k",
+            StepOp::NonMaxSuppression { .. } => "non_max_suppression",
             StepOp::CumSum { .. } => "cum_sum",
             StepOp::OneHot { .. } => "one_hot",
             StepOp::Trilu { .. } => "trilu",

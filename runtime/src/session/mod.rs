@@ -298,6 +298,24 @@ impl Session {
         (operand, self.memory.read(&self.model, &self.plan.buffers, operand))
     }
 
+    /// The shape and the elements of output `index` after the last run: of an output whose size depends on the data
+    /// ([`Graph::filled`](crate::graph::Graph::filled)) the part that the run has filled.
+    ///
+    /// # Panics
+    /// When the graph has no such output.
+    pub fn result(&self, index: usize) -> (Vec<usize>, &[u8]) {
+        let (operand, bytes) = self.output(index);
+        let mut dims = operand.dims.clone();
+        if let Some(filled) = self.graph().filled.iter().find(|f| f.output == index) {
+            let count = self.output(filled.count).1.first_chunk().map_or(0, |b| i64::from_le_bytes(*b));
+            if let Some(size) = dims.get_mut(filled.axis) {
+                *size = usize::try_from(count).unwrap_or(0).min(*size);
+            }
+        }
+        let bytes = &bytes[..dims.iter().product::<usize>() * operand.dtype.bytes()];
+        (dims, bytes)
+    }
+
     /// Every value of the last run, when the plan keeps them ([`PlanOptions::keep_values`]).
     pub fn values(&self) -> impl Iterator<Item = (ValueId, &Operand, &[u8])> {
         let read = |o| self.memory.read(&self.model, &self.plan.buffers, o);

@@ -1,7 +1,7 @@
 //! One broken file for every way in which a pack is refused.
 
 use crate::fixture::*;
-use edge_runtime::graph::{Dim, Op, Source, State};
+use edge_runtime::graph::{Dim, Filled, Op, Source, State};
 use edge_runtime::pack::*;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -130,6 +130,13 @@ fn counts_ids_and_sizes() {
     refused!(edit(result), PackError::OutOfRange { .. }, "node `choose`: value 99");
     let state = |h: &mut Header| h.graphs[0].states[0].input = 3;
     refused!(edit(state), PackError::OutOfRange { .. }, "graph 0: state input 3");
+    let filled = |output: usize, axis: usize, count: usize| {
+        move |h: &mut Header| h.graphs[0].filled.push(Filled { output, axis, count })
+    };
+    refused!(edit(filled(9, 0, 0)), PackError::OutOfRange { .. }, "graph 0: partly filled output 9");
+    refused!(edit(filled(0, 0, 1 << 40)), PackError::OutOfRange { .. }, "graph 0: count of an output");
+    refused!(edit(filled(0, 99, 0)), PackError::OutOfRange { .. }, "axis of a partly filled output 99");
+    refused!(edit(filled(0, 0, 0)), PackError::Mismatch { .. }, "bytes of a count");
     let constant = |h: &mut Header| h.constants[0].data = ConstantData::Blob(8);
     refused!(edit(constant), PackError::OutOfRange { .. }, "constant 0: blob 8");
 

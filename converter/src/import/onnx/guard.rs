@@ -48,8 +48,30 @@ pub fn check<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>) -> Result<&'static Operator
             return Err(Refusal { reason, hint: "" });
         }
     }
+    if (0..count).any(|i| ctx.four_bits(node, i)) && !FOUR_BITS.contains(&node.op) {
+        let reason = "integers of 4 bits are not implemented for this operator".to_owned();
+        return Err(Refusal { reason, hint: "dequantize them first" });
+    }
     Ok(operator)
 }
+
+/// The operators that take bytes for integers of 4 bits: they move them, widen them, or know their range.
+const FOUR_BITS: &[&str] = &[
+    "Cast",
+    "CastLike",
+    "Constant",
+    "DequantizeLinear",
+    "Flatten",
+    "Identity",
+    "Pad",
+    "QuantizeLinear",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
 
 /// The versions or counts of a table's line, in words. What is beyond all files stands for "any more".
 fn range<T: PartialOrd + Into<i128> + Copy>(least: T, most: T) -> String {

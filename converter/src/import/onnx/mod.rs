@@ -6,7 +6,11 @@
 //! - Spatial operations get a transposition to channels-last before and back after; a later pass cancels them.
 //! - Stored weights of convolutions and matrix products become `f32` in the runtime's `[N, K]` layout, whatever float type they
 //!   come in. All other stored arrays keep their type.
-//! - Functions are expanded, and an `If` whose condition is known takes its branch.
+//! - Functions are expanded, an `If` whose condition is known takes its branch, and loops of known turns are unrolled.
+//! - What is made of a few stored numbers (sizes, bounds, counts of turns) is computed at once.
+//! - A result whose size depends on the data is made as large as it can get; [`ranks::Extent`] follows which part of it counts, and
+//!   an operator that would mix in the rest is refused.
+//! - Integers of 4 bits are bytes of one element each.
 
 mod ctx;
 mod guard;
@@ -32,7 +36,7 @@ use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
 
-pub use values::{encode_value, read_value};
+pub use values::{encode_value, four_bit_outputs, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.
 pub const NEWEST_OPSET: i64 = 27;

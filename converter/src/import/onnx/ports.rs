@@ -4,10 +4,10 @@ use super::ctx::{Binding, Ctx, Frame};
 use super::guard;
 use super::node::NodeView;
 use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
-use super::ranks::Fact;
+use super::ranks::{Extent, Fact};
 use super::tensors;
 use crate::import::ImportError;
-use edge_runtime::graph::{DType, Dim, Op, Port, Source, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Dim, Filled, Op, Port, Source, ValueId};
 use std::collections::HashSet;
 
 /// Names for dimensions, none given twice.
@@ -92,7 +92,8 @@ impl<'m> Ctx<'m> {
                 let size = |d: &Dim| if let Dim::Fixed(n) = d { Some(*n) } else { None };
                 dims.iter().map(size).collect()
             });
-            let value = self.value(&info.name, Fact::new(Some(dtype), known));
+            let four_bits = tensors::four_bits(ty.elem_type);
+            let value = self.value(&info.name, Fact { four_bits, ..Fact::new(Some(dtype), known) });
             self.bind(&info.name, Binding::Value(value), "graph inputs")?;
             self.model.graph.inputs.push(Port { value, dtype, dims, plan_time: false });
         }
@@ -109,6 +110,7 @@ impl<'m> Ctx<'m> {
         let computed: HashSet<ValueId> =
             self.blocks.iter().flat_map(|b| &b.nodes).flat_map(|n| &n.outputs).flatten().copied().collect();
         let mut seen = HashSet::new();
+        let mut parts = Vec::new();
         for info in &graph.output {
             let missing =
                 || ImportError::MissingValue { node: "graph outputs".into(), value: info.name.clone() };
@@ -129,16 +131,97 @@ impl<'m> Ctx<'m> {
                 name: info.name.clone(),
                 reason: reason.into(),
             };
+            let part = match fact.extent {
+                Extent::Part { axis, count } => {
+                    let name = info.name.clone();
+                    if axis > 0 && fact.size(0) != Some(1) {
+                        let Some(joined) = self.joined(copy, &name, value, axis, count) else {
+                            let reason =
+                                "a size that depends on the data, before sizes that are not known".into();
+                            guard::refuse_port(self, "graph output", &name, reason);
+                            continue;
+                        };
+                        value = joined;
+                        self.rename(value, &name);
+                    }
+                    Some((axis, count))
+                }
+                _ => None,
+            };
             let dtype = match fact.dtype.or(told) {
                 Some(dtype) => dtype,
                 None if fact.tainted => DType::F32,
                 None => return Err(bad("its element type is neither declared nor inferred")),
             };
             let told = ty.and_then(|t| dims(t, names));
-            let dims = merge(&fact, told, names);
+            let mut dims = merge(&fact, told, names);
+            if let Some((axis, count)) = part {
+                // The planned size is no promise.
+                if let Some(dim) = dims.as_mut().and_then(|d| d.get_mut(axis)) {
+                    *dim = names.fresh();
+                }
+                parts.push((self.model.graph.outputs.len(), axis, count, info.name.as_str()));
+            }
             self.model.graph.outputs.push(Port { value, dtype, dims, plan_time: false });
         }
+        self.counts(&parts, copy);
         Ok(())
+    }
+
+    /// Adds the outputs that tell how much of others is filled, each count once.
+    fn counts(&mut self, parts: &[(usize, usize, ValueId, &str)], copy: &'m NodeProto) {
+        let mut ports: Vec<(ValueId, usize)> = Vec::new();
+        for &(output, axis, count, name) in parts {
+            let known = ports.iter().find(|(id, _)| *id == count).map(|(_, port)| *port);
+            let port = known.unwrap_or_else(|| {
+                let frame = Frame::default();
+                let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
+                node.name = format!("{name}/count");
+                let value = self.emit(&node, Op::Identity, &[Some(count)]);
+                self.rename(value, &node.name);
+                let dims = Some(Vec::new());
+                self.model.graph.outputs.push(Port { value, dtype: DType::I64, dims, plan_time: false });
+                ports.push((count, self.model.graph.outputs.len() - 1));
+                self.model.graph.outputs.len() - 1
+            });
+            self.model.graph.filled.push(Filled { output, axis, count: port });
+        }
+    }
+
+    /// `x` with the filled entries of `axis` one after the other, for those of the axes before it as well. `None` when the sizes
+    /// behind the axis are not known.
+    fn joined(
+        &mut self,
+        copy: &'m NodeProto,
+        name: &str,
+        x: ValueId,
+        axis: usize,
+        count: ValueId,
+    ) -> Option<ValueId> {
+        let fact = self.fact(x).clone();
+        let inner = fact.dims.as_ref()?[axis + 1..].iter().copied().product::<Option<usize>>()?;
+        let frame = Frame::default();
+        let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
+        node.name = name.to_owned();
+        let mut f = self.formula(&node);
+        let (one, inner) = (f.integer(1), f.integer(inner as i64));
+        let planned = f.size(x, axis);
+        let planned = f.mul(planned, inner);
+        let flat = f.reshape(x, &[-1]);
+        let size = f.size(flat, 0);
+        // Element k of the result is element k % filled of row k / filled.
+        let filled = f.max(count, one);
+        let filled = f.mul(filled, inner);
+        let k = f.count_up(size);
+        let row = f.div(k, filled);
+        let row = f.mul(row, planned);
+        let within = f.binary(BinaryOp::Mod, k, filled);
+        let place = f.add(row, within);
+        let last = f.sub(size, one);
+        let place = f.min(place, last);
+        let y = f.op(Op::Gather { axis: 0 }, &[flat, place]);
+        let shape = f.shape(x, 0, None);
+        Some(f.op(Op::Reshape { allow_zero: true }, &[y, shape]))
     }
 
     /// Gives a value its public name; whatever bears it already gets another.

@@ -4,6 +4,7 @@
 //! the planner's business.
 
 mod elements;
+mod extents;
 mod shapes;
 
 use edge_runtime::graph::{BinaryOp, DType, Op, ReduceOp, ValueId};
@@ -23,6 +24,24 @@ pub enum Element {
     Free,
 }
 
+/// How much of what is planned for a value a run fills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Along `axis` the first entries, as many as the `i64` scalar `count` says. What lies behind them means nothing, but is
+    /// safe to compute with: indices there are valid ones.
+    Part {
+        /// The axis.
+        axis: usize,
+        /// How many entries.
+        count: ValueId,
+    },
+    /// Computed from a part in a way that is not followed: what lies behind the part may have gone into it.
+    Unclear,
+}
+
 /// What is known of a value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fact {
@@ -32,6 +51,10 @@ pub struct Fact {
     pub dims: Option<Dims>,
     /// The elements of a scalar or short vector of integers or booleans.
     pub elements: Option<Vec<Element>>,
+    /// Bytes that stand for integers of 4 bits.
+    pub four_bits: bool,
+    /// How much of it a run fills.
+    pub extent: Extent,
     /// Depends on a node that was refused: what is not known of it is no news.
     pub tainted: bool,
 }
@@ -73,7 +96,12 @@ impl Fact {
             _ => None,
         };
         let dtype = self.dtype.filter(|d| Some(*d) == other.dtype);
-        Fact { tainted: self.tainted || other.tainted, ..Fact::new(dtype, dims) }
+        Fact {
+            tainted: self.tainted || other.tainted,
+            four_bits: self.four_bits && other.four_bits,
+            extent: if self.extent == other.extent { self.extent } else { Extent::Unclear },
+            ..Fact::new(dtype, dims)
+        }
     }
 }
 
@@ -129,16 +157,38 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Fact> {
     let tainted = operands.facts.iter().flatten().any(|f| f.tainted);
     let mut shapes = shapes::infer(op, operands, outputs);
     shapes.resize(outputs, None);
+    let four_bits = moves(op) && operands.fact(0).is_some_and(|f| f.four_bits);
     let mut facts: Vec<Fact> = shapes
         .into_iter()
         .enumerate()
-        .map(|(i, dims)| Fact { tainted, ..Fact::new(dtype(op, operands, i), dims) })
+        .map(|(i, dims)| Fact { tainted, four_bits, ..Fact::new(dtype(op, operands, i), dims) })
         .collect();
+    let extent = extents::infer(op, operands);
+    // The rules are about operations of one result.
+    let extent = if outputs > 1 && extent != Extent::Whole { Extent::Unclear } else { extent };
+    facts.iter_mut().for_each(|fact| fact.extent = extent);
     // Only of scalars and vectors: of a matrix, the order would not say which element is which.
     if let Some(first) = facts.first_mut().filter(|f| f.rank().is_some_and(|r| r <= 1)) {
         first.elements = elements::infer(op, operands);
     }
     facts
+}
+
+/// Whether the operation only moves its first operand's elements.
+fn moves(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Identity
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Flatten { .. }
+            | Op::Squeeze { .. }
+            | Op::Unsqueeze { .. }
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Gather { .. }
+    )
 }
 
 /// The element type of result `i`.
@@ -163,6 +213,7 @@ fn dtype(op: &Op, operands: &Operands, i: usize) -> Option<DType> {
         Op::Cast { to } => Some(*to),
         Op::ArgReduce { .. } | Op::Shape { .. } | Op::Size => Some(DType::I64),
         Op::TopK { .. } if i == 1 => Some(DType::I64),
+        Op::NonMaxSuppression => Some(DType::I64),
         Op::ConstantOfShape { dtype, .. } => Some(*dtype),
         Op::OneHot { .. } => of(2),
         Op::Concat { .. } => (0..operands.facts.len()).find_map(of),

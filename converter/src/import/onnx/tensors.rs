@@ -10,7 +10,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-/// The element type behind ONNX's number, or its name when the importer has no such type.
+/// The element type behind ONNX's number, or its name when the importer has no such type. Integers of 4 bits become bytes, one an
+/// element; [`four_bits`] tells them from others.
 pub fn dtype(number: i32) -> Result<DType, String> {
     Ok(match number {
         1 => DType::F32,
@@ -34,11 +35,36 @@ pub fn dtype(number: i32) -> Result<DType, String> {
         18 => return Err("float8e4m3fnuz".into()),
         19 => return Err("float8e5m2".into()),
         20 => return Err("float8e5m2fnuz".into()),
-        21 => return Err("uint4".into()),
-        22 => return Err("int4".into()),
+        UINT4 => DType::U8,
+        INT4 => DType::I8,
         23 => return Err("float4e2m1".into()),
         other => return Err(format!("number {other}")),
     })
+}
+
+/// ONNX's number of the unsigned integers of 4 bits.
+pub const UINT4: i32 = 21;
+/// ONNX's number of the signed integers of 4 bits.
+pub const INT4: i32 = 22;
+
+/// Whether ONNX's number stands for integers of 4 bits.
+pub fn four_bits(number: i32) -> bool {
+    matches!(number, UINT4 | INT4)
+}
+
+/// Bytes of one element each from two elements a byte, the first one in the low bits.
+fn unpacked(packed: &[u8], number: i32, elements: usize) -> Vec<u8> {
+    let one = |i: usize| {
+        let bits = packed[i / 2] >> (4 * (i % 2)) & 15;
+        // Bit 3 is the sign.
+        if number == INT4 && bits > 7 { bits | 0xf0 } else { bits }
+    };
+    (0..elements).map(one).collect()
+}
+
+/// Two elements a byte from bytes of one each.
+pub fn packed(data: &[u8]) -> Vec<u8> {
+    data.chunks(2).map(|two| two[0] & 15 | two.get(1).map_or(0, |second| second << 4)).collect()
 }
 
 /// The shape, with every dimension and the product checked to fit the address space.
@@ -74,7 +100,8 @@ pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportEr
         return Err(bad(tensor, "stored in segments, which is not implemented".into()));
     }
     let elements: usize = dims.iter().product();
-    let bytes = elements * dtype.bytes();
+    let four_bits = four_bits(tensor.data_type);
+    let bytes = if four_bits { elements.div_ceil(2) } else { elements * dtype.bytes() };
     let fits = |found: usize| {
         if found == bytes {
             return Ok(());
@@ -92,6 +119,7 @@ pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportEr
         fits(data.len())?;
         data.into()
     };
+    let data = if four_bits { unpacked(&data, tensor.data_type, elements).into() } else { data };
     Ok(Array { dtype, dims, data })
 }
 

@@ -1,7 +1,7 @@
 //! Values that lie beside a model as files of one `TensorProto` each: what the ONNX project's tests feed and expect.
 
 use super::proto::TensorProto;
-use super::tensors;
+use super::{read, tensors};
 use crate::import::ImportError;
 use crate::model::Array;
 use edge_runtime::graph::DType;
@@ -20,15 +20,33 @@ pub fn read_value(path: &Path) -> Result<Array, ImportError> {
     tensors::read(&tensor, path.parent())
 }
 
-/// The bytes of a `TensorProto` that holds an array: also of the types that NumPy's files do not know.
-pub fn encode_value(array: &Array) -> Vec<u8> {
+/// The bytes of a `TensorProto` that holds an array: also of the types that NumPy's files do not know. With `four_bits`, bytes
+/// become integers of 4 bits.
+pub fn encode_value(array: &Array, four_bits: bool) -> Vec<u8> {
+    let (data_type, data) = match array.dtype {
+        DType::I8 if four_bits => (tensors::INT4, tensors::packed(&array.data).into()),
+        DType::U8 if four_bits => (tensors::UINT4, tensors::packed(&array.data).into()),
+        dtype => (number(dtype), Bytes::copy_from_slice(&array.data)),
+    };
     TensorProto {
         dims: array.dims.iter().map(|d| *d as i64).collect(),
-        data_type: number(array.dtype),
-        raw_data: Some(Bytes::copy_from_slice(&array.data)),
+        data_type,
+        raw_data: Some(data),
         ..TensorProto::default()
     }
     .encode_to_vec()
+}
+
+/// For each output of a model, whether it is declared as integers of 4 bits, which a pack gives as bytes.
+///
+/// # Errors
+/// When the file cannot be read or is no model.
+pub fn four_bit_outputs(path: &Path) -> Result<Vec<bool>, ImportError> {
+    let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+    let model = read::model(bytes.into(), &path.display().to_string())?;
+    let outputs = model.graph.map(|g| g.output).unwrap_or_default();
+    let declared = outputs.iter().map(|o| o.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()));
+    Ok(declared.map(|t| t.is_some_and(|t| tensors::four_bits(t.elem_type))).collect())
 }
 
 /// ONNX's number of an element type: the inverse of [`tensors::dtype`].
@@ -65,7 +83,12 @@ mod tests {
             assert_eq!(dtype(number(kind)), Ok(kind));
             let data = (0..3 * kind.bytes()).map(|i| i as u8).collect();
             let array = Array { dtype: kind, dims: vec![3, 1], data };
-            std::fs::write(&path, encode_value(&array)).unwrap();
+            std::fs::write(&path, encode_value(&array, false)).unwrap();
+            assert_eq!(read_value(&path).unwrap(), array);
+        }
+        for (kind, data) in [(DType::I8, [7u8, 0xf8, 0xff]), (DType::U8, [15, 0, 9])] {
+            let array = Array { dtype: kind, dims: vec![3], data: data.as_slice().into() };
+            std::fs::write(&path, encode_value(&array, true)).unwrap();
             assert_eq!(read_value(&path).unwrap(), array);
         }
         std::fs::write(&path, [0xff; 7]).unwrap();

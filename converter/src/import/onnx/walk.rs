@@ -5,7 +5,7 @@ use super::guard::{self, Refusal};
 use super::node::{NodeView, OpError, domain};
 use super::order;
 use super::proto::{FunctionProto, GraphProto, NodeProto};
-use super::ranks::Fact;
+use super::ranks::{Extent, Fact};
 use super::read;
 use crate::import::ImportError;
 use edge_runtime::graph::{Block, Op, ValueId};
@@ -51,7 +51,13 @@ impl<'m> Ctx<'m> {
         let lowered = match guard::check(self, &node) {
             Err(refusal) => Err(refusal),
             Ok(operator) => match (operator.lower)(self, &node) {
-                Ok(()) => return Ok(()),
+                Ok(()) => match self.unclear(&node) {
+                    false => return Ok(()),
+                    true => Err(Refusal {
+                        reason: "not implemented for an operand whose size depends on the data".to_owned(),
+                        hint: "end the model before it",
+                    }),
+                },
                 Err(OpError::Import(error)) => return Err(*error),
                 Err(OpError::Malformed(reason)) => {
                     return Err(ImportError::Node { node: node.name, op: node.op.to_owned(), reason });
@@ -71,12 +77,24 @@ impl<'m> Ctx<'m> {
         for output in proto.output.iter().filter(|o| !o.is_empty()) {
             // Bound already when the operator said no at a later result.
             if self.bound_here(output) {
+                if let Some(Binding::Value(id)) = self.find(output) {
+                    self.mark_refused(id);
+                }
                 continue;
             }
             let id = self.value(output, Fact { tainted: true, ..Fact::default() });
             self.bind(output, Binding::Value(id), &node.name)?;
         }
         Ok(())
+    }
+
+    /// Whether a result was made of a value's filled part in a way that is not followed.
+    fn unclear(&self, node: &NodeView<'m>) -> bool {
+        let extent = |name: &String| match self.find(name) {
+            Some(Binding::Value(id)) => self.fact(id).extent,
+            _ => Extent::Whole,
+        };
+        node.proto.output.iter().filter(|o| !o.is_empty()).any(|o| extent(o) == Extent::Unclear)
     }
 
     fn tainted(&self, node: &NodeView<'m>) -> bool {
@@ -140,12 +158,29 @@ impl<'m> Ctx<'m> {
         graph: &'m GraphProto,
         node: &NodeView<'m>,
     ) -> Result<Vec<Binding>, ImportError> {
-        self.open(false);
-        self.graph_tensors(graph)?;
         if let Some(input) = graph.input.first() {
             let reason = format!("a branch has an input `{}`; branches have none", input.name);
             return Err(ImportError::Node { node: node.name.clone(), op: node.op.to_owned(), reason });
         }
+        self.inline_body(graph, node, &[])
+    }
+
+    /// Reads the body of a loop into the open block, its inputs standing for `given`; gives what its outputs stand for.
+    pub fn inline_body(
+        &mut self,
+        graph: &'m GraphProto,
+        node: &NodeView<'m>,
+        given: &[Binding],
+    ) -> Result<Vec<Binding>, ImportError> {
+        if graph.input.len() != given.len() {
+            let reason = format!("a body of {} inputs is given {}", graph.input.len(), given.len());
+            return Err(ImportError::Node { node: node.name.clone(), op: node.op.to_owned(), reason });
+        }
+        self.open(false);
+        for (input, binding) in graph.input.iter().zip(given) {
+            self.bind(&input.name, *binding, &node.name)?;
+        }
+        self.graph_tensors(graph)?;
         self.nodes(&graph.node)?;
         let mut outputs = Vec::with_capacity(graph.output.len());
         for output in &graph.output {

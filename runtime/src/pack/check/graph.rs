@@ -69,6 +69,20 @@ pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
             }
         }
     }
+    for filled in &graph.filled {
+        for (what, id) in [("partly filled output", filled.output), ("count of an output", filled.count)] {
+            in_range(place, what, u32::try_from(id).unwrap_or(u32::MAX), graph.outputs.len())?;
+        }
+        let count = &graph.outputs[filled.count];
+        let rank = graph.outputs[filled.output].dims.as_ref().map_or(MAX_RANK, Vec::len);
+        in_range(
+            place,
+            "axis of a partly filled output",
+            u32::try_from(filled.axis).unwrap_or(u32::MAX),
+            rank,
+        )?;
+        equal(place, "bytes of a count", 8, count.dtype.bytes() as u64)?;
+    }
     Ok(walk.tensors.into_iter().collect())
 }
 

@@ -161,6 +161,40 @@ pub(super) fn top_k(b: &mut Builder, call: &Call, axis: i32, largest: bool) -> R
     Ok(vec![Some(values), Some(places)])
 }
 
+pub(super) fn non_max_suppression(b: &mut Builder, call: &Call) -> Results {
+    let boxes = b.float(call.value(0), call.input(0)?)?;
+    let scores = b.float(call.value(1), call.input(1)?)?;
+    let (&[batches, count, 4], &[outer, classes, inner]) = (&boxes.dims[..], &scores.dims[..]) else {
+        return Err(format!("boxes {:?} with scores {:?}", boxes.dims, scores.dims));
+    };
+    if (outer, inner) != (batches, count) || count > u32::MAX as usize {
+        return Err(format!("boxes {:?} with scores {:?}", boxes.dims, scores.dims));
+    }
+    let most = match call.optional(2) {
+        Some(most) => b.integers(most)?.first().copied().ok_or("an empty number of boxes")?,
+        None => 0,
+    };
+    let most = usize::try_from(most).unwrap_or(0).min(count);
+    let rows = batches.checked_mul(classes).and_then(|n| n.checked_mul(most)).ok_or("too many boxes")?;
+    let mut bounds = [None, None];
+    for (slot, i) in bounds.iter_mut().zip([3, 4]) {
+        if let Some(bound) = call.optional(i) {
+            let bound = b.float(call.value(i), bound)?;
+            if bound.elements() != 1 {
+                return Err(format!("a bound of shape {:?}", bound.dims));
+            }
+            *slot = Some(bound);
+        }
+    }
+    let places = b.result(DType::I64, &[rows, 3])?;
+    let kept = b.result(DType::I64, &[])?;
+    let op = StepOp::NonMaxSuppression { shape: [batches, classes, count, most] };
+    let [overlap, score] = &bounds;
+    let operands = [Some(&boxes), Some(&scores), overlap.as_ref(), score.as_ref()];
+    b.emit_full(op, &operands, &[&places, &kept], Vec::new(), count * 4)?;
+    Ok(vec![Some(places), Some(kept)])
+}
+
 pub(super) fn cum_sum(b: &mut Builder, call: &Call, axis: i32, exclusive: bool, reverse: bool) -> Results {
     let x = call.input(0)?.clone();
     let x = if x.dtype.is_float() || x.quant.is_some() { b.float(call.value(0), &x)? } else { x };

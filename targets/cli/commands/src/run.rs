@@ -112,13 +112,9 @@ fn outputs(session: &Session) -> Vec<NamedArray> {
         .iter()
         .enumerate()
         .map(|(i, port)| {
-            let (operand, bytes) = session.output(i);
-            NamedArray {
-                name: graph.name(port.value).to_string(),
-                dtype: operand.dtype,
-                dims: operand.dims.clone(),
-                data: bytes.to_vec(),
-            }
+            let (dims, bytes) = session.result(i);
+            let name = graph.name(port.value).to_string();
+            NamedArray { name, dtype: session.output(i).0.dtype, dims, data: bytes.to_vec() }
         })
         .collect()
 }

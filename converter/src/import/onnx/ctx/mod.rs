@@ -1,7 +1,10 @@
 //! The graph under construction, as the operators see it: names to values, values to facts, nodes emitted in order.
 
+mod formula;
 mod operands;
 mod results;
+
+pub use formula::Formula;
 
 use super::node::{NodeView, OpError, malformed, unknown};
 use super::proto::{AttributeProto, FunctionProto, TensorProto};
@@ -49,6 +52,8 @@ pub struct Ctx<'m> {
     facts: Vec<Fact>,
     scopes: Vec<Scope<'m>>,
     stored: Vec<Stored<'m>>,
+    /// The places of arrays in [`Ctx::stored`].
+    slots: HashMap<*const TensorProto, usize>,
     weights: HashMap<(usize, String), ValueId>,
     /// The names of values, with how often each was asked for.
     names: HashMap<String, usize>,
@@ -87,6 +92,7 @@ impl<'m> Ctx<'m> {
             facts: Vec::new(),
             scopes: Vec::new(),
             stored: Vec::new(),
+            slots: HashMap::new(),
             weights: HashMap::new(),
             names: HashMap::new(),
             base,
@@ -136,8 +142,12 @@ impl<'m> Ctx<'m> {
         by: &str,
     ) -> Result<(), ImportError> {
         tensors::dims(tensor)?;
-        self.stored.push(Stored { tensor, value: None });
-        self.bind(name, Binding::Stored(self.stored.len() - 1), by)
+        // The body of a loop is read once for each of its turns.
+        let slot = *self.slots.entry(std::ptr::from_ref(tensor)).or_insert(self.stored.len());
+        if slot == self.stored.len() {
+            self.stored.push(Stored { tensor, value: None });
+        }
+        self.bind(name, Binding::Stored(slot), by)
     }
 
     /// The value behind a binding; a stored array becomes a constant now.
@@ -152,6 +162,7 @@ impl<'m> Ctx<'m> {
         }
         let tensor = self.stored[slot].tensor;
         let id = self.constant(&tensor.name, tensors::read(tensor, self.base)?);
+        self.facts[id as usize].four_bits = tensors::four_bits(tensor.data_type);
         self.stored[slot].value = Some(id);
         Ok(Some(id))
     }

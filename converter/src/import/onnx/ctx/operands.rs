@@ -91,6 +91,14 @@ impl<'m> Ctx<'m> {
         Ok(self.optional(node, i)?.and_then(|id| self.fact(id).known()))
     }
 
+    /// A boolean, when it is known at import.
+    pub fn truth_of(&self, id: ValueId) -> Option<bool> {
+        match self.fact(id).known().as_deref() {
+            Some([value]) => Some(*value != 0),
+            _ => None,
+        }
+    }
+
     /// Operand `i`, a vector of sizes or positions, as `i64`.
     pub fn indices(&mut self, node: &NodeView<'m>, i: usize) -> Result<ValueId, OpError> {
         let id = self.operand(node, i)?;
@@ -119,7 +127,17 @@ impl<'m> Ctx<'m> {
     pub fn stored_fact(&self, slot: usize) -> Fact {
         let tensor = self.stored[slot].tensor;
         let dims = tensors::dims(tensor).ok().map(|dims| dims.into_iter().map(Some).collect());
-        Fact::new(tensors::dtype(tensor.data_type).ok(), dims)
+        let four_bits = tensors::four_bits(tensor.data_type);
+        Fact { four_bits, ..Fact::new(tensors::dtype(tensor.data_type).ok(), dims) }
+    }
+
+    /// Whether operand `i` stands for integers of 4 bits.
+    pub fn four_bits(&self, node: &NodeView<'m>, i: usize) -> bool {
+        match self.binding(node, i) {
+            Some(Binding::Stored(slot)) => tensors::four_bits(self.stored[slot].tensor.data_type),
+            Some(Binding::Value(id)) => self.fact(id).four_bits,
+            _ => false,
+        }
     }
 
     /// Whether the innermost scope defines `name`.

@@ -2,9 +2,10 @@
 
 use super::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
-use crate::import::onnx::ranks::{Element, Fact, MAX_ELEMENTS, Operands, infer};
+use crate::import::onnx::ranks::{Element, Extent, Fact, MAX_ELEMENTS, Operands, infer};
 use crate::import::onnx::tensors;
 use crate::model::Array;
+use crate::simplify::evaluate;
 use edge_runtime::graph::{Node, Op, Source, ValueId};
 
 impl<'m> Ctx<'m> {
@@ -50,8 +51,44 @@ impl<'m> Ctx<'m> {
         self.constant(&format!("{}/sizes", node.name), Array::i64(&[values.len()], values))
     }
 
-    /// Appends a node with one result.
+    /// Says which part of a value a run fills.
+    pub fn mark_part(&mut self, id: ValueId, axis: usize, count: ValueId) {
+        self.facts[id as usize].extent = Extent::Part { axis, count };
+    }
+
+    /// Says that what is known of a value is no news: the node that computes it is refused.
+    pub fn mark_refused(&mut self, id: ValueId) {
+        let fact = &mut self.facts[id as usize];
+        (fact.tainted, fact.extent) = (true, Extent::Whole);
+    }
+
+    /// Says that the elements of a value, bytes, stand for integers of 4 bits.
+    pub fn mark_four_bits(&mut self, id: ValueId) {
+        self.facts[id as usize].four_bits = true;
+    }
+
+    /// The result of an operation on a few constants: sizes, counts and bounds that an exporter computes from numbers. `Identity` is
+    /// left, for outputs need a node.
+    fn folded(&self, op: &Op, inputs: &[Option<ValueId>]) -> Option<Array> {
+        if inputs.is_empty() || *op == Op::Identity {
+            return None;
+        }
+        let one = |id: &Option<ValueId>| match id {
+            None => Some(None),
+            Some(id) => {
+                self.model.constant(*id).filter(|a| a.elements() <= MAX_ELEMENTS && !self.fact(*id).four_bits)
+            }
+            .map(Some),
+        };
+        let inputs: Vec<Option<&Array>> = inputs.iter().map(one).collect::<Option<_>>()?;
+        evaluate(op, &inputs, 1)?.pop().filter(|a| a.elements() <= MAX_ELEMENTS)
+    }
+
+    /// Appends a node with one result; of a few constants it becomes a constant itself.
     pub fn emit(&mut self, node: &NodeView<'m>, op: Op, inputs: &[Option<ValueId>]) -> ValueId {
+        if let Some(array) = self.folded(&op, inputs) {
+            return self.constant(&format!("{}/{}", node.name, tag(&op)), array);
+        }
         let fact = self.facts_of(&op, inputs, 1).pop().unwrap_or_default();
         let id = self.value(&format!("{}/{}", node.name, tag(&op)), fact);
         self.push(node, op, inputs.to_vec(), vec![Some(id)]);

@@ -3,8 +3,8 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
-use crate::import::onnx::tensors::{dtype, from_f64};
-use edge_runtime::graph::{DType, Op};
+use crate::import::onnx::tensors::{dtype, four_bits, from_f64};
+use edge_runtime::graph::{BinaryOp, DType, Op};
 
 /// The table.
 pub const OPERATORS: &[Operator] = &[
@@ -20,24 +20,41 @@ pub const OPERATORS: &[Operator] = &[
 /// `saturate` and `round_mode` are about 8-bit floats, which are refused.
 fn cast<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let Some(to) = node.int_if("to")? else { return malformed("attribute `to` is missing") };
-    match dtype(i32::try_from(to).unwrap_or(0)) {
-        Ok(to) => cast_to(ctx, node, to),
+    let number = i32::try_from(to).unwrap_or(0);
+    match dtype(number) {
+        Ok(to) => cast_to(ctx, node, to, four_bits(number)),
         Err(name) => unsupported(format!("attribute to={to} ({name}) is not implemented")),
     }
 }
 
 fn cast_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     match ctx.operand_dtype(node, 1) {
-        Some(to) => cast_to(ctx, node, to),
+        Some(to) => cast_to(ctx, node, to, ctx.four_bits(node, 1)),
         None => unknown("the element type of operand 1"),
     }
 }
 
-fn cast_to<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType) -> Result<(), OpError> {
-    if ctx.operand_dtype(node, 0) == Some(to) {
-        return ctx.alias(node);
+fn cast_to<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType, four_bits: bool) -> Result<(), OpError> {
+    let same = ctx.operand_dtype(node, 0) == Some(to) && ctx.four_bits(node, 0) == four_bits;
+    match four_bits {
+        _ if same => ctx.alias(node),
+        false => ctx.map(node, Op::Cast { to }),
+        true => to_four_bits(ctx, node, to),
     }
-    ctx.map(node, Op::Cast { to })
+}
+
+/// Keeps the low 4 bits of the whole number, as casts to wider integers keep theirs.
+fn to_four_bits<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let mut f = ctx.formula(node);
+    let x = f.cast(x, DType::I64);
+    let (mask, offset) = (f.integer(15), f.integer(if to == DType::I8 { 8 } else { 0 }));
+    let x = f.add(x, offset);
+    let x = f.binary(BinaryOp::BitAnd, x, mask);
+    let x = f.sub(x, offset);
+    let y = f.cast(x, to);
+    ctx.mark_four_bits(y);
+    ctx.set(node, 0, y)
 }
 
 fn dropout_old<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {

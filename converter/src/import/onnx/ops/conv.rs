@@ -1,5 +1,7 @@
 //! Convolutions.
 
+use super::conv_weight::{channels, computed_rows, groups, padded_rows, rows};
+use super::volume;
 use super::window::{side, window};
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
@@ -33,9 +35,6 @@ pub const OPERATORS: &[Operator] = &[
     ),
 ];
 
-/// Rows of one group start at a multiple of this.
-const ROWS: usize = 16;
-
 /// The weight's shape, whether it is stored or computed.
 fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
     let dims: Dims = match ctx.stored_dims(node, 1)? {
@@ -63,83 +62,83 @@ fn same_rank(rank: usize, weight: &[usize]) -> Result<(), OpError> {
 }
 
 /// The bias, as `f32` when it is stored.
-fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
-    if let Some(dims) = ctx.stored_dims(node, 2)?
+pub fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
+    bias_at(ctx, node, 2, channels)
+}
+
+/// [`bias`], which is operand `i`.
+pub fn bias_at<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    channels: usize,
+) -> Result<Option<ValueId>, OpError> {
+    if let Some(dims) = ctx.stored_dims(node, i)?
         && dims != [channels]
     {
         return malformed(format!("a bias of shape {dims:?} for {channels} channels"));
     }
-    let stored = ctx.relaid(node, 2, "f32".into(), |array| match floats(array) {
+    let stored = ctx.relaid(node, i, "f32".into(), |array| match floats(array) {
         Some(values) => Ok(Array::f32(&array.dims, &values)),
         None => malformed("a bias that holds no floats"),
     })?;
     match stored {
         Some(id) => Ok(Some(id)),
-        None => ctx.optional(node, 2),
+        None => ctx.optional(node, i),
     }
 }
 
 fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let y = convolved(ctx, node)?;
+    ctx.set(node, 0, y)
+}
+
+/// What a convolution of the node's first three operands gives.
+pub(super) fn convolved<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<ValueId, OpError> {
     let dims = weight_shape(ctx, node)?;
+    if dims.len() == 5 {
+        return volume::conv(ctx, node, &dims);
+    }
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
-    let (out, per_group) = (dims[0], dims[1]);
-    let groups = match node.int("group", 1)? {
-        g if g >= 1 && out.is_multiple_of(g as usize) => g as usize,
-        g => return malformed(format!("{out} output channels in {g} groups")),
-    };
-    let channels = per_group.checked_mul(groups);
-    if let Some(found) = ctx.fact(x).size(1).filter(|c| Some(*c) != channels) {
-        return malformed(format!("{found} channels; weight {dims:?} in {groups} groups takes {channels:?}"));
-    }
+    let out = dims[0];
+    let groups = groups(node, &dims)?;
+    channels(ctx, x, &dims, groups)?;
     let window = window(node, rank, Some(&dims[2..]))?;
-    let depthwise = groups == out && per_group == 1;
-    let padded = if groups == 1 || depthwise { out } else { (out / groups).next_multiple_of(ROWS) * groups };
-    let stored = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))?;
-    let w = match stored {
-        Some(w) => w,
-        None if padded != out => {
-            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
-        }
-        None => {
-            let w = ctx.operand(node, 1)?;
-            let w = ctx.channels_last(node, w, rank);
-            ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)])
-        }
-    };
+    let padded = padded_rows(&dims, groups);
+    let w = weight_rows(ctx, node, rank, groups, (out, padded))?;
     let bias = bias(ctx, node, out)?;
     let x = ctx.channels_last(node, x, rank);
     let op = Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
     let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
-    let y = ctx.channels_first(node, y, rank);
-    ctx.set(node, 0, y)
+    Ok(ctx.channels_first(node, y, rank))
 }
 
-/// `[out, in / groups, ..kernel]` to `[rows, kernel * in / groups]`, each group's rows filled with zeros to `padded / groups`.
-fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
-    let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
-    let (out, channels) = (w.dims[0], w.dims[1]);
-    let taps: usize = w.dims[2..].iter().product();
-    let k = taps * channels;
-    let Some(size) = padded.checked_mul(k).filter(|s| *s <= isize::MAX as usize / 8) else {
-        return malformed(format!("a weight of shape {:?} in {groups} groups", w.dims));
-    };
-    let (per_group, padded_group) = (out / groups, padded / groups);
-    let mut rows = vec![0f32; size];
-    for (o, source) in values.chunks_exact(k).enumerate() {
-        let row = o / per_group * padded_group + o % per_group;
-        let target = &mut rows[row * k..][..k];
-        for (c, plane) in source.chunks_exact(taps).enumerate() {
-            for (tap, value) in plane.iter().enumerate() {
-                target[tap * channels + c] = *value;
-            }
-        }
+/// The weight as rows of `[kernel * in / groups]`: `out` of them, or `padded` where groups need more.
+pub(super) fn weight_rows<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    rank: usize,
+    groups: usize,
+    (out, padded): (usize, usize),
+) -> Result<ValueId, OpError> {
+    if let Some(w) = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))? {
+        return Ok(w);
     }
-    Ok(Array::f32(&[padded, k], &rows))
+    let dims = weight_shape(ctx, node)?;
+    if dims.len() != rank || dims[0] != out {
+        return malformed(format!("a weight {dims:?} for {out} channels of rank {rank}"));
+    }
+    let w = ctx.operand(node, 1)?;
+    Ok(computed_rows(ctx, node, w, groups, padded, &dims))
 }
 
 fn conv_transpose<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims = weight_shape(ctx, node)?;
+    if dims.len() == 5 {
+        let y = volume::conv_transpose(ctx, node, &dims)?;
+        return ctx.set(node, 0, y);
+    }
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
     let channels = dims[0];
@@ -195,8 +194,15 @@ fn split_transpose<'m>(
             dims[0] /= groups;
             transposed_rows(&Array::f32(&dims, &values[i * size..][..size]))
         })?;
-        let Some(w) = w else {
-            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
+        let w = match w {
+            Some(w) => w,
+            None => {
+                let w = ctx.operand(node, 1)?;
+                let Some(channels) = ctx.fact(w).size(0) else { return unknown("the weight's shape") };
+                let each = (channels / groups) as i64;
+                let w = ctx.formula(node).slice(w, 0, i as i64 * each, (i as i64 + 1) * each);
+                computed_transposed(ctx, node, w, rank)
+            }
         };
         results.push(Some(ctx.emit(node, op.clone(), &[Some(part), Some(w), None])));
     }
@@ -208,11 +214,15 @@ fn transposed_weight<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, rank: usize) ->
     if let Some(w) = ctx.relaid(node, 1, "conv_transpose".into(), transposed_rows)? {
         return Ok(w);
     }
-    // [in, out, ..kernel] to [..kernel, out, in].
     let w = ctx.operand(node, 1)?;
+    Ok(computed_transposed(ctx, node, w, rank))
+}
+
+/// A computed `[in, out, ..kernel]` as `[kernel * out, in]`.
+pub fn computed_transposed<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, w: ValueId, rank: usize) -> ValueId {
     let perm: Vec<usize> = (2..rank).chain([1, 0]).collect();
     let w = ctx.transpose(node, w, &perm);
-    Ok(ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)]))
+    ctx.emit(node, Op::Flatten { axis: (rank - 1) as i32 }, &[Some(w)])
 }
 
 /// Turns `auto_pad` and `output_shape` into explicit pads, and gives the output's pads.
@@ -259,7 +269,7 @@ fn explicit(node: &NodeView, window: &mut Window, sizes: &[Option<usize>]) -> Re
 }
 
 /// `[in, out, ..kernel]` to `[kernel * out, in]`.
-fn transposed_rows(w: &Array) -> Result<Array, OpError> {
+pub fn transposed_rows(w: &Array) -> Result<Array, OpError> {
     let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
     let (channels, out) = (w.dims[0], w.dims[1]);
     let taps: usize = w.dims[2..].iter().product();

@@ -3,7 +3,8 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
-use edge_runtime::graph::{Op, ScatterReduction, ValueId};
+use crate::import::onnx::ranks::normalize;
+use edge_runtime::graph::{BinaryOp, Op, ScatterReduction, ValueId};
 
 /// The table.
 pub const OPERATORS: &[Operator] = &[
@@ -21,6 +22,9 @@ pub const OPERATORS: &[Operator] = &[
     op("TopK", (11, NOW), (2, 2), Types::Number, &["axis", "largest", "sorted"], top_k),
     op("CumSum", (11, NOW), (2, 2), Types::Number, &["exclusive", "reverse"], cum_sum),
     op("OneHot", (9, NOW), (3, 3), Types::Number, &["axis"], one_hot),
+    op("Hardmax", (13, NOW), (1, 1), Types::Float, &["axis"], hardmax),
+    op("ReverseSequence", (10, NOW), (2, 2), Types::Any, &["batch_axis", "time_axis"], reverse_sequence),
+    op("TensorScatter", (24, NOW), (2, 3), Types::Any, &["axis", "mode"], tensor_scatter),
     op("Trilu", (14, NOW), (1, 2), Types::Any, &["upper"], trilu),
 ];
 
@@ -105,11 +109,37 @@ fn top_k<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn cum_sum<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = ctx.operand(node, 0)?;
-    let Some(axis) = ctx.known(node, 1)? else { return unknown("the axis, as a number") };
+    let axis = match ctx.known(node, 1)? {
+        Some(axis) => axis,
+        // A vector has but one.
+        None if ctx.fact(x).rank() == Some(1) => vec![0],
+        None => return cum_sum_at(ctx, node, x),
+    };
     let [axis] = axis.as_slice() else { return malformed(format!("axis {axis:?}")) };
     let axis = ctx.axis(x, *axis)?;
     let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
     finish(ctx, node, Op::CumSum { axis, exclusive, reverse }, &[Some(x)])
+}
+
+/// Along an axis that only the planner knows: of the sums along each, the ones that are meant.
+fn cum_sum_at<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, x: ValueId) -> Result<(), OpError> {
+    let (exclusive, reverse) = (node.flag("exclusive", false)?, node.flag("reverse", false)?);
+    let (axis, rank) = (ctx.indices(node, 1)?, ctx.rank(x)?);
+    let mut f = ctx.formula(node);
+    let all = f.integer(rank as i64);
+    let axis = f.add(axis, all);
+    let axis = f.binary(BinaryOp::Mod, axis, all);
+    let mut y = None;
+    for along in 0..rank {
+        let sums = f.op(Op::CumSum { axis: along as i32, exclusive, reverse }, &[x]);
+        let number = f.integer(along as i64);
+        let meant = f.binary(BinaryOp::Equal, axis, number);
+        y = Some(y.map_or(sums, |y| f.select(meant, sums, y)));
+    }
+    match y {
+        Some(y) => ctx.set(node, 0, y),
+        None => malformed("a scalar operand"),
+    }
 }
 
 fn one_hot<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
@@ -117,7 +147,7 @@ fn one_hot<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let given = node.int("axis", -1)?;
     // The axis is the result's, which has one more than the indices.
     let axis = match ctx.fact(indices).rank() {
-        Some(rank) => match crate::import::onnx::ranks::normalize(given, rank + 1) {
+        Some(rank) => match normalize(given, rank + 1) {
             Some(axis) => axis as i32,
             None => return malformed(format!("axis {given} of {} dimensions", rank + 1)),
         },
@@ -125,6 +155,90 @@ fn one_hot<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     };
     let (depth, values) = (ctx.operand(node, 1)?, ctx.operand(node, 2)?);
     finish(ctx, node, Op::OneHot { axis }, &[Some(indices), Some(depth), Some(values)])
+}
+
+/// 1 at the first greatest element along an axis, 0 elsewhere.
+fn hardmax<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let (rank, Some(dtype)) = (ctx.rank(x)?, ctx.fact(x).dtype) else {
+        return unknown("the operand's element type");
+    };
+    let given = node.int("axis", -1)?;
+    let Some(axis) = normalize(given, rank) else {
+        return malformed(format!("axis {given} of {rank} dimensions"));
+    };
+    let mut f = ctx.formula(node);
+    let best = f.op(Op::ArgReduce { max: true, axis: axis as i32, keep_dims: true, last: false }, &[x]);
+    let count = f.size(x, axis);
+    let places = f.count_up(count);
+    let mut shape = vec![1; rank - axis];
+    shape[0] = -1;
+    let places = f.reshape(places, &shape);
+    let here = f.binary(BinaryOp::Equal, places, best);
+    let y = f.cast(here, dtype);
+    ctx.set(node, 0, y)
+}
+
+/// Of each batch entry the first elements, as many as its length says, in reverse order.
+fn reverse_sequence<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (x, lens) = (ctx.operand(node, 0)?, ctx.indices(node, 1)?);
+    let (batch, time) = (node.int("batch_axis", 1)?, node.int("time_axis", 0)?);
+    let rank = ctx.rank(x)?;
+    if !matches!((batch, time), (0, 1) | (1, 0)) || rank < 2 {
+        return malformed(format!("batch_axis {batch}, time_axis {time} of {rank} dimensions"));
+    }
+    let mut f = ctx.formula(node);
+    let count = f.size(x, time as usize);
+    let steps = f.count_up(count);
+    let along =
+        |axis: i64| -> Vec<i64> { (0..rank as i64).map(|a| if a == axis { -1 } else { 1 }).collect() };
+    let (steps, lens) = (f.reshape(steps, &along(time)), f.reshape(lens, &along(batch)));
+    let one = f.integer(1);
+    let last = f.sub(lens, one);
+    let mirrored = f.sub(last, steps);
+    let inside = f.binary(BinaryOp::Less, steps, lens);
+    let place = f.select(inside, mirrored, steps);
+    let shape = f.shape(x, 0, None);
+    let place = f.op(Op::Expand, &[place, shape]);
+    let y = f.op(Op::GatherElements { axis: time as i32 }, &[x, place]);
+    ctx.set(node, 0, y)
+}
+
+/// Writes the update into the cache from each batch entry's index on.
+fn tensor_scatter<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let circular = match node.string("mode", "linear")? {
+        "linear" => false,
+        "circular" => true,
+        other => return malformed(format!("mode {other:?}")),
+    };
+    let (cache, update) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?);
+    let rank = ctx.rank(cache)?;
+    let given = node.int("axis", -2)?;
+    let Some(axis) = normalize(given, rank).filter(|a| *a > 0) else {
+        return malformed(format!("axis {given} of {rank} dimensions, the first of which is the batch"));
+    };
+    let first = if node.input(2).is_some() { Some(ctx.indices(node, 2)?) } else { None };
+    let mut f = ctx.formula(node);
+    let count = f.size(update, axis);
+    let steps = f.count_up(count);
+    let mut shape = vec![1; rank - axis];
+    shape[0] = -1;
+    let mut index = f.reshape(steps, &shape);
+    if let Some(first) = first {
+        let mut shape = vec![1; rank];
+        shape[0] = -1;
+        let first = f.reshape(first, &shape);
+        index = f.add(first, index);
+    }
+    if circular {
+        let size = f.size(cache, axis);
+        index = f.binary(BinaryOp::Mod, index, size);
+    }
+    let shape = f.shape(update, 0, None);
+    let index = f.op(Op::Expand, &[index, shape]);
+    let op = Op::ScatterElements { axis: axis as i32, reduction: ScatterReduction::None };
+    let y = f.op(op, &[cache, index, update]);
+    ctx.set(node, 0, y)
 }
 
 fn trilu<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {

@@ -56,6 +56,9 @@ fn constant_of_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), O
         None => (DType::F32, vec![0; 4]),
         Some(tensor) => {
             let array = match tensors::dtype(tensor.data_type) {
+                Ok(_) if tensors::four_bits(tensor.data_type) => {
+                    return unsupported("integers of 4 bits are not implemented for this operator");
+                }
                 Ok(_) => tensors::read(tensor, None)?,
                 Err(name) => return unsupported(format!("element type {name} is not implemented")),
             };
@@ -102,7 +105,15 @@ fn eye_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn range<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (start, limit, delta) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?, ctx.operand(node, 2)?);
-    let y = ctx.emit(node, Op::Range, &[Some(start), Some(limit), Some(delta)]);
+    let mut f = ctx.formula(node);
+    let y = match f.ctx.fact(start).dtype {
+        Some(dtype @ (DType::F16 | DType::Bf16)) => {
+            let [start, limit, delta] = [start, limit, delta].map(|id| f.cast(id, DType::F32));
+            let y = f.op(Op::Range, &[start, limit, delta]);
+            f.cast(y, dtype)
+        }
+        _ => f.op(Op::Range, &[start, limit, delta]),
+    };
     ctx.set(node, 0, y)
 }
 

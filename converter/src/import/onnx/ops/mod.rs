@@ -1,21 +1,33 @@
 //! The operators. Each is one function and one line in its family's table.
 
 mod activation;
+mod axes;
 mod binary;
 mod cast;
 mod control;
 mod conv;
+mod conv_weight;
 mod einsum;
 mod gather;
 mod generate;
+mod integer;
+mod loops;
 mod matmul;
 mod norm;
 mod pool;
+mod quantized;
 mod reduce;
 mod reshape;
 mod resize;
+mod resize_table;
 mod rnn;
+mod roi;
+mod sample;
+mod select;
 mod slice;
+mod spectrum;
+mod taps;
+mod volume;
 mod window;
 
 use super::ctx::Ctx;
@@ -96,14 +108,21 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", einsum::OPERATORS),
     ("", gather::OPERATORS),
     ("", generate::OPERATORS),
+    ("", integer::OPERATORS),
+    ("", loops::OPERATORS),
     ("", matmul::OPERATORS),
     ("", norm::OPERATORS),
     ("", pool::OPERATORS),
+    ("", quantized::OPERATORS),
     ("", reduce::OPERATORS),
     ("", reshape::OPERATORS),
     ("", resize::OPERATORS),
     ("", rnn::OPERATORS),
+    ("", roi::OPERATORS),
+    ("", sample::OPERATORS),
+    ("", select::OPERATORS),
     ("", slice::OPERATORS),
+    ("", spectrum::OPERATORS),
 ];
 
 /// Every version range of an operator.
@@ -115,18 +134,10 @@ pub fn versions(domain: &str, name: &str) -> Vec<&'static Operator> {
 /// What to do about an operator that is not implemented.
 pub fn hint(domain: &str, name: &str) -> &'static str {
     match (domain, name) {
-        (
-            _,
-            "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear" | "MatMulInteger" | "ConvInteger",
-        ) => "convert the float model; the pack quantises it",
         (_, n) if n.starts_with("QLinear") || n.starts_with("QGemm") => {
             "convert the float model; the pack quantises it"
         }
-        ("", "Loop" | "Scan") => "unroll the loop before the export",
-        ("", "RNN") => "use LSTM or GRU",
-        ("", "NonZero" | "Unique" | "Compress" | "NonMaxSuppression") => {
-            "its result's size depends on the data; end the model before it"
-        }
+        ("", "Unique") => "its result's size depends on the data; end the model before it",
         ("", n) if n.starts_with("Random") || matches!(n, "Bernoulli" | "Multinomial") => {
             "a pack gives the same answer every time; make the noise an input"
         }

@@ -35,6 +35,7 @@ pub const OPERATORS: &[Operator] = &[
     ),
     op("RMSNormalization", (23, NOW), (2, 2), Types::Float, &["axis", "epsilon", "stash_type"], rms),
     op("LpNormalization", (1, NOW), (1, 1), Types::Float, &["axis", "p"], lp),
+    op("MeanVarianceNormalization", (9, NOW), (1, 1), Types::Float, &["axes"], mean_variance),
     op("LRN", (1, NOW), (1, 1), Types::Float, &["alpha", "beta", "bias", "size"], lrn),
 ];
 
@@ -290,6 +291,24 @@ fn lp<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let empty = ctx.emit(node, Op::Binary(BinaryOp::Equal), &[Some(norm), Some(zero)]);
     let divisor = ctx.emit(node, Op::Where, &[Some(empty), Some(one), Some(norm)]);
     let y = ctx.emit(node, Op::Binary(BinaryOp::Div), &[Some(x), Some(divisor)]);
+    ctx.set(node, 0, y)
+}
+
+/// `(x - mean) / (deviation + 1e-9)` over axes; by default all but the channels.
+fn mean_variance<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let Some(dtype) = ctx.fact(x).dtype else { return unknown("the operand's element type") };
+    let axes = ctx.axes(x, node.ints("axes")?.unwrap_or(&[0, 2, 3]))?;
+    let mut f = ctx.formula(node);
+    let x = f.cast(x, DType::F32);
+    let mean = f.reduce(ReduceOp::Mean, x, &axes, true);
+    let centred = f.sub(x, mean);
+    let squares = f.mul(centred, centred);
+    let variance = f.reduce(ReduceOp::Mean, squares, &axes, true);
+    let deviation = f.unary(UnaryOp::Sqrt, variance);
+    let deviation = f.plus(deviation, 1e-9);
+    let y = f.div(centred, deviation);
+    let y = f.cast(y, dtype);
     ctx.set(node, 0, y)
 }
 

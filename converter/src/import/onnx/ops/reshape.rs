@@ -2,7 +2,7 @@
 
 use super::{MANY, NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
-use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown};
+use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use edge_runtime::graph::{Op, ValueId};
 
 /// The table.
@@ -61,27 +61,52 @@ fn reshape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     ctx.set(node, 0, y)
 }
 
-/// Axes given as an attribute or, since opset 13, as operand 1.
-fn given_axes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Option<Vec<i64>>, OpError> {
+/// Most axes that only the planner knows.
+const MAX_AXES: usize = 64;
+
+/// Axes of Squeeze and Unsqueeze.
+enum Axes {
+    /// Left out.
+    None,
+    /// Given as an attribute, or, since opset 13, as an operand that is known.
+    Known(Vec<i64>),
+    /// An operand that only the planner knows, of so many axes.
+    Computed(ValueId, usize),
+}
+
+fn given_axes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Axes, OpError> {
     if let Some(axes) = node.ints("axes")? {
-        return Ok(Some(axes.to_vec()));
+        return Ok(Axes::Known(axes.to_vec()));
     }
     if node.input(1).is_none() {
-        return Ok(None);
+        return Ok(Axes::None);
     }
-    match ctx.known(node, 1)? {
-        Some(axes) => Ok(Some(axes)),
-        None => unknown("the axes, as numbers"),
+    if let Some(axes) = ctx.known(node, 1)? {
+        return Ok(Axes::Known(axes));
+    }
+    let axes = ctx.indices(node, 1)?;
+    match ctx.fact(axes).size(0) {
+        Some(count @ ..=MAX_AXES) => Ok(Axes::Computed(axes, count)),
+        Some(count) => unsupported(format!("{count} axes are not implemented")),
+        None => unknown("the number of axes"),
     }
 }
 
 fn squeeze<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = ctx.operand(node, 0)?;
     let axes = match given_axes(ctx, node)? {
-        None => Vec::new(),
+        Axes::None => Vec::new(),
         // No axes at all are not "all of them": nothing is removed.
-        Some(axes) if axes.is_empty() => return ctx.alias(node),
-        Some(axes) => ctx.axes(x, &axes)?,
+        Axes::Known(axes) if axes.is_empty() => return ctx.alias(node),
+        Axes::Known(axes) => ctx.axes(x, &axes)?,
+        Axes::Computed(axes, count) => {
+            let rank = ctx.rank(x)?;
+            if count > rank {
+                return malformed(format!("{count} axes of {rank} dimensions"));
+            }
+            let y = ctx.formula(node).squeeze_at(x, axes, (rank, count));
+            return ctx.set(node, 0, y);
+        }
     };
     for axis in &axes {
         let size = usize::try_from(*axis).ok().and_then(|a| ctx.fact(x).size(a));
@@ -95,7 +120,15 @@ fn squeeze<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn unsqueeze<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = ctx.operand(node, 0)?;
-    let Some(given) = given_axes(ctx, node)? else { return malformed("axes are missing") };
+    let given = match given_axes(ctx, node)? {
+        Axes::None => return malformed("axes are missing"),
+        Axes::Known(given) => given,
+        Axes::Computed(axes, count) => {
+            let rank = ctx.rank(x)?;
+            let y = ctx.formula(node).unsqueeze_at(x, axes, (rank, count));
+            return ctx.set(node, 0, y);
+        }
+    };
     if given.is_empty() {
         return ctx.alias(node);
     }

@@ -1,12 +1,13 @@
 //! Resize and Upsample.
 
+use super::resize_table::{self, Axis};
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::ranks::{Element, normalize};
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
-use edge_runtime::graph::{CoordinateMode, Interpolation, NearestMode, Op, ValueId};
+use edge_runtime::graph::{CoordinateMode, DType, Interpolation, NearestMode, Op, ValueId};
 
 const RESIZE_11: &[&str] = &[
     "coordinate_transformation_mode",
@@ -97,20 +98,22 @@ fn resize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         "half_pixel_symmetric" => CoordinateMode::HalfPixelSymmetric,
         "pytorch_half_pixel" => CoordinateMode::PytorchHalfPixel,
         "align_corners" => CoordinateMode::AlignCorners,
-        "asymmetric" => CoordinateMode::Asymmetric,
-        other => {
-            let reason = format!("attribute coordinate_transformation_mode={other:?} is not implemented");
-            return unsupported(reason);
-        }
+        // How positions are made is said by the cropped part then.
+        "asymmetric" | "tf_crop_and_resize" => CoordinateMode::Asymmetric,
+        other => return malformed(format!("coordinate_transformation_mode {other:?}")),
     };
-    match node.string("keep_aspect_ratio_policy", "stretch")? {
-        "stretch" => {}
-        other => {
-            return unsupported(format!("attribute keep_aspect_ratio_policy={other:?} is not implemented"));
-        }
-    }
+    let crops = node.string("coordinate_transformation_mode", "")? == "tf_crop_and_resize";
+    let policy = match node.string("keep_aspect_ratio_policy", "stretch")? {
+        "stretch" => Policy::Stretch,
+        "not_larger" => Policy::NotLarger,
+        "not_smaller" => Policy::NotSmaller,
+        other => return malformed(format!("keep_aspect_ratio_policy {other:?}")),
+    };
     let interpolation = interpolation(node)?;
     let x = ctx.operand(node, 0)?;
+    if let Some(y) = by_tables(ctx, node, x, (interpolation, coordinates), (policy, crops))? {
+        return ctx.set(node, 0, y);
+    }
     // Before opset 13 an operand that is left out is an empty array.
     let given = |ctx: &mut Ctx<'m>, i: usize| -> Result<Option<ValueId>, OpError> {
         let id = ctx.optional(node, i)?;
@@ -122,6 +125,90 @@ fn resize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         (None, None) => return malformed("neither scales nor sizes"),
     };
     place(ctx, node, x, target, node.ints("axes")?, interpolation, coordinates)
+}
+
+/// What sizes mean that do not fit the operand's aspect ratio.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Stretch,
+    NotLarger,
+    NotSmaller,
+}
+
+/// Resizing that the runtime leaves to tables, or `None`. Tables need sizes that are known at import.
+fn by_tables<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    (interpolation, coordinates): (Interpolation, CoordinateMode),
+    (policy, crops): (Policy, bool),
+) -> Result<Option<ValueId>, OpError> {
+    let antialias = match interpolation {
+        Interpolation::Nearest(_) => false,
+        Interpolation::Linear { antialias } | Interpolation::Cubic { antialias, .. } => antialias,
+    };
+    if policy == Policy::Stretch && !crops && !antialias {
+        return Ok(None);
+    }
+    let dims: Option<Vec<usize>> = ctx.fact(x).dims.as_ref().and_then(|d| d.iter().copied().collect());
+    let (Some(dims), Some(dtype)) = (dims, ctx.fact(x).dtype) else {
+        return unknown("the operand's shape");
+    };
+    let all: Vec<i64> = (0..dims.len() as i64).collect();
+    let normal = |a: &i64| normalize(*a, dims.len());
+    let Some(axes) = node.ints("axes")?.unwrap_or(&all).iter().map(normal).collect::<Option<Vec<usize>>>()
+    else {
+        return malformed(format!("axes of {} dimensions", dims.len()));
+    };
+    let sizes = if node.input(3).is_some() { ctx.known(node, 3)? } else { None };
+    let scales = ctx.array(node, 2)?.as_ref().and_then(floats).filter(|s| !s.is_empty());
+    let part = if crops { ctx.array(node, 1)?.as_ref().and_then(floats) } else { None };
+    if crops && part.as_ref().is_none_or(|p| p.len() != 2 * axes.len()) {
+        return unknown("the cropped part, as numbers,");
+    }
+    let mut list: Vec<Axis> = Vec::with_capacity(axes.len());
+    for (i, axis) in axes.iter().copied().enumerate() {
+        let (input, count) = (dims[axis], axes.len());
+        let (output, scale) = match (&sizes, &scales) {
+            (Some(sizes), _) if sizes.len() == count && sizes[i] >= 0 => {
+                (sizes[i] as usize, sizes[i] as f64 / input as f64)
+            }
+            (None, Some(scales)) if scales.len() == count && scales[i] > 0.0 => {
+                ((input as f32 * scales[i]).floor() as usize, f64::from(scales[i]))
+            }
+            (None, None) => return unknown("the sizes or scales, as numbers,"),
+            _ => return malformed(format!("sizes {sizes:?}, scales {scales:?} for {count} axes")),
+        };
+        let crop = part.as_ref().map(|p| (f64::from(p[i]), f64::from(p[count + i])));
+        list.push(Axis { axis, input, output, scale, crop });
+    }
+    let kept = match policy {
+        Policy::Stretch => None,
+        Policy::NotLarger => list.iter().map(|a| a.scale).reduce(f64::min),
+        Policy::NotSmaller => list.iter().map(|a| a.scale).reduce(f64::max),
+    };
+    if let (Some(scale), Some(_)) = (kept, &sizes) {
+        for axis in &mut list {
+            axis.output = (scale * axis.input as f64 + 0.5).floor() as usize;
+            axis.scale = scale;
+        }
+    }
+    if list.iter().any(|a| a.output > 1 << 20) {
+        return unsupported(format!("resizing to {list:?} is not implemented"));
+    }
+    if coordinates == CoordinateMode::AlignCorners
+        && sizes.is_none()
+        && list.iter().any(|a| (a.input as f64 * a.scale).fract() != 0.0)
+    {
+        return unsupported("aligned corners of a scale that does not come out even: engines differ");
+    }
+    let real = ctx.formula(node).cast(x, DType::F32);
+    let extrapolation = node.float("extrapolation_value", 0.0)?;
+    let y = resize_table::resize(ctx, node, real, &list, (interpolation, coordinates, extrapolation))?;
+    if !dtype.is_float() && !matches!(interpolation, Interpolation::Nearest(_)) {
+        return unsupported(format!("resizing of {dtype} in this mode is not implemented"));
+    }
+    Ok(Some(ctx.formula(node).cast(y, dtype)))
 }
 
 fn interpolation(node: &NodeView) -> Result<Interpolation, OpError> {

@@ -5,7 +5,7 @@ use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
-use edge_runtime::graph::{Direction, Op, RnnActivation, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Direction, Op, PadMode, ReduceOp, RnnActivation, ValueId};
 
 const LSTM: &[&str] = &[
     "activation_alpha",
@@ -30,10 +30,22 @@ const GRU: &[&str] = &[
     "output_sequence",
 ];
 
+const RNN: &[&str] = &[
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "layout",
+    "output_sequence",
+];
+
 /// The table.
 pub const OPERATORS: &[Operator] = &[
     op("LSTM", (1, NOW), (3, 8), Types::Float, LSTM, lstm),
     op("GRU", (1, NOW), (3, 6), Types::Float, GRU, gru),
+    op("RNN", (1, NOW), (3, 6), Types::Float, RNN, rnn),
 ];
 
 fn direction(node: &NodeView) -> Result<(Direction, usize), OpError> {
@@ -82,6 +94,9 @@ fn activations(node: &NodeView, default: &[&str], dirs: usize) -> Result<Vec<Rnn
 fn clip(node: &NodeView) -> Result<Option<f32>, OpError> {
     Ok(node.float_if("clip")?.filter(|c| *c > 0.0))
 }
+
+/// Where `sequence_lens` stands among the graph's operands.
+const LENS: usize = 6;
 
 /// Operands in the graph's order, and the number of elements of the state.
 struct Parts {
@@ -186,12 +201,12 @@ fn lstm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         clip: clip(node)?,
         input_forget: node.flag("input_forget", false)?,
     };
-    finish(ctx, node, op, &parts, 3)
+    finish(ctx, node, op, &mut parts, 3)
 }
 
 fn gru<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (direction, dirs) = direction(node)?;
-    let parts = parts(ctx, node, 3, dirs)?;
+    let mut parts = parts(ctx, node, 3, dirs)?;
     let op = Op::Gru {
         direction,
         hidden: parts.hidden,
@@ -199,25 +214,140 @@ fn gru<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         clip: clip(node)?,
         linear_before_reset: node.flag("linear_before_reset", false)?,
     };
-    finish(ctx, node, op, &parts, 2)
+    finish(ctx, node, op, &mut parts, 2)
 }
 
 fn finish<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
     op: Op,
-    parts: &Parts,
+    parts: &mut Parts,
     results: usize,
 ) -> Result<(), OpError> {
+    if let Some(lens) = parts.operands[LENS] {
+        let steps = parts.operands[0].and_then(|x| ctx.fact(x).size(0));
+        let known = ctx.known(node, 4)?;
+        let whole = known.is_some_and(|lens| lens.iter().all(|l| Some(*l) == steps.map(|s| s as i64)));
+        if whole {
+            parts.operands[LENS] = None;
+        } else if forward(&op) && node.output(2).is_none() && is_f32(ctx, parts.operands[0]) {
+            parts.operands[LENS] = None;
+            let made = cut(ctx, node, op, &parts.operands, lens)?;
+            return results_of(ctx, node, &made, parts.batch_first);
+        }
+    }
     if !parts.batch_first {
         return ctx.emit_results(node, op, &parts.operands);
     }
     let raw = ctx.emit_many(node, op, &parts.operands, results);
-    for (i, id) in raw.into_iter().enumerate().filter(|(i, _)| node.output(*i).is_some()) {
+    results_of(ctx, node, &raw, true)
+}
+
+/// Whether the operation goes from the first element to the last and no other way.
+fn forward(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Lstm { direction: Direction::Forward, .. } | Op::Gru { direction: Direction::Forward, .. }
+    )
+}
+
+fn is_f32(ctx: &Ctx, x: Option<ValueId>) -> bool {
+    x.is_some_and(|x| ctx.fact(x).dtype == Some(DType::F32))
+}
+
+/// Sets the results, turned when the batch comes first.
+fn results_of<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    raw: &[ValueId],
+    batch_first: bool,
+) -> Result<(), OpError> {
+    for (i, id) in raw.iter().enumerate().filter(|(i, _)| node.output(*i).is_some()) {
         // Y [seq, dirs, batch, H] to [batch, seq, dirs, H]; the states [dirs, batch, H] to [batch, dirs, H].
         let perm: &[usize] = if i == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] };
-        let id = ctx.transpose(node, id, perm);
+        let id = if batch_first { ctx.transpose(node, *id, perm) } else { *id };
         ctx.set(node, i, id)?;
     }
     Ok(())
+}
+
+/// Largest state of a plain recurrence.
+const MAX_HIDDEN: usize = 1 << 20;
+
+/// A GRU whose gates stand still: the update gate at 0, so that nothing of the old state is mixed in, and the reset gate at 1, so
+/// that all of it is used. A hard sigmoid of their biases gives both exactly; their weights are zeros.
+fn rnn<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    const SHUT: f32 = -8.0;
+    const OPEN: f32 = 8.0;
+    // Where the hard sigmoid below is 0 and 1.
+    if clip(node)?.is_some_and(|c| c < 2.5) {
+        return unsupported("attribute clip below 2.5 is not implemented");
+    }
+    let (direction, dirs) = direction(node)?;
+    let mut parts = parts(ctx, node, 1, dirs)?;
+    let hidden = parts.hidden;
+    if hidden > MAX_HIDDEN {
+        return unsupported(format!("hidden_size {hidden} is not implemented"));
+    }
+    for weight in parts.operands[1..5].iter_mut().flatten() {
+        let mut f = ctx.formula(node);
+        let w = f.cast(*weight, DType::F32);
+        let pads = f.integers(&[2], &[2 * hidden as i64, 0]);
+        *weight = f.op(Op::Pad { mode: PadMode::Constant, axes: vec![0] }, &[w, pads]);
+    }
+    // [dirs, W bias, R bias] becomes [dirs, (z, r, h) of W, (z, r, h) of R].
+    let gates: Vec<f32> =
+        (0..dirs * 2 * hidden).map(|i| if i % (2 * hidden) < hidden { SHUT } else { OPEN }).collect();
+    let mut f = ctx.formula(node);
+    let gates = f.reals(&[dirs, 2 * hidden], &gates);
+    let rest = f.reals(&[dirs, 2 * hidden], &vec![0.0; dirs * 2 * hidden]);
+    let (w, r) = match parts.operands[5] {
+        Some(bias) => {
+            let bias = f.cast(bias, DType::F32);
+            (f.slice(bias, 1, 0, hidden as i64), f.slice(bias, 1, hidden as i64, 2 * hidden as i64))
+        }
+        None => {
+            let zeros = f.reals(&[dirs, hidden], &vec![0.0; dirs * hidden]);
+            (zeros, zeros)
+        }
+    };
+    parts.operands[5] = Some(f.concat(1, &[gates, w, rest, r]));
+    let gate = RnnActivation::HardSigmoid { alpha: 0.2, beta: 0.5 };
+    let functions = activations(node, &["Tanh"], dirs)?;
+    let op = Op::Gru {
+        direction,
+        hidden,
+        activations: functions.into_iter().flat_map(|function| [gate, function]).collect(),
+        clip: clip(node)?,
+        linear_before_reset: false,
+    };
+    finish(ctx, node, op, &mut parts, 2)
+}
+
+/// `sequence_lens` that only a run knows, of a forward pass: the pass goes on to the end, what comes behind a sequence's length is
+/// made 0, and the last state is the one at the length.
+fn cut<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    op: Op,
+    operands: &[Option<ValueId>],
+    lens: ValueId,
+) -> Result<Vec<ValueId>, OpError> {
+    let raw = ctx.emit_many(node, op, operands, 2);
+    let mut f = ctx.formula(node);
+    let y = raw[0];
+    let count = f.size(y, 0);
+    let steps = f.count_up(count);
+    let steps = f.reshape(steps, &[-1, 1, 1, 1]);
+    let lens = f.cast(lens, DType::I64);
+    let lens = f.reshape(lens, &[1, 1, -1, 1]);
+    let inside = f.binary(BinaryOp::Less, steps, lens);
+    let zero = f.real(0.0);
+    let y = f.select(inside, y, zero);
+    let one = f.integer(1);
+    let last = f.sub(lens, one);
+    let here = f.binary(BinaryOp::Equal, steps, last);
+    let state = f.select(here, raw[0], zero);
+    let state = f.reduce(ReduceOp::Sum, state, &[0], false);
+    Ok(vec![y, state])
 }

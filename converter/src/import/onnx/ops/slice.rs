@@ -1,10 +1,10 @@
 //! Operators that cut and pad.
 
 use super::{NOW, Operator, Types, op};
-use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::from_f64;
-use edge_runtime::graph::{Op, PadMode, ValueId};
+use edge_runtime::graph::{DType, Op, PadMode, ValueId};
 
 /// The table.
 pub const OPERATORS: &[Operator] = &[
@@ -18,7 +18,41 @@ pub const OPERATORS: &[Operator] = &[
     op("Pad", (2, 10), (1, 1), Types::Any, &["mode", "pads", "value"], pad_attributes),
     op("Pad", (11, 17), (2, 3), Types::Any, &["mode"], pad),
     op("Pad", (18, NOW), (2, 4), Types::Any, &["mode"], pad),
+    op("CenterCropPad", (18, NOW), (2, 2), Types::Any, &["axes"], center_crop_pad),
 ];
+
+/// Cuts or pads both ends alike, an odd element behind.
+fn center_crop_pad<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let wanted = ctx.indices(node, 1)?;
+    let rank = ctx.rank(x)?;
+    let all: Vec<i64> = (0..rank as i64).collect();
+    let axes = ctx.axes(x, node.ints("axes")?.unwrap_or(&all))?;
+    if ctx.fact(wanted).size(0).is_some_and(|n| n != axes.len()) {
+        return malformed(format!("a shape of another length than the {} axes", axes.len()));
+    }
+    let mut f = ctx.formula(node);
+    let places: Vec<i64> = axes.iter().map(|a| i64::from(*a)).collect();
+    let places = f.integers(&[places.len()], &places);
+    let sizes = f.shape(x, 0, None);
+    let sizes = f.op(Op::Gather { axis: 0 }, &[sizes, places]);
+    let (zero, two) = (f.integer(0), f.integer(2));
+    let half = |f: &mut Formula, from: ValueId, less: ValueId| {
+        let difference = f.sub(from, less);
+        let difference = f.max(difference, zero);
+        f.div(difference, two)
+    };
+    let start = half(&mut f, sizes, wanted);
+    let end = f.add(start, wanted);
+    let y = f.op(Op::Slice { axes: axes.clone() }, &[x, start, end]);
+    let before = half(&mut f, wanted, sizes);
+    let missing = f.sub(wanted, sizes);
+    let missing = f.max(missing, zero);
+    let after = f.sub(missing, before);
+    let pads = f.concat(0, &[before, after]);
+    let y = f.op(Op::Pad { mode: PadMode::Constant, axes }, &[y, pads]);
+    ctx.set(node, 0, y)
+}
 
 fn slice_attributes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (Some(starts), Some(ends)) = (node.ints("starts")?, node.ints("ends")?) else {
@@ -46,7 +80,19 @@ fn slice<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let given = match node.input(3) {
         Some(_) => match ctx.known(node, 3)? {
             Some(axes) => axes,
-            None => return unknown("the axes, as numbers"),
+            None => {
+                let axes = ctx.indices(node, 3)?;
+                let rank = ctx.rank(x)?;
+                let mut f = ctx.formula(node);
+                let (starts, ends) =
+                    (f.at_axes(axes, starts, 0, rank), f.at_axes(axes, ends, i64::MAX, rank));
+                let steps = match steps {
+                    Some(steps) => f.at_axes(axes, steps, 1, rank),
+                    None => f.integers(&[rank], &vec![1; rank]),
+                };
+                let y = f.op(Op::Slice { axes: (0..rank as i32).collect() }, &[x, starts, ends, steps]);
+                return ctx.set(node, 0, y);
+            }
         },
         None => match length {
             Some(length) => (0..length as i64).collect(),
@@ -149,7 +195,18 @@ fn pad<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let axes = match node.input(3) {
         Some(_) => match ctx.known(node, 3)? {
             Some(axes) => ctx.axes(x, &axes)?,
-            None => return unknown("the axes, as numbers"),
+            None => {
+                let axes = ctx.indices(node, 3)?;
+                let rank = ctx.rank(x)?;
+                let Some(count) = ctx.fact(axes).size(0) else { return unknown("the number of axes") };
+                let mut f = ctx.formula(node);
+                let (before, after) =
+                    (f.slice(pads, 0, 0, count as i64), f.slice(pads, 0, count as i64, 2 * count as i64));
+                let (before, after) = (f.at_axes(axes, before, 0, rank), f.at_axes(axes, after, 0, rank));
+                let pads = f.concat(0, &[before, after]);
+                let y = padded(ctx, node, x, pads, (mode, (0..rank as i32).collect(), value));
+                return ctx.set(node, 0, y);
+            }
         },
         None => {
             let rank = ctx.fact(x).rank().or(ctx.fact(pads).size(0).map(|n| n / 2));
@@ -162,6 +219,27 @@ fn pad<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     if let Some(n) = ctx.fact(pads).size(0).filter(|n| *n != 2 * axes.len()) {
         return malformed(format!("{n} pads for {} axes", axes.len()));
     }
-    let y = ctx.emit(node, Op::Pad { mode, axes }, &[Some(x), Some(pads), value]);
+    let y = padded(ctx, node, x, pads, (mode, axes, value));
     ctx.set(node, 0, y)
+}
+
+/// The padding itself. A value that is not stored is chosen where a picture of the operand's elements is empty.
+fn padded<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    pads: ValueId,
+    (mode, axes, value): (PadMode, Vec<i32>, Option<ValueId>),
+) -> ValueId {
+    let op = Op::Pad { mode, axes };
+    match value.filter(|v| mode == PadMode::Constant && ctx.model.constant(*v).is_none()) {
+        None => ctx.emit(node, op, &[Some(x), Some(pads), value]),
+        Some(value) => {
+            let mut f = ctx.formula(node);
+            let shape = f.shape(x, 0, None);
+            let truth = f.op(Op::ConstantOfShape { dtype: DType::Bool, value: vec![1] }, &[shape]);
+            let (y, truth) = (f.op(op.clone(), &[x, pads]), f.op(op, &[truth, pads]));
+            f.select(truth, y, value)
+        }
+    }
 }

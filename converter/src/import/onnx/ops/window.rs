@@ -2,9 +2,56 @@
 
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use edge_runtime::graph::{Pads, Window};
+use std::ops::Range;
 
-/// Reads a window over `rank - 2` dimensions; `kernel` is its size where the weight tells it.
+/// A window over any number of dimensions: one entry a dimension in each list.
+pub struct Sliding {
+    /// Its size.
+    pub kernel: Vec<usize>,
+    /// Steps between outputs.
+    pub stride: Vec<usize>,
+    /// Steps between the taps of one window.
+    pub dilation: Vec<usize>,
+    /// Elements added around the input.
+    pub border: Border,
+}
+
+/// As [`Pads`], over any number of dimensions.
+pub enum Border {
+    /// As many as `ceil(size / stride)` outputs need, an odd one behind.
+    SameUpper,
+    /// The same, an odd one in front.
+    SameLower,
+    /// In front and behind.
+    Explicit(Vec<usize>, Vec<usize>),
+}
+
+impl Sliding {
+    /// One or two neighbouring dimensions of it.
+    pub fn window(&self, axes: Range<usize>) -> Window {
+        Window {
+            kernel: side(&self.kernel[axes.clone()], 1),
+            stride: side(&self.stride[axes.clone()], 1),
+            dilation: side(&self.dilation[axes.clone()], 1),
+            pads: match &self.border {
+                Border::SameUpper => Pads::SameUpper,
+                Border::SameLower => Pads::SameLower,
+                Border::Explicit(before, after) => {
+                    let (before, after) = (side(&before[axes.clone()], 0), side(&after[axes], 0));
+                    Pads::Explicit([before[0], before[1], after[0], after[1]])
+                }
+            },
+        }
+    }
+}
+
+/// Reads a window over one or two dimensions, `rank - 2`; `kernel` is its size where the weight tells it.
 pub fn window(node: &NodeView, rank: usize, kernel: Option<&[usize]>) -> Result<Window, OpError> {
+    Ok(sliding(node, rank, kernel)?.window(0..rank - 2))
+}
+
+/// Reads a window over `rank - 2` dimensions.
+pub fn sliding(node: &NodeView, rank: usize, kernel: Option<&[usize]>) -> Result<Sliding, OpError> {
     let spatial = rank - 2;
     let given = node.sizes("kernel_shape", 1)?;
     let kernel = match (given, kernel) {
@@ -29,12 +76,7 @@ pub fn window(node: &NodeView, rank: usize, kernel: Option<&[usize]>) -> Result<
     {
         return malformed(format!("kernel {kernel:?} with dilations {dilation:?}"));
     }
-    Ok(Window {
-        kernel: side(&kernel, 1),
-        stride: side(&stride, 1),
-        dilation: side(&dilation, 1),
-        pads: pads(node, spatial)?,
-    })
+    Ok(Sliding { kernel, stride, dilation, border: border(node, spatial)? })
 }
 
 /// Height and width; a 1-D list is the width.
@@ -46,15 +88,16 @@ pub fn side(list: &[usize], height: usize) -> [usize; 2] {
     }
 }
 
-fn pads(node: &NodeView, spatial: usize) -> Result<Pads, OpError> {
+fn border(node: &NodeView, spatial: usize) -> Result<Border, OpError> {
+    let none = || Border::Explicit(vec![0; spatial], vec![0; spatial]);
     match node.string("auto_pad", "NOTSET")? {
-        "SAME_UPPER" => return Ok(Pads::SameUpper),
-        "SAME_LOWER" => return Ok(Pads::SameLower),
-        "VALID" => return Ok(Pads::Explicit([0; 4])),
+        "SAME_UPPER" => return Ok(Border::SameUpper),
+        "SAME_LOWER" => return Ok(Border::SameLower),
+        "VALID" => return Ok(none()),
         "NOTSET" | "" => {}
         other => return malformed(format!("auto_pad {other:?}")),
     }
-    let Some(pads) = node.ints("pads")? else { return Ok(Pads::Explicit([0; 4])) };
+    let Some(pads) = node.ints("pads")? else { return Ok(none()) };
     if pads.iter().any(|p| *p < 0) {
         return unsupported(format!("attribute pads={pads:?} is not implemented (negative)"));
     }
@@ -62,6 +105,5 @@ fn pads(node: &NodeView, spatial: usize) -> Result<Pads, OpError> {
     if pads.len() != 2 * spatial {
         return malformed(format!("pads {pads:?} for {spatial} spatial dimensions"));
     }
-    let (before, after) = (side(&pads[..spatial], 0), side(&pads[spatial..], 0));
-    Ok(Pads::Explicit([before[0], before[1], after[0], after[1]]))
+    Ok(Border::Explicit(pads[..spatial].to_vec(), pads[spatial..].to_vec()))
 }

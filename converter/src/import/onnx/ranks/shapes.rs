@@ -12,6 +12,16 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Option<Dims>> 
             let dims = x.map(|d| replace(d, *axis, operands.known(1).and_then(|k| first_size(&k))));
             vec![dims; 2]
         }
+        Op::NonMaxSuppression => {
+            let (classes, most) = (operands.fact(1).and_then(|f| f.size(1)), operands.known(2));
+            let rows = x.as_deref().and_then(|d| match (d, classes, most.and_then(|m| first_size(&m))) {
+                ([Some(batches), Some(count), _], Some(classes), Some(most)) => {
+                    batches.checked_mul(classes)?.checked_mul(most.min(*count))
+                }
+                _ => None,
+            });
+            vec![Some(vec![rows, Some(3)]), Some(Vec::new())]
+        }
         Op::Split { axis } => split(x, *axis, operands, outputs),
         Op::Lstm { direction, hidden, .. } | Op::Gru { direction, hidden, .. } => {
             let dirs = if *direction == Direction::Bidirectional { 2 } else { 1 };

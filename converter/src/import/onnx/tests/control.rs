@@ -47,7 +47,7 @@ fn a_condition_on_a_fixed_size_is_known() {
             "y",
             &[
                 graph("then_branch", &[node("Relu", "x", "a", &[])], "a"),
-                graph("else_branch", &[node("NonZero", "x", "b", &[])], "b"),
+                graph("else_branch", &[node("Unique", "x", "b", &[])], "b"),
             ],
         ),
     ];

@@ -260,8 +260,8 @@ fn pooling() {
 fn old_broadcasting_matches_dimensions_from_an_axis_on() {
     let m = import(&model(
         6,
-        &[port("x", FLOAT, Some(&[N(2), N(3), N(4), N(5)]))],
-        &[f32s("b", &[3, 4], &counted(12))],
+        &[port("x", FLOAT, Some(&[N(2), N(3), N(4), N(5)])), port("b", FLOAT, Some(&[N(3), N(4)]))],
+        &[],
         &[node("Add", "x b", "y", &[int("broadcast", 1), int("axis", 1)])],
         "y",
     ));

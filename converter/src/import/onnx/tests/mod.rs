@@ -1,6 +1,7 @@
 //! Small models built in code.
 
 mod control;
+mod dynamic;
 mod layers;
 mod real;
 mod refusals;

@@ -16,8 +16,8 @@ fn everything_unsupported_is_listed_at_once() {
     let mut foreign = node("QAttention", "b", "c", &[]);
     foreign.domain = "com.microsoft".into();
     let nodes = [
-        node("NonZero", "x", "a", &[]),
-        node("NonZero", "x", "b", &[]),
+        node("Unique", "x", "a", &[]),
+        node("Unique", "x", "b", &[]),
         foreign,
         // Of unknown rank only because of the nodes before: no news.
         node("GlobalAveragePool", "c", "d", &[]),
@@ -28,14 +28,14 @@ fn everything_unsupported_is_listed_at_once() {
     m.opset_import.push(OperatorSetIdProto { domain: "com.microsoft".into(), version: 1 });
     let list = refusals(&m);
     let ops: Vec<&str> = list.iter().map(|u| u.op.as_str()).collect();
-    assert_eq!(ops, ["NonZero", "QAttention", "MaxPool", "Relu"]);
+    assert_eq!(ops, ["Unique", "QAttention", "MaxPool", "Relu"]);
     assert_eq!((list[0].count, list[0].node.as_str()), (2, "a"));
     assert_eq!(list[0].inputs, ["f32[1, 3, ?, ?]"]);
     assert_eq!(list[1].domain, "com.microsoft");
-    assert!(list[2].reason.contains("indices"), "{:?}", list[2]);
+    assert!(list[2].reason.contains("shape is needed"), "{:?}", list[2]);
     assert!(list[3].reason.contains("strange=3"), "{:?}", list[3]);
     let text = ImportError::Unsupported(list.clone()).to_string();
-    assert!(text.starts_with("5 nodes are not implemented:\n  NonZero (opset 13)"), "{text}");
+    assert!(text.starts_with("5 nodes are not implemented:\n  Unique (opset 13)"), "{text}");
     assert!(serde_json::to_string(&list).unwrap().contains("\"opset\":13"));
 }
 
@@ -50,11 +50,11 @@ fn refused_values_are_named() {
         ),
         (
             node("Resize", "x x x", "y", &[string("coordinate_transformation_mode", "tf_crop_and_resize")]),
-            "tf_crop",
+            "shape is needed",
         ),
         (node("Einsum", "x", "y", &[string("equation", "aaaa->a")]), "diagonal"),
         (node("Gather", "x x x", "y", &[]), "3 operands"),
-        (node("Loop", "x x x", "y", &[]), "operator"),
+        (node("Det", "x", "y", &[]), "operator"),
         (node("Upsample", "x x", "y", &[]), "opset 13"),
         (node("And", "x x", "y", &[string("axis", "0")]), "axis"),
         (node("BitShift", "x x", "y", &[]), "element type f32"),

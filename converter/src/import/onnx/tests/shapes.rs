@@ -156,10 +156,14 @@ fn space_and_depth_with_known_and_unknown_sizes() {
 
 #[test]
 fn types_of_power_and_its_exponent_are_made_equal() {
-    let x = [port("x", FLOAT, Some(&[N(2)]))];
-    let m = import(&model(13, &x, &[i64s("two", &[], &[2])], &[node("Pow", "x two", "y", &[])], "y"));
+    let x = [port("x", FLOAT, Some(&[N(2)])), port("n", INT64, Some(&[]))];
+    let m = import(&model(13, &x, &[], &[node("Pow", "x n", "y", &[])], "y"));
     assert_eq!(ops(&m), ["Cast", "Binary"]);
     find(&m, |op| *op == Op::Cast { to: DType::F32 });
+    // Of a constant the cast is done at once.
+    let m = import(&model(13, &x, &[i64s("two", &[], &[2])], &[node("Pow", "x two", "y", &[])], "y"));
+    assert_eq!(ops(&m), ["Binary"]);
+    assert_eq!(floats(&m, operand(&find(&m, |_| true), 1)), [2.0]);
 }
 
 #[test]

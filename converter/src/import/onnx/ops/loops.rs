@@ -1,0 +1,271 @@
+//! Loops whose number of turns is known, turn by turn.
+
+use super::{MANY, NOW, Operator, Types, op};
+use crate::import::onnx::ctx::{Binding, Ctx};
+use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::normalize;
+use edge_runtime::graph::ValueId;
+
+const SCAN: &[&str] = &[
+    "body",
+    "num_scan_inputs",
+    "scan_input_axes",
+    "scan_input_directions",
+    "scan_output_axes",
+    "scan_output_directions",
+];
+
+/// The table.
+pub const OPERATORS: &[Operator] = &[
+    op("Loop", (1, NOW), (2, MANY), Types::Any, &["body"], loop_),
+    op("Scan", (8, 8), (2, MANY), Types::Any, &["body", "directions", "num_scan_inputs"], scan_8),
+    op("Scan", (9, NOW), (1, MANY), Types::Any, SCAN, scan),
+];
+
+/// Most turns of a loop: each becomes a copy of its body.
+const MAX_TURNS: i64 = 1 << 12;
+
+fn too_many<T>(turns: i64) -> Result<T, OpError> {
+    unsupported(format!("a loop of {turns} turns is not implemented (at most {MAX_TURNS})"))
+}
+
+/// What a body gives, as values.
+fn values<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, given: &[Binding]) -> Result<Vec<ValueId>, OpError> {
+    let mut values = Vec::with_capacity(given.len());
+    for binding in given {
+        match ctx.value_of(*binding)? {
+            Some(id) => values.push(id),
+            None => return malformed(format!("the body of `{}` gives an absent value", node.name)),
+        }
+    }
+    Ok(values)
+}
+
+/// Makes values the node's results from `first` on.
+fn results<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, first: usize, ids: &[ValueId]) -> Result<(), OpError> {
+    for (i, id) in ids.iter().enumerate() {
+        if let Some(name) = node.output(first + i) {
+            ctx.bind(name, Binding::Value(*id), &node.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Operands are the number of turns, whether to begin, and what is carried from turn to turn; the body gives whether to go on, what
+/// is carried, and what is collected.
+fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let body = node.graph("body")?;
+    let one = |ctx: &mut Ctx<'m>, i: usize, what: &str| match (
+        node.input(i).is_some(),
+        ctx.known(node, i)?.as_deref(),
+    ) {
+        (false, _) => Ok(None),
+        (true, Some([value])) => Ok(Some(*value)),
+        (true, Some(other)) => malformed(format!("{what} {other:?}")),
+        (true, None) => unknown(format!("{what}, as a number,")),
+    };
+    let most = one(ctx, 0, "the number of turns")?;
+    let begin = one(ctx, 1, "the condition")?.unwrap_or(1) != 0;
+    let carried = node.inputs().saturating_sub(2);
+    let Some(collected) = body.output.len().checked_sub(1 + carried) else {
+        return malformed("the body gives less than is carried");
+    };
+    let mut state = Vec::with_capacity(carried);
+    for i in 0..carried {
+        state.push(ctx.operand(node, 2 + i)?);
+    }
+    let mut lists: Vec<Vec<ValueId>> = vec![Vec::new(); collected];
+    let (mut go_on, mut turn) = (begin, 0);
+    while go_on && most.is_none_or(|most| turn < most) {
+        if turn >= MAX_TURNS {
+            return too_many(most.unwrap_or(turn + 1));
+        }
+        let mut f = ctx.formula(node);
+        let count = f.integer(turn);
+        let condition = f.truth(true);
+        let given: Vec<Binding> =
+            [count, condition].iter().chain(&state).map(|id| Binding::Value(*id)).collect();
+        let given = ctx.inline_body(body, node, &given)?;
+        let given = values(ctx, node, &given)?;
+        go_on = match ctx.truth_of(given[0]) {
+            Some(go_on) => go_on,
+            None if ctx.fact(given[0]).tainted => return unknown("the condition"),
+            None => return unsupported("a loop that ends on what it computes is not implemented"),
+        };
+        state = given[1..=carried].to_vec();
+        for (list, id) in lists.iter_mut().zip(&given[1 + carried..]) {
+            list.push(ctx.formula(node).unsqueeze(*id, &[0]));
+        }
+        turn += 1;
+    }
+    results(ctx, node, 0, &state)?;
+    collect(ctx, node, carried, &lists, &vec![0; collected])
+}
+
+/// What was collected, joined along an axis each.
+fn collect<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    first: usize,
+    lists: &[Vec<ValueId>],
+    axes: &[i32],
+) -> Result<(), OpError> {
+    for (i, (list, axis)) in lists.iter().zip(axes).enumerate() {
+        if node.output(first + i).is_none() {
+            continue;
+        }
+        if list.is_empty() {
+            return unsupported("what a loop without turns collects is not implemented");
+        }
+        let id = ctx.formula(node).concat(*axis, list);
+        results(ctx, node, first + i, &[id])?;
+    }
+    Ok(())
+}
+
+/// One entry for each of `count`, 0 where the attribute leaves them out.
+fn list<'m>(node: &NodeView<'m>, name: &str, count: usize) -> Result<Vec<i64>, OpError> {
+    match node.ints(name)? {
+        None => Ok(vec![0; count]),
+        Some(list) if list.len() == count => Ok(list.to_vec()),
+        Some(list) => malformed(format!("{name} {list:?} for {count} values")),
+    }
+}
+
+/// What the attributes of a scan say.
+struct Plan {
+    /// How many operands are carried; the rest is scanned.
+    carried: usize,
+    /// For each scanned operand, its axis and whether it is taken from the back.
+    inputs: Vec<(i64, bool)>,
+    /// The same of what is collected.
+    outputs: Vec<(i64, bool)>,
+}
+
+fn plan<'m>(node: &NodeView<'m>, operands: usize, directions: &str) -> Result<Plan, OpError> {
+    let body = node.graph("body")?;
+    let scanned = usize::try_from(node.int("num_scan_inputs", 0)?).unwrap_or(0);
+    let (Some(carried), true) = (operands.checked_sub(scanned), scanned > 0) else {
+        return malformed(format!("num_scan_inputs {scanned} of {operands} operands"));
+    };
+    let Some(collected) = body.output.len().checked_sub(carried) else {
+        return malformed("the body gives less than is carried");
+    };
+    let pair = |axes: Vec<i64>, backwards: Vec<i64>| {
+        axes.into_iter().zip(backwards.into_iter().map(|b| b != 0)).collect()
+    };
+    Ok(Plan {
+        carried,
+        inputs: pair(list(node, "scan_input_axes", scanned)?, list(node, directions, scanned)?),
+        outputs: pair(
+            list(node, "scan_output_axes", collected)?,
+            list(node, "scan_output_directions", collected)?,
+        ),
+    })
+}
+
+/// Runs a scan: what is carried at the end, and what was collected.
+fn turns<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    plan: &Plan,
+    operands: &[ValueId],
+) -> Result<(Vec<ValueId>, Vec<Vec<ValueId>>), OpError> {
+    let body = node.graph("body")?;
+    let (carried, scanned) = operands.split_at(plan.carried);
+    let (mut axes, mut count) = (Vec::with_capacity(scanned.len()), None);
+    for (id, (axis, _)) in scanned.iter().zip(&plan.inputs) {
+        let rank = ctx.rank(*id)?;
+        let Some(axis) = normalize(*axis, rank) else {
+            return malformed(format!("axis {axis} of {rank} dimensions"));
+        };
+        axes.push(axis);
+        match (ctx.fact(*id).size(axis), count) {
+            (Some(size), Some(count)) if size != count => {
+                return malformed(format!("scanned operands of {count} and {size} elements"));
+            }
+            (Some(size), _) => count = Some(size),
+            (None, _) => {}
+        }
+    }
+    let Some(count) = count else { return unknown("the number of turns") };
+    if count as i64 > MAX_TURNS {
+        return too_many(count as i64);
+    }
+    let mut state = carried.to_vec();
+    let mut lists: Vec<Vec<ValueId>> = vec![Vec::new(); plan.outputs.len()];
+    for turn in 0..count {
+        let mut given: Vec<Binding> = state.iter().map(|id| Binding::Value(*id)).collect();
+        for ((id, axis), (_, backwards)) in scanned.iter().zip(&axes).zip(&plan.inputs) {
+            let at = if *backwards { count - 1 - turn } else { turn };
+            given.push(Binding::Value(ctx.formula(node).entry(*id, *axis, at as i64)));
+        }
+        let given = ctx.inline_body(body, node, &given)?;
+        let given = values(ctx, node, &given)?;
+        state = given[..plan.carried].to_vec();
+        for ((list, id), (place, backwards)) in
+            lists.iter_mut().zip(&given[plan.carried..]).zip(&plan.outputs)
+        {
+            let axis = axis(*place)?;
+            let one = ctx.formula(node).unsqueeze(*id, &[axis]);
+            list.insert(if *backwards { 0 } else { list.len() }, one);
+        }
+    }
+    Ok((state, lists))
+}
+
+fn scan<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let plan = plan(node, node.inputs(), "scan_input_directions")?;
+    let mut operands = Vec::with_capacity(node.inputs());
+    for i in 0..node.inputs() {
+        operands.push(ctx.operand(node, i)?);
+    }
+    let (state, lists) = turns(ctx, node, &plan, &operands)?;
+    results(ctx, node, 0, &state)?;
+    let axes: Vec<i32> = plan.outputs.iter().map(|(a, _)| axis(*a)).collect::<Result<_, _>>()?;
+    collect(ctx, node, plan.carried, &lists, &axes)
+}
+
+/// Opset 8 scans each entry of a batch on its own.
+fn scan_8<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    if node.input(0).is_some() {
+        return unsupported("sequence_lens of a scan is not implemented");
+    }
+    let plan = plan(node, node.inputs() - 1, "directions")?;
+    let mut operands = Vec::with_capacity(node.inputs() - 1);
+    for i in 1..node.inputs() {
+        operands.push(ctx.operand(node, i)?);
+    }
+    let Some(batch) = operands.iter().find_map(|id| ctx.fact(*id).size(0)) else {
+        return unknown("the batch size");
+    };
+    let steps = operands.last().and_then(|id| ctx.fact(*id).size(1)).unwrap_or(1);
+    let all = (batch as i64).saturating_mul(steps as i64);
+    if all > MAX_TURNS || batch == 0 {
+        return too_many(all);
+    }
+    let (mut states, mut collected) = (vec![Vec::new(); plan.carried], vec![Vec::new(); plan.outputs.len()]);
+    for entry in 0..batch {
+        let one: Vec<ValueId> =
+            operands.iter().map(|id| ctx.formula(node).entry(*id, 0, entry as i64)).collect();
+        let (state, lists) = turns(ctx, node, &plan, &one)?;
+        for (all, id) in states.iter_mut().zip(state) {
+            all.push(ctx.formula(node).unsqueeze(id, &[0]));
+        }
+        for (all, list) in collected.iter_mut().zip(lists) {
+            if list.is_empty() {
+                return unsupported("what a loop without turns collects is not implemented");
+            }
+            let mut f = ctx.formula(node);
+            let joined = f.concat(0, &list);
+            all.push(f.unsqueeze(joined, &[0]));
+        }
+    }
+    for (i, all) in states.iter().chain(&collected).enumerate() {
+        if node.output(i).is_some() {
+            let id = ctx.formula(node).concat(0, all);
+            results(ctx, node, i, &[id])?;
+        }
+    }
+    Ok(())
+}

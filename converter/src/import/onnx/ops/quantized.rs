@@ -1,0 +1,277 @@
+//! Quantising and dequantising, as arithmetic on floats.
+
+use super::{NOW, Operator, Types, op};
+use crate::import::onnx::ctx::{Ctx, Formula};
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::normalize;
+use crate::import::onnx::tensors::{self, from_f64};
+use crate::model::Array;
+use edge_runtime::graph::{DType, Op, ReduceOp, UnaryOp, ValueId};
+
+const QUANTIZE_21: &[&str] = &["axis", "block_size", "output_dtype", "precision", "saturate"];
+const DEQUANTIZE_21: &[&str] = &["axis", "block_size", "output_dtype"];
+
+/// The table.
+pub const OPERATORS: &[Operator] = &[
+    op("QuantizeLinear", (10, 12), (2, 3), Types::Number, &[], quantize),
+    op("QuantizeLinear", (13, 20), (2, 3), Types::Number, &["axis", "saturate"], quantize),
+    op("QuantizeLinear", (21, NOW), (2, 3), Types::Number, QUANTIZE_21, quantize),
+    op("DequantizeLinear", (10, 12), (2, 3), Types::Integer, &[], dequantize),
+    op("DequantizeLinear", (13, 20), (2, 3), Types::Integer, &["axis"], dequantize),
+    op("DequantizeLinear", (21, NOW), (2, 3), Types::Integer, DEQUANTIZE_21, dequantize),
+    op("DynamicQuantizeLinear", (11, NOW), (1, 1), Types::Float, &[], dynamic),
+];
+
+/// Longest axis in blocks: a table says which block each element belongs to.
+const MAX_TABLE: usize = 1 << 24;
+
+/// The integers that a quantised value takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Their element type.
+    pub dtype: DType,
+    /// Bytes that stand for integers of 4 bits.
+    pub four_bits: bool,
+}
+
+impl Kind {
+    /// Of operand `i`.
+    pub fn of<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, i: usize) -> Option<Kind> {
+        Some(Kind { dtype: ctx.operand_dtype(node, i)?, four_bits: ctx.four_bits(node, i) })
+    }
+
+    /// Least and greatest.
+    fn range(self) -> Result<(f64, f64), OpError> {
+        Ok(match (self.dtype, self.four_bits) {
+            (DType::U8, true) => (0.0, 15.0),
+            (DType::I8, true) => (-8.0, 7.0),
+            (DType::U8, false) => (0.0, 255.0),
+            (DType::I8, false) => (-128.0, 127.0),
+            (DType::U16, _) => (0.0, 65535.0),
+            (DType::I16, _) => (-32768.0, 32767.0),
+            (other, _) => return unsupported(format!("quantising to {other} is not implemented")),
+        })
+    }
+}
+
+/// How scales lie along the value that they belong to.
+struct Layout {
+    rank: usize,
+    axis: usize,
+    /// Elements that share a scale; `None`: all along every other axis.
+    block: Option<usize>,
+    /// The size of the axis, which blocks need.
+    size: Option<usize>,
+}
+
+impl Layout {
+    fn read<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Layout, OpError> {
+        let x = ctx.operand(node, 0)?;
+        let rank = ctx.rank(x)?;
+        // A scalar has no axis and needs none.
+        let axis = normalize(node.int("axis", 1)?, rank).unwrap_or(0);
+        let block = match node.int("block_size", 0)? {
+            0 => None,
+            size @ 1..=0x7fff_ffff => Some(size as usize),
+            size => return malformed(format!("block_size {size}")),
+        };
+        Ok(Layout { rank, axis, block, size: ctx.fact(x).size(axis) })
+    }
+
+    /// A scale or zero point in a shape that broadcasts to the value's.
+    fn place(&self, f: &mut Formula, scale: ValueId) -> Result<ValueId, OpError> {
+        let rank = f.ctx.rank(scale)?;
+        if let (Some(block), true) = (self.block, rank == self.rank && rank > 0) {
+            let Some(size) = self.size else { return unknown("the size of the blocked axis") };
+            if size > MAX_TABLE {
+                return unsupported(format!("blocks along {size} elements are not implemented"));
+            }
+            let blocks: Vec<i64> = (0..size).map(|i| (i / block) as i64).collect();
+            let index = f.integers(&[size], &blocks);
+            return Ok(f.op(Op::Gather { axis: self.axis as i32 }, &[scale, index]));
+        }
+        match rank {
+            0 => Ok(scale),
+            1 if self.rank == 0 => Ok(f.reshape(scale, &[])),
+            1 => {
+                let mut shape = vec![1; self.rank - self.axis];
+                shape[0] = -1;
+                Ok(if shape.len() == 1 { scale } else { f.reshape(scale, &shape) })
+            }
+            _ => malformed(format!("a scale or zero point of {rank} dimensions for {}", self.rank)),
+        }
+    }
+}
+
+/// `saturate(round(x) + zero)`, `x` and `zero` real.
+pub fn saturated<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    zero: Option<ValueId>,
+    kind: Kind,
+) -> Result<ValueId, OpError> {
+    let (lo, hi) = kind.range()?;
+    let mut f = ctx.formula(node);
+    let mut y = f.unary(UnaryOp::Round, x);
+    if let Some(zero) = zero {
+        y = f.add(y, zero);
+    }
+    let (lo, hi) = (f.real(lo), f.real(hi));
+    let y = f.clamp(y, lo, hi);
+    let y = f.cast(y, kind.dtype);
+    if kind.four_bits {
+        ctx.mark_four_bits(y);
+    }
+    Ok(y)
+}
+
+/// Operand `i` as a real value, if it is given.
+pub fn real<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, i: usize) -> Result<Option<ValueId>, OpError> {
+    let Some(x) = ctx.optional(node, i)? else { return Ok(None) };
+    if ctx.fact(x).dtype.is_none() {
+        return unknown(format!("the element type of operand {i}"));
+    }
+    Ok(Some(ctx.formula(node).cast(x, DType::F32)))
+}
+
+/// [`real`] of an operand that must be given.
+pub fn needed<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, i: usize) -> Result<ValueId, OpError> {
+    match real(ctx, node, i)? {
+        Some(x) => Ok(x),
+        None => malformed(format!("operand {i} is missing")),
+    }
+}
+
+/// The type that attribute `output_dtype` names.
+fn told(node: &NodeView) -> Result<Option<Kind>, OpError> {
+    let number = match node.int("output_dtype", 0)? {
+        0 => return Ok(None),
+        number => i32::try_from(number).unwrap_or(-1),
+    };
+    match tensors::dtype(number) {
+        Ok(dtype) => Ok(Some(Kind { dtype, four_bits: tensors::four_bits(number) })),
+        Err(name) => unsupported(format!("attribute output_dtype={number} ({name}) is not implemented")),
+    }
+}
+
+fn quantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    // 1: f32, in which the division is done whatever the operands' type.
+    if let precision @ 2.. = node.int("precision", 0)? {
+        return unsupported(format!("attribute precision={precision} is not implemented"));
+    }
+    let kind = match (node.input(2).is_some(), told(node)?) {
+        (true, _) => match Kind::of(ctx, node, 2) {
+            Some(kind) => kind,
+            None => return unknown("the element type of operand 2"),
+        },
+        (false, Some(kind)) => kind,
+        (false, None) => Kind { dtype: DType::U8, four_bits: false },
+    };
+    kind.range()?;
+    let layout = Layout::read(ctx, node)?;
+    let (x, scale, zero) = (needed(ctx, node, 0)?, needed(ctx, node, 1)?, real(ctx, node, 2)?);
+    let mut f = ctx.formula(node);
+    let scale = layout.place(&mut f, scale)?;
+    let zero = zero.map(|zero| layout.place(&mut f, zero)).transpose()?;
+    let y = f.div(x, scale);
+    let y = saturated(ctx, node, y, zero, kind)?;
+    ctx.set(node, 0, y)
+}
+
+fn dequantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let dtype = match told(node)? {
+        Some(kind) => kind.dtype,
+        None => match ctx.operand_dtype(node, 1) {
+            Some(dtype) => dtype,
+            None => return unknown("the element type of operand 1"),
+        },
+    };
+    if !dtype.is_float() {
+        return malformed(format!("a scale of type {dtype}"));
+    }
+    if let Some(weight) = stored_weight(ctx, node, dtype)? {
+        let id = ctx.constant(node.output(0).unwrap_or(""), weight);
+        return ctx.set(node, 0, id);
+    }
+    let layout = Layout::read(ctx, node)?;
+    let (x, scale, zero) = (needed(ctx, node, 0)?, needed(ctx, node, 1)?, real(ctx, node, 2)?);
+    let mut f = ctx.formula(node);
+    let scale = layout.place(&mut f, scale)?;
+    let x = match zero {
+        Some(zero) => {
+            let zero = layout.place(&mut f, zero)?;
+            f.sub(x, zero)
+        }
+        None => x,
+    };
+    let y = f.mul(x, scale);
+    let y = f.cast(y, dtype);
+    ctx.set(node, 0, y)
+}
+
+/// A stored array with stored scales, as real numbers: weights, which the pack stores its own way.
+fn stored_weight<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, dtype: DType) -> Result<Option<Array>, OpError> {
+    let (Some(x), Some(scale)) = (ctx.array(node, 0)?, ctx.array(node, 1)?) else { return Ok(None) };
+    let zero = ctx.array(node, 2)?;
+    if node.input(2).is_some() != zero.is_some() {
+        return Ok(None);
+    }
+    let (Some(values), Some(scales)) = (tensors::integers(&x), tensors::floats(&scale)) else {
+        return malformed("a stored operand of an unexpected type");
+    };
+    let zeros = match &zero {
+        Some(zero) if zero.elements() == scale.elements() => tensors::integers(zero).unwrap_or_default(),
+        Some(zero) => return malformed(format!("zero points {:?} for scales {:?}", zero.dims, scale.dims)),
+        None => vec![0; scales.len()],
+    };
+    let block = usize::try_from(node.int("block_size", 0)?).ok().filter(|b| *b > 0);
+    let axis = normalize(node.int("axis", 1)?, x.dims.len()).unwrap_or(0);
+    let size = x.dims.get(axis).copied().unwrap_or(1).max(1);
+    let inner: usize = x.dims.iter().skip(axis + 1).product();
+    let along = match block {
+        Some(block) if scale.dims.len() == x.dims.len() => size.div_ceil(block),
+        _ => size,
+    };
+    let groups: usize = if block.is_some() { x.dims.iter().take(axis).product() } else { 1 };
+    let wide = if block.is_some() { inner } else { 1 };
+    if scales.len() != 1 && scales.len() != groups * along * wide {
+        return malformed(format!("scales {:?} for a value of shape {:?}", scale.dims, x.dims));
+    }
+    let index = |i: usize| {
+        let place = i / inner.max(1) % size;
+        match block {
+            _ if scales.len() == 1 => 0,
+            Some(block) => (i / (inner * size) * along + place / block) * inner + i % inner,
+            None => place,
+        }
+    };
+    let real = |i: usize| f64::from((values[i] - zeros[index(i)]) as f32 * scales[index(i)]);
+    let values: Vec<f64> = (0..values.len()).map(real).collect();
+    Ok(Some(from_f64(dtype, &x.dims, &values)))
+}
+
+/// To 8 bits over the range that the elements and 0 take.
+fn dynamic<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let x = needed(ctx, node, 0)?;
+    let rank = ctx.rank(x)? as i32;
+    let kind = Kind { dtype: DType::U8, four_bits: false };
+    let mut f = ctx.formula(node);
+    let axes: Vec<i32> = (0..rank).collect();
+    let zero = f.real(0.0);
+    let (least, greatest) =
+        (f.reduce(ReduceOp::Min, x, &axes, false), f.reduce(ReduceOp::Max, x, &axes, false));
+    let (least, greatest) = (f.min(least, zero), f.max(greatest, zero));
+    let range = f.sub(greatest, least);
+    let all = f.real(255.0);
+    let scale = f.div(range, all);
+    let below = f.sub(zero, least);
+    let below = f.div(below, scale);
+    let point = saturated(ctx, node, below, None, kind)?;
+    let mut f = ctx.formula(node);
+    let (y, zero) = (f.div(x, scale), f.cast(point, DType::F32));
+    let y = saturated(ctx, node, y, Some(zero), kind)?;
+    ctx.set(node, 0, y)?;
+    ctx.set(node, 1, scale)?;
+    ctx.set(node, 2, point)
+}
