@@ -1,6 +1,7 @@
 //! The operators. Each is one function and one line in its family's table.
 
 mod activation;
+mod attention;
 mod binary;
 mod cast;
 mod control;
@@ -89,6 +90,7 @@ const fn op(
 /// The families, each with its domain.
 static FAMILIES: &[(&str, &[Operator])] = &[
     ("", activation::OPERATORS),
+    ("", attention::OPERATORS),
     ("", binary::OPERATORS),
     ("", cast::OPERATORS),
     ("", control::OPERATORS),
