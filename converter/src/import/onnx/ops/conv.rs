@@ -37,7 +37,7 @@ pub const OPERATORS: &[Operator] = &[
 const ROWS: usize = 16;
 
 /// The weight's shape, whether it is stored or computed.
-fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
+pub(super) fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
     let dims: Dims = match ctx.stored_dims(node, 1)? {
         Some(dims) => dims.into_iter().map(Some).collect(),
         None => {
@@ -63,7 +63,11 @@ fn same_rank(rank: usize, weight: &[usize]) -> Result<(), OpError> {
 }
 
 /// The bias, as `f32` when it is stored.
-fn bias<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, channels: usize) -> Result<Option<ValueId>, OpError> {
+pub(super) fn bias<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    channels: usize,
+) -> Result<Option<ValueId>, OpError> {
     if let Some(dims) = ctx.stored_dims(node, 2)?
         && dims != [channels]
     {
@@ -95,24 +99,34 @@ fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let window = window(node, rank, Some(&dims[2..]))?;
     let depthwise = groups == out && per_group == 1;
     let padded = if groups == 1 || depthwise { out } else { (out / groups).next_multiple_of(ROWS) * groups };
-    let stored = ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))?;
-    let w = match stored {
-        Some(w) => w,
-        None if padded != out => {
-            return unsupported(format!("a computed weight in {groups} groups is not implemented"));
-        }
-        None => {
-            let w = ctx.operand(node, 1)?;
-            let w = ctx.channels_last(node, w, rank);
-            ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)])
-        }
-    };
+    let w = weight_rows(ctx, node, rank, groups, (out, padded))?;
     let bias = bias(ctx, node, out)?;
     let x = ctx.channels_last(node, x, rank);
     let op = Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
     let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
     let y = ctx.channels_first(node, y, rank);
     ctx.set(node, 0, y)
+}
+
+/// The weight as rows of `[kernel * in / groups]`: `out` of them, or `padded` where groups need more.
+pub(super) fn weight_rows<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    rank: usize,
+    groups: usize,
+    (out, padded): (usize, usize),
+) -> Result<ValueId, OpError> {
+    match ctx.relaid(node, 1, format!("conv {groups}"), |w| rows(w, groups, padded))? {
+        Some(w) => Ok(w),
+        None if padded != out => {
+            unsupported(format!("a computed weight in {groups} groups is not implemented"))
+        }
+        None => {
+            let w = ctx.operand(node, 1)?;
+            let w = ctx.channels_last(node, w, rank);
+            Ok(ctx.emit(node, Op::Flatten { axis: 1 }, &[Some(w)]))
+        }
+    }
 }
 
 /// `[out, in / groups, ..kernel]` to `[rows, kernel * in / groups]`, each group's rows filled with zeros to `padded / groups`.

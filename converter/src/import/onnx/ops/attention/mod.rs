@@ -1,6 +1,8 @@
 //! Operators of transformers: attention and what stands around it.
 
 pub mod attend;
+mod recurrent;
+pub mod rotary;
 
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
@@ -19,10 +21,19 @@ const ATTENTION: &[&str] = &[
     "softmax_precision",
 ];
 
+const ROTARY: &[&str] = &["interleaved", "num_heads", "rotary_embedding_dim"];
+
+/// `chunk_size` is a hint for other ways to compute the same.
+const LINEAR: &[&str] = &["chunk_size", "kv_num_heads", "q_num_heads", "scale", "update_rule"];
+
 /// The table.
 pub const OPERATORS: &[Operator] = &[
     op("Attention", (23, 23), (3, 6), Types::Float, ATTENTION, attention),
     op("Attention", (24, NOW), (3, 7), Types::Float, ATTENTION, attention),
+    op("RotaryEmbedding", (23, NOW), (3, 4), Types::Float, ROTARY, rotary::embedding),
+    op("CausalConvWithState", (27, NOW), (2, 4), Types::Float, &["activation"], recurrent::causal_conv),
+    op("LinearAttention", (27, NOW), (3, 6), Types::Float, LINEAR, recurrent::linear_attention),
+    op("TensorScatter", (24, NOW), (2, 3), Types::Any, &["axis", "mode"], recurrent::tensor_scatter),
 ];
 
 /// An attribute that counts heads.
