@@ -84,6 +84,12 @@ pub(super) fn bias<'m>(
 }
 
 fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let y = convolved(ctx, node)?;
+    ctx.set(node, 0, y)
+}
+
+/// What a convolution of the node's first three operands gives.
+pub(super) fn convolved<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<ValueId, OpError> {
     let dims = weight_shape(ctx, node)?;
     let (x, rank) = ctx.spatial(node, Some(dims.len()))?;
     same_rank(rank, &dims)?;
@@ -104,8 +110,7 @@ fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = ctx.channels_last(node, x, rank);
     let op = Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
     let y = ctx.emit(node, op, &[Some(x), Some(w), None, bias]);
-    let y = ctx.channels_first(node, y, rank);
-    ctx.set(node, 0, y)
+    Ok(ctx.channels_first(node, y, rank))
 }
 
 /// The weight as rows of `[kernel * in / groups]`: `out` of them, or `padded` where groups need more.

@@ -10,6 +10,7 @@ mod einsum;
 mod gather;
 mod generate;
 mod matmul;
+mod microsoft;
 mod norm;
 mod pool;
 mod reduce;
@@ -99,6 +100,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", gather::OPERATORS),
     ("", generate::OPERATORS),
     ("", matmul::OPERATORS),
+    ("com.microsoft", microsoft::OPERATORS),
     ("", norm::OPERATORS),
     ("", pool::OPERATORS),
     ("", reduce::OPERATORS),

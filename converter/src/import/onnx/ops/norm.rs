@@ -34,6 +34,15 @@ pub const OPERATORS: &[Operator] = &[
         group,
     ),
     op("RMSNormalization", (23, NOW), (2, 2), Types::Float, &["axis", "epsilon", "stash_type"], rms),
+    // Not of the standard, but of its domain: onnxruntime's optimizer and exporters built on it write it so.
+    op(
+        "SimplifiedLayerNormalization",
+        (1, NOW),
+        (2, 2),
+        Types::Float,
+        &["axis", "epsilon", "stash_type"],
+        rms,
+    ),
     op("LpNormalization", (1, NOW), (1, 1), Types::Float, &["axis", "p"], lp),
     op("LRN", (1, NOW), (1, 1), Types::Float, &["alpha", "beta", "bias", "size"], lrn),
 ];
@@ -259,6 +268,7 @@ fn moments<'m>(
 
 fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     node.only_int("stash_type", 1)?;
+    node.no_output(1, "inverse deviation")?;
     let x = ctx.operand(node, 0)?;
     ctx.rank(x)?;
     let axis = ctx.axis(x, node.int("axis", -1)?)?;

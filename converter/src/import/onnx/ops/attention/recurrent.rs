@@ -119,7 +119,9 @@ pub fn linear_attention<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<()
                 1 => 1,
                 n if n == depth => depth as i64,
                 _ => {
-                    return malformed(format!("a decay of {columns} columns for {kv_heads} heads of {depth}"));
+                    return malformed(format!(
+                        "a decay of {columns} columns for {kv_heads} heads of {depth}"
+                    ));
                 }
             };
             Some(part(ctx, 4, &[kv, per_head, 1])?)
