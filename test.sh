@@ -41,6 +41,7 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
 "$python" tests/conformance/suite.py prepare
 "$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 75 \
     --baseline tests/conformance/baseline.json --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+"$python" tests/conformance/fused.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 
 # The other architecture, emulated: its kernels, and the same bits from its edge-run.
 EDGE_RUN="$bin/edge-run" EDGE_CONVERT="$quick/edge-convert" targets/aarch64-linux/test.sh \

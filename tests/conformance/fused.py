@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Operators of the domain com.microsoft, and of ONNX's where the suite is thin, against onnxruntime.
 
-    fused.py --cmd 'PROGRAM {model} {inputs_dir} {out_dir}' [--filter REGEX]
+    fused.py --cmd 'PROGRAM {model} {inputs_dir} {out_dir}' [--filter REGEX] [--suite SUITE]
 
 The command's contract is that of suite.py. Each case is a model of one node, with inputs and weights from a seed, run by
 onnxruntime (CPU, optimisations off) and by the command. Where a case says so, it is run again with dimensions that the
 model leaves free. Floats are compared with rtol 1e-4 and atol 1e-6 (float16: judge.py). What has no counterpart here must
-be refused, by a message that names it. Exit code 1 when anything differs.
+be refused, by a message that names it. Then the suite's real models, as onnxruntime's optimizer rewrites them, are judged as
+the suite judges them. Exit code 1 when anything differs.
 """
 import argparse
+import collections
 import pathlib
 import re
 import shlex
@@ -23,6 +25,8 @@ from onnx import helper, numpy_helper
 
 import judge
 from fused_cases import cases
+from layout import data_sets
+from suite import default_suite
 
 RTOL, ATOL = 1e-4, 1e-6
 REFUSED = 3
@@ -93,10 +97,34 @@ def judged(case, free, command):
     return None
 
 
+def optimized(suite, command):
+    """(name, what the optimizer fused, what is wrong or None) of each real model of the suite."""
+    for case in sorted((suite / "models").iterdir()):
+        with tempfile.TemporaryDirectory(prefix="fused-") as folder:
+            folder = pathlib.Path(folder)
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            options.optimized_model_filepath = str(folder / "model.onnx")
+            options.log_severity_level = 4
+            onnxruntime.InferenceSession(str(case / "model.onnx"), options, providers=["CPUExecutionProvider"])
+            nodes = onnx.load(folder / "model.onnx").graph.node
+            fused = collections.Counter(n.op_type for n in nodes if n.domain == "com.microsoft")
+            verdict = ("pass", "")
+            for i, inputs in enumerate(data_sets(case)):
+                out = folder / str(i)
+                out.mkdir()
+                words = [w.format(model=folder / "model.onnx", inputs_dir=inputs, out_dir=out) for w in shlex.split(command)]
+                done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+                message = f"exit {done.returncode}: {done.stderr.strip()[-400:]}"
+                verdict = judge.worse(verdict, judge.judge(case, inputs, out) if not done.returncode else ("crash", message))
+        yield case.name, dict(fused), None if verdict[0] == "pass" else " ".join(verdict)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--cmd", required=True)
     ap.add_argument("--filter", default="", help="regular expression over the cases' names")
+    ap.add_argument("--suite", type=pathlib.Path, default=default_suite(), help="where suite.py prepared it")
     args = ap.parse_args()
     wrong, counts = 0, {}
     for case in cases():
@@ -111,6 +139,9 @@ def main():
                 print(f"FAILED {case.name}{' (free)' if free else ''}: {' '.join(problem.split())}")
     for op, kinds in counts.items():
         print(f"{op:48} {kinds['equal']:4} equal {kinds['refused']:4} refused by name")
+    for name, fused, problem in optimized(args.suite, args.cmd) if not args.filter else []:
+        wrong += problem is not None
+        print(f"{'FAILED ' if problem else ''}{name:40} optimized: {fused or 'nothing fused'} {problem or ''}".rstrip())
     total = sum(sum(kinds.values()) for kinds in counts.values())
     print(f"{total} as expected, {wrong} not")
     return 1 if wrong or not total else 0

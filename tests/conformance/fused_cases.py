@@ -309,6 +309,17 @@ def standard():
         yield case("Attention", {"onnx": 23, **c}, operands, domain="", opset=23, free=free,
                    results=["y", "present_k", "present_v"] if c["past"] else ["y"],
                    attributes={**heads, "is_causal": c["causal"], "softcap": c["softcap"]})
+    v = Values("filled")
+    filled = [("q", v.f(2, 2, 3, 8)), ("k", v.f(2, 2, 6, 8)), ("v", v.f(2, 2, 6, 8)), ("mask", v.f(3, 6)), ("past_k", None),
+              ("past_v", None), ("filled", np.array([4, 6], np.int64))]
+    yield case("Attention", {"onnx": 24, "filled": 1}, filled, domain="", opset=24, free={"q": "b.s", "k": "b.k", "v": "b.k"})
+    # Here ONNX's definition and onnxruntime differ: which of the keys the first row sees.
+    yield case("Attention", {"onnx": 24, "filled": 1, "causal": 1}, filled, domain="", opset=24, attributes={"is_causal": 1},
+               refused="is_causal=1 together with nonpad_kv_seqlen")
+    filled[3] = ("mask", v.f(3, 1))
+    yield case("Attention", {"onnx": 24, "column": 1}, filled, domain="", opset=24, refused="one column")
+    yield case("Attention", {"onnx": 23, "scale": -1}, filled[:3], domain="", opset=23, attributes={"scale": -1.0},
+               refused="scale=-1")
     for alpha in [0.5, 1.0, -1.5]:
         yield case("Swish", {"alpha": alpha}, [("x", Values("swish").f(2, 5, 8, scale=3))], attributes={"alpha": alpha},
                    domain="", opset=24)

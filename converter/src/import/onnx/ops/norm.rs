@@ -23,7 +23,8 @@ pub const OPERATORS: &[Operator] = &[
         batch,
     ),
     op("InstanceNormalization", (1, NOW), (3, 3), Types::Float, &["consumed_inputs", "epsilon"], instance),
-    op("LayerNormalization", (17, NOW), (2, 3), Types::Float, &["axis", "epsilon", "stash_type"], layer),
+    // Of opset 17, but onnxruntime's optimizer writes it into models of any.
+    op("LayerNormalization", (1, NOW), (2, 3), Types::Float, &["axis", "epsilon", "stash_type"], layer),
     op("GroupNormalization", (18, 20), (3, 3), Types::Float, &["epsilon", "num_groups"], group),
     op(
         "GroupNormalization",

@@ -6,7 +6,7 @@ pub mod rotary;
 
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
-use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors;
 use attend::{Attend, Mask, Stage, attend, both, by_heads, causal, joined_heads};
 use edge_runtime::graph::{BinaryOp, DType, Op, PadMode, ValueId};
@@ -52,7 +52,7 @@ pub fn scale_of(node: &NodeView, depth: Option<usize>) -> Result<f32, OpError> {
         (Some(scale), _) if scale >= 0.0 => Ok(scale),
         (Some(scale), _) => unsupported(format!("attribute scale={scale} is not implemented")),
         (None, Some(depth)) => Ok((1.0 / (depth as f64).sqrt()) as f32),
-        (None, None) => super::super::node::unknown("the depth of q"),
+        (None, None) => unknown("the depth of q"),
     }
 }
 
@@ -134,7 +134,7 @@ fn mask<'m>(
     let filled = ctx.optional(node, 6)?;
     if causal_only {
         if filled.is_some() {
-            // ONNX's definition aligns the first row with the first key, others the last row with the last key that is filled.
+            // ONNX's definition aligns the first row with the first key, onnxruntime the last row with the last filled key.
             return unsupported("attribute is_causal=1 together with nonpad_kv_seqlen is not implemented");
         }
         let (rows, columns) = (ctx.size(node, q, 2), ctx.size(node, k, 2));

@@ -40,8 +40,10 @@ pub fn rotate<'m>(
         return malformed(format!("{width} elements to turn of heads of {depth}"));
     }
     for table in [angles.cos, angles.sin] {
-        let rank = ctx.rank(table)?;
-        if let Some(found) = ctx.fact(table).size(rank - 1).filter(|s| *s != half) {
+        let Some(last) = ctx.rank(table)?.checked_sub(1).filter(|last| *last > 0) else {
+            return malformed("angles of fewer than 2 dimensions");
+        };
+        if let Some(found) = ctx.fact(table).size(last).filter(|s| *s != half) {
             return malformed(format!("{found} angles for {half} pairs"));
         }
     }
