@@ -39,9 +39,10 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
 # The ONNX project's own tests, through the pack path.
 (cd tests/conformance && "$python" -m unittest -q)
 "$python" tests/conformance/suite.py prepare
-"$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 90 \
+"$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 98.6 \
     --baseline tests/conformance/baseline.json --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 "$python" tests/conformance/wider.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+"$python" tests/conformance/fused.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 
 # The other architecture, emulated: its kernels, and the same bits from its edge-run.
 EDGE_RUN="$bin/edge-run" EDGE_CONVERT="$quick/edge-convert" targets/aarch64-linux/test.sh \

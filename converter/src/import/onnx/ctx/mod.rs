@@ -1,5 +1,6 @@
 //! The graph under construction, as the operators see it: names to values, values to facts, nodes emitted in order.
 
+mod build;
 mod formula;
 mod operands;
 mod results;

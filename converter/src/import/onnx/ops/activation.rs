@@ -2,7 +2,7 @@
 
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
-use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
 use crate::import::onnx::tensors::{floats, from_f64};
 use edge_runtime::graph::{Act, BinaryOp, Op, UnaryOp, ValueId};
 
@@ -109,10 +109,22 @@ fn gelu<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 /// `x * sigmoid(alpha * x)`.
 fn swish<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    match node.float("alpha", 1.0)? {
-        1.0 => act(ctx, node, Act::Silu),
-        alpha => unsupported(format!("attribute alpha={alpha} is not implemented")),
+    let alpha = node.float("alpha", 1.0)?;
+    scaled_silu(ctx, node, alpha)
+}
+
+/// Operand 0, `x`, as `x * sigmoid(alpha * x)`.
+pub(super) fn scaled_silu<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, alpha: f32) -> Result<(), OpError> {
+    if alpha == 1.0 {
+        return act(ctx, node, Act::Silu);
     }
+    let x = ctx.operand(node, 0)?;
+    let dtype = ctx.dtype(x)?;
+    let alpha = ctx.scalar(dtype, f64::from(alpha));
+    let gate = ctx.binary(node, BinaryOp::Mul, x, alpha);
+    let gate = ctx.unary(node, UnaryOp::Act(Act::Sigmoid), gate);
+    let y = ctx.binary(node, BinaryOp::Mul, x, gate);
+    ctx.set(node, 0, y)
 }
 
 fn thresholded_relu<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {

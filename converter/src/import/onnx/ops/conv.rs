@@ -36,7 +36,7 @@ pub const OPERATORS: &[Operator] = &[
 ];
 
 /// The weight's shape, whether it is stored or computed.
-fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
+pub(super) fn weight_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Vec<usize>, OpError> {
     let dims: Dims = match ctx.stored_dims(node, 1)? {
         Some(dims) => dims.into_iter().map(Some).collect(),
         None => {

@@ -24,7 +24,6 @@ pub const OPERATORS: &[Operator] = &[
     op("OneHot", (9, NOW), (3, 3), Types::Number, &["axis"], one_hot),
     op("Hardmax", (13, NOW), (1, 1), Types::Float, &["axis"], hardmax),
     op("ReverseSequence", (10, NOW), (2, 2), Types::Any, &["batch_axis", "time_axis"], reverse_sequence),
-    op("TensorScatter", (24, NOW), (2, 3), Types::Any, &["axis", "mode"], tensor_scatter),
     op("Trilu", (14, NOW), (1, 2), Types::Any, &["upper"], trilu),
 ];
 
@@ -201,43 +200,6 @@ fn reverse_sequence<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), Op
     let shape = f.shape(x, 0, None);
     let place = f.op(Op::Expand, &[place, shape]);
     let y = f.op(Op::GatherElements { axis: time as i32 }, &[x, place]);
-    ctx.set(node, 0, y)
-}
-
-/// Writes the update into the cache from each batch entry's index on.
-fn tensor_scatter<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let circular = match node.string("mode", "linear")? {
-        "linear" => false,
-        "circular" => true,
-        other => return malformed(format!("mode {other:?}")),
-    };
-    let (cache, update) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?);
-    let rank = ctx.rank(cache)?;
-    let given = node.int("axis", -2)?;
-    let Some(axis) = normalize(given, rank).filter(|a| *a > 0) else {
-        return malformed(format!("axis {given} of {rank} dimensions, the first of which is the batch"));
-    };
-    let first = if node.input(2).is_some() { Some(ctx.indices(node, 2)?) } else { None };
-    let mut f = ctx.formula(node);
-    let count = f.size(update, axis);
-    let steps = f.count_up(count);
-    let mut shape = vec![1; rank - axis];
-    shape[0] = -1;
-    let mut index = f.reshape(steps, &shape);
-    if let Some(first) = first {
-        let mut shape = vec![1; rank];
-        shape[0] = -1;
-        let first = f.reshape(first, &shape);
-        index = f.add(first, index);
-    }
-    if circular {
-        let size = f.size(cache, axis);
-        index = f.binary(BinaryOp::Mod, index, size);
-    }
-    let shape = f.shape(update, 0, None);
-    let index = f.op(Op::Expand, &[index, shape]);
-    let op = Op::ScatterElements { axis: axis as i32, reduction: ScatterReduction::None };
-    let y = f.op(op, &[cache, index, update]);
     ctx.set(node, 0, y)
 }
 

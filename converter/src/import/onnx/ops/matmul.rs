@@ -15,7 +15,7 @@ pub const OPERATORS: &[Operator] = &[
 ];
 
 /// A stored rhs of two dimensions as `[N, K]`, times `alpha`; `None` when it is none, or holds integers.
-fn weight<'m>(
+pub(super) fn weight<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
     is_nk: bool,
@@ -81,6 +81,12 @@ pub fn product<'m>(
 
 /// `alpha * A' · B' + beta * C`.
 fn gemm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let y = multiplied(ctx, node)?;
+    ctx.set(node, 0, y)
+}
+
+/// What a `Gemm` of the node's operands gives.
+pub(super) fn multiplied<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<ValueId, OpError> {
     let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
     let (trans_a, trans_b) = (node.flag("transA", false)?, node.flag("transB", false)?);
     let a = ctx.operand(node, 0)?;
@@ -100,7 +106,7 @@ fn gemm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             let bias = row_bias(ctx, node, n, beta)?;
             let y = ctx.emit(node, linear(n), &[Some(x), Some(w), None, bias]);
             if bias.is_some() {
-                return ctx.set(node, 0, y);
+                return Ok(y);
             }
             y
         }
@@ -109,18 +115,17 @@ fn gemm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             ctx.emit(node, Op::MatMul { trans_a, trans_b, alpha }, &[Some(a), Some(b)])
         }
     };
-    let y = match ctx.optional(node, 2)? {
+    Ok(match ctx.optional(node, 2)? {
         None => y,
         Some(c) => {
             let c = scaled(ctx, node, c, beta)?;
             ctx.emit(node, Op::Binary(BinaryOp::Add), &[Some(y), Some(c)])
         }
-    };
-    ctx.set(node, 0, y)
+    })
 }
 
 /// C as a bias of `n` elements, when it is stored and the same for every row.
-fn row_bias<'m>(
+pub(super) fn row_bias<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
     n: usize,

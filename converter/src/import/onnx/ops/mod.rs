@@ -1,6 +1,7 @@
 //! The operators. Each is one function and one line in its family's table.
 
 mod activation;
+mod attention;
 mod axes;
 mod binary;
 mod cast;
@@ -13,6 +14,7 @@ mod generate;
 mod integer;
 mod loops;
 mod matmul;
+mod microsoft;
 mod norm;
 mod pool;
 mod quantized;
@@ -101,6 +103,7 @@ const fn op(
 /// The families, each with its domain.
 static FAMILIES: &[(&str, &[Operator])] = &[
     ("", activation::OPERATORS),
+    ("", attention::OPERATORS),
     ("", binary::OPERATORS),
     ("", cast::OPERATORS),
     ("", control::OPERATORS),
@@ -111,6 +114,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", integer::OPERATORS),
     ("", loops::OPERATORS),
     ("", matmul::OPERATORS),
+    ("com.microsoft", microsoft::OPERATORS),
     ("", norm::OPERATORS),
     ("", pool::OPERATORS),
     ("", quantized::OPERATORS),

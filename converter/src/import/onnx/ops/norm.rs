@@ -23,7 +23,8 @@ pub const OPERATORS: &[Operator] = &[
         batch,
     ),
     op("InstanceNormalization", (1, NOW), (3, 3), Types::Float, &["consumed_inputs", "epsilon"], instance),
-    op("LayerNormalization", (17, NOW), (2, 3), Types::Float, &["axis", "epsilon", "stash_type"], layer),
+    // Of opset 17, but onnxruntime's optimizer writes it into models of any.
+    op("LayerNormalization", (1, NOW), (2, 3), Types::Float, &["axis", "epsilon", "stash_type"], layer),
     op("GroupNormalization", (18, 20), (3, 3), Types::Float, &["epsilon", "num_groups"], group),
     op(
         "GroupNormalization",
@@ -34,6 +35,15 @@ pub const OPERATORS: &[Operator] = &[
         group,
     ),
     op("RMSNormalization", (23, NOW), (2, 2), Types::Float, &["axis", "epsilon", "stash_type"], rms),
+    // Not of the standard, but of its domain: onnxruntime's optimizer and exporters built on it write it so.
+    op(
+        "SimplifiedLayerNormalization",
+        (1, NOW),
+        (2, 2),
+        Types::Float,
+        &["axis", "epsilon", "stash_type"],
+        rms,
+    ),
     op("LpNormalization", (1, NOW), (1, 1), Types::Float, &["axis", "p"], lp),
     op("MeanVarianceNormalization", (9, NOW), (1, 1), Types::Float, &["axes"], mean_variance),
     op("LRN", (1, NOW), (1, 1), Types::Float, &["alpha", "beta", "bias", "size"], lrn),
@@ -260,6 +270,7 @@ fn moments<'m>(
 
 fn rms<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     node.only_int("stash_type", 1)?;
+    node.no_output(1, "inverse deviation")?;
     let x = ctx.operand(node, 0)?;
     ctx.rank(x)?;
     let axis = ctx.axis(x, node.int("axis", -1)?)?;

@@ -6,6 +6,7 @@ mod layers;
 mod real;
 mod refusals;
 mod shapes;
+mod transformers;
 
 use super::import_onnx_bytes;
 use super::proto::*;

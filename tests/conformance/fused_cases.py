@@ -1,0 +1,331 @@
+"""The cases of fused.py: for each operator its attributes and optional operands, combined."""
+import dataclasses
+import itertools
+import zlib
+
+import numpy as np
+from onnx import TensorProto
+
+MS = "com.microsoft"
+
+
+@dataclasses.dataclass
+class Case:
+    """A model of one node. `free` gives a name (a letter) or a dot for each dimension of an input."""
+    name: str
+    op: str
+    operands: list
+    inputs: dict
+    weights: dict
+    results: list
+    attributes: dict
+    domain: str = MS
+    opset: int = 21
+    free: dict = dataclasses.field(default_factory=dict)
+    refused: str = ""
+    result_type: int | None = None
+    result_types: dict = dataclasses.field(default_factory=dict)
+    keys: np.ndarray | None = None
+
+    def shown(self, name, array):
+        """What of a result is compared: of a cache the keys that are filled, for the rest is nobody's."""
+        if self.keys is None or not name.startswith("present"):
+            return array
+        filled = np.arange(array.shape[2])[None, :] < self.keys[:, None]
+        return np.where(filled[:, None, :, None], array, 0)
+
+
+class Values:
+    """Arrays from a seed."""
+
+    def __init__(self, name):
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+
+    def f(self, *shape, dtype=np.float32, scale=1.0):
+        return (self.rng.standard_normal(shape) * scale).astype(dtype)
+
+    def i(self, high, *shape, dtype=np.int32):
+        return self.rng.integers(0, high, shape).astype(dtype)
+
+
+def options(**lists):
+    """Every combination, as dictionaries."""
+    return [dict(zip(lists, values)) for values in itertools.product(*lists.values())]
+
+
+def label(op, choice):
+    return op + "".join(f"/{k}={v}" for k, v in choice.items())
+
+
+def case(op, choice, operands, weights=(), results=("y",), attributes=None, **more):
+    """`operands` is [(name, array or None)]; those named in `weights` are stored."""
+    given = [(n, a) for n, a in operands if a is not None]
+    names = [n if a is not None else "" for n, a in operands]
+    while names and not names[-1]:
+        names.pop()
+    return Case(name=label(op, choice), op=op, operands=names,
+                inputs={n: a for n, a in given if n not in weights}, weights={n: a for n, a in given if n in weights},
+                results=list(results), attributes={k: v for k, v in (attributes or {}).items() if v is not None}, **more)
+
+
+def products():
+    for c in options(transA=[0, 1], transB=[0, 1], batch=[(), (3,), (2, 3)], stored=[False, True], alpha=[1.0, 0.5]):
+        v = Values(label("FusedMatMul", c))
+        a, b = (5, 4), (4, 6)
+        a = c["batch"] + (a[::-1] if c["transA"] else a)
+        b = (() if c["stored"] else c["batch"]) + (b[::-1] if c["transB"] else b)
+        yield case("FusedMatMul", c, [("a", v.f(*a)), ("b", v.f(*b))], ["b"] if c["stored"] else [],
+                   attributes={k: c[k] for k in ("transA", "transB", "alpha")}, free={"a": "xyz"[:len(a) - 2]})
+    for c in options(transBatchA=[0, 1], transBatchB=[0, 1], transA=[0, 1]):
+        v = Values(label("FusedMatMul", c))
+        # [batch, rows, columns], rows first where the attribute says so; transA swaps what is then last.
+        a = (3, 4, 5) if c["transA"] else (3, 5, 4)
+        b = (3, 4, 6)
+        a = (a[1], a[0], a[2]) if c["transBatchA"] else a
+        b = (b[1], b[0], b[2]) if c["transBatchB"] else b
+        yield case("FusedMatMul", c, [("a", v.f(*a)), ("b", v.f(*b))], attributes=c)
+    v = Values("FusedMatMul")
+    yield case("FusedMatMul", {"vector": 1}, [("a", v.f(4)), ("b", v.f(4, 6))], attributes={"transA": 1},
+               refused="fewer than 2 dimensions")
+    acts = [("Relu", {}), ("Tanh", {}), ("Sigmoid", {}), ("LeakyRelu", {"activation_alpha": 0.1}),
+            ("HardSigmoid", {"activation_alpha": 0.3, "activation_beta": 0.4})]
+    for (act, parameters), c in itertools.product(acts, options(transA=[0, 1], transB=[0, 1], bias=[None, (6,), (5, 6), (5, 1)])):
+        v = Values(label("FusedGemm" + act, c))
+        a, b = (4, 5) if c["transA"] else (5, 4), (6, 4) if c["transB"] else (4, 6)
+        bias = None if c["bias"] is None else v.f(*c["bias"])
+        yield case("FusedGemm", {"act": act, **c}, [("a", v.f(*a)), ("b", v.f(*b)), ("c", bias)], ["b", "c"],
+                   attributes={"transA": c["transA"], "transB": c["transB"], "alpha": 0.7, "beta": 1.5,
+                               "activation": act, **parameters})
+    yield case("FusedGemm", {"act": "Softplus"}, [("a", v.f(5, 4)), ("b", v.f(4, 6))], ["b"],
+               attributes={"activation": "Softplus"}, refused='activation="Softplus"')
+    acts = [("Relu", None), ("Tanh", None), ("Sigmoid", None), ("LeakyRelu", [0.1]), ("Clip", [-0.5, 0.7]),
+            ("HardSigmoid", [0.3, 0.4])]
+    for (act, parameters), c in itertools.product(acts, options(group=[1, 4], bias=[False, True], sum=[False, True])):
+        v = Values(label("FusedConv" + act, c))
+        w, bias = v.f(4, 4 // c["group"], 3, 3), v.f(4) if c["bias"] else None
+        operands = [("x", v.f(2, 4, 7, 8)), ("w", w), ("bias", bias), ("z", v.f(2, 4, 4, 4) if c["sum"] else None)]
+        yield case("FusedConv", {"act": act, **c}, operands, ["w", "bias"],
+                   attributes={"group": c["group"], "kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2],
+                               "activation": act, "activation_params": parameters}, free={"x": "n"})
+    yield case("FusedConv", {"act": "Elu"}, [("x", v.f(1, 4, 7, 8)), ("w", v.f(4, 4, 3, 3))], ["w"],
+               attributes={"activation": "Elu", "activation_params": [1.0]}, refused='activation="Elu"')
+
+
+def elementwise():
+    for op, c in itertools.product(["Gelu", "FastGelu", "BiasGelu", "QuickGelu"], options(bias=[False, True])):
+        if c["bias"] != (op == "BiasGelu") and op != "FastGelu":
+            continue
+        v = Values(label(op, c))
+        yield case(op, c, [("x", v.f(2, 5, 8, scale=3)), ("bias", v.f(8) if c["bias"] else None)], ["bias"], free={"x": "bs"})
+    for alpha in [0.5, 1.0, -2.0]:
+        yield case("QuickGelu", {"alpha": alpha}, [("x", Values("quick").f(2, 5, 8, scale=3))], attributes={"alpha": alpha})
+    for c in options(epsilon=[None, 1e-3], skip=[(2, 5, 8), (1, 5, 8), (5, 8)], beta=[False, True], bias=[False, True],
+                     sum=[False, True]):
+        v = Values(label("SkipLayerNormalization", c))
+        operands = [("x", v.f(2, 5, 8)), ("skip", v.f(*c["skip"])), ("gamma", v.f(8)),
+                    ("beta", v.f(8) if c["beta"] else None), ("bias", v.f(8) if c["bias"] else None)]
+        yield case("SkipLayerNormalization", c, operands, ["gamma", "beta", "bias"],
+                   results=["y", "", "", "sum"] if c["sum"] else ["y"], attributes={"epsilon": c["epsilon"]},
+                   free={"x": "bs", "skip": "bs"} if c["skip"] == (2, 5, 8) else {})
+    for c in options(epsilon=[None, 1e-3], bias=[False, True], sum=[False, True], shape=[(2, 5, 8), (5, 8)]):
+        v = Values(label("SkipSimplifiedLayerNormalization", c))
+        operands = [("x", v.f(*c["shape"])), ("skip", v.f(*c["shape"])), ("gamma", v.f(8)), ("bias", v.f(8) if c["bias"] else None)]
+        yield case("SkipSimplifiedLayerNormalization", c, operands, ["gamma", "bias"],
+                   results=["y", "", "", "sum"] if c["sum"] else ["y"], attributes={"epsilon": c["epsilon"]},
+                   free={"x": "bs", "skip": "bs"} if len(c["shape"]) == 3 else {})
+    v = Values("half")
+    half = [("x", v.f(2, 5, 8, dtype=np.float16)), ("skip", v.f(2, 5, 8, dtype=np.float16)), ("gamma", v.f(8, dtype=np.float16))]
+    yield case("SkipLayerNormalization", {"half": 1}, half, ["gamma"])
+    yield case("SkipSimplifiedLayerNormalization", {"half": 1}, half, ["gamma"])
+    for op in ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"]:
+        yield case(op, {"mean": 1}, half, ["gamma"], results=["y", "mean"], refused="mean")
+    for c in options(axis=[None, 1, -2], epsilon=[None, 1e-2]):
+        v = Values(label("SimplifiedLayerNormalization", c))
+        scale = v.f(8) if c["axis"] is None else v.f(5, 8)
+        yield case("SimplifiedLayerNormalization", c, [("x", v.f(2, 5, 8)), ("scale", scale)], ["scale"], attributes=c,
+                   domain="", free={"x": "b"})
+    for c in options(segments=[False, True], mask=[False, True], positions=[None, 1, 2], results=[2, 3]):
+        v = Values(label("EmbedLayerNormalization", c))
+        mask = (np.arange(6)[None, :] < np.array([[4], [6]])).astype(np.int32) if c["mask"] else None
+        positions = v.i(10, c["positions"], 6) if c["positions"] else None
+        operands = [("ids", v.i(20, 2, 6)), ("segments", v.i(2, 2, 6) if c["segments"] else None), ("words", v.f(20, 8)),
+                    ("places", v.f(10, 8)), ("kinds", v.f(2, 8) if c["segments"] else None), ("gamma", v.f(8)),
+                    ("beta", v.f(8)), ("mask", mask), ("positions", positions)]
+        free = {"ids": "bs", "segments": "bs", "mask": "bs"} | ({"positions": "bs"} if c["positions"] == 2 else {})
+        yield case("EmbedLayerNormalization", c, operands, ["words", "places", "kinds", "gamma", "beta"],
+                   results=["y", "counts", "sum"][:c["results"]], result_type=TensorProto.FLOAT,
+                   result_types={"counts": TensorProto.INT32}, attributes={"epsilon": 1e-5},
+                   free={n: f for n, f in free.items() if n in dict((n, a) for n, a in operands if a is not None)})
+
+
+def rotary():
+    for c in options(rank=[3, 4], interleaved=[0, 1], width=[8, 4], positions=["row", "first"]):
+        v = Values(label("RotaryEmbedding", c))
+        x = v.f(2, 5, 24) if c["rank"] == 3 else v.f(2, 3, 5, 8)
+        positions = v.i(16, 2, 5, dtype=np.int64) if c["positions"] == "row" else np.array([7], np.int64)
+        operands = [("x", x), ("positions", positions), ("cos", v.f(16, c["width"] // 2)), ("sin", v.f(16, c["width"] // 2))]
+        partial = {"num_heads": 3, "rotary_embedding_dim": 4} if c["width"] == 4 else {}
+        yield case("RotaryEmbedding", c, operands, ["cos", "sin"], attributes={"interleaved": c["interleaved"], **partial},
+                   free={"x": "bs" if c["rank"] == 3 else "b.s", **({"positions": "bs"} if c["positions"] == "row" else {})})
+    v = Values("rotary")
+    operands = [("x", v.f(2, 5, 24)), ("positions", np.array([0], np.int64)), ("cos", v.f(16, 4)), ("sin", v.f(16, 4))]
+    yield case("RotaryEmbedding", {"scale": 2}, operands, attributes={"scale": 2.0}, refused="scale=2")
+    yield case("RotaryEmbedding", {"packed": 1}, operands, attributes={"is_packed_batching": 1}, refused="is_packed_batching=1")
+
+
+def key_mask(v, kind, batch, rows, keys):
+    if kind == "lengths":
+        return np.array([keys - 2, keys][:batch], np.int32)
+    if kind == "keys":
+        mask = (v.i(4, batch, keys) > 0).astype(np.int32)
+        mask[0, 0] = 0
+        return mask
+    return None if kind is None else (v.i(4, batch, rows, keys) > 0).astype(np.int32)
+
+
+def attention():
+    b, s, n, d = 2, 5, 3, 8
+    h = n * d
+    for c in options(mask=[None, "lengths", "keys", "rows"], unidirectional=[0, 1], past=[0, 4], added=[False, True],
+                     bias=[False, True]):
+        if c["past"] and c["added"]:
+            continue  # onnxruntime takes one of them
+        v = Values(label("Attention", c))
+        keys = s + c["past"]
+        operands = [("x", v.f(b, s, 10)), ("w", v.f(10, 3 * h, scale=0.3)), ("bias", v.f(3 * h) if c["bias"] else None),
+                    ("mask", key_mask(v, c["mask"], b, s, keys)), ("past", v.f(2, b, n, c["past"], d) if c["past"] else None),
+                    ("added", v.f(b, n, s, keys) if c["added"] else None)]
+        yield case("Attention", c, operands, ["w", "bias"], results=["y", "present"] if c["past"] else ["y"],
+                   attributes={"num_heads": n, "unidirectional": c["unidirectional"]},
+                   free={"x": "bs", **({"mask": "bsk" if c["mask"] == "rows" else "bk"} if c["mask"] else {}),
+                         **({"past": ".b.p"} if c["past"] else {})})
+    v = Values("attention")
+    x, w, bias = v.f(b, s, 10), v.f(10, 2 * h + 12), v.f(2 * h + 12)
+    yield case("Attention", {"sizes": 1}, [("x", x), ("w", w), ("bias", bias)], ["w", "bias"],
+               attributes={"num_heads": n, "qkv_hidden_sizes": [h, h, 12]})
+    yield case("Attention", {"scale": 1, "filter": 1}, [("x", x), ("w", v.f(10, 3 * h)), ("bias", v.f(3 * h)),
+                                                        ("mask", key_mask(v, "keys", b, s, s))], ["w", "bias"],
+               attributes={"num_heads": n, "scale": 0.2, "mask_filter_value": -2.0})
+    plain = [("x", x), ("w", v.f(10, 3 * h)), ("bias", v.f(3 * h))]
+    for name in ["do_rotary", "past_present_share_buffer"]:
+        yield case("Attention", {name: 1}, plain, ["w", "bias"], attributes={"num_heads": n, name: 1}, refused=f"{name}=1")
+    ends = np.array([3, 5, 0, 1], np.int32)
+    yield case("Attention", {"ends": 1}, plain + [("mask", ends)], ["w", "bias"], attributes={"num_heads": n},
+               refused="does not fit shape")
+
+
+def multi_head():
+    b, s, n, d, e = 2, 5, 3, 8, 4
+    for c in options(keys=[5, 7], mask=[None, "lengths", "keys", "rows"], unidirectional=[0, 1], past=[0, 4],
+                     added=[False, True], bias=[False, True]):
+        if c["past"] and c["keys"] != s or c["unidirectional"] and c["keys"] != s:
+            continue
+        v = Values(label("MultiHeadAttention", c))
+        t = c["keys"] + c["past"]
+        ve = d if c["past"] else e
+        operands = [("q", v.f(b, s, n * d)), ("k", v.f(b, c["keys"], n * d)), ("v", v.f(b, c["keys"], n * ve)),
+                    ("bias", v.f(2 * n * d + n * ve) if c["bias"] else None), ("mask", key_mask(v, c["mask"], b, s, t)),
+                    ("added", v.f(1, n, s, t) if c["added"] else None)]
+        if c["past"]:
+            operands += [("past_k", v.f(b, n, c["past"], d)), ("past_v", v.f(b, n, c["past"], d))]
+        yield case("MultiHeadAttention", c, operands, ["bias"], results=["y", "present_k", "present_v"] if c["past"] else ["y"],
+                   attributes={"num_heads": n, "unidirectional": c["unidirectional"]},
+                   free={"q": "bs", "k": "bk", "v": "bk", **({"past_k": "b.p", "past_v": "b.p"} if c["past"] else {})})
+    v = Values("multi")
+    cross = [("q", v.f(b, s, n * d)), ("k", v.f(b, n, 7, d)), ("v", v.f(b, n, 7, d))]
+    yield case("MultiHeadAttention", {"cross": 1}, cross, attributes={"num_heads": n, "scale": 0.2},
+               free={"q": "bs", "k": "b.k", "v": "b.k"})
+    yield case("MultiHeadAttention", {"packed": 1}, [("q", v.f(b, s, n, 3, d))], attributes={"num_heads": n}, refused="packed")
+    yield case("MultiHeadAttention", {"steps": 1}, cross + [(str(i), None) for i in range(5)] + [("at", np.array([1], np.int32))],
+               attributes={"num_heads": n}, refused="operands")
+
+
+def grouped():
+    for c in options(rows=[1, 3, 6], past=[0, 5], kv=[1, 2, 4], rotary=[None, 0, 1], packed=[False, True], window=[-1, 3],
+                     softcap=[0.0, 2.0], lengths=["same", "mixed"]):
+        # Thinned out: every value of every attribute, not every combination.
+        if zlib.crc32(label("", c).encode()) % 3 and (c["packed"] or c["softcap"] or c["window"] > 0 or c["kv"] == 2):
+            continue
+        v = Values(label("GroupQueryAttention", c))
+        # What onnxruntime takes: heads of 16 to turn, several rows after others for one of a batch only.
+        b, n, d = 1 if c["past"] and c["rows"] > 1 else 2, 4, 16
+        total = c["rows"] + c["past"]
+        if c["lengths"] == "mixed" and (c["rows"] > 1 or not c["past"]):
+            continue
+        filled = np.array([total, total - (2 if c["lengths"] == "mixed" else 0)])[:b]
+        q, k, w = v.f(b, c["rows"], n * d), v.f(b, c["rows"], c["kv"] * d), v.f(b, c["rows"], c["kv"] * d)
+        if c["packed"]:
+            q, k, w = np.concatenate([q, k, w], 2), None, None
+        operands = [("q", q), ("k", k), ("v", w), ("past_k", v.f(b, c["kv"], c["past"], d)),
+                    ("past_v", v.f(b, c["kv"], c["past"], d)), ("last", (filled - 1).astype(np.int32)),
+                    ("total", np.array(total, np.int32)), ("cos", v.f(16, 8) if c["rotary"] is not None else None),
+                    ("sin", v.f(16, 8) if c["rotary"] is not None else None)]
+        yield case("GroupQueryAttention", c, operands, ["cos", "sin", "total"], results=["y", "present_k", "present_v"],
+                   attributes={"num_heads": n, "kv_num_heads": c["kv"], "do_rotary": int(c["rotary"] is not None),
+                               "rotary_interleaved": c["rotary"] or 0, "local_window_size": c["window"], "softcap": c["softcap"]},
+                   keys=filled, free={"q": "bs", "k": "bs", "v": "bs", "past_k": "b.p", "past_v": "b.p", "last": "b"}
+                   if not c["packed"] else {"q": "bs", "past_k": "b.p", "past_v": "b.p", "last": "b"})
+    v = Values("grouped")
+    plain = [("q", v.f(2, 3, 32)), ("k", v.f(2, 3, 16)), ("v", v.f(2, 3, 16)), ("past_k", None), ("past_v", None),
+             ("last", np.array([2, 2], np.int32)), ("total", np.array(3, np.int32))]
+    base = {"num_heads": 4, "kv_num_heads": 2}
+    yield case("GroupQueryAttention", {"prompt": 1}, plain, ["total"], attributes={**base, "scale": 0.3},
+               results=["y", "present_k", "present_v"])
+    # A cache with room: as long afterwards.
+    room = [(n, v.f(1, 2, 9, 8) if n.startswith("past") else a if a is None or a.ndim == 0 else a[:1]) for n, a in plain]
+    room[5:] = [("last", np.array([6], np.int32)), ("total", np.array(7, np.int32))]
+    yield case("GroupQueryAttention", {"room": 1}, room, ["total"], attributes=base, results=["y", "present_k", "present_v"],
+               keys=np.array([7]))
+    yield case("GroupQueryAttention", {"unknown": 1}, plain, [], attributes=base, results=["y", "present_k", "present_v"])
+    for name, value in [("smooth_softmax", 1), ("qk_output", 1), ("sliding_window_cache", 1), ("causal", 0)]:
+        yield case("GroupQueryAttention", {name: value}, plain, ["total"], attributes={**base, name: value},
+                   results=["y", "present_k", "present_v"], refused=f"{name}={value}")
+    yield case("GroupQueryAttention", {"quantised": 1}, plain, ["total"], attributes={**base, "k_quant_type": "PER_TENSOR"},
+               results=["y", "present_k", "present_v"], refused='k_quant_type="PER_TENSOR"')
+
+
+def standard():
+    """ONNX's own, where dimensions are free, and where attributes meet that the suite does not combine."""
+    for c in options(rank=[3, 4], kv=[1, 2, 4], causal=[0, 1], past=[0, 4], mask=[None, "bool", "float"], softcap=[0.0, 3.0]):
+        v = Values(label("StandardAttention", c))
+        b, s, n, d = 2, 5, 4, 8
+        k = 5
+        if c["rank"] == 3:
+            shapes = [(b, s, n * d), (b, k, c["kv"] * d), (b, k, c["kv"] * d)]
+            free, heads = {"q": "bs", "k": "bk", "v": "bk"}, {"q_num_heads": n, "kv_num_heads": c["kv"]}
+        else:
+            shapes = [(b, n, s, d), (b, c["kv"], k, d), (b, c["kv"], k, d)]
+            free, heads = {"q": "b.s", "k": "b.k", "v": "b.k"}, {}
+        mask = None if c["mask"] is None else v.f(b, 1, s, k + c["past"])
+        if c["mask"] == "bool":
+            mask = mask > -1
+            mask[..., 0] = True  # no row without a key: what it gives is not defined
+        past = [v.f(b, c["kv"], c["past"], d) for _ in range(2)] if c["past"] else [None, None]
+        operands = [*zip("qkv", (v.f(*shape) for shape in shapes)), ("mask", mask), ("past_k", past[0]), ("past_v", past[1])]
+        if c["past"]:
+            free = {**free, "past_k": "b.p", "past_v": "b.p"}
+        if mask is not None:
+            free = {**free, "mask": "b.st"}
+        yield case("Attention", {"onnx": 23, **c}, operands, domain="", opset=23, free=free,
+                   results=["y", "present_k", "present_v"] if c["past"] else ["y"],
+                   attributes={**heads, "is_causal": c["causal"], "softcap": c["softcap"]})
+    v = Values("filled")
+    filled = [("q", v.f(2, 2, 3, 8)), ("k", v.f(2, 2, 6, 8)), ("v", v.f(2, 2, 6, 8)), ("mask", v.f(3, 6)), ("past_k", None),
+              ("past_v", None), ("filled", np.array([4, 6], np.int64))]
+    yield case("Attention", {"onnx": 24, "filled": 1}, filled, domain="", opset=24, free={"q": "b.s", "k": "b.k", "v": "b.k"})
+    # Here ONNX's definition and onnxruntime differ: which of the keys the first row sees.
+    yield case("Attention", {"onnx": 24, "filled": 1, "causal": 1}, filled, domain="", opset=24, attributes={"is_causal": 1},
+               refused="is_causal=1 together with nonpad_kv_seqlen")
+    filled[3] = ("mask", v.f(3, 1))
+    yield case("Attention", {"onnx": 24, "column": 1}, filled, domain="", opset=24, refused="one column")
+    yield case("Attention", {"onnx": 23, "scale": -1}, filled[:3], domain="", opset=23, attributes={"scale": -1.0},
+               refused="scale=-1")
+    for alpha in [0.5, 1.0, -1.5]:
+        yield case("Swish", {"alpha": alpha}, [("x", Values("swish").f(2, 5, 8, scale=3))], attributes={"alpha": alpha},
+                   domain="", opset=24)
+
+
+def cases():
+    """All of them."""
+    for family in [products, elementwise, rotary, attention, multi_head, grouped, standard]:
+        yield from family()
