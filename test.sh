@@ -41,6 +41,8 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
 "$python" tests/conformance/suite.py prepare
 "$python" tests/conformance/suite.py run --scope edge --forbid wrong --forbid crash --min-pass 98.6 \
     --baseline tests/conformance/baseline.json --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+"$python" tests/conformance/suite.py run --scope edge --variant asis --forbid wrong --forbid crash --min-pass 97 \
+    --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 "$python" tests/conformance/wider.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 "$python" tests/conformance/fused.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 
