@@ -3,6 +3,7 @@
 use crate::calibrate;
 use crate::compress;
 use crate::draft::{Draft, float_draft, plain_rung};
+use crate::equalize;
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
@@ -90,23 +91,34 @@ pub fn convert(
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
-    let (model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
+    let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
+    let mut passes: Vec<(String, usize)> =
+        passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect();
     let evaluator = Evaluator::new(stop)?;
 
-    let samples = Samples::of(options, &model.graph)?;
-    watch.stage("calibrate", 2);
+    let mut samples = Samples::of(options, &model.graph)?;
+    let origin = samples.origin.clone();
+    let held_out = std::mem::take(&mut samples.held_out);
+    let held_out = &held_out[..held_out.len().min(HELD_OUT)];
+    let (shown, judging) = samples.shown_and_judging();
+    watch.stage("calibrate", 3);
+    let float = float_draft(&model);
+    let source_model = float.open();
+    let rung = &float.header.rungs[0];
+    let readers = equalize::equalize(&mut model, &evaluator, &source_model, rung, shown)?;
+    passes.push(("channels of like size".to_string(), readers));
+    watch.progress(1);
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
-    let ranges = calibrate::ranges(&evaluator, &float_model, float_rung, &model.graph, &samples.calibration)?;
-    watch.progress(1);
-    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
-    let want = evaluator.run(&float_model, float_rung, held_out)?;
+    let seen = calibrate::seen(&evaluator, &float_model, float_rung, &model.graph, shown)?;
     watch.progress(2);
+    let want = evaluator.run(&float_model, float_rung, held_out)?;
+    watch.progress(3);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
-    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let probes = &judging[..judging.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
     let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
@@ -115,13 +127,10 @@ pub fn convert(
 
     let mut draft = Draft::new(&model);
     let (graph, mut choices, exact) = lower(&mut draft, &model, options.keep_float)?;
-    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
-        value.range = range;
-    }
     describe(&mut draft, source, options);
 
     watch.stage("read rows", 1);
-    correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, watch)?;
+    correct(&evaluator, &mut draft, graph, &mut choices, shown, watch)?;
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
     let units = Units::of(&dims, &probe_want);
     let probe_set = Probes { samples: probes, want: &probe_want, units: &units };
@@ -132,10 +141,9 @@ pub fn convert(
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &float_model, float_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
-    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
-        .clamp(2, INTEGER_PROBES)
-        .min(samples.calibration.len());
-    let judges = &samples.calibration[..(JUDGES * count).min(samples.calibration.len())];
+    let count =
+        (INTEGER_WORK / elements.iter().sum::<usize>().max(1)).clamp(2, INTEGER_PROBES).min(judging.len());
+    let judges = &judging[..(JUDGES * count).min(judging.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
     let judges = Probes { samples: judges, want: &judges_want, units: &units };
     let mut integer = Integer {
@@ -150,10 +158,34 @@ pub fn convert(
         prices: &prices,
         takes: choices.integer_takes(),
     };
+    let margin = integer.widen(|graph, margin| calibrate::widened(graph, &seen, margin))?;
+    if std::env::var("DBG").is_ok() {
+        eprintln!("DBG margin {margin}");
+    }
+    if std::env::var("DBG").is_ok() {
+        let d = |db: f64| sqnr_db(db);
+        let got = evaluator.run(&integer.draft.open(), &integer.rung(Acts::I8), held_out)?;
+        let got32 = evaluator.run(&integer.draft.open(), &integer.rung(Acts::F32), held_out)?;
+        eprintln!(
+            "DBG all i8: probes {:.2} judges {:.2} held {:.2}; weights only held {:.2}",
+            d(integer.cost(Acts::I8)?),
+            d(integer.cost_on(integer.judges, Acts::I8)?),
+            d(units.distortion(&want, &got)),
+            d(units.distortion(&want, &got32))
+        );
+        if std::env::var("DBG").as_deref() == Ok("stop") {
+            std::process::exit(0);
+        }
+    }
     integer.finer_weights()?;
     let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
     integer.one_scale(|done, total| watch.progress_of(done, total))?;
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
+    if std::env::var("DBG").is_ok() {
+        eprintln!("DBG end judges {:.2}", sqnr_db(integer.cost_on(integer.judges, Acts::I8)?));
+    }
+    let judged = calibrate::seen(&evaluator, &float_model, float_rung, &model.graph, judging)?;
+    integer.cover(&calibrate::widened(&model.graph, &judged, margin));
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
     let all = choices.bytes(integer.draft, &choices.finest());
@@ -170,7 +202,7 @@ pub fn convert(
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
             value: sqnr_db(units.distortion(&want, &got)) as f32,
-            samples: format!("{} held out from {}", held_out.len(), samples.origin),
+            samples: format!("{} held out from {}", held_out.len(), origin),
         });
         rung.arena = evaluator.arena(&opened, &rung, &held_out[0])?;
         if options.wishes.max_latency.is_some() {
@@ -197,8 +229,8 @@ pub fn convert(
         bytes: written.file_len,
         padding: written.padding,
         nodes: [source_nodes, model.graph.body.nodes.len()],
-        passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
-        samples: samples.origin,
+        passes,
+        samples: origin,
         witness: verdict,
         float_values,
         tensors: tensors(&draft, &sensitivity),

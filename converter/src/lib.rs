@@ -9,6 +9,7 @@ mod compare;
 pub mod compress;
 mod convert;
 pub mod draft;
+mod equalize;
 mod error;
 mod family;
 pub mod import;

@@ -13,12 +13,27 @@ use std::sync::Arc;
 
 /// How much wider than what was seen ranges are: other samples go beyond. Without it samples held out lose 12 dB on nudenet and 1 on
 /// ppocr-rec; the coarser grid costs efficientnet-lite0 0.5 dB, and magika and silero-vad 1 to 3.
-const MARGIN: f32 = 1.15;
+pub(crate) const MARGIN: f32 = 1.15;
 /// The operand of a product that is added to its results.
 const RESIDUAL: usize = 4;
+/// The operand of a product that multiplies them.
+const FACTOR: usize = 5;
 
-/// Ranges by value, from the least to the greatest element seen and 0, and a [`MARGIN`] beyond; `None` for values that no run computes
-/// as floats.
+/// Ranges by value for integer rungs: [`seen`], and a [`MARGIN`] beyond.
+///
+/// # Errors
+/// When a sample does not suit the model.
+pub fn ranges(
+    evaluator: &Evaluator<'_>,
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    graph: &Graph,
+    samples: &[Sample],
+) -> Result<Vec<Option<(f32, f32)>>, ConvertError> {
+    Ok(widened(graph, &seen(evaluator, model, rung, graph, samples)?, MARGIN))
+}
+
+/// Ranges by value, from the least to the greatest element seen and 0; `None` for values that no run computes as floats.
 ///
 /// What lies outside is cut off, and it is the largest elements that detectors and recognisers look for: ranges of least squared
 /// error, which clip a few of them for finer steps of all others, cost samples held out 13 dB on nudenet and 2 on ppocr-rec and
@@ -26,7 +41,7 @@ const RESIDUAL: usize = 4;
 ///
 /// # Errors
 /// When a sample does not suit the model.
-pub fn ranges(
+pub fn seen(
     evaluator: &Evaluator<'_>,
     model: &Arc<edge_runtime::Model>,
     rung: &Rung,
@@ -45,20 +60,27 @@ pub fn ranges(
             (*least, *most) = (least.min(lo), most.max(hi));
         }
     })?;
-    for range in seen.iter_mut().flatten() {
-        *range = (range.0 * MARGIN, range.1 * MARGIN);
-    }
+    Ok(seen)
+}
+
+/// Ranges a factor `margin` wider than what was seen, as far as the operations' own bounds allow.
+pub fn widened(graph: &Graph, seen: &[Option<(f32, f32)>], margin: f32) -> Vec<Option<(f32, f32)>> {
+    let mut wide: Vec<_> =
+        seen.iter().map(|range| range.map(|(lo, hi)| (lo * margin, hi * margin))).collect();
     graph.body.for_each(&mut |node| {
         let (Some((lo, hi)), Some(Some(out))) = (bounds(node), node.outputs.first()) else { return };
-        if let Some(range) = &mut seen[*out as usize] {
+        if let Some(range) = &mut wide[*out as usize] {
             *range = (range.0.max(lo), range.1.min(hi));
         }
     });
-    Ok(seen)
+    wide
 }
 
 /// What an operation's results are never beyond.
 fn bounds(node: &Node) -> Option<(f32, f32)> {
+    if node.inputs.get(FACTOR).is_some_and(Option::is_some) {
+        return None;
+    }
     let act = match &node.op {
         Op::Conv { act, act_after_residual, .. } | Op::Linear { act, act_after_residual, .. } => {
             let moved = !act_after_residual && node.inputs.get(RESIDUAL).is_some_and(Option::is_some);

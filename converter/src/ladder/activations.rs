@@ -13,7 +13,45 @@ const RUN: usize = 8;
 /// Below this distortion of all values together, none is looked at alone: 30 dB.
 const ENOUGH: f64 = 1e-3;
 
+/// How much wider than what samples showed ranges may be: other samples go beyond, and a wider range is a coarser grid.
+const MARGINS: [f32; 1] = [1.15];
+
 impl Integer<'_> {
+    /// Sets the ranges that serve the judges best, which are other samples than those that showed the ranges. `ranges` gives them by how
+    /// much wider they are. Gives by how much.
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn widen(
+        &mut self,
+        ranges: impl Fn(&Graph, f32) -> Vec<Option<(f32, f32)>>,
+    ) -> Result<f32, ConvertError> {
+        let mut best = (f64::INFINITY, MARGINS[0]);
+        let set = |graph: &mut Graph, margin: f32| {
+            let ranges = ranges(graph, margin);
+            graph.values.iter_mut().zip(ranges).for_each(|(value, range)| value.range = range);
+        };
+        for margin in MARGINS {
+            set(&mut self.draft.header.graphs[self.graph as usize], margin);
+            let cost = self.cost_on(self.judges, Acts::I8)?;
+            if cost < best.0 {
+                best = (cost, margin);
+            }
+        }
+        set(&mut self.draft.header.graphs[self.graph as usize], best.1);
+        Ok(best.1)
+    }
+
+    /// Makes the ranges of values that are i8 cover these too.
+    pub fn cover(&mut self, others: &[Option<(f32, f32)>]) {
+        let values = &mut self.draft.header.graphs[self.graph as usize].values;
+        for (value, other) in values.iter_mut().zip(others) {
+            if let (Some(range), Some((lo, hi))) = (&mut value.range, other) {
+                *range = (range.0.min(*lo), range.1.max(*hi));
+            }
+        }
+    }
+
     /// Takes away the ranges of values whose quantization to i8 costs the outputs too much, so that the planner holds
     /// them as floats. Values are added in the order of the graph, each beside those that are i8 already: an operation
     /// that turns i8 into i8 needs both. Gives those values.

@@ -21,7 +21,7 @@ mod sweep;
 mod tidy;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::model::Model;
 use sweep::Rule;

@@ -37,12 +37,13 @@ pub(super) fn factored(
     let v = Matrix::Factor(tensor, Thin::V);
     shape.with_rows(rank).emit(b, &thin_x, v, &Extras::default(), (Act::None, false), &t)?;
 
-    let Extras { scale, bias, residual } = extra;
+    let Extras { scale, bias, residual, factor } = extra;
     let (with, last) = if after { (residual, None) } else { (None, residual) };
-    // Without a function in between it does not matter when it is added.
-    let (with, last) = if act == Act::None { (with.or(last), None) } else { (with, last) };
+    // With nothing in between it does not matter when it is added.
+    let (with, last) =
+        if act == Act::None && factor.is_none() { (with.or(last), None) } else { (with, last) };
     let coarse = b.result(DType::F32, dims)?;
-    let first = Extras { scale, bias, residual: with };
+    let first = Extras { scale, bias, residual: with, factor: None };
     shape.emit(b, x, Matrix::Tensor(tensor), &first, (Act::None, false), &coarse)?;
 
     let scale = match call.optional(2).cloned() {
@@ -52,7 +53,7 @@ pub(super) fn factored(
         }
         None => None,
     };
-    let second = Extras { scale, bias: None, residual: Some(coarse) };
+    let second = Extras { scale, bias: None, residual: Some(coarse), factor };
     let out = match &last {
         Some(_) => b.result(DType::F32, dims)?,
         None => product_result(b, call, dims, x.quant.is_some())?,
