@@ -4,6 +4,7 @@ use crate::calibrate;
 use crate::compress::{self, Family};
 use crate::correct::correct;
 use crate::draft::{Draft, float_draft, plain_rung};
+use crate::equalize;
 use crate::error::ConvertError;
 use crate::family;
 use crate::import;
@@ -101,7 +102,9 @@ pub fn convert(
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
     let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
-    let samples = Samples::of(options, &model.graph)?;
+    let mut passes: Vec<(String, usize)> =
+        passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect();
+    let mut samples = Samples::of(options, &model.graph)?;
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
@@ -111,16 +114,19 @@ pub fn convert(
     let evaluator = evaluator.keeping(journal);
 
     watch.stage("run the model", 1);
-    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let origin = samples.origin.clone();
+    let held_out = std::mem::take(&mut samples.held_out);
+    let held_out = &held_out[..held_out.len().min(HELD_OUT)];
+    let (shown, judging) = samples.shown_and_judging();
     let want = evaluator.run(&float_model, float_rung, held_out)?;
-    finite(&model, &want, &samples.origin)?;
+    finite(&model, &want, &origin)?;
     watch.progress(1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
-    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let probes = &judging[..judging.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
-    finite(&model, &probe_want, &samples.origin)?;
+    finite(&model, &probe_want, &origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
     let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
     let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
@@ -129,11 +135,15 @@ pub fn convert(
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
     let units = Units::of(&dims, &probe_want);
     let probe_set = Probes::new(probes, &probe_want, &units);
-    let low_rank = lowrank::split(&evaluator, &mut model, &samples.calibration, &probe_set, options, watch)?;
+    let low_rank = lowrank::split(&evaluator, &mut model, shown, &probe_set, options, watch)?;
+    watch.stage("even out channels", 1);
     let split = float_draft(&model);
-    let (split_model, split_rung) = (split.open(), &split.header.rungs[0]);
-    watch.stage("calibrate", samples.calibration.len());
-    let ranges = calibrate::ranges(&evaluator, &split, &samples.calibration, |done| watch.progress(done))?;
+    let readers = equalize::equalize(&mut model, &evaluator, &split, shown)?;
+    passes.push(("channels of like size".to_string(), readers));
+    watch.stage("calibrate", shown.len() + judging.len());
+    let even = float_draft(&model);
+    let (even_model, even_rung) = (even.open(), &even.header.rungs[0]);
+    let ranges = calibrate::ranges(&evaluator, &even, shown, |done| watch.progress(done))?;
 
     let mut draft = Draft::new(&model);
     let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
@@ -143,19 +153,18 @@ pub fn convert(
     describe(&mut draft, source, options);
 
     if !options.without.contains(&Family::Corrections) {
-        correct(&evaluator, &mut draft, graph, &mut choices, &samples.calibration, options, watch)?;
+        correct(&evaluator, &mut draft, graph, &mut choices, shown, options, watch)?;
     }
     watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
         watch.progress(done)
     })?;
     watch.stage("measure values", 1);
-    let elements = calibrate::elements(&evaluator, &split_model, split_rung, &model.graph, &probes[..1])?;
+    let elements = calibrate::elements(&evaluator, &even_model, even_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
-    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
-        .clamp(2, INTEGER_PROBES)
-        .min(samples.calibration.len());
-    let judges = &samples.calibration[..(JUDGES * count).min(samples.calibration.len())];
+    let count =
+        (INTEGER_WORK / elements.iter().sum::<usize>().max(1)).clamp(2, INTEGER_PROBES).min(judging.len());
+    let judges = &judging[..(JUDGES * count).min(judging.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
     let judges = Probes::new(judges, &judges_want, &units);
     let mut integer = Integer {
@@ -176,6 +185,9 @@ pub fn convert(
     integer.one_scale(|done, total| watch.progress_of(done, total))?;
     watch.stage("refine", 1);
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
+    // Those who judged have shown enough for that; what is held out judges from here on.
+    let judged = calibrate::ranges(&evaluator, &even, judging, |done| watch.progress(done))?;
+    integer.cover(&judged);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
     let all = choices.bytes(integer.draft, &choices.finest());
@@ -193,7 +205,7 @@ pub fn convert(
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
             value: sqnr_db(evaluator.distortion(&candidate, &rung, &held)?) as f32,
-            samples: format!("{} held out from {}", held_out.len(), samples.origin),
+            samples: format!("{} held out from {}", held_out.len(), origin),
         });
         rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
         if options.wishes.max_latency.is_some() {
@@ -220,8 +232,8 @@ pub fn convert(
         bytes: written.file_len,
         padding: written.padding,
         nodes: [source_nodes, model.graph.body.nodes.len()],
-        passes: passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect(),
-        samples: samples.origin,
+        passes,
+        samples: origin,
         measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,

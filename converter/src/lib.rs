@@ -11,6 +11,7 @@ pub mod compress;
 mod convert;
 mod correct;
 pub mod draft;
+mod equalize;
 mod error;
 mod family;
 pub mod import;

@@ -71,7 +71,7 @@ impl Matrix {
             Op::Conv { act, .. } | Op::Linear { act, .. } | Op::ConvTranspose { act, .. } => *act,
             _ => Act::None,
         };
-        act != Act::None || self.operand(self.bias + 1).is_some()
+        act != Act::None || self.operand(self.bias + 1).is_some() || self.operand(self.bias + 2).is_some()
     }
 
     fn operand(&self, at: usize) -> Option<ValueId> {

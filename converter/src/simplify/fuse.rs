@@ -1,4 +1,4 @@
-//! Activations and residual additions join the matrix operation before them.
+//! Activations, residual additions and what is a constant for each channel join the matrix operation before them.
 
 use super::common::{binary, channel_constant, one_to_one, with_constant};
 use super::sweep::Scope;
@@ -7,9 +7,14 @@ use edge_runtime::graph::{Act, BinaryOp, DType, Node, Op, UnaryOp, ValueId};
 
 /// Position of the residual among the operands of `Conv` and `Linear`.
 const RESIDUAL: usize = 4;
+/// Position of what multiplies the activation function's result.
+const FACTOR: usize = 5;
 
 pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
-    activation(scope, node).or_else(|| residual(scope, node)).or_else(|| shift(scope, node))
+    activation(scope, node)
+        .or_else(|| residual(scope, node))
+        .or_else(|| shift(scope, node))
+        .or_else(|| factor(scope, node))
 }
 
 fn activation(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
@@ -71,6 +76,46 @@ fn shift(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     Some(fused.into_iter().map(with_vector).collect())
 }
 
+/// A constant for each channel that multiplies what the activation function gives. (Before it, it goes into the weights.)
+fn factor(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
+    let (op, x, c, right) = with_constant(scope, node)?;
+    let mut fused = (*scope.sole(x)?).clone();
+    let (Op::Conv { act, act_after_residual: before, out_channels: channels, .. }
+    | Op::Linear { act, act_after_residual: before, out_features: channels }) = fused.op
+    else {
+        return None;
+    };
+    if act == Act::None || scope.dtype(x) != Some(DType::F32) {
+        return None;
+    }
+    let values = channel_constant(scope, x, c, channels)?;
+    let values: Vec<f64> = match op {
+        BinaryOp::Mul => values,
+        BinaryOp::Div if right => values.into_iter().map(|v| 1.0 / v).collect(),
+        _ => return None,
+    };
+    if !values.iter().all(|v| v.is_finite()) {
+        return None;
+    }
+    fused.inputs.resize(FACTOR + 1, None);
+    // What was added last is multiplied too, as long as it is the same everywhere.
+    let last = (!before && fused.inputs[RESIDUAL].is_some()).then_some(RESIDUAL);
+    for at in [FACTOR].into_iter().chain(last) {
+        let own = match fused.inputs[at] {
+            None => vec![1.0; channels],
+            Some(v) => scope.constant(v)?.as_f32()?,
+        };
+        if own.len() != channels {
+            return None;
+        }
+        let product: Vec<f32> = own.iter().zip(&values).map(|(a, b)| (f64::from(*a) * b) as f32).collect();
+        let name = scope.name(fused.inputs[at].unwrap_or(c)).to_owned();
+        fused.inputs[at] = Some(scope.add_constant(name, Array::f32(&[channels], &product)));
+    }
+    fused.outputs.clone_from(&node.outputs);
+    Some(vec![fused])
+}
+
 fn add_to(scope: &Scope<'_>, node: &Node, matrix: ValueId, other: ValueId) -> Option<Vec<Node>> {
     let mut fused = (*scope.sole(matrix)?).clone();
     let (Op::Conv { act, act_after_residual, .. } | Op::Linear { act, act_after_residual, .. }) =
@@ -83,7 +128,7 @@ fn add_to(scope: &Scope<'_>, node: &Node, matrix: ValueId, other: ValueId) -> Op
     }
     // Without a function yet, one that follows the sum may still join.
     *act_after_residual = *act == Act::None;
-    fused.inputs.resize(RESIDUAL + 1, None);
+    fused.inputs.resize(fused.inputs.len().max(RESIDUAL + 1), None);
     fused.inputs[RESIDUAL] = Some(other);
     fused.outputs.clone_from(&node.outputs);
     Some(vec![fused])

@@ -21,7 +21,7 @@ mod sweep;
 mod tidy;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use tidy::compact;
 

@@ -112,7 +112,7 @@ pub(crate) fn activation(act: Act) -> Activation {
     }
 }
 
-/// Scale, bias and residual of a whole product `[m, n]`, from which each tile takes its part.
+/// Scale, bias, residual and factor of a whole product `[m, n]`, from which each tile takes its part.
 pub(crate) struct Tail<'a> {
     pub scale: Option<&'a [f32]>,
     /// The scale of i8 activations, when they are.
@@ -121,6 +121,7 @@ pub(crate) struct Tail<'a> {
     pub residual: Option<(&'a [u8], Option<Quant>)>,
     /// Elements between the rows of the residual; 0 when one row is for all.
     pub residual_pitch: usize,
+    pub factor: Option<&'a [f32]>,
     pub finish: Finish,
 }
 
@@ -161,6 +162,7 @@ impl<'a> Tail<'a> {
             bias,
             residual,
             residual_pitch: if one_row { 0 } else { n },
+            factor: views.inputs[4].map(floats),
             finish,
         })
     }
@@ -190,7 +192,8 @@ impl<'a> Tail<'a> {
             (addend, order)
         });
         let bias = self.bias.map(|b| &b[col..col + cols]);
-        Epilogue { scale, bias, residual, act: activation(self.finish.act) }
+        let factor = self.factor.map(|f| &f[col..col + cols]);
+        Epilogue { scale, bias, residual, act: activation(self.finish.act), factor }
     }
 }
 

@@ -265,13 +265,14 @@ pub enum ScatterReduction {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // attributes bear ONNX's names
 pub enum Op {
-    /// x, w [N, K], scale? [N], bias? [N], residual?. K runs over (kernel y, kernel x, channel of the group).
-    /// `y = act(conv(x, w) * scale + bias)`, the residual (of the result's shape, or [N]) added before the function or after
-    /// it. With groups, the rows of each group start at a multiple of 16 unless the convolution is depthwise.
+    /// x, w [N, K], scale? [N], bias? [N], residual?, factor? [N]. K runs over (kernel y, kernel x, channel of the group).
+    /// `y = act(conv(x, w) * scale + bias) * factor`, the residual (of the result's shape, or [N]) added before the function or
+    /// last. With groups, the rows of each group start at a multiple of 16 unless the convolution is depthwise.
     Conv { window: Window, groups: usize, out_channels: usize, act: Act, act_after_residual: bool },
     /// x, w [kh * kw * N, K] with rows in the order (kernel y, kernel x, out channel), bias? [N].
     ConvTranspose { window: Window, output_pads: [usize; 2], out_channels: usize, act: Act },
-    /// x [.., K], w [N, K], scale? [N], bias? [N], residual?: `y = act(x · wᵀ * scale + bias)`, residual as `Conv`.
+    /// x [.., K], w [N, K], scale? [N], bias? [N], residual?, factor? [N]: `y = act(x · wᵀ * scale + bias) * factor`, residual as
+    /// `Conv`.
     Linear { out_features: usize, act: Act, act_after_residual: bool },
     /// a [.., M, K], b [.., K, N], both computed; leading dimensions broadcast. `alpha * (a · b)`.
     MatMul { trans_a: bool, trans_b: bool, alpha: f32 },

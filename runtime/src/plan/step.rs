@@ -230,17 +230,17 @@ pub enum StepOp {
     Dequantize(Quant),
     /// i8 through a table: a unary function, or another scale.
     Table(Box<[i8; 256]>),
-    /// x [m, k], scale?, bias?, residual?
+    /// x [m, k], scale?, bias?, residual?, factor?
     Gemm { m: usize, n: usize, k: usize, finish: Finish },
-    /// x, scale?, bias?, residual?
+    /// x, scale?, bias?, residual?, factor?
     Conv { geometry: ConvGeometry, finish: Finish },
     /// no operand: a 3 x 3 filter's matrix, transformed for `Winograd`
     TransformFilters { ic: usize, oc: usize },
     /// no operand: a matrix [n, k] to panels of bf16 pairs
     PackPairs { n: usize, k: usize },
-    /// x, scale?, bias?, residual?; the matrix is what `TransformFilters` made
+    /// x, scale?, bias?, residual?, factor?; the matrix is what `TransformFilters` made
     Winograd { geometry: ConvGeometry, finish: Finish },
-    /// x, scale?, bias?, residual?
+    /// x, scale?, bias?, residual?, factor?
     Depthwise { geometry: ConvGeometry, finish: Finish },
     /// x, bias?
     ConvTranspose { geometry: ConvGeometry, finish: Finish },

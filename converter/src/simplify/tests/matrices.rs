@@ -165,6 +165,30 @@ fn a_constant_after_the_activation_is_a_residual_for_all_rows() {
 }
 
 #[test]
+fn a_factor_after_the_activation_joins_the_product() {
+    let mut net = Net::default();
+    let x = net.input("x", &[0, 4]);
+    // act(..) * factor + offset, twice multiplied; then what cannot join: a factor of a sum with a computed value.
+    let (w, each, offset, all) = (net.random(&[5, 4]), net.random(&[5]), net.random(&[5]), net.random(&[1]));
+    let a = net.node(linear_op(5), &[x, w]);
+    let a = net.unary(UnaryOp::Act(Act::HardSwish), a);
+    let a = net.binary(BinaryOp::Mul, a, each);
+    let a = net.binary(BinaryOp::Add, a, offset);
+    let a = net.binary(BinaryOp::Div, a, all);
+    let (w, last) = (net.random(&[5, 5]), net.random(&[5]));
+    let b = net.node(linear_op(5), &[a, w]);
+    let b = net.unary(UnaryOp::Act(Act::Tanh), b);
+    let b = net.binary(BinaryOp::Add, b, a);
+    let y = net.binary(BinaryOp::Mul, b, last);
+    net.output(y);
+    let simple = net.check();
+    assert_eq!(ops(&simple), ["Linear", "Linear", "Binary(Mul)"]);
+    let nodes = &simple.graph.body.nodes;
+    assert!(nodes[0].inputs[4].is_some() && nodes[0].inputs[5].is_some());
+    assert!(nodes[1].inputs.get(5).is_none_or(Option::is_none));
+}
+
+#[test]
 fn sums_of_shapes_that_may_differ_stay() {
     let mut net = Net::default();
     let x = net.input("x", &[0, 0, 0, 4]);

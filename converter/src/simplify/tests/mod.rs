@@ -6,7 +6,7 @@ mod layouts;
 mod matrices;
 mod norms;
 mod real;
-mod reference;
+pub(crate) mod reference;
 mod tidying;
 
 use super::{Options, simplify};
@@ -18,14 +18,14 @@ use reference::{Tensor, run};
 
 /// A graph under construction.
 #[derive(Default)]
-struct Net {
-    model: Model,
+pub(crate) struct Net {
+    pub(crate) model: Model,
     seed: u64,
 }
 
 impl Net {
     /// An input; a dimension of 0 is free, named by its position.
-    fn input(&mut self, name: &str, dims: &[usize]) -> ValueId {
+    pub(crate) fn input(&mut self, name: &str, dims: &[usize]) -> ValueId {
         let value = self.model.graph.add_value(name, Source::Computed);
         let dims = dims.iter().enumerate();
         let dims =
@@ -39,7 +39,7 @@ impl Net {
         self.model.add_constant(name, Array::f32(dims, values))
     }
 
-    fn scalar(&mut self, value: f32) -> ValueId {
+    pub(crate) fn scalar(&mut self, value: f32) -> ValueId {
         self.floats(&[], &[value])
     }
 
@@ -49,13 +49,13 @@ impl Net {
     }
 
     /// Seeded numbers between -1 and 1, none near 0.
-    fn random(&mut self, dims: &[usize]) -> ValueId {
+    pub(crate) fn random(&mut self, dims: &[usize]) -> ValueId {
         let values: Vec<f32> =
             noise(&mut self.seed, dims.iter().product()).iter().map(|v| *v as f32).collect();
         self.floats(dims, &values)
     }
 
-    fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub(crate) fn node(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
         self.nodes(op, inputs, 1)[0]
     }
 
@@ -73,11 +73,11 @@ impl Net {
         results
     }
 
-    fn binary(&mut self, op: BinaryOp, a: ValueId, b: ValueId) -> ValueId {
+    pub(crate) fn binary(&mut self, op: BinaryOp, a: ValueId, b: ValueId) -> ValueId {
         self.node(Op::Binary(op), &[a, b])
     }
 
-    fn unary(&mut self, op: UnaryOp, x: ValueId) -> ValueId {
+    pub(crate) fn unary(&mut self, op: UnaryOp, x: ValueId) -> ValueId {
         self.node(Op::Unary(op), &[x])
     }
 
@@ -93,7 +93,7 @@ impl Net {
         self.transpose(y, &[0, 3, 1, 2])
     }
 
-    fn output(&mut self, value: ValueId) {
+    pub(crate) fn output(&mut self, value: ValueId) {
         self.model.graph.outputs.push(Port { value, dtype: DType::F32, dims: None, plan_time: false });
     }
 
@@ -136,7 +136,7 @@ impl Net {
     }
 }
 
-fn noise(seed: &mut u64, count: usize) -> Vec<f64> {
+pub(crate) fn noise(seed: &mut u64, count: usize) -> Vec<f64> {
     (0..count)
         .map(|_| {
             *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -147,14 +147,14 @@ fn noise(seed: &mut u64, count: usize) -> Vec<f64> {
         .collect()
 }
 
-fn conv_op(channels: usize, kernel: usize, stride: usize, groups: usize) -> Op {
+pub(crate) fn conv_op(channels: usize, kernel: usize, stride: usize, groups: usize) -> Op {
     let pad = (kernel - 1) / 2;
     let window =
         Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], pads: Pads::Explicit([pad; 4]) };
     Op::Conv { window, groups, out_channels: channels, act: Act::None, act_after_residual: false }
 }
 
-fn linear_op(features: usize) -> Op {
+pub(crate) fn linear_op(features: usize) -> Op {
     Op::Linear { out_features: features, act: Act::None, act_after_residual: false }
 }
 

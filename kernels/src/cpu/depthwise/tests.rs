@@ -82,6 +82,7 @@ impl Case {
             bias: (kind % 2 == 1).then_some(&self.bias[..]),
             residual: (kind % 3 == 2).then_some((residual, ResidualOrder::BeforeActivation)),
             act: [Activation::None, Activation::Clip { lo: 0.0, hi: 6.0 }, Activation::HardSwish][kind % 3],
+            factor: (kind % 4 == 1).then_some(&self.bias[..]),
         }
     }
 

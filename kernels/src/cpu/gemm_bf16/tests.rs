@@ -102,6 +102,7 @@ fn every_variant_gives_the_bits_of_the_definition() {
             bias: Some(&bias),
             residual: Some((Addend::F32(Rows::new(&residual, m, n, n)), ResidualOrder::BeforeActivation)),
             act: Activation::HardSwish,
+            factor: Some(&bias),
         };
         for epilogue in [&plain, &full] {
             let run = |v: &Variant| {

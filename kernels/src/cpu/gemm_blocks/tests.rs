@@ -108,6 +108,7 @@ fn epilogue<'a>(kind: usize, vector: &'a [f32], residual: Rows<'a, f32>) -> Epil
             bias: Some(vector),
             residual: Some((Addend::F32(residual), ResidualOrder::BeforeActivation)),
             act: Activation::HardSwish,
+            factor: Some(vector),
         },
     }
 }

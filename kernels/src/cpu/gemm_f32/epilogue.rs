@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! y = fma(acc, scale[n], bias[n])            an absent scale is 1, an absent bias is -0 (which changes nothing)
-//! y = act(y + residual[m][n])                or act(y) + residual[m][n], see [`ResidualOrder`]
+//! y = act(y + residual[m][n]) * factor[n]    or act(y) * factor[n] + residual[m][n], see [`ResidualOrder`]; an absent factor is 1
 //! f32 output: y
 //! i8 output:  saturate(round_ties_even(y * inv_scale) + zero_point)
 //! ```
@@ -48,9 +48,9 @@ pub enum Addend<'a> {
 /// Whether the residual is added before or after the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResidualOrder {
-    /// `act(y + residual)`
+    /// `act(y + residual) * factor`
     BeforeActivation,
-    /// `act(y) + residual`
+    /// `act(y) * factor + residual`
     AfterActivation,
 }
 
@@ -65,6 +65,8 @@ pub struct Epilogue<'a> {
     pub residual: Option<(Addend<'a>, ResidualOrder)>,
     /// Applied last, or before the residual.
     pub act: Activation,
+    /// `[N]`, multiplies what the activation gives.
+    pub factor: Option<&'a [f32]>,
 }
 
 /// Where results go.
@@ -151,12 +153,13 @@ impl Output<'_> {
     }
 }
 
-/// Scale and bias of one panel's columns. Aligned, so that no cache line cuts them.
+/// Scale, bias and factor of one panel's columns. Aligned, so that no cache line cuts them.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Columns {
     pub(super) scale: [f32; PANEL],
     pub(super) bias: [f32; PANEL],
+    pub(super) factor: [f32; PANEL],
     pub(super) start: usize,
     pub(super) valid: usize,
 }
@@ -176,6 +179,15 @@ impl Columns {
         }
         y
     }
+
+    #[inline(always)]
+    fn multiply(&self, tile: &mut [[f32; PANEL]]) {
+        for y in tile {
+            for (y, factor) in y.iter_mut().zip(self.factor) {
+                *y *= factor;
+            }
+        }
+    }
 }
 
 impl Epilogue<'_> {
@@ -186,6 +198,9 @@ impl Epilogue<'_> {
         }
         if let Some(bias) = self.bias {
             assert_eq!(bias.len(), n, "{name}: biases (left) for N (right) columns");
+        }
+        if let Some(factor) = self.factor {
+            assert_eq!(factor.len(), n, "{name}: factors (left) for N (right) columns");
         }
         if let Some((addend, _)) = self.residual {
             let shape = match addend {
@@ -199,8 +214,8 @@ impl Epilogue<'_> {
     /// Whether it leaves sums as they are. Asked where a tile has no other way to the result.
     #[cfg(target_arch = "x86_64")]
     pub(in crate::cpu) fn is_nothing(&self) -> bool {
-        let parts = (self.scale, self.bias, &self.residual, self.act);
-        matches!(parts, (Scale::One, None, None, Activation::None))
+        let parts = (self.scale, self.bias, &self.residual, self.act, self.factor);
+        matches!(parts, (Scale::One, None, None, Activation::None, None))
     }
 
     /// Loads what belongs to columns `[start, start + 16)` of `n`.
@@ -213,7 +228,8 @@ impl Epilogue<'_> {
             Scale::PerColumn(scale) => load(&scale[start..start + valid]),
         };
         let bias = self.bias.map_or([-0.0; PANEL], |bias| load(&bias[start..start + valid]));
-        Columns { start, valid, scale, bias }
+        let factor = self.factor.map_or([1.0; PANEL], |factor| load(&factor[start..start + valid]));
+        Columns { start, valid, scale, bias, factor }
     }
 
     /// Turns accumulators of rows `m, m + 1, ...` into results, in place, and stores those of valid columns.
@@ -231,8 +247,8 @@ impl Epilogue<'_> {
             // The usual case in one pass over registers.
             for (row, acc) in tile.iter().enumerate() {
                 let mut y = columns.scaled(acc);
-                for y in &mut y {
-                    *y = Activation::Clip { lo, hi }.apply(*y);
+                for (y, factor) in y.iter_mut().zip(columns.factor) {
+                    *y = Activation::Clip { lo, hi }.apply(*y) * factor;
                 }
                 out.write(m + row, columns, &y);
             }
@@ -242,13 +258,18 @@ impl Epilogue<'_> {
             *y = columns.scaled(y);
         }
         match &self.residual {
-            None => activate_plain(self.act, tile),
+            None => {
+                activate_plain(self.act, tile);
+                columns.multiply(tile);
+            }
             Some((addend, ResidualOrder::BeforeActivation)) => {
                 addend.add(m, columns, tile);
                 activate_plain(self.act, tile);
+                columns.multiply(tile);
             }
             Some((addend, ResidualOrder::AfterActivation)) => {
                 activate_plain(self.act, tile);
+                columns.multiply(tile);
                 addend.add(m, columns, tile);
             }
         }

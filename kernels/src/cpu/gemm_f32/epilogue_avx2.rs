@@ -29,7 +29,8 @@ pub(in crate::cpu) fn finish(
     columns: &Columns,
     tile: &mut [[f32; PANEL]],
 ) {
-    let (scale, bias) = (load_row(&columns.scale), load_row(&columns.bias));
+    let (scale, bias, factor) =
+        (load_row(&columns.scale), load_row(&columns.bias), load_row(&columns.factor));
     let (before, after) = match &epilogue.residual {
         None => (None, None),
         Some((addend, ResidualOrder::BeforeActivation)) => (Some(addend), None),
@@ -48,9 +49,9 @@ pub(in crate::cpu) fn finish(
             store_row(y, acc);
             continue;
         };
-        for y in &mut y {
+        for (y, factor) in y.iter_mut().zip(factor) {
             // In this order of operands NaN comes through.
-            *y = _mm256_min_ps(hi, _mm256_max_ps(lo, *y));
+            *y = _mm256_mul_ps(_mm256_min_ps(hi, _mm256_max_ps(lo, *y)), factor);
         }
         if let Some(addend) = after {
             y = plus(addend, row + r, columns, y);
@@ -63,6 +64,9 @@ pub(in crate::cpu) fn finish(
     activate(epilogue.act, tile);
     for (r, y) in tile.iter().enumerate() {
         let mut y = load_row(y);
+        for (y, factor) in y.iter_mut().zip(factor) {
+            *y = _mm256_mul_ps(*y, factor);
+        }
         if let Some(addend) = after {
             y = plus(addend, row + r, columns, y);
         }

@@ -31,7 +31,7 @@ pub(in crate::cpu) fn finish(
     columns: &Columns,
     tile: &mut [[f32; PANEL]],
 ) {
-    let (scale, bias) = (load(&columns.scale), load(&columns.bias));
+    let (scale, bias, factor) = (load(&columns.scale), load(&columns.bias), load(&columns.factor));
     let to = Target::new(out, row, tile.len(), columns);
     // One of them, told apart by flags: moved from one place to another, it would be read before it is written.
     let source = epilogue.residual.as_ref().map(|(addend, _)| Source::new(addend, row, tile.len(), columns));
@@ -46,27 +46,27 @@ pub(in crate::cpu) fn finish(
     };
     if let (Some(function), Results::F32(out), None, Some(added)) = (&at_once, &to.results, before, added) {
         // The usual case, in a loop that asks nothing.
-        let (fma, to) = ([scale, bias], (*out, to.stride, to.mask));
+        let (by, to) = ([scale, bias, factor], (*out, to.stride, to.mask));
         // SAFETY: both were made for the rows of the tile.
         unsafe {
             // Calls that can be inlined: by a pointer, small models would take 2 % more time.
             match (function.times, after.is_some()) {
-                (false, false) => rows::<false, false>(tile, fma, function, added, to),
-                (true, false) => rows::<true, false>(tile, fma, function, added, to),
-                (false, true) => rows::<false, true>(tile, fma, function, added, to),
-                (true, true) => rows::<true, true>(tile, fma, function, added, to),
+                (false, false) => rows::<false, false>(tile, by, function, added, to),
+                (true, false) => rows::<true, false>(tile, by, function, added, to),
+                (false, true) => rows::<false, true>(tile, by, function, added, to),
+                (true, true) => rows::<true, true>(tile, by, function, added, to),
             }
         }
         return;
     }
     if let (Some(function), Results::I8 { codes, inv_scale, zero }, None) = (&at_once, &to.results, &source) {
-        let (fma, by) = ([scale, bias], [_mm512_set1_ps(*inv_scale), _mm512_set1_ps(*zero)]);
+        let (by, codes_by) = ([scale, bias, factor], [_mm512_set1_ps(*inv_scale), _mm512_set1_ps(*zero)]);
         let to = (*codes, to.stride, to.mask);
         // SAFETY: the target was made for the rows of the tile.
         unsafe {
             match function.times {
-                false => rows_of_codes::<false>(tile, fma, function, by, to),
-                true => rows_of_codes::<true>(tile, fma, function, by, to),
+                false => rows_of_codes::<false>(tile, by, function, codes_by, to),
+                true => rows_of_codes::<true>(tile, by, function, codes_by, to),
             }
         }
         return;
@@ -76,7 +76,8 @@ pub(in crate::cpu) fn finish(
             // Of rows that are not four the last is taken again.
             let x =
                 [0, 1, 2, 3].map(|r: usize| _mm512_fmadd_ps(load(&accs[r.min(accs.len() - 1)]), scale, bias));
-            for (r, mut y) in silu(x).into_iter().enumerate().take(accs.len()) {
+            for (r, y) in silu(x).into_iter().enumerate().take(accs.len()) {
+                let mut y = _mm512_mul_ps(y, factor);
                 // SAFETY: a row of the tile.
                 unsafe {
                     if let Some(source) = after {
@@ -100,6 +101,7 @@ pub(in crate::cpu) fn finish(
             continue;
         };
         y = if function.times { function.apply::<true>(y) } else { function.apply::<false>(y) };
+        y = _mm512_mul_ps(y, factor);
         if let Some(source) = after {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
@@ -112,7 +114,7 @@ pub(in crate::cpu) fn finish(
     }
     activate(epilogue.act, tile);
     for (r, acc) in tile.iter().enumerate() {
-        let mut y = load(acc);
+        let mut y = _mm512_mul_ps(load(acc), factor);
         if let Some(source) = after {
             // SAFETY: r is below the rows of the tile.
             y = unsafe { source.plus(r, y) };
@@ -131,13 +133,13 @@ pub(in crate::cpu) fn finish(
 #[inline]
 unsafe fn rows<const TIMES: bool, const AFTER: bool>(
     tile: &[[f32; PANEL]],
-    [scale, bias]: [__m512; 2],
+    [scale, bias, factor]: [__m512; 3],
     function: &AtOnce,
     (mut from, step): (*const f32, usize),
     (mut out, stride, mask): (*mut f32, usize, __mmask16),
 ) {
     for acc in tile {
-        let mut y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        let mut y = _mm512_mul_ps(function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias)), factor);
         // SAFETY: the caller's promise.
         unsafe {
             if AFTER {
@@ -158,13 +160,13 @@ unsafe fn rows<const TIMES: bool, const AFTER: bool>(
 #[inline]
 unsafe fn rows_of_codes<const TIMES: bool>(
     tile: &[[f32; PANEL]],
-    [scale, bias]: [__m512; 2],
+    [scale, bias, factor]: [__m512; 3],
     function: &AtOnce,
     [inv_scale, zero]: [__m512; 2],
     (mut out, stride, mask): (*mut i8, usize, __mmask16),
 ) {
     for acc in tile {
-        let y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        let y = _mm512_mul_ps(function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias)), factor);
         // SAFETY: the caller's promise.
         unsafe { store_codes(out, mask, quantized(y, inv_scale, zero)) };
         out = out.wrapping_add(stride);

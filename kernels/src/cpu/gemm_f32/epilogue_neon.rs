@@ -31,7 +31,8 @@ pub(in crate::cpu) fn finish(
     columns: &Columns,
     tile: &mut [[f32; PANEL]],
 ) {
-    let (scale, bias) = (load_row(&columns.scale), load_row(&columns.bias));
+    let (scale, bias, factor) =
+        (load_row(&columns.scale), load_row(&columns.bias), load_row(&columns.factor));
     let (before, after) = match &epilogue.residual {
         None => (None, None),
         Some((addend, ResidualOrder::BeforeActivation)) => (Some(addend), None),
@@ -50,10 +51,10 @@ pub(in crate::cpu) fn finish(
             store_row(y, acc);
             continue;
         };
-        for y in &mut y {
+        for (y, factor) in y.iter_mut().zip(factor) {
             // NaN is neither below nor above, and comes through.
             *y = vbslq_f32(vcltq_f32(*y, lo), lo, *y);
-            *y = vbslq_f32(vcgtq_f32(*y, hi), hi, *y);
+            *y = vmulq_f32(vbslq_f32(vcgtq_f32(*y, hi), hi, *y), factor);
         }
         if let Some(addend) = after {
             y = plus(addend, row + r, columns, y);
@@ -66,6 +67,9 @@ pub(in crate::cpu) fn finish(
     activate_plain(epilogue.act, tile);
     for (r, y) in tile.iter().enumerate() {
         let mut y = load_row(y);
+        for (y, factor) in y.iter_mut().zip(factor) {
+            *y = vmulq_f32(*y, factor);
+        }
         if let Some(addend) = after {
             y = plus(addend, row + r, columns, y);
         }

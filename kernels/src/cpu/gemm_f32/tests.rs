@@ -68,6 +68,7 @@ struct Case {
     panels: Vec<f32>,
     scale: Vec<f32>,
     bias: Vec<f32>,
+    factor: Vec<f32>,
     residual: Vec<f32>,
     residual_codes: Vec<i8>,
 }
@@ -87,6 +88,7 @@ impl Case {
             panels,
             scale: random.floats(n),
             bias: random.floats(n),
+            factor: random.floats(n),
             residual: random.floats(m * n),
             residual_codes: random.codes(m * n),
         }
@@ -124,6 +126,7 @@ impl Case {
                 _ => Some((addend_i8, ResidualOrder::BeforeActivation)),
             },
             act: acts[kind % acts.len()],
+            factor: (kind % 4 > 1).then_some(&self.factor[..]),
         }
     }
 
@@ -299,6 +302,9 @@ fn epilogue_steps_match_their_formula() {
     assert_eq!(one(&Epilogue { residual: after, act: Activation::Relu, ..base }), [14.5, 1.0]);
     let quantized = Some((codes, ResidualOrder::AfterActivation));
     assert_eq!(one(&Epilogue { residual: quantized, ..base }), [5.5, -71.0]);
+    let halved = Epilogue { act: Activation::Relu, factor: Some(&[0.5]), ..base };
+    assert_eq!(one(&Epilogue { residual: before, ..halved }), [7.25, 0.0]);
+    assert_eq!(one(&Epilogue { residual: after, ..halved }), [12.25, 1.0]);
 }
 
 #[test]

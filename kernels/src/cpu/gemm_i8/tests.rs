@@ -104,6 +104,7 @@ impl Case {
                 _ => Some((residual, ResidualOrder::AfterActivation)),
             },
             act: if kind % 4 == 3 { Activation::HardSwish } else { Activation::None },
+            factor: (kind % 4 > 1).then_some(&self.bias[..]),
         };
         let x = I8Rows { rows: self.rows(), zero_point: self.zero_point, row_sums: &row_sums };
         variant.run(out, x, &w, &epilogue);

@@ -90,6 +90,7 @@ fn every_variant_gives_the_bits_of_one_plain_group() {
                 bias: Some(&bias),
                 residual: Some((Addend::F32(Rows::new(&residual, m, n, n)), ResidualOrder::BeforeActivation)),
                 act: Activation::HardSwish,
+                factor: Some(&bias),
             },
         };
         let panels = I8Panels {

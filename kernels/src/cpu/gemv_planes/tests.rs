@@ -216,6 +216,7 @@ fn every_variant_gives_the_bits_of_codes_joined() {
                 bias: Some(&bias),
                 residual: Some((Addend::F32(Rows::new(&residual, m, n, n)), ResidualOrder::BeforeActivation)),
                 act: Activation::HardSwish,
+                factor: Some(&bias),
             },
         };
         let whole = k.next_multiple_of(BLOCK);

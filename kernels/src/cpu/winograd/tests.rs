@@ -137,8 +137,13 @@ fn all_variants_give_the_same_bits() {
         let case = Case::random(&mut random, shape, n);
         let (scale, bias, residual) = (random.floats(n), random.floats(n), random.floats(m * n));
         let residual = (Addend::F32(Rows::new(&residual, m, n, n)), ResidualOrder::AfterActivation);
-        let epilogue =
-            Epilogue { scale: Scale::PerColumn(&scale), bias: Some(&bias), residual: Some(residual), act };
+        let epilogue = Epilogue {
+            scale: Scale::PerColumn(&scale),
+            bias: Some(&bias),
+            residual: Some(residual),
+            act,
+            factor: Some(&scale),
+        };
         let want = case.run(&scalar::VARIANT, rows.clone(), &epilogue);
         for variant in VARIANTS.iter().filter(|v| v.isa.supported()) {
             let got = case.run(variant, rows.clone(), &epilogue);

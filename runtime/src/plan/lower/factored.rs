@@ -39,24 +39,25 @@ pub(super) fn factored(
     shape.with_rows(rank).emit(b, &thin_x, v, &Extras::default(), (Act::None, false), &t)?;
 
     let thin = Product { m: shape.m, n: shape.n, k: rank, geometry: None };
-    let Extras { scale, bias, residual } = extra;
+    let Extras { scale, bias, residual, factor } = extra;
     if alone {
         let scale = of_thin(b, call, t.quant)?;
         let before = !after && residual.is_some();
         let out = product_result(b, call, dims, x.quant.is_some())?;
-        let all = Extras { scale, bias, residual };
+        let all = Extras { scale, bias, residual, factor };
         thin.emit(b, &t, Matrix::Factor(tensor, Thin::U), &all, (act, before), &out)?;
         return one(out);
     }
     let (with, last) = if after { (residual, None) } else { (None, residual) };
-    // Without a function in between it does not matter when it is added.
-    let (with, last) = if act == Act::None { (with.or(last), None) } else { (with, last) };
+    // With nothing in between it does not matter when it is added.
+    let (with, last) =
+        if act == Act::None && factor.is_none() { (with.or(last), None) } else { (with, last) };
     let coarse = b.result(DType::F32, dims)?;
-    let first = Extras { scale, bias, residual: with };
+    let first = Extras { scale, bias, residual: with, factor: None };
     shape.emit(b, x, Matrix::Tensor(tensor), &first, (Act::None, false), &coarse)?;
 
     let scale = of_thin(b, call, t.quant)?;
-    let second = Extras { scale, bias: None, residual: Some(coarse) };
+    let second = Extras { scale, bias: None, residual: Some(coarse), factor };
     let out = match &last {
         Some(_) => b.result(DType::F32, dims)?,
         None => product_result(b, call, dims, x.quant.is_some())?,

@@ -53,7 +53,8 @@ fn extras(
         Some(fact) if input.is_some() && fact.quant.is_some() => Some(fact),
         Some(fact) => Some(b.float(call.value(4), &fact)?),
     };
-    Ok(Extras { scale, bias, residual })
+    let factor = vector(b, 5, "factor")?;
+    Ok(Extras { scale, bias, residual, factor })
 }
 
 /// The scale of an operation as its product takes it: integer products have one scale a column, the operation's times the activations'.

@@ -6,12 +6,14 @@ use crate::plan::fact::Fact;
 use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored, Thin};
 use crate::weights::Factors;
 
-/// Scale, bias and residual as the kernels take them, with their shapes proved.
+/// Scale, bias, residual and factor as the kernels take them, with their shapes proved.
 #[derive(Default)]
 pub(super) struct Extras {
     pub scale: Option<Fact>,
     pub bias: Option<Fact>,
     pub residual: Option<Fact>,
+    /// Multiplies what the activation function gives.
+    pub factor: Option<Fact>,
 }
 
 /// The sizes of a product of `m` rows with a matrix `[n, k]`.
@@ -75,7 +77,8 @@ impl Product {
     ) -> Result<(), Why> {
         let Product { m, n, k, geometry } = *self;
         let integer = x.quant.is_some();
-        let inputs = [Some(x), extra.scale.as_ref(), extra.bias.as_ref(), extra.residual.as_ref()];
+        let Extras { scale, bias, residual, factor } = extra;
+        let inputs = [Some(x), scale.as_ref(), bias.as_ref(), residual.as_ref(), factor.as_ref()];
         let mut finish = Finish {
             act,
             act_before_residual: before,

@@ -68,6 +68,12 @@ impl Tensor {
 
 /// The outputs for these inputs.
 pub fn run(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
+    let values = run_all(model, inputs);
+    model.graph.outputs.iter().map(|port| values[&port.value].clone()).collect()
+}
+
+/// Every value for these inputs.
+pub fn run_all(model: &Model, inputs: &[Tensor]) -> HashMap<ValueId, Tensor> {
     let mut values: HashMap<ValueId, Tensor> = HashMap::new();
     for id in 0..model.graph.values.len() as ValueId {
         if let Some(array) = model.constant(id) {
@@ -78,7 +84,7 @@ pub fn run(model: &Model, inputs: &[Tensor]) -> Vec<Tensor> {
         values.insert(port.value, tensor.clone());
     }
     block(&model.graph.body, &mut values);
-    model.graph.outputs.iter().map(|port| values[&port.value].clone()).collect()
+    values
 }
 
 fn block(body: &Block, values: &mut HashMap<ValueId, Tensor>) {
@@ -139,11 +145,11 @@ fn evaluate(node: &Node, inputs: &[Option<Tensor>]) -> Vec<Tensor> {
         }
         Op::Conv { window, groups, out_channels, act, act_after_residual } => {
             let y = conv(x, get(1).unwrap(), window, *groups, *out_channels);
-            finish(y, get(2), get(3), get(4), *act, *act_after_residual)
+            finish(y, [2, 3, 4, 5].map(get), *act, *act_after_residual)
         }
         Op::ConvTranspose { window, out_channels, act, .. } => {
             let y = conv_transpose(x, get(1).unwrap(), window, *out_channels);
-            finish(y, None, get(2), None, *act, false)
+            finish(y, [None, get(2), None, None], *act, false)
         }
         Op::Linear { act, act_after_residual, .. } => {
             let w = get(1).unwrap();
@@ -159,7 +165,7 @@ fn evaluate(node: &Node, inputs: &[Option<Tensor>]) -> Vec<Tensor> {
                     })
                     .sum()
             });
-            finish(y, get(2), get(3), get(4), *act, *act_after_residual)
+            finish(y, [2, 3, 4, 5].map(get), *act, *act_after_residual)
         }
         Op::MatMul { trans_a, trans_b, alpha } => {
             let flip = |t: &Tensor, flip: bool| {
@@ -365,15 +371,8 @@ fn transpose(x: &Tensor, perm: &[usize]) -> Tensor {
     })
 }
 
-fn finish(
-    y: Tensor,
-    scale: Option<&Tensor>,
-    bias: Option<&Tensor>,
-    residual: Option<&Tensor>,
-    act: Act,
-    after: bool,
-) -> Tensor {
-    let f = |v| unary(UnaryOp::Act(act), v);
+fn finish(y: Tensor, [scale, bias, residual, factor]: [Option<&Tensor>; 4], act: Act, after: bool) -> Tensor {
+    let f = |v, c: usize| unary(UnaryOp::Act(act), v) * factor.map_or(1.0, |f| f.data[c]);
     Tensor::from_fn(&y.dims, |i| {
         let c = i[i.len() - 1];
         let v = y.at(i) * scale.map_or(1.0, |s| s.data[c]) + bias.map_or(0.0, |b| b.data[c]);
@@ -384,7 +383,7 @@ fn finish(
             assert_eq!(r.dims, y.dims, "a residual has the result's shape");
             r.at(i)
         });
-        if after { f(v + r) } else { f(v) + r }
+        if after { f(v + r, c) } else { f(v, c) + r }
     })
 }
 
