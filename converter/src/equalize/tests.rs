@@ -103,7 +103,7 @@ fn whoever_takes_part_outputs_stay() {
     let w = net.random(&[32, 8]);
     let c = net.node(with_act(conv_op(16, 1, 1, 2), Act::LeakyRelu { alpha: 0.1 }, false), &[b, w]);
     // Through a pool, a mean and a gate.
-    let window = Window { kernel: [2; 2], stride: [1; 2], dilation: [1; 2], pads: Pads::SameUpper };
+    let window = Window { kernel: [2; 2], stride: [1; 2], dilation: [1; 2], pads: Pads::Explicit([0, 0, 1, 1]) };
     let pool = Op::Pool { kind: PoolKind::Average { include_pad: true }, window, ceil_mode: false };
     let d = net.node(pool, &[c]);
     let mean = net.node(Op::Reduce { kind: ReduceOp::Mean, axes: vec![1, 2], keep_dims: true }, &[d]);
