@@ -8,11 +8,12 @@ use crate::measure::{Evaluator, Held, noise_ratio, sqnr_db};
 use crate::samples::Samples;
 use crate::simplify;
 use edge_runtime::Model;
-use edge_runtime::graph::{Graph, Node, Op, ValueId};
+use edge_runtime::graph::{Graph, Node, Op, Source, ValueId};
 use edge_runtime::pack::{Acts, PackFile, Rung};
 use edge_runtime::weights::Registry;
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -110,7 +111,8 @@ pub fn compare(
         evaluator.observe_all(&packed, rung, sample, |value, held, got| {
             let Some(id) = names.get(theirs.name(value)) else { return };
             if let Some(want) = wanted.get(id).filter(|want| want.len() == got.len()) {
-                seen.entry(*id).or_insert_with(|| Seen::new(held)).add(want, got);
+                let got = source_units(&packed, theirs, value, got);
+                seen.entry(*id).or_insert_with(|| Seen::new(held)).add(want, &got);
             }
         })?;
         watch.progress(i + 1);
@@ -157,6 +159,15 @@ fn pick<'a>(file: &'a PackFile, id: Option<&str>) -> Result<&'a Rung, ConvertErr
             why: format!("no rung `{id}`; there are {}", known.join(", ")),
         }
     })
+}
+
+/// A value of the pack in the units of the source model, whose channels the converter may have divided.
+fn source_units<'x>(model: &Model, graph: &Graph, value: ValueId, x: &'x [f32]) -> Cow<'x, [f32]> {
+    let exponents = graph.values[value as usize].exponents.map(|id| graph.values[id as usize].source);
+    let Some(Source::Constant(id)) = exponents else { return x.into() };
+    let Ok(exponents) = model.constant_bytes(id) else { return x.into() };
+    let sizes: Vec<f32> = exponents.iter().map(|e| f32::from(*e as i8).exp2()).collect();
+    x.iter().zip(sizes.iter().cycle()).map(|(x, size)| x * size).collect::<Vec<_>>().into()
 }
 
 /// An operation's name in the pack.

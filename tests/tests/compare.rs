@@ -101,7 +101,7 @@ fn what_is_wrong_is_said() {
     run(&case.onnx, &case.folder.file("none.pack"), "").expect_saying(4, &["none.pack"]);
     run(&case.pack, &case.pack, "").expect_saying(4, &["m.pack"]);
     let other = case.folder.write("other.onnx", &models::mlp());
-    run(&other, &case.pack, "").expect_saying(3, &["`x`", "[1, 3, 16, 16]"]);
+    run(&other, &case.pack, "").expect_saying(2, &["`x`", "[1, 3, 16, 16]"]);
     let unknown = case.folder.write("unknown.onnx", &models::unsupported());
     let json = run(&unknown, &case.pack, "--json").expect(3).json();
     assert_eq!(json["unsupported"].as_array().map(Vec::len), Some(2), "{json}");

@@ -2,13 +2,21 @@
 
 use super::classes::{Class, Maker, operand};
 use crate::model::{Array, Model};
-use edge_runtime::graph::{Op, Source, ValueId};
+use edge_runtime::graph::{DType, Op, Source, ValueId};
 
 /// Rows of a convolution's group start at a multiple of this.
 const GROUP_ROWS: usize = 16;
 
-/// Divides channel `c` of every value of the class by `sizes[c]`; what reads them gives what it gave.
-pub(super) fn apply(model: &mut Model, class: &Class, sizes: &[f32]) {
+/// Divides channel `c` of every value of the class by `2^exponents[c]`; what reads them gives what it gave, to the bit.
+pub(super) fn apply(model: &mut Model, class: &Class, exponents: &[i8]) {
+    let sizes: Vec<f32> = exponents.iter().map(|e| f32::from(*e).exp2()).collect();
+    let sizes = &sizes[..];
+    let data = exponents.iter().map(|e| *e as u8).collect();
+    let array = Array { dtype: DType::I8, dims: vec![exponents.len()], data };
+    let constant = model.add_constant("exponents", array);
+    for v in &class.members {
+        model.graph.values[*v as usize].exponents = Some(constant);
+    }
     for (node, maker) in &class.makers {
         match *maker {
             Maker::Rows => divide_rows(model, *node, sizes),

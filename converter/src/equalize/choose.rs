@@ -55,7 +55,7 @@ struct Seen {
     pixels: usize,
 }
 
-/// By class, the sizes to divide its channels by; `None` where that would not pay.
+/// By class, the powers of two to divide its channels by; `None` where that would not pay.
 ///
 /// # Errors
 /// When a sample does not suit the model, or the evaluator was stopped.
@@ -66,7 +66,7 @@ pub(super) fn sizes(
     samples: &[Sample],
     model: &Model,
     classes: &[Class],
-) -> Result<Vec<Option<Vec<f32>>>, ConvertError> {
+) -> Result<Vec<Option<Vec<i8>>>, ConvertError> {
     let count = samples.len().min(SAMPLES);
     let samples: Vec<&Sample> = (0..count).map(|i| &samples[i * samples.len() / count]).collect();
     let class_of: HashMap<ValueId, usize> = classes
@@ -109,14 +109,19 @@ pub(super) fn sizes(
         let total = |i: usize| noise[i] + weights[i];
         let fair = (1..noise.len()).filter(|i| weights[*i] <= WEIGHTS * weights[0]);
         let best = fair.min_by(|a, b| total(*a).total_cmp(&total(*b)))?;
-        (total(best) < WORTH * total(0)).then(|| sizes_of(&judged.whole, STRENGTHS[best - 1]))
+        (total(best) < WORTH * total(0)).then(|| exponents_of(&judged.whole, STRENGTHS[best - 1]))
     });
     Ok(chosen.collect())
 }
 
-/// The sizes of channels with such relative ranges.
+/// The sizes of channels with such relative ranges, as powers of two: a division by these rounds nothing.
+fn exponents_of(relative: &[f32], strength: f32) -> Vec<i8> {
+    let exponent = |r: f32| if r < DEAD { 0 } else { (r.log2() * strength).round_ties_even() as i8 };
+    relative.iter().map(|r| exponent(*r)).collect()
+}
+
 fn sizes_of(relative: &[f32], strength: f32) -> Vec<f32> {
-    relative.iter().map(|r| if *r < DEAD { 1.0 } else { r.powf(strength) }).collect()
+    exponents_of(relative, strength).into_iter().map(|e| f32::from(e).exp2()).collect()
 }
 
 /// A class, ready to be judged.

@@ -8,7 +8,7 @@
 //! x'[c] = x[c] / e[c]        in the rows and the bias of what makes x, or the factor behind its activation function
 //! W'[n][c] = W[n][c] * e[c]  in what reads x
 //! ```
-//! The model computes what it computed. The groups of a matrix gain as well: a column whose channel is small no longer asks for
+//! `e[c]` is a power of two, so that the model computes what it computed, to the bit. The groups of a matrix gain as well: a column whose channel is small no longer asks for
 //! levels that nothing needs (Lin et al., "AWQ", 2023).
 //!
 //! How far `e` goes is a bet on samples not seen, which may have more in a channel than those that are. `choose` makes it on two
@@ -43,9 +43,9 @@ pub fn equalize(
     let classes = classes::find(model, &dims);
     let chosen = choose::sizes(evaluator, &opened, rung, samples, model, &classes)?;
     let mut readers = 0;
-    for (class, sizes) in classes.iter().zip(chosen) {
-        let Some(sizes) = sizes else { continue };
-        apply::apply(model, class, &sizes);
+    for (class, exponents) in classes.iter().zip(chosen) {
+        let Some(exponents) = exponents else { continue };
+        apply::apply(model, class, &exponents);
         readers += class.readers.len();
     }
     Ok(readers)

@@ -44,6 +44,10 @@ pub struct Value {
     /// Least and greatest element seen in calibration; an integer rung needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f32, f32)>,
+    /// The constant that says how the source model's value was divided: channel `c`, along the last dimension, by `2^exponents[c]`.
+    /// No computation needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exponents: Option<ValueId>,
 }
 
 /// A dimension of a graph input as the model declares it.
@@ -140,7 +144,7 @@ impl Graph {
     /// Adds a value and gives its id.
     pub fn add_value(&mut self, name: impl Into<String>, source: Source) -> ValueId {
         let id = self.values.len() as ValueId;
-        self.values.push(Value { name: name.into(), source, range: None });
+        self.values.push(Value { name: name.into(), source, range: None, exponents: None });
         id
     }
 

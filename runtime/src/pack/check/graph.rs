@@ -21,6 +21,9 @@ pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
             Source::Constant(id) => in_range(place, "constant", id, header.constants.len())?,
             Source::Weight(id) => in_range(place, "tensor", id, header.tensors.len())?,
         }
+        if let Some(id) = value.exponents {
+            in_range(place, "value", id, graph.values.len())?;
+        }
         if let Some((least, greatest)) = value.range {
             finite(place, "the least element", least)?;
             finite(place, "the greatest element", greatest)?;

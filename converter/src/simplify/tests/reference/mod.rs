@@ -18,6 +18,7 @@ impl Tensor {
     fn of(array: &Array) -> Tensor {
         let data = match array.dtype {
             DType::F32 => array.as_f32().unwrap().into_iter().map(f64::from).collect(),
+            DType::I8 => array.data.iter().map(|b| f64::from(*b as i8)).collect(),
             DType::Bool => array.data.iter().map(|b| f64::from(*b)).collect(),
             _ => array.as_i64().unwrap().into_iter().map(|v| v as f64).collect(),
         };
