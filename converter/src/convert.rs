@@ -50,6 +50,8 @@ pub struct Options {
     /// SQNR in dB that outputs keep when products become two narrower ones; else [`lowrank::AIM`], or [`lowrank::EXACT`] where the
     /// weights are stored exactly as well.
     pub low_rank: Option<f64>,
+    /// Divide small channels of values so that 8 bits serve all of them, see [`crate::equalize`].
+    pub equalize: bool,
     /// Forms of matrices that are not used.
     pub without: Vec<Family>,
 }
@@ -104,7 +106,7 @@ pub fn convert(
     let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let mut passes: Vec<(String, usize)> =
         passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect();
-    let mut samples = Samples::of(options, &model.graph)?;
+    let samples = Samples::of(options, &model.graph)?;
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
@@ -114,19 +116,17 @@ pub fn convert(
     let evaluator = evaluator.keeping(journal);
 
     watch.stage("run the model", 1);
-    let origin = samples.origin.clone();
-    let held_out = std::mem::take(&mut samples.held_out);
-    let held_out = &held_out[..held_out.len().min(HELD_OUT)];
-    let (shown, judging) = samples.shown_and_judging();
+    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let calibration = &samples.calibration[..];
     let want = evaluator.run(&float_model, float_rung, held_out)?;
-    finite(&model, &want, &origin)?;
+    finite(&model, &want, &samples.origin)?;
     watch.progress(1);
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
-    let probes = &judging[..judging.len().min(PROBES)];
+    let probes = &calibration[..calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
-    finite(&model, &probe_want, &origin)?;
+    finite(&model, &probe_want, &samples.origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
     let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
     let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
@@ -135,15 +135,17 @@ pub fn convert(
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
     let units = Units::of(&dims, &probe_want);
     let probe_set = Probes::new(probes, &probe_want, &units);
-    let low_rank = lowrank::split(&evaluator, &mut model, shown, &probe_set, options, watch)?;
-    watch.stage("even out channels", 1);
-    let split = float_draft(&model);
-    let readers = equalize::equalize(&mut model, &evaluator, &split, shown)?;
-    passes.push(("channels of like size".to_string(), readers));
-    watch.stage("calibrate", shown.len() + judging.len());
+    let low_rank = lowrank::split(&evaluator, &mut model, calibration, &probe_set, options, watch)?;
+    if options.equalize {
+        watch.stage("equalize channels", 1);
+        let plain = float_draft(&model);
+        let readers = equalize::equalize(&mut model, &evaluator, &plain, calibration)?;
+        passes.push(("equalize_channels".to_string(), readers));
+    }
+    watch.stage("calibrate", calibration.len());
     let even = float_draft(&model);
     let (even_model, even_rung) = (even.open(), &even.header.rungs[0]);
-    let ranges = calibrate::ranges(&evaluator, &even, shown, |done| watch.progress(done))?;
+    let ranges = calibrate::ranges(&evaluator, &even, calibration, |done| watch.progress(done))?;
 
     let mut draft = Draft::new(&model);
     let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
@@ -153,7 +155,7 @@ pub fn convert(
     describe(&mut draft, source, options);
 
     if !options.without.contains(&Family::Corrections) {
-        correct(&evaluator, &mut draft, graph, &mut choices, shown, options, watch)?;
+        correct(&evaluator, &mut draft, graph, &mut choices, calibration, options, watch)?;
     }
     watch.stage("measure tensors", choices.finest().iter().map(|take| take - 1).sum());
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probe_set, |done, _| {
@@ -162,9 +164,10 @@ pub fn convert(
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &even_model, even_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
-    let count =
-        (INTEGER_WORK / elements.iter().sum::<usize>().max(1)).clamp(2, INTEGER_PROBES).min(judging.len());
-    let judges = &judging[..(JUDGES * count).min(judging.len())];
+    let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
+        .clamp(2, INTEGER_PROBES)
+        .min(calibration.len());
+    let judges = &calibration[..(JUDGES * count).min(calibration.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
     let judges = Probes::new(judges, &judges_want, &units);
     let mut integer = Integer {
@@ -185,9 +188,6 @@ pub fn convert(
     integer.one_scale(|done, total| watch.progress_of(done, total))?;
     watch.stage("refine", 1);
     float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
-    // Those who judged have shown enough for that; what is held out judges from here on.
-    let judged = calibrate::ranges(&evaluator, &even, judging, |done| watch.progress(done))?;
-    integer.cover(&judged);
     let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
     let finest = integer.takes.clone();
     let all = choices.bytes(integer.draft, &choices.finest());
@@ -205,7 +205,7 @@ pub fn convert(
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
             value: sqnr_db(evaluator.distortion(&candidate, &rung, &held)?) as f32,
-            samples: format!("{} held out from {}", held_out.len(), origin),
+            samples: format!("{} held out from {}", held_out.len(), samples.origin),
         });
         rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
         if options.wishes.max_latency.is_some() {
@@ -233,7 +233,7 @@ pub fn convert(
         padding: written.padding,
         nodes: [source_nodes, model.graph.body.nodes.len()],
         passes,
-        samples: origin,
+        samples: samples.origin,
         measurements: evaluator.journal().into(),
         witness: verdict,
         float_values,

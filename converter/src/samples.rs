@@ -35,29 +35,6 @@ pub struct Samples {
     pub origin: String,
 }
 
-/// One of so many samples judges what the others show.
-const JUDGES: usize = 3;
-/// Fewer samples show and judge all together.
-const LEAST: usize = 6;
-
-impl Samples {
-    /// The samples for calibration in two parts: those that ranges and corrections are made of, and those that judge them. What was made
-    /// of a sample serves it better than it serves others: judged by the same samples, an integer rung came out 5 to 14 dB better
-    /// than it was.
-    pub fn shown_and_judging(&mut self) -> (&[Sample], &[Sample]) {
-        let all = &mut self.calibration;
-        if all.len() < LEAST {
-            return (all, all);
-        }
-        // Spread over all: neighbours in a directory are alike.
-        let mut order: Vec<usize> = (0..all.len()).collect();
-        order.sort_by_key(|i| (i % JUDGES == JUDGES - 1, *i));
-        let mut taken: Vec<Option<Sample>> = std::mem::take(all).into_iter().map(Some).collect();
-        all.extend(order.into_iter().filter_map(|i| taken[i].take()));
-        all.split_at(all.len() - all.len() / JUDGES)
-    }
-}
-
 impl Sample {
     /// What it is, its label apart.
     pub fn key(&self) -> Key {

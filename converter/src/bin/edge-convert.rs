@@ -154,6 +154,9 @@ struct Convert {
     /// and a limit to the best rung [default: 80; with --keep-float 120]
     #[arg(long, value_name = "DB")]
     low_rank: Option<f64>,
+    /// Even out the channels of values before they become 8 bits: faster integer rungs, whose quality depends more on the samples
+    #[arg(long)]
+    equalize: bool,
     /// Forms of weights that are not used, as a measurement of what they are good for.
     #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
     without: Vec<Form>,
@@ -320,6 +323,7 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         wishes: wishes(args)?,
         cache: cache(args),
         low_rank: low_rank(args.low_rank)?,
+        equalize: args.equalize,
         without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };

@@ -14,16 +14,6 @@ const RUN: usize = 8;
 const ENOUGH: f64 = 1e-3;
 
 impl Integer<'_> {
-    /// Makes the ranges of values that are i8 cover these too.
-    pub fn cover(&mut self, others: &[Option<(f32, f32)>]) {
-        let values = &mut self.draft.header.graphs[self.graph as usize].values;
-        for (value, other) in values.iter_mut().zip(others) {
-            if let (Some(range), Some((lo, hi))) = (&mut value.range, other) {
-                *range = (range.0.min(*lo), range.1.max(*hi));
-            }
-        }
-    }
-
     /// Takes away the ranges of values whose quantization to i8 costs the outputs too much, so that the planner holds
     /// them as floats. Values are added in the order of the graph, each beside those that are i8 already: an operation
     /// that turns i8 into i8 needs both. Gives those values.
