@@ -12,9 +12,8 @@
 //! levels that nothing needs (Lin et al., "AWQ", 2023).
 //!
 //! How far `e` goes is a bet on samples not seen, which may have more in a channel than those that are. `choose` makes it on two
-//! halves of the samples, each judged by the other. It is made where the caller asks for it (`--equalize`): with all values in 8 bits
-//! ppocr-det gains 3 dB on samples held out and ppocr-rec 10, but what of the models stays in floats otherwise serves samples held out
-//! better, in more time (`benches/README.md`, "Even channels").
+//! halves of the samples, each judged by the other. It is made where the caller asks for it (`--equalize`): what stays in floats
+//! without it often serves samples held out better, in more time (`benches/README.md`, "Even channels").
 
 mod apply;
 mod choose;
