@@ -3,6 +3,8 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::compress::Family;
+use edge_converter::import::ImportError;
+use edge_converter::import::checkpoint::{Checkpoint, Listing};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
@@ -26,6 +28,7 @@ Examples:
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
+  edge-convert inspect checkpoint.pth
 
 Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
 
@@ -58,6 +61,8 @@ enum Command {
     Compare(Compare),
     /// Writes one HTML page about a pack: quality against memory and time, the ladder, every layer
     Report(Report),
+    /// Lists the tensors of a checkpoint: .pth, safetensors, .npz
+    Inspect(Inspect),
 }
 
 impl Args {
@@ -66,6 +71,7 @@ impl Args {
         match &self.command {
             Some(Command::Compare(compare)) => compare.json,
             Some(Command::Report(report)) => report.json,
+            Some(Command::Inspect(inspect)) => inspect.json,
             None => self.convert.as_ref().is_some_and(|convert| convert.json),
         }
     }
@@ -113,6 +119,19 @@ struct Report {
     #[arg(long)]
     no_latency: bool,
     /// Print the page's figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The tensors of a checkpoint.
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// The file, an index of shards, or a folder that holds either.
+    checkpoint: PathBuf,
+    /// The part of a .pth that is wanted, such as model_ema [default: the model].
+    #[arg(long, value_name = "KEY")]
+    part: Option<String>,
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -246,9 +265,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) =
-                (args.json(), &e)
-            {
+            if let (true, ConvertError::Import(ImportError::Unsupported(list))) = (args.json(), &e) {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
             }
@@ -267,6 +284,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     match (&args.command, &args.convert) {
         (Some(Command::Compare(args)), _) => run_compare(args, &stop),
         (Some(Command::Report(args)), _) => run_report(args, &stop),
+        (Some(Command::Inspect(args)), _) => run_inspect(args),
         (None, Some(args)) => run_convert(args, &stop),
         // Refused by the parser.
         (None, None) => Ok(()),
@@ -302,6 +320,15 @@ fn run_report(args: &Report, stop: &AtomicBool) -> Result<(), ConvertError> {
         return print(format!("{:#}\n", serde_json::json!(page)));
     }
     print(format!("{}: {} rungs of {}\n", args.output.display(), page.rungs.len(), page.name))
+}
+
+fn run_inspect(args: &Inspect) -> Result<(), ConvertError> {
+    let opened = match &args.part {
+        Some(part) => Checkpoint::open_part(&args.checkpoint, part),
+        None => Checkpoint::open(&args.checkpoint),
+    };
+    let listing = Listing::of(&opened.map_err(ImportError::from)?);
+    if args.json { print(format!("{:#}\n", serde_json::json!(listing))) } else { print(listing.to_string()) }
 }
 
 fn states(pairs: &[String]) -> Result<Vec<(String, String)>, ConvertError> {

@@ -1,5 +1,6 @@
 //! Why a model is not imported.
 
+use super::checkpoint::CheckpointError;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,9 @@ pub enum ImportError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The bytes are not an ONNX model, or a part of one.
     #[error("{file}: not an ONNX model, or cut: {reason}")]
     Decode {

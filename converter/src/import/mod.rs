@@ -1,8 +1,10 @@
 //! Trained models as they come, turned into the runtime's graph and its constants.
 //!
-//! [`import_onnx`] reads ONNX. What it cannot express it refuses, everything at once ([`ImportError::Unsupported`]); it never
+//! [`checkpoint`] reads named tensors that come without a graph. [`import_onnx`] reads ONNX. What it cannot express it refuses, everything
+//! at once ([`ImportError::Unsupported`]); it never
 //! guesses. Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
 
+pub mod checkpoint;
 mod error;
 mod onnx;
 mod plan_time;
