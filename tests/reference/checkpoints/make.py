@@ -103,7 +103,7 @@ def main():
     torch.manual_seed(0)
     model, optimizer = trained()
     state = every_type()
-    save("every-type", {"epoch": 3, "state_dict": state, "best": np.float64(0.5), "args": ["--lr", 0.1],
+    save("every-type", {"epoch": 3, "state_dict": state, "best": np.float64(0.5), "top1": torch.tensor(76.0), "args": ["--lr", 0.1],
                         "optimizer": optimizer.state_dict(), "device": torch.device("cpu"), "shape": torch.Size([1, 2])})
     held = {name.removeprefix("module."): t for name, t in state.items()}
     for file in ("every-type.pth", "every-type-legacy.pth"):
@@ -136,7 +136,7 @@ def main():
         expect_arrays(file, arrays)
     expect_arrays("one.npy", {"one": arrays["fortran"]})
 
-    plain = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    plain = {name: np.array(array, order="C") for name, array in arrays.items()}
     safetensors.numpy.save_file(plain, HERE / "model.safetensors", metadata={"format": "np"})
     expect_arrays("model.safetensors", arrays)
     short = {"b": torch.tensor([1.0, -2.5, 0.125]).to(torch.bfloat16)}

@@ -159,6 +159,9 @@ impl Checkpoint {
             contents
         };
         let Contents { storages, mut entries, part, others } = contents;
+        if entries.is_empty() {
+            return Err(CheckpointError::Kind { path, why: "no tensor is in it".into() });
+        }
         names::tidy(&mut entries);
         let mut by_name = HashMap::with_capacity(entries.len());
         let (mut infos, mut places) = (Vec::new(), Vec::new());

@@ -48,16 +48,16 @@ pub(super) fn tensors<'a>(
             at = next;
         }
     } else {
-        // A dictionary that holds tensors itself is the model; else one of its entries may be.
-        while taken.len() < MAX_DEPTH && !walk.holds_tensors(at) {
+        // A state dict is flat: a dictionary under one of these keys is a model's, whatever tensors (an accuracy) lie beside it.
+        while taken.len() < MAX_DEPTH {
             let entries = walk.entries(at);
             let is_model =
-                |name: &&str| entries.iter().any(|(k, id)| *k == **name && walk.leads_to_tensors(*id));
+                |name: &&str| entries.iter().any(|(k, id)| *k == **name && walk.is_dict_of_tensors(*id));
             let Some(key) = MODELS.iter().find(|name| is_model(name)).copied() else { break };
             let others_here = entries.iter().filter(|(k, id)| k != key && walk.leads_to_tensors(*id));
             let prefix = taken.iter().fold(String::new(), |all, key| all + key + ".");
             others.extend(others_here.map(|(k, _)| format!("{prefix}{k}")));
-            let Some((_, next)) = entries.iter().find(|(k, _)| k == key) else { break };
+            let Some((_, next)) = entries.iter().rev().find(|(k, _)| k == key) else { break };
             taken.push(key.to_string());
             at = *next;
         }
@@ -127,15 +127,8 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// Whether an object is a tensor, or has some as its entries.
-    fn holds_tensors(&self, id: Id) -> bool {
-        let is_tensor = |id: &Id| matches!(self.object(*id), Object::Tensor(_));
-        match self.object(id) {
-            Object::Tensor(_) => true,
-            Object::Dict(pairs) => pairs.iter().any(|(_, value)| is_tensor(value)),
-            Object::List(items) | Object::Tuple(items) => items.iter().any(is_tensor),
-            _ => false,
-        }
+    fn is_dict_of_tensors(&self, id: Id) -> bool {
+        matches!(self.object(id), Object::Dict(_)) && self.leads_to_tensors(id)
     }
 
     /// Whether an object holds tensors, at any depth.

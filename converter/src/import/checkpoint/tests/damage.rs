@@ -36,7 +36,7 @@ fn every_changed_byte_is_harmless() {
     for file in FILES {
         let mut bytes = std::fs::read(folder().join(file)).unwrap();
         for at in 0..bytes.len() {
-            for flip in [0x01, 0x80, 0xff] {
+            for flip in [0x01, 0xff] {
                 bytes[at] ^= flip;
                 // Whether it is an error or a change that nobody can see: nothing panics.
                 if let Ok(checkpoint) = open_bytes(dir.path(), file, &bytes) {
@@ -101,6 +101,8 @@ fn other_kinds_of_files_are_named() {
     assert!(open(b"\x89HDF\r\n\x1a\n").contains("HDF5"));
     assert!(open(b"hello, world").contains("neither PyTorch's"));
     assert!(open(b"\x80\x02K\x01.").contains("a pickle that torch.save did not write"));
+    let empty = open_bytes(dir.path(), "x", &safetensors("{}", 0)).unwrap_err().to_string();
+    assert!(empty.ends_with("no tensor is in it"), "{empty}");
     let e = Checkpoint::open(dir.path()).unwrap_err().to_string();
     assert!(e.contains("a folder without any of model.safetensors.index.json"), "{e}");
     assert!(Checkpoint::open(Path::new("/nowhere")).unwrap_err().to_string().contains("/nowhere"));

@@ -53,7 +53,10 @@ fn elements_in_order_are_borrowed_from_the_file() {
 fn the_model_is_found_among_what_a_training_script_saves() {
     let path = folder().join("every-type.pth");
     let checkpoint = Checkpoint::open(&path).unwrap();
-    assert_eq!((checkpoint.part(), checkpoint.others()), ("state_dict", &["optimizer".to_string()][..]));
+    assert_eq!(
+        (checkpoint.part(), checkpoint.others()),
+        ("state_dict", &["top1".to_string(), "optimizer".to_string()][..])
+    );
     let optimizer = Checkpoint::open_part(&path, "optimizer").unwrap();
     let names: Vec<&str> = optimizer.tensors().iter().map(|t| t.name.as_str()).collect();
     assert_eq!(names, ["state.0.momentum_buffer", "state.1.momentum_buffer"]);
@@ -63,7 +66,7 @@ fn the_model_is_found_among_what_a_training_script_saves() {
     let e = Checkpoint::open_part(&path, "ema").unwrap_err().to_string();
     assert!(
         e.ends_with(
-            "no part `ema`; there is `epoch`, `state_dict`, `best`, `args`, `optimizer`, `device`, `shape`"
+            "no part `ema`; there is `epoch`, `state_dict`, `best`, `top1`, `args`, `optimizer`, `device`, `shape`"
         ),
         "{e}"
     );
@@ -78,7 +81,7 @@ fn a_listing_says_names_types_shapes_and_bytes() {
     let text = listing.to_string();
     assert!(text.contains("layer.2.weight  bf16  [2, 3]            12\n"), "{text}");
     assert!(
-        text.ends_with("12 tensors, 206 bytes, in part `state_dict`; other parts: optimizer\n"),
+        text.ends_with("12 tensors, 206 bytes, in part `state_dict`; other parts: top1, optimizer\n"),
         "{text}"
     );
 }
