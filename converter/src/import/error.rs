@@ -1,6 +1,7 @@
 //! Why a model is not imported.
 
 use super::checkpoint::CheckpointError;
+use super::ofa::SupernetError;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ pub enum ImportError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The checkpoint holds no once-for-all network, or not that subnet.
+    #[error(transparent)]
+    Supernet(#[from] SupernetError),
     /// The bytes are not an ONNX model, or a part of one.
     #[error("{file}: not an ONNX model, or cut: {reason}")]
     Decode {
