@@ -117,6 +117,7 @@ pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
     Rung {
         id: id.to_string(),
         graph,
+        subnet: None,
         acts,
         takes: Vec::new(),
         end: 0,

@@ -24,6 +24,7 @@ pub mod model;
 mod report;
 pub mod samples;
 pub mod simplify;
+mod supernet;
 pub mod units;
 pub mod witness;
 
@@ -35,3 +36,4 @@ pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use journal::{Cache, default_folder};
 pub use report::{Measurements, Page, PageOptions, Report, RungReport, TensorReport, write_page};
+pub use supernet::convert as convert_supernet;

@@ -8,7 +8,7 @@ use edge_converter::import::checkpoint::{Checkpoint, Listing};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
-use edge_converter::{compare, convert, default_folder, write_page};
+use edge_converter::{compare, convert, convert_supernet, default_folder, write_page};
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
@@ -26,6 +26,7 @@ Examples:
   edge-convert model.onnx -o model.pack --calib samples/ --budgets 2MB,4MB --min-quality 20
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
+  edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
   edge-convert inspect checkpoint.pth
@@ -179,6 +180,9 @@ struct Convert {
     /// Forms of weights that are not used, as a measurement of what they are good for.
     #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
     without: Vec<Form>,
+    /// What is elastic in the model, the largest of its subnets: converter/SUPERNET.md.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize"])]
+    supernet: Option<PathBuf>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
     state: Vec<String>,
@@ -354,7 +358,16 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
-    let report = convert(&args.models, &args.output, &options, &mut bars, stop);
+    let report = match (&args.supernet, &args.models[..]) {
+        (None, models) => convert(models, &args.output, &options, &mut bars, stop),
+        (Some(description), [model]) => {
+            convert_supernet(model, description, &args.output, &options, &mut bars, stop)
+        }
+        (Some(_), _) => {
+            let why = "describes one model, the largest network".into();
+            Err(ConvertError::Option { option: "--supernet", why })
+        }
+    };
     bars.clear();
     let report = report?;
     if let Verdict::Disagrees { .. } = report.witness {

@@ -120,6 +120,14 @@ pub enum ImportError {
         /// Why not.
         reason: String,
     },
+    /// What is said to be elastic does not suit the model.
+    #[error("{file}: {why}")]
+    Supernet {
+        /// The description, or the model that it does not suit.
+        file: String,
+        /// What does not fit.
+        why: String,
+    },
     /// Everything that the importer does not implement, over the whole model.
     #[error("{}", Listing(.0))]
     Unsupported(Vec<Unsupported>),

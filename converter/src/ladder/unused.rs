@@ -1,7 +1,7 @@
 //! What no rung takes is not written.
 
 use crate::draft::Draft;
-use edge_runtime::pack::{Arg, BlobId, ConstantData, Expr};
+use edge_runtime::pack::{Arg, BlobId, Expr};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,10 +21,9 @@ pub fn drop_unused(draft: &mut Draft, golden: &[BlobId]) {
         tensor.roots.iter().for_each(|root| blobs(root, &mut read));
     }
     for constant in &draft.header.constants {
-        if let ConstantData::Blob(blob) = constant.data {
-            read.insert(blob);
-        }
+        read.extend(constant.data.place().map(|(blob, _)| blob));
     }
+    read.extend(draft.header.subnets.iter().filter_map(|subnet| subnet.overlay));
     for (id, (entry, bytes)) in draft.header.blobs.iter_mut().zip(&mut draft.blobs).enumerate() {
         if !read.contains(&(id as BlobId)) {
             entry.len = 0;

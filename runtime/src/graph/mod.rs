@@ -5,9 +5,11 @@
 //! shape arithmetic stay operands, which the planner evaluates.
 
 mod dtype;
+mod elastic;
 mod op;
 
 pub use dtype::DType;
+pub use elastic::{Change, Effect, Elastic, Variable};
 pub use op::{
     Act, BinaryOp, CoordinateMode, Direction, Interpolation, NearestMode, Op, PadMode, Pads, PoolKind,
     ReduceOp, RnnActivation, ScatterReduction, UnaryOp, Window,
@@ -138,6 +140,9 @@ pub struct Graph {
     pub filled: Vec<Filled>,
     /// The operations.
     pub body: Block,
+    /// What its subnets differ by; the graph itself is the largest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<Box<Elastic>>,
 }
 
 impl Graph {

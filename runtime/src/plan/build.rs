@@ -107,7 +107,7 @@ impl<'a> Builder<'a> {
     fn constant(&self, id: u32) -> Result<Fact, PlanError> {
         let constant = &self.model.header().constants[id as usize];
         let place = match &constant.data {
-            ConstantData::Blob(_) => Place::Constant(id),
+            ConstantData::Blob(_) | ConstantData::Part(..) => Place::Constant(id),
             ConstantData::Hex(_) => Place::Known(self.model.constant_bytes(id)?.to_vec().into()),
         };
         Ok(Fact { dtype: constant.dtype, dims: constant.dims.clone(), quant: None, place })

@@ -21,6 +21,7 @@ mod ports;
 mod proto;
 mod ranks;
 mod read;
+mod subnet;
 mod tensors;
 mod values;
 mod walk;
@@ -36,6 +37,7 @@ use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
 
+pub use subnet::{Norms, Statistics, Supernet};
 pub use values::{encode_value, four_bit_outputs, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.

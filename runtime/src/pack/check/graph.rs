@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const MAX_BRANCHES: usize = 16;
 
 /// Checks graph `index`; gives the tensors that its operations and outputs use.
-pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, PackError> {
+pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, PackError> {
     let graph = &header.graphs[index];
     let place = || format!("graph {index}");
     at_most(|| format!("graph {index}: values"), graph.values.len(), MAX_MANY)?;
