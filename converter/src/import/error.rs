@@ -122,7 +122,7 @@ pub enum ImportError {
     },
     /// What is said to be elastic does not suit the model.
     #[error("{file}: {why}")]
-    Supernet {
+    Elastic {
         /// The description, or the model that it does not suit.
         file: String,
         /// What does not fit.

@@ -157,7 +157,7 @@ impl Description {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
         Description::parse(&text)
-            .map_err(|why| ImportError::Supernet { file: path.display().to_string(), why })
+            .map_err(|why| ImportError::Elastic { file: path.display().to_string(), why })
     }
 
     /// Parses a description.

@@ -139,7 +139,7 @@ impl Supernet {
                 Norms::Batch => edit.norms_of_batch(),
             }
         })();
-        made.map_err(|why| ImportError::Supernet { file: self.file.clone(), why })?;
+        made.map_err(|why| ImportError::Elastic { file: self.file.clone(), why })?;
         Ok(proto)
     }
 }
