@@ -102,12 +102,14 @@ pub enum ImportError {
         /// What is wrong.
         reason: String,
     },
-    /// Functions that expand without end.
-    #[error("function `{function}` expands to more than {limit} nodes or calls itself")]
+    /// Functions or loops that expand without end.
+    #[error(
+        "`{function}` expands to more than {limit} nodes or values, or calls itself; a loop is unrolled turn by turn"
+    )]
     Expansion {
-        /// The function.
+        /// The function, or the operator at which it was too much.
         function: String,
-        /// Most nodes after expansion.
+        /// Most nodes or values after expansion.
         limit: usize,
     },
     /// `--state OUT=IN` that cannot be applied.

@@ -15,7 +15,7 @@ pub(super) fn tidy(model: &mut Model, options: &Options) -> usize {
     let mut changed = 0;
     loop {
         merge_constants(model, SMALL_CONSTANT);
-        let mut round = sweep(model, options, no_ops);
+        let mut round = sweep(model, options, &mut 0, no_ops);
         round += merge_repeated(model);
         round += name_outputs(&mut model.graph);
         round += remove_dead(&mut model.graph);

@@ -62,6 +62,7 @@ const FOUR_BITS: &[&str] = &[
     "Constant",
     "DequantizeLinear",
     "Flatten",
+    "GatherBlockQuantized",
     "Identity",
     "Pad",
     "QuantizeLinear",

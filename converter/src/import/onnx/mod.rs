@@ -86,6 +86,7 @@ fn lower(proto: &ModelProto, base: Option<&Path>) -> Result<Model, ImportError> 
     let graph = proto.graph.as_ref().unwrap_or(&empty);
     let copy = NodeProto::default();
     let mut names = Names::of(graph);
+    ctx.most_values = walk::most_values(graph, &proto.functions);
     ctx.open(true);
     ctx.graph_tensors(graph)?;
     ctx.graph_inputs(graph, &mut names)?;

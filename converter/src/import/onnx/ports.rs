@@ -4,7 +4,7 @@ use super::ctx::{Binding, Ctx, Frame};
 use super::guard;
 use super::node::NodeView;
 use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
-use super::ranks::{Extent, Fact};
+use super::ranks::{Extent, Fact, product};
 use super::tensors;
 use crate::import::ImportError;
 use edge_runtime::graph::{BinaryOp, DType, Dim, Filled, Op, Port, Source, ValueId};
@@ -199,7 +199,7 @@ impl<'m> Ctx<'m> {
         count: ValueId,
     ) -> Option<ValueId> {
         let fact = self.fact(x).clone();
-        let inner = fact.dims.as_ref()?[axis + 1..].iter().copied().product::<Option<usize>>()?;
+        let inner = product(fact.dims.as_ref()?[axis + 1..].iter().copied())?;
         let frame = Frame::default();
         let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
         node.name = name.to_owned();

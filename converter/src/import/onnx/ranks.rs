@@ -118,6 +118,22 @@ impl fmt::Display for Fact {
     }
 }
 
+/// The product of sizes, when all are known and it is a number.
+pub fn product(mut sizes: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+    sizes.try_fold(1usize, |product, size| product.checked_mul(size?))
+}
+
+/// Most elements of a computed value whose sizes are told: products of some of them are computed here and there.
+const MAX_SIZE: usize = 1 << 48;
+
+/// Sizes that are beyond all memory are not known: the planner says so when it meets them.
+fn plausible(mut dims: Dims) -> Dims {
+    if product(dims.iter().map(|size| Some(size.unwrap_or(1).max(1)))).is_none_or(|n| n > MAX_SIZE) {
+        dims.fill(None);
+    }
+    dims
+}
+
 /// An axis counted from the start; `None` when it is outside the rank.
 pub fn normalize(axis: i64, rank: usize) -> Option<usize> {
     let rank = i64::try_from(rank).ok()?;
@@ -161,7 +177,11 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Fact> {
     let mut facts: Vec<Fact> = shapes
         .into_iter()
         .enumerate()
-        .map(|(i, dims)| Fact { tainted, four_bits, ..Fact::new(dtype(op, operands, i), dims) })
+        .map(|(i, dims)| Fact {
+            tainted,
+            four_bits,
+            ..Fact::new(dtype(op, operands, i), dims.map(plausible))
+        })
         .collect();
     let extent = extents::infer(op, operands);
     // The rules are about operations of one result.

@@ -11,6 +11,7 @@ pub(crate) use graph::check_graph;
 
 use super::layout::{check_places, file_order};
 use super::{Colour, ConstantData, Cost, Golden, GoldenSource, Header, PackError, Preprocess};
+use crate::graph::Source;
 use std::collections::HashMap;
 
 /// Most graphs, rungs, roots of a tensor.
@@ -134,6 +135,22 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         }
         if rung.end != header_end && ends.binary_search(&rung.end).is_err() {
             return Err(PackError::RungEnd { rung: rung.id.clone(), end: rung.end });
+        }
+        // What weights need their kinds know; a graph's constants are all of them.
+        let constants = header.graphs[rung.graph as usize].values.iter().filter_map(|v| match v.source {
+            Source::Constant(id) => match header.constants[id as usize].data {
+                ConstantData::Blob(blob) => Some(header.blobs[blob as usize]),
+                ConstantData::Hex(_) => None,
+            },
+            _ => None,
+        });
+        if constants.filter(|blob| blob.len > 0).any(|blob| blob.offset + blob.len > rung.end) {
+            return Err(PackError::Number {
+                place: format!("rung `{}`", rung.id),
+                what: "the end",
+                value: rung.end.to_string(),
+                need: "must not be before a constant of the rung's graph",
+            });
         }
         let available = rung.end - header_end;
         if rung.bytes > available {

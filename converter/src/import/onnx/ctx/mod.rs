@@ -65,6 +65,10 @@ pub struct Ctx<'m> {
     pub functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
     /// Nodes read so far, functions expanded.
     pub expanded: usize,
+    /// Most values of the graph: see [`super::walk`].
+    pub most_values: usize,
+    /// Bytes that making tables has taken so far: see [`Ctx::table`].
+    tables: usize,
 }
 
 /// What nodes need to know of the graph or function body they stand in.
@@ -87,6 +91,8 @@ impl<'m> Ctx<'m> {
             frame,
             functions: HashMap::new(),
             expanded: 0,
+            most_values: usize::MAX,
+            tables: 0,
             model: Model::default(),
             blocks: vec![Block::default()],
             refused: Vec::new(),

@@ -8,6 +8,9 @@ use crate::model::Array;
 use crate::simplify::evaluate;
 use edge_runtime::graph::{Node, Op, Source, ValueId};
 
+/// Bytes that making all tables of a model may take.
+const MAX_TABLES: usize = 48 << 20;
+
 impl<'m> Ctx<'m> {
     fn unique(&mut self, name: &str) -> String {
         let Some(&asked) = self.names.get(name) else {
@@ -44,6 +47,27 @@ impl<'m> Ctx<'m> {
         let name = self.unique(name);
         self.facts.push(fact);
         self.model.add_constant(name, array)
+    }
+
+    /// Asks for `count` entries of a table that no stored array is the source of, each of which takes `bytes` while it is made: a few
+    /// numbers of a small file may ask for any of them.
+    ///
+    /// # Errors
+    /// When the model's tables would take more than [`MAX_TABLES`] in all.
+    pub fn table(&mut self, count: Option<usize>, bytes: usize) -> Result<(), OpError> {
+        let needs = count.and_then(|count| count.checked_mul(bytes)).and_then(|n| n.checked_add(self.tables));
+        match needs.filter(|needs| *needs <= MAX_TABLES) {
+            Some(needs) => {
+                self.tables = needs;
+                Ok(())
+            }
+            None => {
+                let entries = count.map_or_else(|| "too many".into(), |count| count.to_string());
+                unsupported(format!(
+                    "a table of {entries} entries is not implemented: a model's take {MAX_TABLES} bytes"
+                ))
+            }
+        }
     }
 
     /// A constant vector of `i64`.

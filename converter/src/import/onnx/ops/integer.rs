@@ -28,7 +28,7 @@ pub const OPERATORS: &[Operator] = &[
 const EXACT: usize = 258;
 
 /// `x - zero`; a zero point for each row stands along the second last dimension.
-fn centred(f: &mut Formula, x: ValueId, zero: Option<ValueId>, rows: bool) -> Result<ValueId, OpError> {
+pub fn centred(f: &mut Formula, x: ValueId, zero: Option<ValueId>, rows: bool) -> Result<ValueId, OpError> {
     let Some(zero) = zero else { return Ok(x) };
     let zero = match f.ctx.rank(zero)? {
         1 if rows && f.ctx.fact(zero).size(0) != Some(1) => f.unsqueeze(zero, &[1]),
@@ -37,22 +37,47 @@ fn centred(f: &mut Formula, x: ValueId, zero: Option<ValueId>, rows: bool) -> Re
     Ok(f.sub(x, zero))
 }
 
-/// `(a - a_zero) · (b - b_zero)` as exact 32-bit integers; the numbers name the operands.
-fn integer_product<'m>(
+/// Operand `a` less the zero point that operand `a_zero` gives, real: a product's left side.
+pub fn left_of<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
-    [a, a_zero, b, b_zero]: [usize; 4],
+    a: usize,
+    a_zero: usize,
 ) -> Result<ValueId, OpError> {
-    for i in [a, b] {
-        match ctx.operand_dtype(node, i) {
-            Some(DType::I8 | DType::U8) => {}
-            other => return unsupported(format!("operand {i} of type {other:?} is not implemented")),
-        }
-    }
+    eight_bits(ctx, node, a)?;
     let (x, x_zero) = (needed(ctx, node, a)?, real(ctx, node, a_zero)?);
-    let x = centred(&mut ctx.formula(node), x, x_zero, true)?;
+    centred(&mut ctx.formula(node), x, x_zero, true)
+}
+
+fn eight_bits<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, i: usize) -> Result<(), OpError> {
+    match ctx.operand_dtype(node, i) {
+        Some(DType::I8 | DType::U8) => Ok(()),
+        other => unsupported(format!("operand {i} of type {other:?} is not implemented")),
+    }
+}
+
+/// A product's right side: the numbers name operands.
+pub struct Sides {
+    /// 8-bit integers.
+    pub b: usize,
+    /// Their zero point, or one for each column.
+    pub b_zero: usize,
+    /// They lie `[N, K]`.
+    pub trans_b: bool,
+}
+
+/// `x · (b - b_zero)` as exact 32-bit integers; `x` holds differences of 8-bit integers.
+pub fn integer_product<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    &Sides { b, b_zero, trans_b }: &Sides,
+) -> Result<ValueId, OpError> {
+    eight_bits(ctx, node, b)?;
     let stored = match (ctx.array(node, b)?, node.input(b_zero).is_none(), ctx.array(node, b_zero)?) {
-        (Some(w), none, zero) if w.dims.len() == 2 && none == zero.is_none() => columns(&w, zero.as_ref())?,
+        (Some(w), none, zero) if w.dims.len() == 2 && none == zero.is_none() => {
+            columns(&w, zero.as_ref(), trans_b)?
+        }
         _ => None,
     };
     let depth = match &stored {
@@ -66,6 +91,10 @@ fn integer_product<'m>(
     let y = match stored {
         None => {
             let (w, w_zero) = (needed(ctx, node, b)?, real(ctx, node, b_zero)?);
+            if trans_b && ctx.rank(w)? != 2 {
+                return malformed("a transposed operand that is no matrix");
+            }
+            let w = if trans_b { ctx.transpose(node, w, &[1, 0]) } else { w };
             let w = centred(&mut ctx.formula(node), w, w_zero, false)?;
             let wide = ctx.rank(w)?;
             pieces(ctx, node, depth, |ctx, from, to| {
@@ -87,9 +116,13 @@ fn integer_product<'m>(
     Ok(y)
 }
 
-/// A stored `[K, N]` less its zero points, as rows `[N, K]`: K, N and the rows.
-fn columns(w: &Array, zero: Option<&Array>) -> Result<Option<(usize, usize, Vec<f32>)>, OpError> {
-    let (k, n) = (w.dims[0], w.dims[1]);
+/// A stored `[K, N]`, or `[N, K]`, less its zero points, as rows `[N, K]`: K, N and the rows.
+fn columns(
+    w: &Array,
+    zero: Option<&Array>,
+    is_nk: bool,
+) -> Result<Option<(usize, usize, Vec<f32>)>, OpError> {
+    let (k, n) = if is_nk { (w.dims[1], w.dims[0]) } else { (w.dims[0], w.dims[1]) };
     let Some(values) = tensors::integers(w) else { return malformed("a weight that holds no integers") };
     let zeros = match zero {
         None => vec![0],
@@ -98,7 +131,11 @@ fn columns(w: &Array, zero: Option<&Array>) -> Result<Option<(usize, usize, Vec<
     if k == 0 || (zeros.len() != 1 && zeros.len() != n) {
         return Ok(None);
     }
-    let at = |i: usize| (values[i % k * n + i / k] - zeros[if zeros.len() == 1 { 0 } else { i / k }]) as f32;
+    let place = |i: usize| if is_nk { i } else { i % k * n + i / k };
+    let at = |i: usize| {
+        let zero = zeros[if zeros.len() == 1 { 0 } else { i / k }];
+        values[place(i)].wrapping_sub(zero) as f32
+    };
     Ok(Some((k, n, (0..k * n).map(at).collect())))
 }
 
@@ -126,13 +163,15 @@ fn pieces<'m>(
 }
 
 fn matmul_integer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let y = integer_product(ctx, node, [0, 2, 1, 3])?;
+    let x = left_of(ctx, node, 0, 2)?;
+    let y = integer_product(ctx, node, x, &Sides { b: 1, b_zero: 3, trans_b: false })?;
     ctx.set(node, 0, y)
 }
 
 fn qlinear_matmul<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let Some(kind) = Kind::of(ctx, node, 7) else { return unknown("the element type of operand 7") };
-    let y = integer_product(ctx, node, [0, 2, 3, 5])?;
+    let x = left_of(ctx, node, 0, 2)?;
+    let y = integer_product(ctx, node, x, &Sides { b: 3, b_zero: 5, trans_b: false })?;
     let scales = [needed(ctx, node, 1)?, needed(ctx, node, 4)?, needed(ctx, node, 6)?];
     let [rows, columns, result] = scales;
     let (zero, mut f) = (needed(ctx, node, 7)?, ctx.formula(node));
@@ -148,7 +187,8 @@ fn qlinear_matmul<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpEr
     ctx.set(node, 0, y)
 }
 
-/// The convolution of operands less their zero points, as exact 32-bit integers, `[N, C, ..]`.
+/// The convolution of operands less their zero points, as exact 32-bit integers; channels are second, or last where the attribute
+/// `channels_last` says so.
 fn integer_conv<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
@@ -169,7 +209,8 @@ fn integer_conv<'m>(
                 return malformed(format!("{} zero points for a weight {:?}", zeros.len(), weight.dims));
             }
             let zero = |i: usize| zeros[if zeros.len() == 1 { 0 } else { i / each.max(1) }];
-            let centred: Vec<f32> = values.iter().enumerate().map(|(i, v)| (v - zero(i)) as f32).collect();
+            let centred: Vec<f32> =
+                values.iter().enumerate().map(|(i, v)| v.wrapping_sub(zero(i)) as f32).collect();
             Weight::Stored(Array::f32(&weight.dims, &centred))
         }
         None => {
@@ -215,7 +256,8 @@ fn integer_conv<'m>(
             f.sub(value, zero)
         }
     };
-    let channels_last = ctx.channels_last(node, value, rank);
+    let last = node.flag("channels_last", false)?;
+    let channels_last = if last { value } else { ctx.channels_last(node, value, rank) };
     let mut sum = None;
     for from in (0..dims[1]).step_by(together) {
         let to = (from + together).min(dims[1]);
@@ -233,6 +275,7 @@ fn integer_conv<'m>(
         sum = Some(sum.map_or(y, |sum| f.add(sum, y)));
     }
     match sum {
+        Some(sum) if last => Ok(sum),
         Some(sum) => Ok(ctx.channels_first(node, sum, rank)),
         None => malformed("a weight without channels"),
     }
@@ -243,7 +286,7 @@ fn conv_integer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErro
     ctx.set(node, 0, y)
 }
 
-fn qlinear_conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+pub fn qlinear_conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let Some(kind) = Kind::of(ctx, node, 7) else { return unknown("the element type of operand 7") };
     let y = integer_conv(ctx, node, [0, 2, 3, 5])?;
     let rank = ctx.rank(y)?;
@@ -251,7 +294,8 @@ fn qlinear_conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErro
     let (x_scale, w_scale) = (needed(ctx, node, 1)?, needed(ctx, node, 4)?);
     let (y_scale, zero) = (needed(ctx, node, 6)?, needed(ctx, node, 7)?);
     let mut f = ctx.formula(node);
-    let channels: Vec<i64> = [-1].into_iter().chain(std::iter::repeat_n(1, rank - 2)).collect();
+    let behind = if node.flag("channels_last", false)? { 0 } else { rank - 2 };
+    let channels: Vec<i64> = [-1].into_iter().chain(std::iter::repeat_n(1, behind)).collect();
     let y = match bias {
         Some(bias) => {
             let bias = f.reshape(bias, &channels);

@@ -22,9 +22,6 @@ pub const OPERATORS: &[Operator] = &[
     op("DynamicQuantizeLinear", (11, NOW), (1, 1), Types::Float, &[], dynamic),
 ];
 
-/// Longest axis in blocks: a table says which block each element belongs to.
-const MAX_TABLE: usize = 1 << 24;
-
 /// The integers that a quantised value takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -83,9 +80,8 @@ impl Layout {
         let rank = f.ctx.rank(scale)?;
         if let (Some(block), true) = (self.block, rank == self.rank && rank > 0) {
             let Some(size) = self.size else { return unknown("the size of the blocked axis") };
-            if size > MAX_TABLE {
-                return unsupported(format!("blocks along {size} elements are not implemented"));
-            }
+            // Twice as i64, as elements and as bytes.
+            f.ctx.table(Some(size), 24)?;
             let blocks: Vec<i64> = (0..size).map(|i| (i / block) as i64).collect();
             let index = f.integers(&[size], &blocks);
             return Ok(f.op(Op::Gather { axis: self.axis as i32 }, &[scale, index]));
@@ -155,7 +151,7 @@ fn told(node: &NodeView) -> Result<Option<Kind>, OpError> {
     }
 }
 
-fn quantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+pub fn quantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     // 1: f32, in which the division is done whatever the operands' type.
     if let precision @ 2.. = node.int("precision", 0)? {
         return unsupported(format!("attribute precision={precision} is not implemented"));
@@ -179,7 +175,7 @@ fn quantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     ctx.set(node, 0, y)
 }
 
-fn dequantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+pub fn dequantize<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dtype = match told(node)? {
         Some(kind) => kind.dtype,
         None => match ctx.operand_dtype(node, 1) {
@@ -217,16 +213,38 @@ fn stored_weight<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, dtype: DType) -> Result
     if node.input(2).is_some() != zero.is_some() {
         return Ok(None);
     }
-    let (Some(values), Some(scales)) = (tensors::integers(&x), tensors::floats(&scale)) else {
+    let size = usize::try_from(node.int("block_size", 0)?).ok().filter(|b| *b > 0);
+    let axis = normalize(node.int("axis", 1)?, x.dims.len()).unwrap_or(0);
+    dequantized(&x, &scale, zero.as_ref(), Blocks { axis, size }, dtype).map(Some)
+}
+
+/// Which elements of an array share a scale.
+pub struct Blocks {
+    /// The axis along which scales differ.
+    pub axis: usize,
+    /// So many neighbours along it, apart for each place along the other axes; `None`: all with the same place along it.
+    pub size: Option<usize>,
+}
+
+/// `(x - zero) * scale`, of stored integers: one scale, one for each place along an axis, or one for each block along it.
+pub fn dequantized(
+    x: &Array,
+    scale: &Array,
+    zero: Option<&Array>,
+    Blocks { axis, size: block }: Blocks,
+    dtype: DType,
+) -> Result<Array, OpError> {
+    let (Some(values), Some(scales)) = (tensors::integers(x), tensors::floats(scale)) else {
         return malformed("a stored operand of an unexpected type");
     };
-    let zeros = match &zero {
+    let zeros = match zero {
         Some(zero) if zero.elements() == scale.elements() => tensors::integers(zero).unwrap_or_default(),
         Some(zero) => return malformed(format!("zero points {:?} for scales {:?}", zero.dims, scale.dims)),
         None => vec![0; scales.len()],
     };
-    let block = usize::try_from(node.int("block_size", 0)?).ok().filter(|b| *b > 0);
-    let axis = normalize(node.int("axis", 1)?, x.dims.len()).unwrap_or(0);
+    if zeros.len() != scales.len() {
+        return malformed("zero points that are no integers");
+    }
     let size = x.dims.get(axis).copied().unwrap_or(1).max(1);
     let inner: usize = x.dims.iter().skip(axis + 1).product();
     let along = match block {
@@ -246,14 +264,25 @@ fn stored_weight<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, dtype: DType) -> Result
             None => place,
         }
     };
-    let real = |i: usize| f64::from((values[i] - zeros[index(i)]) as f32 * scales[index(i)]);
+    let real = |i: usize| f64::from(values[i].wrapping_sub(zeros[index(i)]) as f32 * scales[index(i)]);
     let values: Vec<f64> = (0..values.len()).map(real).collect();
-    Ok(Some(from_f64(dtype, &x.dims, &values)))
+    Ok(from_f64(dtype, &x.dims, &values))
 }
 
-/// To 8 bits over the range that the elements and 0 take.
 fn dynamic<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = needed(ctx, node, 0)?;
+    let (y, scale, point) = dynamically(ctx, node, x)?;
+    ctx.set(node, 0, y)?;
+    ctx.set(node, 1, scale)?;
+    ctx.set(node, 2, point)
+}
+
+/// A real value as `u8` over the range that its elements and 0 take, with the scale and the zero point.
+pub fn dynamically<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+) -> Result<(ValueId, ValueId, ValueId), OpError> {
     let rank = ctx.rank(x)? as i32;
     let kind = Kind { dtype: DType::U8, four_bits: false };
     let mut f = ctx.formula(node);
@@ -271,7 +300,5 @@ fn dynamic<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let mut f = ctx.formula(node);
     let (y, zero) = (f.div(x, scale), f.cast(point, DType::F32));
     let y = saturated(ctx, node, y, Some(zero), kind)?;
-    ctx.set(node, 0, y)?;
-    ctx.set(node, 1, scale)?;
-    ctx.set(node, 2, point)
+    Ok((y, scale, point))
 }

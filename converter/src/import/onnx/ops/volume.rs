@@ -8,6 +8,7 @@ use super::conv_weight::{self, Weight};
 use super::window::{Border, Sliding, sliding};
 use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::product;
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
 use edge_runtime::graph::{Act, Op, PadMode, PoolKind, ValueId};
@@ -97,8 +98,7 @@ pub fn pool<'m>(
 impl Formula<'_, '_> {
     /// `[N, D, ..]` as `[N, D, elements]`.
     fn reshape_tail(&mut self, x: ValueId) -> ValueId {
-        let sizes =
-            self.ctx.fact(x).dims.as_ref().and_then(|d| d[2..].iter().copied().product::<Option<usize>>());
+        let sizes = self.ctx.fact(x).dims.as_ref().and_then(|d| product(d[2..].iter().copied()));
         match sizes {
             Some(elements) => self.reshape(x, &[0, 0, elements as i64]),
             None => self.reshape(x, &[0, 0, -1]),

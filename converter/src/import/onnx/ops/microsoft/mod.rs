@@ -4,12 +4,16 @@
 //! `tests/conformance/fused.py` compares with.
 
 mod attention;
+mod blocks;
 mod cached;
+mod integer;
 mod norm;
 mod product;
+mod qlinear;
 
 use super::attention::rotary::{self, lines};
-use super::{NOW, Operator, Types, activation, op};
+use super::integer as standard;
+use super::{MANY, NOW, Operator, Types, activation, op, quantized};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use edge_runtime::graph::{Act, BinaryOp, DType, UnaryOp, ValueId};
@@ -47,6 +51,16 @@ const GROUPED: &[&str] = &[
     "v_quant_type",
 ];
 
+const N_BITS: &[&str] = &["K", "N", "accuracy_level", "bits", "block_size", "weight_prepacked"];
+const BLOCKS: &[&str] = &["bits", "block_size", "gather_axis", "quantize_axis"];
+const Q_CONV: &[&str] =
+    &["auto_pad", "channels_last", "dilations", "group", "kernel_shape", "pads", "strides"];
+const Q_AVERAGE: &[&str] =
+    &["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "kernel_shape", "pads", "strides"];
+const Q_MAX: &[&str] = &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"];
+const Q_ATTENTION: &[&str] =
+    &["do_rotary", "mask_filter_value", "num_heads", "past_present_share_buffer", "scale", "unidirectional"];
+
 /// The table. The domain has one version.
 pub const OPERATORS: &[Operator] = &[
     op("FusedMatMul", (1, NOW), (2, 2), Types::Float, MATMUL, product::fused_matmul),
@@ -69,6 +83,35 @@ pub const OPERATORS: &[Operator] = &[
     op("RotaryEmbedding", (1, NOW), (4, 4), Types::Float, ROTARY, rotary_embedding),
     op("Attention", (1, NOW), (2, 6), Types::Float, ATTENTION, attention::attention),
     op("MultiHeadAttention", (1, NOW), (1, 8), Types::Float, HEADS, attention::multi_head),
+    op("QuantizeLinear", (1, NOW), (2, 3), Types::Number, &["axis"], quantized::quantize),
+    op("DequantizeLinear", (1, NOW), (2, 3), Types::Integer, &["axis"], quantized::dequantize),
+    op("MatMulNBits", (1, NOW), (3, 6), Types::Float, N_BITS, blocks::matmul),
+    op("GatherBlockQuantized", (1, NOW), (3, 4), Types::Integer, BLOCKS, blocks::gather),
+    op("MatMulIntegerToFloat", (1, NOW), (4, 7), Types::Integer, &[], integer::matmul_to_float),
+    op("DynamicQuantizeMatMul", (1, NOW), (3, 5), Types::Float, &[], integer::dynamic_matmul),
+    op("QGemm", (1, NOW), (6, 9), Types::Integer, &["alpha", "transA", "transB"], integer::gemm),
+    op("QAttention", (1, NOW), (5, 9), Types::Integer, Q_ATTENTION, integer::attention),
+    op("QLinearConv", (1, NOW), (8, 9), Types::Integer, Q_CONV, standard::qlinear_conv),
+    op("QLinearAdd", (1, NOW), (7, 8), Types::Integer, &[], |c, n| qlinear::binary(c, n, BinaryOp::Add)),
+    op("QLinearMul", (1, NOW), (7, 8), Types::Integer, &[], |c, n| qlinear::binary(c, n, BinaryOp::Mul)),
+    op("QLinearSigmoid", (1, NOW), (4, 5), Types::Integer, &[], |c, n| qlinear::unary(c, n, Act::Sigmoid)),
+    op("QLinearLeakyRelu", (1, NOW), (4, 5), Types::Integer, &["alpha"], |c, n| {
+        let alpha = n.float("alpha", 0.01)?;
+        qlinear::unary(c, n, Act::LeakyRelu { alpha })
+    }),
+    op("QLinearConcat", (1, NOW), (5, MANY), Types::Float, &["axis"], qlinear::concat),
+    op("QLinearWhere", (1, NOW), (9, 9), Types::Any, &[], qlinear::select),
+    op("QLinearSoftmax", (1, NOW), (5, 5), Types::Integer, &["axis", "opset"], qlinear::softmax),
+    op("QLinearAveragePool", (1, NOW), (4, 5), Types::Integer, Q_AVERAGE, qlinear::average_pool),
+    op(
+        "QLinearGlobalAveragePool",
+        (1, NOW),
+        (5, 5),
+        Types::Integer,
+        &["channels_last"],
+        qlinear::global_average_pool,
+    ),
+    op("NhwcMaxPool", (1, NOW), (1, 1), Types::Integer, Q_MAX, qlinear::max_pool),
     op("GroupQueryAttention", (1, NOW), (7, 9), Types::Float, GROUPED, cached::group_query),
 ];
 
