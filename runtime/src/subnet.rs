@@ -5,7 +5,8 @@
 //! planner nor session knows that there was a choice.
 
 use crate::graph::{Change, DType, Elastic, Graph, Node, Op, Source, ValueId};
-use crate::pack::{Arg, BlobId, Card, Constant, ConstantData, Expr, Header, Rung, Tensor, check_graph};
+use crate::pack::{Arg, BlobId, Card, Constant, ConstantData, Expr, Header, Rung, Tensor};
+use crate::pack::{check_graph, constants_end};
 use serde_json::json;
 use std::collections::HashMap;
 
@@ -20,6 +21,8 @@ pub enum SubnetError {
     Graph { subnet: u32, source: Box<crate::pack::PackError> },
     #[error("rung `{rung}` takes nothing of tensor `{tensor}`, which its subnet uses")]
     Take { rung: String, tensor: String },
+    #[error("rung `{rung}` ends at byte {end}, a constant of its subnet at {constant}")]
+    End { rung: String, end: u64, constant: u64 },
 }
 
 /// A subnet as a pack of its own: one graph, and everything that its ids refer to.
@@ -33,8 +36,13 @@ pub struct Made {
 /// A rung of the whole as one of a subnet, of whose tensors `shown` says what they are.
 ///
 /// # Errors
-/// When it takes nothing of a tensor that the subnet uses.
+/// When it takes nothing of a tensor that the subnet uses, or ends before a constant.
 pub(crate) fn rung_of(header: &Header, shown: &[Option<u32>], rung: &Rung) -> Result<Rung, SubnetError> {
+    // A pack in the making has no places yet.
+    let constant = constants_end(header, &header.graphs[0]);
+    if rung.end > 0 && constant > rung.end {
+        return Err(SubnetError::End { rung: rung.id.clone(), end: rung.end, constant });
+    }
     let mut takes = Vec::with_capacity(shown.len());
     for (shown, tensor) in shown.iter().zip(&header.tensors) {
         let take = shown.map(|whole| rung.takes.get(whole as usize).copied().flatten());

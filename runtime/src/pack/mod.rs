@@ -15,7 +15,7 @@ mod temporary;
 mod verify;
 mod writer;
 
-pub(crate) use check::check_graph;
+pub(crate) use check::{check_graph, constants_end};
 pub use error::{PackError, PackTrouble};
 pub use file::{FEATURES, PackFile, RungState};
 pub use header::{

@@ -11,7 +11,7 @@ pub(crate) use graph::check_graph;
 
 use super::layout::{check_places, file_order};
 use super::{Colour, ConstantData, Cost, Golden, GoldenSource, Header, PackError, Preprocess};
-use crate::graph::Source;
+use crate::graph::{Graph, Source};
 use std::collections::HashMap;
 
 /// Most graphs, rungs, roots of a tensor.
@@ -136,15 +136,8 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         if rung.end != header_end && ends.binary_search(&rung.end).is_err() {
             return Err(PackError::RungEnd { rung: rung.id.clone(), end: rung.end });
         }
-        // What weights need their kinds know; a graph's constants are all of them.
-        let constants = header.graphs[rung.graph as usize].values.iter().filter_map(|v| match v.source {
-            Source::Constant(id) => match header.constants[id as usize].data {
-                ConstantData::Blob(blob) => Some(header.blobs[blob as usize]),
-                ConstantData::Hex(_) => None,
-            },
-            _ => None,
-        });
-        if constants.filter(|blob| blob.len > 0).any(|blob| blob.offset + blob.len > rung.end) {
+        // What weights need their kinds know, and what a subnet reads is known when it is made.
+        if rung.subnet.is_none() && constants_end(header, &header.graphs[rung.graph as usize]) > rung.end {
             return Err(PackError::Number {
                 place: format!("rung `{}`", rung.id),
                 what: "the end",
@@ -161,6 +154,17 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         }
     }
     Ok(())
+}
+
+/// Where the last constant of a graph ends.
+pub(crate) fn constants_end(header: &Header, graph: &Graph) -> u64 {
+    let blobs = graph.values.iter().filter_map(|v| match v.source {
+        Source::Constant(id) => {
+            header.constants[id as usize].data.place().map(|(blob, _)| header.blobs[blob as usize])
+        }
+        _ => None,
+    });
+    blobs.filter(|blob| blob.len > 0).map(|blob| blob.offset + blob.len).max().unwrap_or(0)
 }
 
 fn check_costs(header: &Header) -> Result<(), PackError> {
