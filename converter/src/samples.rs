@@ -173,6 +173,8 @@ fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) 
         match port.dtype {
             DType::F32 => data.extend((2.0 * x - 1.0).to_le_bytes()),
             DType::F16 => data.extend(half::f16::from_f32(2.0 * x - 1.0).to_le_bytes()),
+            DType::Bf16 => data.extend(half::bf16::from_f32(2.0 * x - 1.0).to_le_bytes()),
+            DType::F64 => data.extend(f64::from(2.0 * x - 1.0).to_le_bytes()),
             DType::I64 => data.extend(i64::from((x * 2.0) as i32).to_le_bytes()),
             DType::I32 => data.extend(((x * 2.0) as i32).to_le_bytes()),
             DType::Bool => data.push(1),

@@ -9,6 +9,6 @@ mod plan_time;
 mod states;
 mod text;
 
-pub use error::{ImportError, Unsupported};
+pub use error::{ImportError, MOST_LISTED, Unsupported};
 pub use onnx::{NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, read_value};
 pub use states::{StateGuess, apply_states, guess_states};
