@@ -18,7 +18,7 @@ const BYTES: usize = 1 << 30;
 /// Samples that they come from.
 const SAMPLES: usize = 32;
 /// Bytes of rows that are in memory at a time, or a quarter of all, so that samples run four times at most.
-const TOGETHER: usize = 32 << 20;
+const TOGETHER: usize = 16 << 20;
 
 /// Rows that one matrix `[n, k]` is multiplied with.
 #[derive(Clone, Debug, Default)]
