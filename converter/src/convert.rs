@@ -1,7 +1,7 @@
 //! From source models to a written pack.
 
 use crate::calibrate;
-use crate::compress::{self, Family};
+use crate::compress::{self, Exact, Family};
 use crate::correct::correct;
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::equalize;
@@ -23,6 +23,7 @@ use edge_runtime::pack::{
     Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
 };
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -195,7 +196,12 @@ pub fn convert(
     let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
 
     let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
-    rungs.extend(exact_rung(integer.draft, graph, exact));
+    rungs.extend(exact_rung(integer.draft, graph, options.keep_float));
+    // Exact floats take the place of those that everything so far was measured against.
+    drop((float_model, float, even_model, even));
+    for matrix in exact {
+        matrix.store(integer.draft, &mut model.constants)?;
+    }
     watch.stage("measure rungs", rungs.len());
     let candidate = integer.draft.candidate();
     let opened = candidate.model();
@@ -265,7 +271,7 @@ pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<()
                 for value in &graph.values {
                     let Source::Constant(id) = value.source else { continue };
                     let array = &model.constants[id as usize];
-                    if array.as_f32().is_some_and(|values| values.iter().any(|value| value.is_nan())) {
+                    if array.floats().is_some_and(|values| values.iter().any(|value| value.is_nan())) {
                         compress::finite(&value.name, array)?;
                     }
                 }
@@ -277,16 +283,16 @@ pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<()
     Ok(())
 }
 
-/// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
-/// asked), the rest constants. Gives the graph's id, the choices of the ladder, and whether there are exact floats.
+/// Moves a model's arrays into the draft: matrices become tensors with nested planes, the rest constants. Gives the graph's id, the
+/// choices of the ladder, and the exact floats that are promised, when they are asked for.
 pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
     options: &Options,
-) -> Result<(u32, Choices, bool), ConvertError> {
+) -> Result<(u32, Choices, Vec<Exact>), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
-    let mut nested = Vec::new();
+    let (mut nested, mut exact) = (Vec::new(), Vec::new());
     let mut graph = model.graph.clone();
     for value in &mut graph.values {
         let Source::Constant(id) = value.source else { continue };
@@ -296,11 +302,13 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::nested(draft, matrix, &options.without)?;
+                let root = compress::nested(draft, &matrix.matrix(), &options.without)?;
                 let mut roots = vec![root.expr.clone()];
                 nested.push(root);
                 if options.keep_float {
-                    roots.push(compress::exact(draft, matrix)?.expr);
+                    let (later, expr) = Exact::promise(draft, matrix, id);
+                    exact.push(later);
+                    roots.push(expr);
                 }
                 Source::Weight(draft.tensor(Tensor {
                     name: matrix.name.clone(),
@@ -316,7 +324,7 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, options.keep_float))
+    Ok((graph, Choices { tensors, nested }, exact))
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
@@ -371,10 +379,22 @@ pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     card.preprocess.clone_from(&options.card.preprocess);
     let file = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     card.metadata.insert("source".into(), file);
-    if let Ok(bytes) = std::fs::read(source) {
-        card.metadata.insert("source_blake3".into(), blake3::hash(&bytes).to_hex().to_string());
+    if let Ok(hash) = hash(source) {
+        card.metadata.insert("source_blake3".into(), hash.to_hex().to_string());
     }
     card.metadata.insert("converter".into(), env!("CARGO_PKG_VERSION").into());
+}
+
+/// The hash of a file, which may be larger than the memory.
+fn hash(path: &Path) -> std::io::Result<blake3::Hash> {
+    let (mut file, mut hasher) = (std::fs::File::open(path)?, blake3::Hasher::new());
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hasher.finalize()),
+            n => _ = hasher.update(&part[..n]),
+        }
+    }
 }
 
 /// The rung of the weights as they came, when they are stored.

@@ -273,7 +273,7 @@ fn main() -> ExitCode {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
             }
-            eprintln!("edge-convert: {e}");
+            eprintln!("edge-convert: {}", shortened(&e.to_string()));
             ExitCode::from(e.exit_code())
         }
     }
@@ -333,6 +333,18 @@ fn run_inspect(args: &Inspect) -> Result<(), ConvertError> {
     };
     let listing = Listing::of(&opened.map_err(ImportError::from)?);
     if args.json { print(format!("{:#}\n", serde_json::json!(listing))) } else { print(listing.to_string()) }
+}
+
+/// Longest line of an error, in characters: names of a file that means harm have no end.
+const LINE: usize = 2000;
+
+/// An error with long lines cut.
+fn shortened(text: &str) -> String {
+    let line = |line: &str| match line.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}… ({} bytes in all)", &line[..end], line.len()),
+        None => line.to_string(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn states(pairs: &[String]) -> Result<Vec<(String, String)>, ConvertError> {

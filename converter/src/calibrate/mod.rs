@@ -2,7 +2,7 @@
 
 mod rows;
 
-pub use rows::{Rows, rows};
+pub use rows::{Rows, groups, rows};
 
 use crate::candidate::Candidate;
 use crate::draft::Draft;
@@ -57,7 +57,8 @@ pub fn ranges(
         progress(i + 1);
     }
     for range in seen.iter_mut().flatten() {
-        *range = (range.0 * MARGIN, range.1 * MARGIN);
+        // A mask's least number has no wider one.
+        *range = ((range.0 * MARGIN).max(f32::MIN), (range.1 * MARGIN).min(f32::MAX));
     }
     graph.body.for_each(&mut |node| {
         let (Some((lo, hi)), Some(Some(out))) = (bounds(node), node.outputs.first()) else { return };

@@ -135,6 +135,9 @@ pub enum ImportError {
     Unsupported(Vec<Unsupported>),
 }
 
+/// Most reasons that are listed; a file with more means harm.
+pub const MOST_LISTED: usize = 256;
+
 /// Nodes that are not implemented, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unsupported {
@@ -165,7 +168,7 @@ impl fmt::Display for Listing<'_> {
         for item in self.0 {
             write!(f, "\n  {item}")?;
         }
-        Ok(())
+        if self.0.len() >= MOST_LISTED { f.write_str("\n  and others") } else { Ok(()) }
     }
 }
 

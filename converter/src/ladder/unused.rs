@@ -4,7 +4,6 @@ use crate::draft::Draft;
 use edge_runtime::pack::{Arg, BlobId, Expr};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Takes away the corrections of levels that no rung of the header takes, and the bytes of blobs that nothing reads any more but
 /// `golden`. Takes keep their numbers: a level without its correction is the matrix alone.
@@ -27,7 +26,7 @@ pub fn drop_unused(draft: &mut Draft, golden: &[BlobId]) {
     for (id, (entry, bytes)) in draft.header.blobs.iter_mut().zip(&mut draft.blobs).enumerate() {
         if !read.contains(&(id as BlobId)) {
             entry.len = 0;
-            *bytes = Arc::default();
+            *bytes = Default::default();
         }
     }
 }

@@ -194,7 +194,7 @@ fn fold(draft: &mut Draft, written: &Explicit, constants: &[Vec<Vec<f32>>]) {
 fn one(all: &Draft, graph: usize) -> Draft {
     let mut draft = Draft::default();
     all.blobs.iter().for_each(|bytes| {
-        draft.blob(bytes.to_vec());
+        draft.blob(bytes.clone());
     });
     draft.header.tensors.clone_from(&all.header.tensors);
     draft.header.constants.clone_from(&all.header.constants);
@@ -428,7 +428,7 @@ impl Measure for Searching<'_, '_> {
             let weights: usize = tensors.map(|(t, _)| t.n * t.k).sum();
             let mut rung = plain_rung("cost", 0, Acts::F32);
             rung.takes = made.shown.iter().map(|shown| shown.map(|_| Take(0, 1))).collect();
-            let source = Arc::new(edge_runtime::pack::MemorySource::from(self.draft.blobs.clone()));
+            let source = self.draft.source();
             let registry = Arc::new(edge_runtime::weights::Registry::standard());
             let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
             let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;

@@ -23,7 +23,7 @@ pub fn explicit(elastic: &Draft) -> Result<Explicit, ConvertError> {
     let mut draft = Draft::default();
     draft.header.card = elastic.header.card.clone();
     for bytes in &elastic.blobs {
-        draft.blob(bytes.to_vec());
+        draft.blob(bytes.clone());
     }
     let header = &elastic.header;
     let (tensors, constants) = (header.tensors.len(), header.constants.len());

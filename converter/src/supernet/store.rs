@@ -1,7 +1,7 @@
 //! An elastic graph in a draft: every matrix once, in blocks that its subnets are made of.
 
 use super::elastic::{Family, Sizes};
-use crate::compress::{self, Matrix, Use};
+use crate::compress::{self, Matrix, Stored, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::{Change, Source};
@@ -19,8 +19,8 @@ pub enum Precision {
 }
 
 /// A matrix of some subnet.
-struct Stored {
-    matrix: Matrix,
+struct Kept<'a> {
+    stored: Stored<'a>,
     sizes: Sizes,
 }
 
@@ -32,12 +32,12 @@ pub fn draft(family: &Family, precision: Precision) -> Result<Draft, ConvertErro
     let mut draft = Draft::new(&family.template);
     let matrices = matrices(family)?;
     let mut places: HashMap<u32, Source> = HashMap::new();
-    for (id, Stored { matrix, sizes }) in &matrices {
+    for (id, Kept { stored, sizes }) in &matrices {
         let root = match precision {
-            Precision::Exact => compress::exact(&mut draft, matrix)?.expr,
-            Precision::Planes => tiles(&mut draft, matrix, sizes)?,
+            Precision::Exact => compress::as_it_lies(&mut draft, stored),
+            Precision::Planes => tiles(&mut draft, &stored.matrix(), sizes)?,
         };
-        let tensor = Tensor { name: matrix.name.clone(), n: matrix.n, k: matrix.k, roots: vec![root] };
+        let tensor = Tensor { name: stored.name.clone(), n: stored.n, k: stored.k, roots: vec![root] };
         places.insert(*id, Source::Weight(draft.tensor(tensor)));
     }
     let mut place = |source: &mut Source| {
@@ -60,27 +60,27 @@ pub fn draft(family: &Family, precision: Precision) -> Result<Draft, ConvertErro
 }
 
 /// The matrices of the family: the template's, and those that stand in their place in some subnets.
-fn matrices(family: &Family) -> Result<BTreeMap<u32, Stored>, ConvertError> {
+fn matrices(family: &Family) -> Result<BTreeMap<u32, Kept<'_>>, ConvertError> {
     let template = &family.template;
-    let mut all: BTreeMap<u32, Stored> = BTreeMap::new();
-    for (id, matrix) in compress::matrices(&template.graph, &template.constants)? {
+    let mut all: BTreeMap<u32, Kept<'_>> = BTreeMap::new();
+    for (id, stored) in compress::matrices(&template.graph, &template.constants)? {
         let sizes = family.sizes.get(&id).cloned().unwrap_or_default();
-        all.insert(id, Stored { matrix, sizes });
+        all.insert(id, Kept { stored, sizes });
     }
     for effect in &family.elastic.effects {
         let Change::Source { value, sources } = &effect.change else { continue };
         let Source::Constant(own) = template.graph.values[*value as usize].source else { continue };
-        let Some(Stored { matrix: Matrix { used, name, .. }, sizes }) = all.get(&own) else { continue };
+        let Some(Kept { stored: Stored { used, name, .. }, sizes }) = all.get(&own) else { continue };
         let (used, name, sizes) = (*used, name.clone(), sizes.clone());
         let variable = &family.elastic.variables[effect.variable as usize];
         for (option, source) in variable.options.iter().zip(sources) {
             let Some(Source::Constant(id)) = source else { continue };
             let array = &template.constants[*id as usize];
-            let (&[n, k], Some(values)) = (&array.dims[..], array.as_f32()) else { continue };
+            let &[n, k] = &array.dims[..] else { continue };
             let name = format!("{name} ({} = {option})", variable.name);
             compress::finite(&name, array)?;
-            let matrix = Matrix { name, n, k, values, used };
-            all.entry(*id).or_insert(Stored { matrix, sizes: sizes.clone() });
+            let stored = Stored { name, n, k, used, array };
+            all.entry(*id).or_insert(Kept { stored, sizes: sizes.clone() });
         }
     }
     Ok(all)
@@ -96,7 +96,7 @@ fn ends(sizes: impl Iterator<Item = usize>, whole: usize) -> Vec<usize> {
 }
 
 /// Blocks of planes that every size is a union of.
-fn tiles(draft: &mut Draft, matrix: &Matrix, sizes: &Sizes) -> Result<Expr, ConvertError> {
+fn tiles(draft: &mut Draft, matrix: &Matrix<'_>, sizes: &Sizes) -> Result<Expr, ConvertError> {
     let channels = match (matrix.used, sizes.channels) {
         (Use::Product, Some(channels)) if matrix.k.is_multiple_of(channels) => channels,
         _ => matrix.k,
@@ -126,7 +126,7 @@ fn tiles(draft: &mut Draft, matrix: &Matrix, sizes: &Sizes) -> Result<Expr, Conv
 }
 
 /// The elements of a rectangle, row-major `[rows, taps * channels]`.
-pub fn part(matrix: &Matrix, taps: usize, [n0, n1, c0, c1]: [usize; 4]) -> Matrix {
+fn part(matrix: &Matrix<'_>, taps: usize, [n0, n1, c0, c1]: [usize; 4]) -> Matrix<'static> {
     let channels = matrix.k / taps;
     let mut values = Vec::with_capacity((n1 - n0) * taps * (c1 - c0));
     for row in n0..n1 {
@@ -136,5 +136,5 @@ pub fn part(matrix: &Matrix, taps: usize, [n0, n1, c0, c1]: [usize; 4]) -> Matri
         }
     }
     let name = format!("{} [{n0}..{n1}, {c0}..{c1}]", matrix.name);
-    Matrix { name, n: n1 - n0, k: taps * (c1 - c0), values, used: matrix.used }
+    Matrix { name, n: n1 - n0, k: taps * (c1 - c0), values: values.into(), used: matrix.used }
 }

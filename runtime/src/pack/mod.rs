@@ -24,7 +24,7 @@ pub use header::{
 };
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;
-pub use map::Mapped;
+pub use map::{FileMap, Mapped};
 pub use preamble::{FORMAT, MAGIC, PREAMBLE, RUNTIME_VERSION};
 pub use scan::{MAX_BRACKETS, MAX_DECODED};
 pub use source::{BlobSource, MemorySource};

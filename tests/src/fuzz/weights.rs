@@ -112,6 +112,7 @@ fn multiply(
     graph.body.nodes.push(node);
     let takes = (0..header.tensors.len()).map(|t| (t == tensor).then_some(take)).collect();
     let rung = Rung {
+        subnet: None,
         id: "rung".into(),
         graph: 0,
         acts,

@@ -229,7 +229,7 @@ impl Checkpoint {
     /// As [`Checkpoint::bytes`].
     pub fn array(&self, name: &str) -> Result<Array, CheckpointError> {
         let info = self.get(name).ok_or_else(|| self.missing(name))?;
-        Ok(Array { dtype: info.dtype, dims: info.dims.clone(), data: self.bytes(name)?.as_ref().into() })
+        Ok(Array { dtype: info.dtype, dims: info.dims.clone(), data: self.bytes(name)?.to_vec().into() })
     }
 
     /// A tensor's elements as `f32`, whatever their type.

@@ -53,6 +53,8 @@ pub struct Fact {
     pub elements: Option<Vec<Element>>,
     /// Bytes that stand for integers of 4 bits.
     pub four_bits: bool,
+    /// What a cast of the model rounds its elements to, which nothing has done yet.
+    pub rounded: Option<DType>,
     /// How much of it a run fills.
     pub extent: Extent,
     /// Depends on a node that was refused: what is not known of it is no news.
@@ -99,6 +101,7 @@ impl Fact {
         Fact {
             tainted: self.tainted || other.tainted,
             four_bits: self.four_bits && other.four_bits,
+            rounded: self.rounded.filter(|to| Some(*to) == other.rounded),
             extent: if self.extent == other.extent { self.extent } else { Extent::Unclear },
             ..Fact::new(dtype, dims)
         }
@@ -173,13 +176,15 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Fact> {
     let tainted = operands.facts.iter().flatten().any(|f| f.tainted);
     let mut shapes = shapes::infer(op, operands, outputs);
     shapes.resize(outputs, None);
-    let four_bits = moves(op) && operands.fact(0).is_some_and(|f| f.four_bits);
+    let moved = operands.fact(0).filter(|_| moves(op));
+    let (four_bits, rounded) = (moved.is_some_and(|f| f.four_bits), moved.and_then(|f| f.rounded));
     let mut facts: Vec<Fact> = shapes
         .into_iter()
         .enumerate()
         .map(|(i, dims)| Fact {
             tainted,
             four_bits,
+            rounded,
             ..Fact::new(dtype(op, operands, i), dims.map(plausible))
         })
         .collect();

@@ -7,15 +7,16 @@ mod results;
 
 pub use formula::Formula;
 
+use super::files::Files;
 use super::node::{NodeView, OpError, malformed, unknown};
 use super::proto::{AttributeProto, FunctionProto, TensorProto};
 use super::ranks::{Fact, normalize};
 use super::tensors;
+use super::wide;
 use crate::import::{ImportError, Unsupported};
 use crate::model::Model;
 use edge_runtime::graph::{Block, ValueId};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ pub struct Ctx<'m> {
     weights: HashMap<(usize, String), ValueId>,
     /// The names of values, with how often each was asked for.
     names: HashMap<String, usize>,
-    base: Option<&'m Path>,
+    files: &'m Files,
     /// What the nodes being read belong to.
     pub frame: Frame<'m>,
     /// The model's own functions, by domain, name and overload.
@@ -85,8 +86,8 @@ pub struct Frame<'m> {
 }
 
 impl<'m> Ctx<'m> {
-    /// An empty graph; `base` is the folder for external data.
-    pub fn new(base: Option<&'m Path>, frame: Frame<'m>) -> Ctx<'m> {
+    /// An empty graph; stored arrays are read from `files`.
+    pub fn new(files: &'m Files, frame: Frame<'m>) -> Ctx<'m> {
         Ctx {
             frame,
             functions: HashMap::new(),
@@ -102,7 +103,7 @@ impl<'m> Ctx<'m> {
             slots: HashMap::new(),
             weights: HashMap::new(),
             names: HashMap::new(),
-            base,
+            files,
         }
     }
 
@@ -168,7 +169,8 @@ impl<'m> Ctx<'m> {
             return Ok(Some(id));
         }
         let tensor = self.stored[slot].tensor;
-        let id = self.constant(&tensor.name, tensors::read(tensor, self.base)?);
+        let array = wide::array(tensors::read(tensor, self.files)?);
+        let id = self.constant(&tensor.name, self.files.own(&tensor.name, array)?);
         self.facts[id as usize].four_bits = tensors::four_bits(tensor.data_type);
         self.stored[slot].value = Some(id);
         Ok(Some(id))

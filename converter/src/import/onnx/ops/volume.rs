@@ -169,7 +169,7 @@ fn weight_tap<'m>(
     let plane = dims[3] * dims[4];
     let picked: Vec<f32> =
         values.chunks_exact(dims[2] * plane).flat_map(|c| &c[tap * plane..][..plane]).copied().collect();
-    Ok(Weight::Stored(Array::f32(&[dims[0], dims[1], dims[3], dims[4]], &picked)))
+    Ok(Weight::Stored(Array::of_floats(array.dtype, &[dims[0], dims[1], dims[3], dims[4]], picked)))
 }
 
 /// Each slice becomes as many as there are taps, which are added where they come to lie.
@@ -200,7 +200,7 @@ pub fn conv_transpose<'m>(
         let w = match weight_tap(ctx, node, tap, dims)? {
             Weight::Stored(array) => {
                 let rows = transposed_rows(&array)?;
-                ctx.constant(&format!("{}/weight", node.name), rows)
+                ctx.matrix(&format!("{}/weight", node.name), rows)
             }
             Weight::Computed(w) => computed_transposed(ctx, node, w, 4),
         };

@@ -1,16 +1,16 @@
 //! A graph that is edited: its nodes, its stored arrays by name, and what reads them.
 
+use super::super::files::Files;
 use super::super::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_type};
 use super::super::tensors;
 use crate::model::Array;
 use edge_runtime::graph::DType;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// A graph in the making, with what it takes to read its arrays.
 pub struct Edit<'a> {
     pub graph: &'a mut GraphProto,
-    base: &'a Path,
+    files: &'a Files,
     /// Version of ONNX's own operators.
     pub opset: i64,
     /// Stored arrays by name.
@@ -18,9 +18,9 @@ pub struct Edit<'a> {
 }
 
 impl<'a> Edit<'a> {
-    pub fn new(graph: &'a mut GraphProto, base: &'a Path, opset: i64) -> Edit<'a> {
+    pub fn new(graph: &'a mut GraphProto, files: &'a Files, opset: i64) -> Edit<'a> {
         let arrays = graph.initializer.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        Edit { graph, base, opset, arrays }
+        Edit { graph, files, opset, arrays }
     }
 
     /// Names of the stored arrays, in the file's order.
@@ -32,7 +32,7 @@ impl<'a> Edit<'a> {
     pub fn array(&self, name: &str) -> Result<Array, String> {
         let index =
             self.arrays.get(name).ok_or_else(|| format!("the model has no stored tensor `{name}`"))?;
-        tensors::read(&self.graph.initializer[*index], Some(self.base)).map_err(|e| e.to_string())
+        tensors::read(&self.graph.initializer[*index], self.files).map_err(|e| e.to_string())
     }
 
     /// Stores an array, in the place of the one of that name if there is one.

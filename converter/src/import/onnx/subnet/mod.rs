@@ -10,6 +10,7 @@ mod shape;
 
 pub use norms::Statistics;
 
+use super::files::Files;
 use super::proto::{GraphProto, ModelProto};
 use super::{lower, read};
 use crate::import::ImportError;
@@ -18,7 +19,7 @@ use crate::model::Model;
 use edit::Edit;
 use prost::Message;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How a subnet's batch normalizations are written.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,7 @@ pub enum Norms<'a> {
 /// A file with elastic parts.
 pub struct Supernet {
     proto: ModelProto,
-    base: PathBuf,
+    files: Files,
     file: String,
     description: Description,
 }
@@ -45,14 +46,14 @@ impl Supernet {
     /// # Errors
     /// When it cannot be read, or has not what the description names.
     pub fn open(path: &Path, description: Description) -> Result<Supernet, ImportError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
-        let file = path.display().to_string();
-        let mut proto = read::model(bytes.into(), &file)?;
         let base = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
         };
+        let files = Files::of(Some(base));
+        let bytes = files.open(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+        let file = path.display().to_string();
+        let mut proto = read::model(bytes, &file)?;
         if let Some(graph) = &mut proto.graph {
             if graph.name.is_empty() {
                 graph.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -60,7 +61,7 @@ impl Supernet {
             // Shapes that were written down are those of the largest network.
             graph.value_info.clear();
         }
-        let supernet = Supernet { proto, base, file, description };
+        let supernet = Supernet { proto, files, file, description };
         supernet.proto_of(&supernet.description.largest(), Norms::Stored)?;
         Ok(supernet)
     }
@@ -75,7 +76,7 @@ impl Supernet {
     /// # Errors
     /// When the description does not suit the model, or the model is not supported.
     pub fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ImportError> {
-        lower(&self.proto_of(choice, norms)?, Some(&self.base))
+        lower(&self.proto_of(choice, norms)?, &self.files)
     }
 
     /// The subnet of a choice as an ONNX file.
@@ -108,7 +109,7 @@ impl Supernet {
         let mut proto = self.proto.clone();
         let opset = read::opsets(&proto.opset_import)?.get("").copied().unwrap_or(1);
         let graph = proto.graph.get_or_insert_default();
-        let mut edit = Edit::new(graph, &self.base, opset);
+        let mut edit = Edit::new(graph, &self.files, opset);
         let of = |name: &str| self.description.option(choice, name);
         let made = (|| {
             for table in &self.description.repeats {
