@@ -1,5 +1,6 @@
 //! A model between import and packing: the runtime's graph, its constants still as they came.
 
+use crate::integers::Integers;
 use edge_runtime::graph::{ConstantId, DType, Graph, Source, ValueId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Model {
     pub graph: Graph,
     /// Indexed by [`ConstantId`].
     pub constants: Vec<Array>,
+    /// Of constants that were made of integers, those.
+    pub integers: BTreeMap<ConstantId, Arc<Integers>>,
 }
 
 impl Array {

@@ -17,6 +17,7 @@ mod matmul;
 mod microsoft;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantized;
 mod reduce;
 mod reshape;
@@ -115,6 +116,7 @@ static FAMILIES: &[(&str, &[Operator])] = &[
     ("", loops::OPERATORS),
     ("", matmul::OPERATORS),
     ("com.microsoft", microsoft::OPERATORS),
+    ("com.microsoft", qlinear::MICROSOFT),
     ("", norm::OPERATORS),
     ("", pool::OPERATORS),
     ("", quantized::OPERATORS),
@@ -138,9 +140,7 @@ pub fn versions(domain: &str, name: &str) -> Vec<&'static Operator> {
 /// What to do about an operator that is not implemented.
 pub fn hint(domain: &str, name: &str) -> &'static str {
     match (domain, name) {
-        (_, n) if n.starts_with("QLinear") || n.starts_with("QGemm") => {
-            "convert the float model; the pack quantises it"
-        }
+        (_, n) if n.starts_with("QLinear") => "convert the float model; the pack quantises it",
         ("", "Unique") => "its result's size depends on the data; end the model before it",
         ("", n) if n.starts_with("Random") || matches!(n, "Bernoulli" | "Multinomial") => {
             "a pack gives the same answer every time; make the noise an input"

@@ -4,6 +4,7 @@
 //! `tests/conformance/fused.py` compares with.
 
 mod attention;
+mod bits;
 mod cached;
 mod norm;
 mod product;
@@ -19,6 +20,7 @@ const CONV: &[&str] =
 const GEMM: &[&str] =
     &["activation", "activation_alpha", "activation_beta", "alpha", "beta", "transA", "transB"];
 const MATMUL: &[&str] = &["alpha", "transA", "transB", "transBatchA", "transBatchB"];
+const N_BITS: &[&str] = &["K", "N", "accuracy_level", "bits", "block_size"];
 const ROTARY: &[&str] = &["interleaved", "is_packed_batching", "num_heads", "rotary_embedding_dim", "scale"];
 const ATTENTION: &[&str] = &[
     "do_rotary",
@@ -69,6 +71,7 @@ pub const OPERATORS: &[Operator] = &[
     op("RotaryEmbedding", (1, NOW), (4, 4), Types::Float, ROTARY, rotary_embedding),
     op("Attention", (1, NOW), (2, 6), Types::Float, ATTENTION, attention::attention),
     op("MultiHeadAttention", (1, NOW), (1, 8), Types::Float, HEADS, attention::multi_head),
+    op("MatMulNBits", (1, NOW), (3, 6), Types::Float, N_BITS, bits::matmul_n_bits),
     op("GroupQueryAttention", (1, NOW), (7, 9), Types::Float, GROUPED, cached::group_query),
 ];
 
