@@ -198,8 +198,8 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
         (9, 24, Layout::Tight),
         (24, 9, Layout::Tight),
     ] {
-        for (bits, group, alike, zeros) in [
-            (&[8][..], 0, false, false),
+        let forms: [(&[u32], usize, bool, bool); 9] = [
+            (&[8], 0, false, false),
             (&[8], 0, false, true),
             (&[2, 2, 2, 2], 0, false, false),
             (&[8], 0, true, false),
@@ -208,7 +208,8 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
             (&[4], 16, false, true),
             (&[2, 2], 24, false, false),
             (&[2], 0, false, false),
-        ] {
+        ];
+        for (bits, group, alike, zeros) in forms {
             if layout == Layout::Tight && bits != [8] {
                 continue;
             }

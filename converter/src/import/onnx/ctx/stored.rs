@@ -49,6 +49,10 @@ impl Ctx<'_> {
     /// The result of an operation that makes reals of stored integers, or moves such reals.
     pub(super) fn of_integers(&self, op: &Op, inputs: &[Option<ValueId>]) -> Option<Integers> {
         let x = inputs.first().copied().flatten()?;
+        if *op == Op::Binary(BinaryOp::Mul) {
+            let y = inputs.get(1).copied().flatten()?;
+            return self.times(x, y).or_else(|| self.times(y, x));
+        }
         let array = self.model.constant(x).filter(|array| array.elements() > MAX_ELEMENTS)?;
         match op {
             Op::Cast { to: DType::F32 } => {
@@ -63,10 +67,6 @@ impl Ctx<'_> {
                 Some(Integers { bits, codes, scales: vec![1.0], zeros, dims, blocks })
             }
             Op::Binary(BinaryOp::Sub) => self.less(x, inputs.get(1).copied().flatten()?),
-            Op::Binary(BinaryOp::Mul) => {
-                let y = inputs.get(1).copied().flatten()?;
-                self.times(x, y).or_else(|| self.times(y, x))
-            }
             Op::Transpose { .. } | Op::Reshape { .. } | Op::Flatten { .. } => {
                 let own = self.integers_of(x)?;
                 let others: Vec<Option<&Array>> =

@@ -14,7 +14,7 @@ use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupport
 use crate::import::onnx::tensors;
 use crate::integers::Integers;
 use crate::model::Array;
-use edge_runtime::graph::{Act, DType, Op, ValueId};
+use edge_runtime::graph::{DType, ValueId};
 
 const WINDOW: &[&str] = &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"];
 
@@ -204,7 +204,9 @@ fn integer_conv<'m>(
     node: &NodeView<'m>,
     [x, x_zero, w, w_zero]: [usize; 4],
 ) -> Result<ValueId, OpError> {
-    let integers = stored_integers(ctx, node, [w, usize::MAX, w_zero], 0)?;
+    if let Some(y) = qlinear::integer_conv(ctx, node, [x, x_zero, w, w_zero])? {
+        return Ok(y);
+    }
     let stored = match (ctx.array(node, w)?, node.input(w_zero).is_none(), ctx.array(node, w_zero)?) {
         (Some(weight), none, zero) if none == zero.is_none() => Some((weight, zero)),
         _ => None,
@@ -278,17 +280,7 @@ fn integer_conv<'m>(
             let weight = weight.channels(ctx, node, from..to)?;
             (part, weight)
         };
-        let y = match &integers {
-            Some(integers) if to - from == dims[1] => {
-                let padded = conv_weight::padded_rows(&dims, groups);
-                let name = node.input(w).unwrap_or("").to_owned();
-                let w = qlinear::constant(ctx, &name, integers, |w| conv_weight::rows(w, groups, padded))?;
-                let (act, out_channels) = (Act::None, dims[0]);
-                let op = Op::Conv { window, groups, out_channels, act, act_after_residual: false };
-                ctx.emit(node, op, &[Some(part), Some(w)])
-            }
-            _ => conv_weight::product(ctx, node, part, &weight, (groups, window))?,
-        };
+        let y = conv_weight::product(ctx, node, part, &weight, (groups, window))?;
         let mut f = ctx.formula(node);
         let y = f.cast(y, DType::I32);
         sum = Some(sum.map_or(y, |sum| f.add(sum, y)));

@@ -14,7 +14,7 @@ use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use crate::import::onnx::tensors;
 use crate::integers::Integers;
 use crate::model::Array;
-use edge_runtime::graph::{Act, BinaryOp, DType, Op, ReduceOp, UnaryOp, ValueId};
+use edge_runtime::graph::{Act, BinaryOp, DType, Op, Pads, ReduceOp, UnaryOp, ValueId};
 
 const GEMM: &[&str] = &["alpha", "transA", "transB"];
 
@@ -315,10 +315,13 @@ pub fn integer_product<'m>(
         _ => return Ok(None),
     };
     let reals = weight.reals();
-    let Some(cuts) = cuts(&reals, k, n).filter(|_| n > 0 && ctx.array(node, a).is_ok_and(|a| a.is_none()))
-    else {
-        return Ok(None);
+    let fits = |from: usize, to: usize| {
+        (0..n).all(|c| (from..to).map(|r| reals[r * n + c].abs()).sum::<f32>() <= MOST)
     };
+    let Some(cuts) = cuts(k, fits).filter(|_| n > 0) else { return Ok(None) };
+    if ctx.array(node, a)?.is_some() {
+        return Ok(None);
+    }
     let (x, zero) = (needed(ctx, node, a)?, real(ctx, node, a_zero)?);
     let mut f = ctx.formula(node);
     let c = f.real(f64::from(middle));
@@ -374,19 +377,108 @@ pub fn integer_product<'m>(
     Ok(Some(integers))
 }
 
+/// `ConvInteger` with a stored weight, as 32-bit integers; `None` when it is another, or floats could not hold its sums.
+///
+/// As [`integer_product`] where nothing is padded. Padding is of real zeros, so with it the operand less its zero point is what is multiplied,
+/// and that has 9 bits: floats, with the weight as the integers that it is.
+pub fn integer_conv<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    [x, x_zero, w, w_zero]: [usize; 4],
+) -> Result<Option<ValueId>, OpError> {
+    let Some(weight) = stored_integers(ctx, node, [w, usize::MAX, w_zero], 0)? else { return Ok(None) };
+    let dims = weight.dims.clone();
+    let middle = match ctx.operand_dtype(node, x) {
+        Some(DType::U8) => 128.0,
+        Some(DType::I8) => 0.0,
+        _ => return Ok(None),
+    };
+    if !matches!(dims.len(), 3 | 4) || dims.contains(&0) || ctx.array(node, x)?.is_some() {
+        return Ok(None);
+    }
+    let groups = groups(node, &dims)?;
+    let (reals, channels, taps) = (weight.reals(), dims[1], dims[2..].iter().product::<usize>());
+    let fits = |from: usize, to: usize| {
+        let sum = |row: &[f32]| row[from * taps..to * taps].iter().map(|w| w.abs()).sum::<f32>();
+        reals.chunks_exact(channels * taps).all(|row| sum(row) <= MOST)
+    };
+    let Some(cuts) = cuts(channels, fits).filter(|cuts| groups == 1 || cuts.len() == 1) else {
+        return Ok(None);
+    };
+    let (value, zero) = (needed(ctx, node, x)?, real(ctx, node, x_zero)?);
+    let rank = ctx.rank(value)?;
+    if rank != dims.len() {
+        return Ok(None);
+    }
+    let window = window(node, rank, Some(&dims[2..]))?;
+    let signed = window.pads == Pads::Explicit([0; 4]);
+    let mut f = ctx.formula(node);
+    let zero = zero.map(|zero| f.reshape(zero, &[]));
+    let c = f.real(middle);
+    let value = match (signed, zero) {
+        (true, _) if middle == 0.0 => value,
+        (true, _) => f.sub(value, c),
+        (false, Some(zero)) => f.sub(value, zero),
+        (false, None) => value,
+    };
+    let value = match signed {
+        true => Codes { scale: 1.0, zero_point: 0 }.rounded(ctx, node, value),
+        false => value,
+    };
+    let all = ctx.channels_last(node, value, rank);
+    let (name, padded) = (node.input(w).unwrap_or("").to_owned(), padded_rows(&dims, groups));
+    let (mut sum, whole): (Option<ValueId>, bool) = (None, cuts.len() == 1);
+    for (from, to) in cuts {
+        let w = constant(ctx, &name, &weight, |w| {
+            let rows = rows(w, groups, padded)?;
+            let values = rows.as_f32().unwrap_or_default();
+            let cut: Vec<f32> =
+                values.chunks_exact(channels).flat_map(|tap| &tap[from..to]).copied().collect();
+            Ok(Array::f32(&[padded, taps * (to - from)], &cut))
+        })?;
+        let part = if whole { all } else { ctx.formula(node).slice(all, -1, from as i64, to as i64) };
+        let out_channels = dims[0];
+        let op = Op::Conv { window, groups, out_channels, act: Act::None, act_after_residual: false };
+        let y = ctx.emit(node, op, &[Some(part), Some(w)]);
+        let y = if whole { y } else { ctx.formula(node).cast(y, DType::I32) };
+        sum = Some(sum.map_or(y, |sum| ctx.formula(node).add(sum, y)));
+    }
+    let Some(mut y) = sum else { return Ok(None) };
+    let mut f = ctx.formula(node);
+    let rest = match zero {
+        _ if !signed => None,
+        None if middle == 0.0 => None,
+        None => Some(c),
+        Some(zero) => Some(f.sub(c, zero)),
+    };
+    if let Some(rest) = rest {
+        let sums: Vec<f32> = reals.chunks_exact(channels * taps).map(|row| row.iter().sum()).collect();
+        let sums = f.reals(&[dims[0]], &sums);
+        let rest = f.mul(rest, sums);
+        let rest = if whole { rest } else { f.cast(rest, DType::I32) };
+        y = f.add(y, rest);
+    }
+    let y = ctx.channels_first(node, y, rank);
+    if !whole {
+        return Ok(Some(y));
+    }
+    let integers = ctx.formula(node).cast(y, DType::I32);
+    ctx.plain.insert(integers, y);
+    Ok(Some(integers))
+}
+
 /// Most pieces that a product is cut into.
 const MAX_PIECES: usize = 64;
 
-/// Ranges of K, few and of like size, whose sums of products with codes a float holds exactly; `None` when there would be too many.
-fn cuts(reals: &[f32], k: usize, n: usize) -> Option<Vec<(usize, usize)>> {
-    // What is added for the zero point is at most as much again.
-    const MOST: f32 = 16_777_216.0 / 256.0;
-    let fits = |from: usize, to: usize| {
-        (0..n).all(|c| (from..to).map(|r| reals[r * n + c].abs()).sum::<f32>() <= MOST)
-    };
-    for pieces in 1..=MAX_PIECES.min(k) {
-        let size = k.div_ceil(pieces);
-        let cuts: Vec<(usize, usize)> = (0..k).step_by(size).map(|from| (from, k.min(from + size))).collect();
+/// Most that the magnitudes of a row's integers add up to so that a float holds its products with 8-bit codes less a zero point exactly.
+const MOST: f32 = 16_777_216.0 / 256.0;
+
+/// Ranges of so many summands, few and of like size, that fit all; `None` when there would be too many.
+fn cuts(summands: usize, fits: impl Fn(usize, usize) -> bool) -> Option<Vec<(usize, usize)>> {
+    for pieces in 1..=MAX_PIECES.min(summands) {
+        let size = summands.div_ceil(pieces);
+        let cuts: Vec<(usize, usize)> =
+            (0..summands).step_by(size).map(|from| (from, summands.min(from + size))).collect();
         if cuts.iter().all(|(from, to)| fits(*from, *to)) {
             return Some(cuts);
         }

@@ -421,8 +421,11 @@ fn dynamic<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let below = f.sub(zero, least);
     let below = f.div(below, scale);
     let point = saturated(ctx, node, below, None, kind)?;
-    let mut f = ctx.formula(node);
-    let (y, zero) = (f.div(x, scale), f.cast(point, DType::F32));
+    let zero = match ctx.plain.get(&point) {
+        Some(zero) => *zero,
+        None => ctx.formula(node).cast(point, DType::F32),
+    };
+    let y = ctx.formula(node).div(x, scale);
     let y = saturated(ctx, node, y, Some(zero), kind)?;
     ctx.set(node, 0, y)?;
     ctx.set(node, 1, scale)?;
