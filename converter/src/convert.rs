@@ -153,6 +153,7 @@ pub fn convert(
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
         value.range = range;
     }
+    calibrate::as_given(&mut draft.header.graphs[graph as usize]);
     describe(&mut draft, source, options);
 
     if !options.without.contains(&Family::Corrections) {
@@ -302,10 +303,17 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::nested(draft, &matrix.matrix(), &options.without)?;
-                let mut roots = vec![root.expr.clone()];
+                let whole = match model.integers.get(&id) {
+                    Some(integers) => compress::integers(draft, &matrix.matrix(), integers)?,
+                    None => None,
+                };
+                let root = match whole {
+                    Some(root) => root,
+                    None => compress::nested(draft, &matrix.matrix(), &options.without)?,
+                };
+                let (mut roots, floats) = (vec![root.expr.clone()], options.keep_float && !root.is_whole());
                 nested.push(root);
-                if options.keep_float {
+                if floats {
                     let (later, expr) = Exact::promise(draft, matrix, id);
                     exact.push(later);
                     roots.push(expr);
@@ -400,7 +408,9 @@ fn hash(path: &Path) -> std::io::Result<blake3::Hash> {
 /// The rung of the weights as they came, when they are stored.
 fn exact_rung(draft: &Draft, graph: u32, stored: bool) -> Option<Rung> {
     let mut rung = plain_rung("float", graph, Acts::F32);
-    rung.takes = draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect();
+    // Of integers that came as such there are no floats: all of them is exact.
+    let take = |tensor: &Tensor| if tensor.roots.len() > 1 { Take(1, 1) } else { Take(0, 0) };
+    rung.takes = draft.header.tensors.iter().map(|tensor| Some(take(tensor))).collect();
     stored.then_some(rung)
 }
 

@@ -42,6 +42,11 @@ pub(crate) fn correct(
     let mut rows: (&[TensorId], HashMap<TensorId, Rows>) = (&[], HashMap::new());
     for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
         evaluator.go_on()?;
+        if root.is_whole() {
+            // Its coarser takes are what they are: the pack of such a model is hardly more than its integers.
+            watch.progress(i + 1);
+            continue;
+        }
         let mix = Mix::of("correction").key(&draft.candidate().key(&rung)).key(&rows_key);
         let key = mix.debug(&(tensor, &root, &options.without)).done();
         let kept = evaluator.journal().get(&key).and_then(|bytes| Correction::read(&bytes));

@@ -15,6 +15,7 @@ mod equalize;
 mod error;
 mod family;
 pub mod import;
+pub mod integers;
 mod journal;
 mod known;
 pub mod ladder;

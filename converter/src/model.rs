@@ -1,10 +1,12 @@
 //! A model between import and packing: the runtime's graph, its constants still as they came.
 
+use crate::integers::Integers;
 use edge_runtime::graph::{ConstantId, DType, Graph, Source, ValueId};
 use half::{bf16, f16};
 use prost::bytes::Bytes;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// An array of the source model.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Model {
     pub graph: Graph,
     /// Indexed by [`ConstantId`].
     pub constants: Vec<Array>,
+    /// Of constants that were made of integers, those.
+    pub integers: BTreeMap<ConstantId, Arc<Integers>>,
 }
 
 impl Default for Array {

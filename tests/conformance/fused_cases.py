@@ -284,6 +284,62 @@ def grouped():
                results=["y", "present_k", "present_v"], refused='k_quant_type="PER_TENSOR"')
 
 
+def kept_integers():
+    """QLinear operators: integers, each operand with a stored scale and zero point."""
+    numbers = {"uint8": (np.uint8, TensorProto.UINT8), "int8": (np.int8, TensorProto.INT8)}
+
+    def codes(v, name, scale, kind):
+        zero = np.array(int(v.rng.integers(-20, 21)) + (128 if kind == "uint8" else 0), numbers[kind][0])
+        return [(f"s{name}", np.float32(scale)), (f"z{name}", zero)]
+
+    def given(v, name, shape, scale, kind):
+        dtype = numbers[kind][0]
+        low = np.iinfo(dtype).min
+        return [(name, v.rng.integers(low, low + 256, shape).astype(dtype)), *codes(v, name, scale, kind)]
+
+    def one(op, c, v, operands, result, free, attributes=None, kept=()):
+        operands = operands + result
+        stored = [n for n, _ in operands if n[0] in "sz" or n in kept]
+        return case(op, c, operands, stored, attributes=attributes, free=free, result_type=numbers[c["kind"]][1])
+
+    for c in options(kind=["uint8", "int8"], op=["QLinearAdd", "QLinearMul"], b=[(2, 5, 8), (8,), "stored"]):
+        op, v = c.pop("op"), Values(label("QLinear", c))
+        shape = (8,) if c["b"] == "stored" else c["b"]
+        operands = given(v, "a", (2, 5, 8), 0.021, c["kind"]) + given(v, "b", shape, 0.017, c["kind"])
+        yield one(op, c, v, operands, codes(v, "y", 0.033, c["kind"]), {"a": "n"} if c["b"] != (2, 5, 8) else {},
+                  kept=["b"] if c["b"] == "stored" else [])
+    for c in options(kind=["uint8", "int8"], op=["QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearGlobalAveragePool"]):
+        op = c.pop("op")
+        v = Values(label(op, c))
+        shape = (2, 6) if op == "QLinearSoftmax" else (2, 6, 5, 7)
+        attributes = {"QLinearLeakyRelu": {"alpha": 0.1}, "QLinearSoftmax": {"axis": 1, "opset": 13},
+                      "QLinearGlobalAveragePool": {"channels_last": 0}}.get(op)
+        scale = 1 / 256 if op in ("QLinearSigmoid", "QLinearSoftmax") else 0.031
+        yield one(op, c, v, given(v, "a", shape, 0.043, c["kind"]), codes(v, "y", scale, c["kind"]), {"a": "n"}, attributes)
+    for c in options(trans=[0, 1], bias=[False, True], rows=[False, True]):
+        v = Values(label("QGemm", c))
+        b = v.rng.integers(-127, 128, (6, 20) if c["trans"] else (20, 6)).astype(np.int8)
+        scale = (np.abs(v.f(6)) * 0.01 + 0.005).astype(np.float32) if c["rows"] else np.float32(0.011)
+        zero = np.zeros(6, np.int8) if c["rows"] else np.array(0, np.int8)
+        bias = v.i(9999, 6) if c["bias"] else None
+        operands = given(v, "a", (5, 20), 0.019, "uint8") + [("b", b), ("sb", scale), ("zb", zero), ("c", bias)]
+        yield one("QGemm", {**c, "kind": "uint8"}, v, operands, codes(v, "y", 0.09, "uint8"), {"a": "n"},
+                  {"transA": 0, "transB": c["trans"], "alpha": 1.0}, kept=["b", "c"])
+
+
+def few_bits():
+    """MatMulNBits, whose matrix is packed in blocks."""
+    for c in options(bits=[4, 8], zeros=[False, True], bias=[False, True], k=[64, 50], block=[16, 32]):
+        v = Values(label("MatMulNBits", c))
+        n, blocks = 9, -(-c["k"] // c["block"])
+        b = v.rng.integers(0, 256, (n, blocks, c["block"] * c["bits"] // 8)).astype(np.uint8)
+        zeros = v.rng.integers(0, 256, n * -(-blocks * c["bits"] // 8)).astype(np.uint8) if c["zeros"] else None
+        operands = [("a", v.f(2, 5, c["k"])), ("b", b), ("s", (np.abs(v.f(n * blocks)) * 0.02 + 0.01).astype(np.float32)), ("z", zeros), ("g", None),
+                    ("c", v.f(n) if c["bias"] else None)]
+        yield case("MatMulNBits", c, operands, ["b", "s", "z", "c"], free={"a": "bs"},
+                   attributes={"K": c["k"], "N": n, "bits": c["bits"], "block_size": c["block"], "accuracy_level": 0})
+
+
 def standard():
     """ONNX's own, where dimensions are free, and where attributes meet that the suite does not combine."""
     for c in options(rank=[3, 4], kv=[1, 2, 4], causal=[0, 1], past=[0, 4], mask=[None, "bool", "float"], softcap=[0.0, 3.0]):
@@ -467,6 +523,7 @@ def blocks():
 
 def cases():
     """All of them."""
-    families = [products, elementwise, rotary, attention, multi_head, grouped, standard, quantised, integer_products, blocks]
+    families = [products, elementwise, rotary, attention, multi_head, grouped, standard, quantised, kept_integers, few_bits, integer_products,
+                blocks]
     for family in families:
         yield from family()

@@ -1,7 +1,9 @@
 //! What runs of real samples show of a model's values: ranges, sizes, the rows that products read.
 
+mod codes;
 mod rows;
 
+pub use codes::as_given;
 pub use rows::{Rows, groups, rows};
 
 use crate::candidate::Candidate;

@@ -2,12 +2,14 @@
 
 mod corrected;
 mod exact;
+mod integers;
 mod planes;
 pub mod sparse;
 
 pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::{Exact, as_it_lies};
+pub use integers::integers;
 pub use planes::{PLANE_BITS, planes, row_codes};
 
 use crate::draft::Draft;
@@ -112,6 +114,11 @@ impl Root {
     /// Bytes of a take.
     pub fn bytes(&self, draft: &Draft, take: usize) -> u64 {
         self.levels[take - 1].blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum()
+    }
+
+    /// Whether the finest take is the integers that the model came with: nothing is finer, or needs to be.
+    pub fn is_whole(&self) -> bool {
+        self.expr.params.contains_key("whole")
     }
 
     /// Bytes that a take has more than another.

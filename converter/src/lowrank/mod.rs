@@ -129,7 +129,9 @@ impl<'a> Products<'a> {
         let mut matrices: Vec<(ConstantId, Stored<'a>)> =
             compress::matrices(&model.graph, constants)?.into_iter().collect();
         let narrow = graph::narrow(&model.graph);
-        matrices.retain(|(id, matrix)| matrix.used == Use::Product && narrow.contains(id));
+        // Integers are stored as they came.
+        let whole = |id: &ConstantId| model.integers.contains_key(id);
+        matrices.retain(|(id, matrix)| matrix.used == Use::Product && narrow.contains(id) && !whole(id));
         matrices.sort_by_key(|(id, _)| *id);
         let mut draft = Draft::new(model);
         let mut graph = model.graph.clone();

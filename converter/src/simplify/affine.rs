@@ -170,6 +170,7 @@ fn multiply(scope: &mut Scope<'_>, matrix: &mut Matrix, factors: &[f64], name: S
     let shared = scope.options.keep_affine
         || narrow
         || scope.uses(w) > 1
+        || scope.is_whole(w)
         || matrix.scale.is_some_and(|s| matrix.operand(s).is_some());
     match (shared, matrix.scale) {
         (true, Some(at)) => {

@@ -198,6 +198,14 @@ impl<'m> Scope<'m> {
         self.model.constant(value)
     }
 
+    /// Whether the value is stored integers, whose elements are better left alone.
+    pub fn is_whole(&self, value: ValueId) -> bool {
+        match self.model.graph.values[value as usize].source {
+            Source::Constant(id) => self.model.integers.contains_key(&id),
+            _ => false,
+        }
+    }
+
     /// Whether the value is stored, not computed.
     pub fn is_stored(&self, value: ValueId) -> bool {
         self.model.graph.values[value as usize].source != Source::Computed

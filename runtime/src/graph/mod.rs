@@ -46,6 +46,9 @@ pub struct Value {
     /// Least and greatest element seen in calibration; an integer rung needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f32, f32)>,
+    /// The codes that the source model itself gives it, `(scale, zero_point)` of i8; an integer rung holds a value that has a range so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<(f32, i32)>,
     /// The constant that says how the source model's value was divided: channel `c`, along the last dimension, by `2^exponents[c]`.
     /// No computation needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,7 +152,7 @@ impl Graph {
     /// Adds a value and gives its id.
     pub fn add_value(&mut self, name: impl Into<String>, source: Source) -> ValueId {
         let id = self.values.len() as ValueId;
-        self.values.push(Value { name: name.into(), source, range: None, exponents: None });
+        self.values.push(Value { name: name.into(), source, range: None, codes: None, exponents: None });
         id
     }
 

@@ -24,6 +24,16 @@ pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
         if let Some(id) = value.exponents {
             in_range(place, "value", id, graph.values.len())?;
         }
+        if let Some((scale, zero_point)) = value.codes
+            && !(scale.is_finite() && scale > 0.0 && (-128..=127).contains(&zero_point))
+        {
+            return Err(PackError::Number {
+                place: place(),
+                what: "the scale and zero point",
+                value: format!("{scale}, {zero_point}"),
+                need: "must be a number above 0 and a code of 8 bits",
+            });
+        }
         if let Some((least, greatest)) = value.range {
             finite(place, "the least element", least)?;
             finite(place, "the greatest element", greatest)?;

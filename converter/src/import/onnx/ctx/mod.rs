@@ -4,8 +4,10 @@ mod build;
 mod formula;
 mod operands;
 mod results;
+mod stored;
 
 pub use formula::Formula;
+pub use stored::codes;
 
 use super::files::Files;
 use super::node::{NodeView, OpError, malformed, unknown};
@@ -43,6 +45,17 @@ struct Stored<'m> {
     value: Option<ValueId>,
 }
 
+/// The reals that a value of 8-bit integers stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// Their value.
+    pub real: ValueId,
+    /// Between two integers.
+    pub scale: f32,
+    /// The integer that stands for 0, of signed ones; of unsigned ones, less 128.
+    pub zero_point: i32,
+}
+
 /// The graph under construction.
 pub struct Ctx<'m> {
     /// What is built; its own block is filled at the end.
@@ -57,6 +70,10 @@ pub struct Ctx<'m> {
     /// The places of arrays in [`Ctx::stored`].
     slots: HashMap<*const TensorProto, usize>,
     weights: HashMap<(usize, String), ValueId>,
+    /// Values of integers that stand for reals, with those.
+    pub grids: HashMap<ValueId, Grid>,
+    /// Values of integers, with floats that hold the same.
+    pub plain: HashMap<ValueId, ValueId>,
     /// The names of values, with how often each was asked for.
     names: HashMap<String, usize>,
     files: &'m Files,
@@ -102,6 +119,8 @@ impl<'m> Ctx<'m> {
             stored: Vec::new(),
             slots: HashMap::new(),
             weights: HashMap::new(),
+            grids: HashMap::new(),
+            plain: HashMap::new(),
             names: HashMap::new(),
             files,
         }

@@ -65,7 +65,7 @@ impl<'m> Ctx<'m> {
         node: &NodeView<'m>,
         i: usize,
         layout: String,
-        make: impl FnOnce(&Array) -> Result<Array, OpError>,
+        make: impl Fn(&Array) -> Result<Array, OpError>,
     ) -> Result<Option<ValueId>, OpError> {
         let slot = match self.binding(node, i) {
             Some(Binding::Stored(slot)) => Some(slot),
@@ -77,9 +77,18 @@ impl<'m> Ctx<'m> {
         }
         let Some(array) = self.array(node, i)? else { return Ok(None) };
         let name = node.input(i).unwrap_or("");
-        let made = self.files.own(name, make(&array)?)?;
+        let made = make(&array)?;
+        let own = match self.binding(node, i) {
+            Some(Binding::Value(id)) => self.integers_of(id).cloned(),
+            _ => None,
+        };
+        let integers = own.and_then(|own| own.moved(&made, make));
+        let made = self.files.own(name, made)?;
         self.files.release(&array.data);
         let id = self.matrix(name, made);
+        if let Some(integers) = integers {
+            self.keep_integers(id, integers);
+        }
         if let Some(key) = key {
             self.weights.insert(key, id);
         }

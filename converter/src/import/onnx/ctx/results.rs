@@ -148,6 +148,9 @@ impl<'m> Ctx<'m> {
         if let Some(array) = self.folded(&op, inputs) {
             return self.matrix(&format!("{}/{}", node.name, tag(&op)), array);
         }
+        if let Some(integers) = self.of_integers(&op, inputs) {
+            return self.constant_of(&format!("{}/{}", node.name, tag(&op)), integers);
+        }
         let fact = self.facts_of(&op, inputs, 1).pop().unwrap_or_default();
         let id = self.value(&format!("{}/{}", node.name, tag(&op)), fact);
         self.push(node, op, inputs.to_vec(), vec![Some(id)]);

@@ -46,6 +46,12 @@ fn cast_to<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType, four_bits: boo
         let y = ctx.emit(node, Op::Cast { to }, &[Some(x)]);
         return ctx.set(node, 0, y);
     }
+    if to == DType::F32
+        && let Some(x) = ctx.optional(node, 0)?.and_then(|x| ctx.plain.get(&x).copied())
+        && ctx.fact(x).dtype == Some(DType::F32)
+    {
+        return ctx.set(node, 0, x);
+    }
     let same = ctx.operand_dtype(node, 0) == Some(to) && ctx.four_bits(node, 0) == four_bits;
     match four_bits {
         _ if same => ctx.alias(node),

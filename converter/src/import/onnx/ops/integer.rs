@@ -5,12 +5,14 @@
 
 use super::conv_weight::{self, Weight};
 use super::matmul::{linear, product};
+use super::qlinear;
 use super::quantized::{Kind, needed, real, saturated};
 use super::window::window;
 use super::{NOW, Operator, Types, op};
-use crate::import::onnx::ctx::{Ctx, Formula};
+use crate::import::onnx::ctx::{Ctx, Formula, codes};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors;
+use crate::integers::Integers;
 use crate::model::Array;
 use edge_runtime::graph::{DType, ValueId};
 
@@ -54,6 +56,21 @@ fn eight_bits<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, i: usize) -> Result<(), Op
         Some(DType::I8 | DType::U8) => Ok(()),
         other => unsupported(format!("operand {i} of type {other:?} is not implemented")),
     }
+}
+
+/// `(a - a_zero) · (b - b_zero)` as exact 32-bit integers; the numbers name the operands. Stored integers stay such.
+fn whole_product<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    [a, a_zero, b, b_zero]: [usize; 4],
+) -> Result<ValueId, OpError> {
+    eight_bits(ctx, node, a)?;
+    eight_bits(ctx, node, b)?;
+    if let Some(y) = qlinear::integer_product(ctx, node, [a, a_zero, b, b_zero])? {
+        return Ok(y);
+    }
+    let x = left_of(ctx, node, a, a_zero)?;
+    integer_product(ctx, node, x, &Sides { b, b_zero, trans_b: false })
 }
 
 /// A product's right side: the numbers name operands.
@@ -116,6 +133,48 @@ pub fn integer_product<'m>(
     Ok(y)
 }
 
+/// Stored integers of 8 or 4 bits with stored scales (1 where there is no such operand) and zero points, one for all or one along
+/// `axis`: operands `[integers, scale, zero point]`. `None` when they are others.
+pub(super) fn stored_integers<'m>(
+    ctx: &Ctx<'m>,
+    node: &NodeView<'m>,
+    [w, scale, zero]: [usize; 3],
+    axis: usize,
+) -> Result<Option<Integers>, OpError> {
+    let four_bits = ctx.four_bits(node, w);
+    let Some(array) = ctx.array(node, w)?.filter(|w| w.dims.len() > axis) else { return Ok(None) };
+    let Some(codes) = codes(&array, four_bits) else { return Ok(None) };
+    let half = match (array.dtype, four_bits) {
+        (DType::U8, true) => 8,
+        (DType::U8, false) => 128,
+        _ => 0,
+    };
+    let scales = match scale {
+        usize::MAX => Some(vec![1.0]),
+        scale => ctx.array(node, scale)?.and_then(|scale| scale.as_f32()),
+    };
+    let zeros = match node.input(zero) {
+        None => Some(vec![0]),
+        Some(_) => ctx.array(node, zero)?.and_then(|zero| tensors::integers(&zero)),
+    };
+    let (Some(scales), Some(zeros)) = (scales, zeros) else { return Ok(None) };
+    let count = scales.len().max(zeros.len());
+    if [scales.len(), zeros.len()].iter().any(|len| *len != 1 && *len != count)
+        || (count != 1 && count != array.dims[axis])
+    {
+        return Ok(None);
+    }
+    let mut blocks = array.dims.clone();
+    if count > 1 {
+        blocks[axis] = 1;
+    }
+    let zeros: Vec<i8> = (0..count).map(|i| (zeros[i % zeros.len()] - half) as i8).collect();
+    let zeros = if zeros.iter().all(|zero| *zero == 0) { Vec::new() } else { zeros };
+    let scales = (0..count).map(|i| scales[i % scales.len()]).collect();
+    let bits = if four_bits { 4 } else { 8 };
+    Ok(Some(Integers { bits, codes, scales, zeros, dims: array.dims.clone(), blocks }))
+}
+
 /// A stored `[K, N]`, or `[N, K]`, less its zero points, as rows `[N, K]`: K, N and the rows.
 fn columns(
     w: &Array,
@@ -163,15 +222,16 @@ fn pieces<'m>(
 }
 
 fn matmul_integer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let x = left_of(ctx, node, 0, 2)?;
-    let y = integer_product(ctx, node, x, &Sides { b: 1, b_zero: 3, trans_b: false })?;
+    let y = whole_product(ctx, node, [0, 2, 1, 3])?;
     ctx.set(node, 0, y)
 }
 
 fn qlinear_matmul<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    if qlinear::matmul(ctx, node)? {
+        return Ok(());
+    }
     let Some(kind) = Kind::of(ctx, node, 7) else { return unknown("the element type of operand 7") };
-    let x = left_of(ctx, node, 0, 2)?;
-    let y = integer_product(ctx, node, x, &Sides { b: 3, b_zero: 5, trans_b: false })?;
+    let y = whole_product(ctx, node, [0, 2, 3, 5])?;
     let scales = [needed(ctx, node, 1)?, needed(ctx, node, 4)?, needed(ctx, node, 6)?];
     let [rows, columns, result] = scales;
     let (zero, mut f) = (needed(ctx, node, 7)?, ctx.formula(node));
@@ -194,6 +254,9 @@ fn integer_conv<'m>(
     node: &NodeView<'m>,
     [x, x_zero, w, w_zero]: [usize; 4],
 ) -> Result<ValueId, OpError> {
+    if let Some(y) = qlinear::integer_conv(ctx, node, [x, x_zero, w, w_zero])? {
+        return Ok(y);
+    }
     let stored = match (ctx.array(node, w)?, node.input(w_zero).is_none(), ctx.array(node, w_zero)?) {
         (Some(weight), none, zero) if none == zero.is_none() => Some((weight, zero)),
         _ => None,
@@ -287,6 +350,9 @@ fn conv_integer<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErro
 }
 
 pub fn qlinear_conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    if qlinear::conv(ctx, node)? {
+        return Ok(());
+    }
     let Some(kind) = Kind::of(ctx, node, 7) else { return unknown("the element type of operand 7") };
     let y = integer_conv(ctx, node, [0, 2, 3, 5])?;
     let rank = ctx.rank(y)?;

@@ -133,7 +133,18 @@ pub(super) fn row_bias<'m>(
     n: usize,
     beta: f32,
 ) -> Result<Option<ValueId>, OpError> {
-    let Some(dims) = ctx.stored_dims(node, 2)? else { return Ok(None) };
+    row_bias_at(ctx, node, 2, n, beta)
+}
+
+/// [`row_bias`], which is operand `i`.
+pub(super) fn row_bias_at<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    n: usize,
+    beta: f32,
+) -> Result<Option<ValueId>, OpError> {
+    let Some(dims) = ctx.stored_dims(node, i)? else { return Ok(None) };
     let fits = match dims.as_slice() {
         [] => true,
         [len] | [1, len] => *len == n || *len == 1,
@@ -142,7 +153,7 @@ pub(super) fn row_bias<'m>(
     if !fits {
         return Ok(None);
     }
-    ctx.relaid(node, 2, format!("bias {n} {}", beta.to_bits()), |array| {
+    ctx.relaid(node, i, format!("bias {n} {}", beta.to_bits()), |array| {
         let Some(values) = floats(array) else { return malformed("a bias that holds no floats") };
         let bias: Vec<f32> = (0..n).map(|i| beta * values[i % values.len().max(1)]).collect();
         Ok(Array::f32(&[n], &bias))

@@ -17,6 +17,7 @@ mod matmul;
 mod microsoft;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantized;
 mod reduce;
 mod reshape;

@@ -93,8 +93,13 @@ pub fn matmul<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError>
     }
     let scale = Array { dims: vec![n, blocks], ..scale };
     let layout = Blocks { axis: 1, size: Some(block) };
-    let weight =
-        dequantized(&bytes(&[n, k], values), &scale, Some(&bytes(&[n, blocks], zero)), layout, DType::F32)?;
+    let (weight, _) = dequantized(
+        (&bytes(&[n, k], values), false),
+        &scale,
+        Some(&bytes(&[n, blocks], zero)),
+        layout,
+        DType::F32,
+    )?;
     let w = ctx.constant(node.input(1).unwrap_or(""), weight);
     let mut y = ctx.emit(node, linear(n), &[Some(a), Some(w)]);
     if let Some(bias) = ctx.optional(node, 5)? {
@@ -155,7 +160,7 @@ pub fn gather<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError>
         return malformed("a table that holds no integers");
     }
     let layout = Blocks { axis: blocked, size: Some(block) };
-    let table = dequantized(&data, &scale, zero.as_ref(), layout, dtype)?;
+    let (table, _) = dequantized((&data, false), &scale, zero.as_ref(), layout, dtype)?;
     let table = ctx.constant(node.input(0).unwrap_or(""), table);
     let index = ctx.indices(node, 1)?;
     let y = ctx.emit(node, Op::Gather { axis: gathered as i32 }, &[Some(table), Some(index)]);
