@@ -254,7 +254,9 @@ fn integer_conv<'m>(
     node: &NodeView<'m>,
     [x, x_zero, w, w_zero]: [usize; 4],
 ) -> Result<ValueId, OpError> {
-    if let Some(y) = qlinear::integer_conv(ctx, node, [x, x_zero, w, w_zero])? {
+    if !node.flag("channels_last", false)?
+        && let Some(y) = qlinear::integer_conv(ctx, node, [x, x_zero, w, w_zero])?
+    {
         return Ok(y);
     }
     let stored = match (ctx.array(node, w)?, node.input(w_zero).is_none(), ctx.array(node, w_zero)?) {

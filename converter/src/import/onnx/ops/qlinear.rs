@@ -95,9 +95,30 @@ fn set_quantised<'m>(
 }
 
 pub fn binary<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, op: BinaryOp) -> Result<(), OpError> {
+    if midway(ctx, node, op)? {
+        return unsupported("results midway between two codes");
+    }
     let (a, b) = (known_reals(ctx, node, [0, 1, 2])?, known_reals(ctx, node, [3, 4, 5])?);
     let y = ctx.binary(node, op, a, b);
     quantised(ctx, node, y, 0, [6, 7])
+}
+
+/// Whether results lie midway between two codes and an odd zero point decides: onnxruntime rounds with the zero point added, to the even
+/// code, a value on a grid without it. Scales that training gives are no such multiples of one another.
+fn midway<'m>(ctx: &Ctx<'m>, node: &NodeView<'m>, op: BinaryOp) -> Result<bool, OpError> {
+    let kind = Kind::of(ctx, node, if node.input(7).is_some() { 7 } else { 0 });
+    let Some(Some(y)) = kind.map(|kind| Codes::known(ctx, node, [6, 7], kind)).transpose()? else {
+        return Ok(false);
+    };
+    let (Some(a), Some(b)) = (codes_of(ctx, node, [0, 1, 2])?, codes_of(ctx, node, [3, 4, 5])?) else {
+        return Ok(false);
+    };
+    let few_bits = |ratio: f32| (ratio * 256.0).fract() == 0.0;
+    let ratios = match op {
+        BinaryOp::Mul => [a.scale * b.scale / y.scale; 2],
+        _ => [a.scale / y.scale, b.scale / y.scale],
+    };
+    Ok(y.zero_point % 2 != 0 && ratios.into_iter().all(few_bits))
 }
 
 pub fn sigmoid<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
@@ -191,6 +212,10 @@ pub fn constant<'m>(
 
 /// `QLinearConv` of a stored weight whose parameters are all stored; `false` when it is another.
 pub fn conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<bool, OpError> {
+    // onnxruntime's own attribute: the general form takes it.
+    if node.int("channels_last", 0)? != 0 {
+        return Ok(false);
+    }
     let Some(weight) = stored_integers(ctx, node, [3, 4, 5], 0)? else { return Ok(false) };
     let (Some(kind), true) = (Kind::of(ctx, node, 7), matches!(weight.dims.len(), 3 | 4)) else {
         return Ok(false);
