@@ -105,6 +105,19 @@ impl Model {
         Ok(Running::Subnet(subnet.model.clone(), rung))
     }
 
+    /// Bytes that a rung's subnet takes of the heap beside the pack's header, an estimate from above; 0 for a graph of the pack.
+    ///
+    /// # Errors
+    /// As [`Model::running`].
+    pub(crate) fn subnet_bytes(&self, rung: &Rung) -> Result<u64, PlanError> {
+        Ok(match self.running(rung)? {
+            Running::Whole(..) => 0,
+            Running::Subnet(model, rung) => {
+                (subnet::heap_bytes(&model.header) + 2 * size_of_val(&rung.takes[..])) as u64
+            }
+        })
+    }
+
     /// As [`Model::running`], for those who keep both.
     ///
     /// # Errors
@@ -175,7 +188,8 @@ impl Model {
         for value in &running.graph(running.rung()).values {
             match value.source {
                 Source::Constant(id) => {
-                    blobs.extend(running.header.constants[id as usize].data.place().map(|(blob, _)| blob));
+                    let place = running.header.constant(id).and_then(|constant| constant.data.place());
+                    blobs.extend(place.map(|(blob, _)| blob));
                 }
                 Source::Weight(tensor) => blobs.extend(running.tensor_blobs(running.rung(), tensor)?),
                 Source::Computed => {}
@@ -239,7 +253,8 @@ impl Model {
     /// # Errors
     /// When the header's digits are not a value of the constant's type and shape, or the blob is missing.
     pub fn constant_bytes(&self, id: u32) -> Result<Cow<'_, [u8]>, PlanError> {
-        let constant = &self.header.constants[id as usize];
+        let none = || PlanError::Constant { id, why: "there is no such constant".into() };
+        let constant = self.header.constant(id).ok_or_else(none)?;
         let want = constant.dims.iter().product::<usize>() * constant.dtype.bytes();
         let bytes: Cow<'_, [u8]> = match &constant.data {
             ConstantData::Hex(digits) => Cow::Owned(unhex(digits).ok_or_else(|| PlanError::Constant {
@@ -260,7 +275,7 @@ impl Model {
 
     /// The bytes of a constant that lies in a blob of the right size.
     pub(crate) fn constant_bytes_mapped(&self, id: u32) -> Option<&[u8]> {
-        let constant = self.header.constants.get(id as usize)?;
+        let constant = self.header.constant(id)?;
         let (blob, offset) = constant.data.place()?;
         let want = constant.dims.iter().product::<usize>() * constant.dtype.bytes();
         let bytes = self.source.blob(blob)?;

@@ -9,6 +9,7 @@ use crate::pack::{Arg, BlobId, Card, Constant, ConstantData, Expr, Header, Rung,
 use crate::pack::{check_graph, constants_end};
 use serde_json::json;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A subnet that cannot be made of its choice.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +45,11 @@ pub(crate) fn rung_of(header: &Header, shown: &[Option<u32>], rung: &Rung) -> Re
         return Err(SubnetError::End { rung: rung.id.clone(), end: rung.end, constant });
     }
     let mut takes = Vec::with_capacity(shown.len());
-    for (shown, tensor) in shown.iter().zip(&header.tensors) {
+    for (id, shown) in shown.iter().enumerate() {
         let take = shown.map(|whole| rung.takes.get(whole as usize).copied().flatten());
         if take == Some(None) {
-            return Err(SubnetError::Take { rung: rung.id.clone(), tensor: tensor.name.clone() });
+            let tensor = header.tensor(id as u32).map(|tensor| tensor.name.clone()).unwrap_or_default();
+            return Err(SubnetError::Take { rung: rung.id.clone(), tensor });
         }
         takes.push(take.flatten());
     }
@@ -70,13 +72,13 @@ struct Cuts {
 ///
 /// # Panics
 /// When the pack has no such subnet.
-pub fn make(header: &Header, index: u32, overlay: &[u8]) -> Result<Made, SubnetError> {
+pub fn make(header: &Arc<Header>, index: u32, overlay: &[u8]) -> Result<Made, SubnetError> {
     let subnet = &header.subnets[index as usize];
     let elastic_graph = &header.graphs[subnet.graph as usize];
     let none = Elastic::default();
     let elastic = elastic_graph.elastic.as_deref().unwrap_or(&none);
     let graph = Graph { elastic: None, ..elastic_graph.clone() };
-    let mut making = Making { header, index, graph, new: copied(header), views: Vec::new() };
+    let mut making = Making { header, index, graph, new: continued(header), views: Vec::new() };
     let mut cuts = Cuts::default();
     let mut bypassed: HashMap<ValueId, ValueId> = HashMap::new();
     for effect in &elastic.effects {
@@ -121,13 +123,11 @@ pub fn make(header: &Header, index: u32, overlay: &[u8]) -> Result<Made, SubnetE
     making.finish()
 }
 
-/// What a subnet's header has of the whole: everything that its own ids refer to.
-fn copied(header: &Header) -> Header {
+/// A header that continues the whole.
+fn continued(header: &Arc<Header>) -> Header {
     Header {
         card: Card { name: header.card.name.clone(), ..Card::default() },
-        constants: header.constants.clone(),
-        tensors: header.tensors.clone(),
-        blobs: header.blobs.clone(),
+        whole: Some(header.clone()),
         ..Header::default()
     }
 }
@@ -143,7 +143,7 @@ fn set(node: &mut Node, pointer: &str, value: &serde_json::Value) -> Result<(), 
 }
 
 struct Making<'a> {
-    header: &'a Header,
+    header: &'a Arc<Header>,
     index: u32,
     graph: Graph,
     new: Header,
@@ -231,7 +231,7 @@ impl Making<'_> {
         let mut offset = 0usize;
         for &value in &elastic.overlaid {
             let Source::Constant(id) = self.graph.values[value as usize].source else { continue };
-            let constant = &self.new.constants[id as usize];
+            let Some(constant) = self.new.constant(id) else { continue };
             let mut dims = constant.dims.clone();
             if let Some((axis, size)) = cuts.elements.get(&value)
                 && let Some(dim) = dims.get_mut(*axis)
@@ -267,11 +267,11 @@ impl Making<'_> {
 
     fn constant(&mut self, constant: Constant) -> u32 {
         self.new.constants.push(constant);
-        (self.new.constants.len() - 1) as u32
+        (self.new.constant_count() - 1) as u32
     }
 
     fn cut(&mut self, cuts: &Cuts) -> Result<(), SubnetError> {
-        let overlaid = self.header.constants.len();
+        let overlaid = self.header.constant_count();
         for value in 0..self.graph.values.len() as ValueId {
             match self.graph.values[value as usize].source {
                 Source::Weight(tensor) => {
@@ -329,7 +329,7 @@ impl Making<'_> {
         let roots = (0..whole.roots.len()).map(view).collect();
         self.new.tensors.push(Tensor { name, n, k: taps * c, roots });
         self.views.push(tensor);
-        Ok((self.new.tensors.len() - 1) as u32)
+        Ok((self.new.tensor_count() - 1) as u32)
     }
 
     /// The first elements of a constant along an axis.
@@ -356,15 +356,32 @@ impl Making<'_> {
 
     fn finish(self) -> Result<Made, SubnetError> {
         let Making { index, graph, mut new, views, .. } = self;
-        let whole = new.tensors.len() - views.len();
+        let whole = new.tensor_count() - views.len();
         new.graphs.push(graph);
         let used = check_graph(&new, 0);
         let used = used.map_err(|e| SubnetError::Graph { subnet: index, source: Box::new(e) })?;
-        let mut shown = vec![None; new.tensors.len()];
+        let mut shown = vec![None; new.tensor_count()];
         for tensor in used {
             let view = (tensor as usize).checked_sub(whole);
             shown[tensor as usize] = Some(view.map_or(tensor, |view| views[view]));
         }
         Ok(Made { header: new, shown })
     }
+}
+
+/// A view's parameters as JSON, and its operand: a few small maps and lists.
+const VIEW_BYTES: usize = 2048;
+
+/// Bytes of the heap that a subnet's header takes, an estimate from above.
+pub(crate) fn heap_bytes(header: &Header) -> usize {
+    let graph = &header.graphs[0];
+    let values: usize = graph.values.iter().map(|v| size_of_val(v) + v.name.len() + 16).sum();
+    let node = |n: &Node| {
+        let operands = size_of_val(&n.inputs[..]) + size_of_val(&n.outputs[..]);
+        size_of_val(n) + n.name.len() + operands + 128
+    };
+    let nodes: usize = graph.body.nodes.iter().map(node).sum();
+    let constants: usize = header.constants.iter().map(|c| size_of_val(c) + 8 * c.dims.len() + 32).sum();
+    // Vectors that grew may have room for as much again.
+    2 * (values + nodes + constants + header.tensors.len() * VIEW_BYTES)
 }

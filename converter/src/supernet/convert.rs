@@ -422,10 +422,11 @@ impl Measure for Searching<'_, '_> {
         let numbers = self.making.evaluator.known(key, 2, || {
             let choice = Choice::new(choice).unwrap_or_default();
             let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
-            let header = Header { subnets, ..self.draft.header.clone() };
+            let header = Arc::new(Header { subnets, ..self.draft.header.clone() });
             let made = subnet::make(&header, 0, &[]).map_err(PlanError::from)?;
-            let tensors = made.header.tensors.iter().zip(&made.shown).filter(|(_, shown)| shown.is_some());
-            let weights: usize = tensors.map(|(t, _)| t.n * t.k).sum();
+            let shown = made.shown.iter().enumerate().filter(|(_, shown)| shown.is_some());
+            let tensors = shown.filter_map(|(id, _)| made.header.tensor(id as u32));
+            let weights: usize = tensors.map(|t| t.n * t.k).sum();
             let mut rung = plain_rung("cost", 0, Acts::F32);
             rung.takes = made.shown.iter().map(|shown| shown.map(|_| Take(0, 1))).collect();
             let source = self.draft.source();

@@ -6,6 +6,7 @@ use edge_runtime::graph::{Graph, Source, ValueId};
 use edge_runtime::pack::{Rung, Subnet, Take};
 use edge_runtime::plan::PlanError;
 use edge_runtime::subnet;
+use std::sync::Arc;
 
 /// A draft with a graph for each of some subnets.
 pub struct Explicit {
@@ -25,14 +26,14 @@ pub fn explicit(elastic: &Draft) -> Result<Explicit, ConvertError> {
     for bytes in &elastic.blobs {
         draft.blob(bytes.clone());
     }
-    let header = &elastic.header;
+    let header = Arc::new(elastic.header.clone());
     let (tensors, constants) = (header.tensors.len(), header.constants.len());
     draft.header.tensors.clone_from(&header.tensors);
     draft.header.constants.clone_from(&header.constants);
     let mut shown: Vec<u32> = (0..tensors as u32).collect();
     for (i, Subnet { overlay, .. }) in header.subnets.iter().enumerate() {
         let bytes = overlay.map_or(&[][..], |blob| &elastic.blobs[blob as usize][..]);
-        let mut made = subnet::make(header, i as u32, bytes).map_err(PlanError::from)?;
+        let mut made = subnet::make(&header, i as u32, bytes).map_err(PlanError::from)?;
         let moved = |id: u32, own: usize, new: usize| match (id as usize).checked_sub(own) {
             Some(beyond) => (new + beyond) as u32,
             None => id,
@@ -51,10 +52,10 @@ pub fn explicit(elastic: &Draft) -> Result<Explicit, ConvertError> {
             [edge_runtime::pack::Arg::Shared(id, _)] => id,
             _ => view as u32,
         };
-        let views = &made.header.tensors[tensors..];
+        let views = &made.header.tensors;
         shown.extend(views.iter().enumerate().map(whole));
         draft.header.tensors.extend_from_slice(views);
-        draft.header.constants.extend_from_slice(&made.header.constants[constants..]);
+        draft.header.constants.append(&mut made.header.constants);
         draft.graph(graph);
     }
     Ok(Explicit { draft, shown })

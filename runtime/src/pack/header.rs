@@ -5,6 +5,7 @@ use crate::graph::{DType, Graph};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Index into [`Header::blobs`].
 pub type BlobId = u32;
@@ -35,6 +36,45 @@ pub struct Header {
     /// What the precision of single tensors costs, as far as it was measured; ascending by graph, tensor, root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<Cost>,
+    /// The header that this one continues: tensors, constants and blobs count on from its. No file has one; a subnet's header, which is
+    /// made in memory, shares all that the pack has.
+    #[serde(skip)]
+    pub whole: Option<Arc<Header>>,
+}
+
+impl Header {
+    /// A tensor, the whole's first.
+    pub fn tensor(&self, id: u32) -> Option<&Tensor> {
+        let above = self.whole.as_ref().map_or(0, |whole| whole.tensors.len());
+        match (id as usize).checked_sub(above) {
+            Some(own) => self.tensors.get(own),
+            None => self.whole.as_ref()?.tensors.get(id as usize),
+        }
+    }
+
+    /// Number of tensors, the whole's among them.
+    pub fn tensor_count(&self) -> usize {
+        self.whole.as_ref().map_or(0, |whole| whole.tensors.len()) + self.tensors.len()
+    }
+
+    /// A constant, the whole's first.
+    pub fn constant(&self, id: u32) -> Option<&Constant> {
+        let above = self.whole.as_ref().map_or(0, |whole| whole.constants.len());
+        match (id as usize).checked_sub(above) {
+            Some(own) => self.constants.get(own),
+            None => self.whole.as_ref()?.constants.get(id as usize),
+        }
+    }
+
+    /// Number of constants, the whole's among them.
+    pub fn constant_count(&self) -> usize {
+        self.whole.as_ref().map_or(0, |whole| whole.constants.len()) + self.constants.len()
+    }
+
+    /// The blobs: the whole's where there is one.
+    pub fn all_blobs(&self) -> &[Blob] {
+        self.whole.as_ref().map_or(&self.blobs, |whole| &whole.blobs)
+    }
 }
 
 /// The model card.

@@ -95,7 +95,11 @@ impl<'a> Builder<'a> {
                 Source::Computed => None,
                 Source::Constant(constant) => Some(builder.constant(constant)?),
                 Source::Weight(tensor) => {
-                    let t = &model.header().tensors[tensor as usize];
+                    let none = || crate::weights::WeightError::NoTensor {
+                        tensor: tensor as usize,
+                        count: model.header().tensor_count(),
+                    };
+                    let t = model.header().tensor(tensor).ok_or_else(none)?;
                     let dims = vec![t.n, t.k];
                     Some(Fact { dtype: DType::F32, dims, quant: None, place: Place::Weight(tensor) })
                 }
@@ -105,7 +109,8 @@ impl<'a> Builder<'a> {
     }
 
     fn constant(&self, id: u32) -> Result<Fact, PlanError> {
-        let constant = &self.model.header().constants[id as usize];
+        let none = || PlanError::Constant { id, why: "there is no such constant".into() };
+        let constant = self.model.header().constant(id).ok_or_else(none)?;
         let place = match &constant.data {
             ConstantData::Blob(_) | ConstantData::Part(..) => Place::Constant(id),
             ConstantData::Hex(_) => Place::Known(self.model.constant_bytes(id)?.to_vec().into()),

@@ -52,7 +52,7 @@ impl Need {
     ) -> Result<Need, PlanError> {
         let process = baseline + FIRST_RUN;
         let weights = Reads::of(model, rung, plan)?.bytes(model, rung, weighing)?;
-        let own = (plan.known_bytes + plan.own_bytes()) as u64;
+        let own = (plan.known_bytes + plan.own_bytes()) as u64 + model.subnet_bytes(rung)?;
         Ok(Need {
             process,
             weights,
@@ -82,7 +82,7 @@ fn windows(model: &Model, blobs: &[BlobId]) -> u64 {
     let header = model.header();
     let mut ranges: Vec<(u64, u64)> = blobs
         .iter()
-        .filter_map(|id| header.blobs.get(*id as usize))
+        .filter_map(|id| header.all_blobs().get(*id as usize))
         .filter(|b| b.len > 0)
         .map(|b| (b.offset / FAULT_AROUND, (b.offset + b.len).div_ceil(FAULT_AROUND)))
         .collect();
@@ -101,7 +101,9 @@ fn windows(model: &Model, blobs: &[BlobId]) -> u64 {
 fn constants(model: &Model, plan: &Plan) -> Vec<BlobId> {
     let used = plan.buffers.iter().filter(|b| b.place == BufferPlace::Pack);
     used.filter_map(|b| match b.kind {
-        BufferKind::Constant(id) => model.header().constants[id as usize].data.place().map(|(blob, _)| blob),
+        BufferKind::Constant(id) => {
+            model.header().constant(id).and_then(|constant| constant.data.place()).map(|(blob, _)| blob)
+        }
         _ => None,
     })
     .collect()

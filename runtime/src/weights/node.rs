@@ -167,7 +167,7 @@ impl<'n, 'a> Node<'n, 'a> {
         let Some(&blob) = self.place.expr.blobs.get(index) else {
             return Err(self.shape_error("blobs", self.place.expr.blobs.len(), index + 1));
         };
-        match self.binding.header.blobs.get(blob as usize) {
+        match self.binding.header.all_blobs().get(blob as usize) {
             None => Err(self.no_blob(blob)),
             Some(entry) if entry.len != len as u64 => Err(self.blob_len(blob, entry.len, len)),
             Some(_) => Ok(blob),

@@ -152,7 +152,7 @@ impl<'a> Binding<'a> {
     }
 
     fn tensor(&mut self, tensor: usize, take: Take) -> Result<Box<dyn Weights>, WeightError> {
-        let count = self.header.tensors.len();
+        let count = self.header.tensor_count();
         let index = u32::try_from(tensor).map_err(|_| WeightError::NoTensor { tensor, count })?;
         let place = self.root(index, take.0, 0)?;
         self.whole(place, take.1)
@@ -161,11 +161,8 @@ impl<'a> Binding<'a> {
     /// A root of a tensor.
     fn root(&self, index: u32, root: u32, depth: usize) -> Result<Place<'a>, WeightError> {
         let header = self.header;
-        let count = header.tensors.len();
-        let tensor = header
-            .tensors
-            .get(index as usize)
-            .ok_or(WeightError::NoTensor { tensor: index as usize, count })?;
+        let count = header.tensor_count();
+        let tensor = header.tensor(index).ok_or(WeightError::NoTensor { tensor: index as usize, count })?;
         let expr = tensor.roots.get(root as usize).ok_or_else(|| WeightError::NoRoot {
             tensor: tensor.name.clone(),
             root,
@@ -254,6 +251,6 @@ impl<'a> Binding<'a> {
 
     /// Name of a tensor, for errors.
     pub(super) fn name(&self, tensor: u32) -> String {
-        self.header.tensors.get(tensor as usize).map_or_else(|| format!("#{tensor}"), |t| t.name.clone())
+        self.header.tensor(tensor).map_or_else(|| format!("#{tensor}"), |t| t.name.clone())
     }
 }

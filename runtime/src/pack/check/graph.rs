@@ -18,8 +18,8 @@ pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
         let place = || format!("graph {index}, value `{}`", value.name);
         match value.source {
             Source::Computed => {}
-            Source::Constant(id) => in_range(place, "constant", id, header.constants.len())?,
-            Source::Weight(id) => in_range(place, "tensor", id, header.tensors.len())?,
+            Source::Constant(id) => in_range(place, "constant", id, header.constant_count())?,
+            Source::Weight(id) => in_range(place, "tensor", id, header.tensor_count())?,
         }
         if let Some(id) = value.exponents {
             in_range(place, "value", id, graph.values.len())?;

@@ -160,7 +160,8 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
 pub(crate) fn constants_end(header: &Header, graph: &Graph) -> u64 {
     let blobs = graph.values.iter().filter_map(|v| match v.source {
         Source::Constant(id) => {
-            header.constants[id as usize].data.place().map(|(blob, _)| header.blobs[blob as usize])
+            let (blob, _) = header.constant(id)?.data.place()?;
+            header.all_blobs().get(blob as usize)
         }
         _ => None,
     });
