@@ -186,7 +186,7 @@ fn a_checkpoint_becomes_a_pack_of_its_subnets() {
         seen.push(choice.clone());
         let options: Vec<usize> = (0..choice.len()).map(|v| choice.option(v)).collect();
         let choices = space.choices(&options);
-        // Its statistics, measured here: all pictures are one batch
+        // Its statistics, measured here: all pictures are one batch.
         let (trained, norms) = supernet.subnet(&checkpoint, &choices, Norms::Batch).unwrap();
         let outputs = imported(&trained, &pictures);
         assert_eq!(outputs.len(), 1 + 2 * norms.len());
