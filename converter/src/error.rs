@@ -1,6 +1,7 @@
 //! Why a conversion stops.
 
 use crate::import::ImportError;
+use crate::import::ofa::SupernetError;
 use edge_runtime::inputs::InputError;
 use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
@@ -56,7 +57,9 @@ impl ConvertError {
     /// The process's exit code, as the README lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ConvertError::Import(ImportError::Unsupported(_)) => 3,
+            ConvertError::Import(
+                ImportError::Unsupported(_) | ImportError::Supernet(SupernetError::Kind { .. }),
+            ) => 3,
             ConvertError::Import(_) | ConvertError::Weight { .. } | ConvertError::Supernet { .. } => 4,
             ConvertError::Io { .. } | ConvertError::Device(_) => 6,
             ConvertError::Pack(e) => match e.trouble() {

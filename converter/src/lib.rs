@@ -37,4 +37,4 @@ pub use convert::{Options, Watch, convert};
 pub use error::ConvertError;
 pub use journal::{Cache, default_folder};
 pub use report::{Measurements, Page, PageOptions, Report, RungReport, TensorReport, write_page};
-pub use supernet::convert as convert_supernet;
+pub use supernet::{convert as convert_supernet, convert_checkpoint};

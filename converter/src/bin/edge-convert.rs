@@ -8,7 +8,7 @@ use edge_converter::import::checkpoint::{Checkpoint, Listing};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
-use edge_converter::{compare, convert, convert_supernet, default_folder, write_page};
+use edge_converter::{compare, convert, convert_checkpoint, convert_supernet, default_folder, write_page};
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
@@ -27,6 +27,7 @@ Examples:
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
+  edge-convert ofa_mbv3.pth -o family.pack --calib samples/
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
   edge-convert inspect checkpoint.pth
@@ -40,7 +41,7 @@ gives the same pack. At most 512 MB are kept; what was not used for longest goes
 Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O,
 7 not confirmed by the witness, 130 interrupted.";
 
-/// Turns a trained ONNX model into one model.pack with a ladder of rungs.
+/// Turns a trained model, ONNX or the checkpoint of a once-for-all network, into one model.pack with a ladder of rungs.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge-convert",
@@ -140,7 +141,7 @@ struct Inspect {
 /// A conversion.
 #[derive(Debug, clap::Args)]
 struct Convert {
-    /// The model, or the subnets of one family.
+    /// The model, or the subnets of one family: ONNX; or the checkpoint of a once-for-all network: .pth, safetensors, .npz.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// The pack to write.
@@ -371,6 +372,17 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
     let report = match (&args.supernet, &args.models[..]) {
+        (None, [model]) if Checkpoint::is_one(model) => {
+            convert_checkpoint(model, &args.output, &options, &mut bars, stop)
+        }
+        (None, models) if models.iter().any(|model| Checkpoint::is_one(model)) => {
+            let why = "a checkpoint holds all its subnets, and is converted alone".into();
+            Err(ConvertError::Option { option: "MODELS", why })
+        }
+        (Some(_), models) if models.iter().any(|model| Checkpoint::is_one(model)) => {
+            let why = "describes an ONNX file; a checkpoint says itself what is elastic, leave it out".into();
+            Err(ConvertError::Option { option: "--supernet", why })
+        }
         (None, models) => convert(models, &args.output, &options, &mut bars, stop),
         (Some(description), [model]) => {
             convert_supernet(model, description, &args.output, &options, &mut bars, stop)

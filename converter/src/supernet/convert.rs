@@ -3,6 +3,7 @@
 use super::elastic::{self, Family};
 use super::explicit::{self, Explicit, explicit};
 use super::search::{self, Found, Measure};
+use super::source::{Described, Saved, Subnets};
 use super::statistics::{batches, train_mode};
 use super::store::{self, Precision};
 use crate::calibrate;
@@ -10,8 +11,8 @@ use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, fin
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family::rungs::{self, HELD_OUT, Probed};
-use crate::import::supernet::Description;
-use crate::import::{Norms, Statistics, Supernet};
+use crate::import::ofa::Norm;
+use crate::import::{Norms, Statistics};
 use crate::journal::{Journal, Key, Mix};
 use crate::ladder::{self, Probes};
 use crate::measure::{Evaluator, Outputs, sqnr_db};
@@ -21,7 +22,7 @@ use crate::samples::{Sample, Samples};
 use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
-use edge_runtime::graph::{Source, ValueId, Variable};
+use edge_runtime::graph::{Source, ValueId};
 use edge_runtime::pack::{Acts, Choice, Cost, Header, Subnet, Take};
 use edge_runtime::plan::{Plan, PlanError, PlanOptions};
 use edge_runtime::subnet;
@@ -50,19 +51,43 @@ pub fn convert(
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
     watch.stage("import", 1);
-    let supernet = Supernet::open(source, Description::read(description)?)?;
-    let making = Making { supernet: &supernet, evaluator: &Evaluator::new(stop)? };
+    convert_subnets(&Described::open(source, description)?, output, options, watch, stop)
+}
+
+/// Converts the checkpoint of a once-for-all network, which says itself what is elastic.
+///
+/// # Errors
+/// As [`convert`], and when the checkpoint is no such network.
+pub fn convert_checkpoint(
+    source: &Path,
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    watch.stage("import", 1);
+    convert_subnets(&Saved::open(source, options)?, output, options, watch, stop)
+}
+
+fn convert_subnets(
+    supernet: &dyn Subnets,
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    let making = Making { supernet, evaluator: &Evaluator::new(stop)? };
     let mut family = making.family()?;
-    let largest = supernet.description().largest();
+    let largest = supernet.largest();
     let whole = making.model(&largest, Norms::Stored)?;
     watch.progress(1);
 
     let samples = Samples::of(options, &whole.graph)?;
-    let name = Mix::of("supernet").key(&making.key(source, description)?).key(&samples.key()).done();
+    let name = Mix::of("supernet").key(&making.key()?).key(&samples.key()).done();
     let evaluator = Evaluator::new(stop)?;
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
     let evaluator = evaluator.keeping(journal);
-    let making = Making { supernet: &supernet, evaluator: &evaluator };
+    let making = Making { supernet, evaluator: &evaluator };
 
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
@@ -90,7 +115,9 @@ pub fn convert(
     }
     let floats = explicit(&exact)?;
     let mut written = explicit(&working)?;
-    describe(&mut written.draft, source, options);
+    if let Some(model) = supernet.files().first() {
+        describe(&mut written.draft, model, options);
+    }
 
     let mut probed = Vec::new();
     let mut reference: Vec<Outputs> = Vec::new();
@@ -101,7 +128,7 @@ pub fn convert(
         let (opened, rung) = (float.open(), float.header.rungs[0].clone());
         let want = evaluator.run(&opened, &rung, probes)?;
         finite(model, &want, &samples.origin)?;
-        same_as_imported(&evaluator, model, probes, &want, &front[graph].choice, &supernet)?;
+        same_as_imported(&evaluator, model, probes, &want, &front[graph].choice, supernet)?;
         let ranges = calibrate::ranges(&evaluator, &float, &samples.calibration, |_| {})?;
         for (value, range) in written.draft.header.graphs[graph].values.iter_mut().zip(ranges) {
             value.range = range;
@@ -112,12 +139,13 @@ pub fn convert(
         if graph + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
             golden_run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
-            let file = making.file(&front[graph].choice, &all, &name)?;
-            let pairs = probes.iter().zip(&want).take(WITNESSED);
-            let cases: Vec<Case<'_>> =
-                golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
-            verdict =
-                witness::ask(options.witness.as_ref(), file.path(), &names(&model.graph), &cases, stop)?;
+            if let Some(file) = making.file(&front[graph].choice, &all, &name)? {
+                let pairs = probes.iter().zip(&want).take(WITNESSED);
+                let cases: Vec<Case<'_>> =
+                    golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
+                verdict =
+                    witness::ask(options.witness.as_ref(), file.path(), &names(&model.graph), &cases, stop)?;
+            }
         }
         probed.push(Probed { want, units, elements });
         watch.progress(graph + 1);
@@ -152,7 +180,7 @@ pub fn convert(
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(Report {
-        source: format!("{}, {}", source.display(), description.display()),
+        source: supernet.files().iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
         output: output.display().to_string(),
         bytes: written.file_len,
         padding: written.padding,
@@ -230,7 +258,7 @@ fn same_as_imported(
     probes: &[Sample],
     want: &[Outputs],
     choice: &[usize],
-    supernet: &Supernet,
+    supernet: &dyn Subnets,
 ) -> Result<(), ConvertError> {
     let float = float_draft(model);
     let imported = evaluator.run(&float.open(), &float.header.rungs[0], probes)?;
@@ -239,7 +267,7 @@ fn same_as_imported(
     if sqnr_db(apart) >= 100.0 {
         return Ok(());
     }
-    let options = supernet.description().choices.iter().zip(choice);
+    let options = supernet.variables().iter().zip(choice);
     let names: Vec<String> = options.map(|(c, o)| format!("{} = {}", c.name, c.options[*o])).collect();
     let why = format!(
         "the choices do not act one beside the other: with {} the shared graph gives another answer than the subnet itself ({:.1} dB)",
@@ -251,7 +279,7 @@ fn same_as_imported(
 
 /// A supernet and what runs it.
 struct Making<'a> {
-    supernet: &'a Supernet,
+    supernet: &'a dyn Subnets,
     evaluator: &'a Evaluator<'a>,
 }
 
@@ -263,19 +291,15 @@ impl Making<'_> {
     }
 
     fn family(&self) -> Result<Family, ConvertError> {
-        let template = self.model(&self.supernet.description().largest(), Norms::Stored)?;
-        let variable = |choice: &crate::import::supernet::Choices| Variable {
-            name: choice.name.clone(),
-            options: choice.options.iter().map(ToString::to_string).collect(),
-        };
-        let variables = self.supernet.description().choices.iter().map(variable).collect();
+        let template = self.model(&self.supernet.largest(), Norms::Stored)?;
+        let variables = self.supernet.variables().to_vec();
         elastic::family(template, variables, |choice| self.model(choice, Norms::Stored))
     }
 
     /// All that a measurement of the supernet follows from but the samples.
-    fn key(&self, source: &Path, description: &Path) -> Result<Key, ConvertError> {
+    fn key(&self) -> Result<Key, ConvertError> {
         let mut mix = Mix::of("source");
-        for path in [source, description] {
+        for path in self.supernet.files() {
             let bytes =
                 std::fs::read(path).map_err(|source| ConvertError::Io { path: path.into(), source })?;
             mix = mix.bytes(blake3::hash(&bytes).as_bytes());
@@ -285,17 +309,16 @@ impl Making<'_> {
 
     /// Values whose constants follow from the statistics of batch normalizations.
     fn overlaid(&self, family: &Family, largest: &[usize]) -> Result<Vec<ValueId>, ConvertError> {
-        let names = self.supernet.norms(largest)?;
-        if names.is_empty() {
+        let norms = self.supernet.norms(largest)?;
+        if norms.is_empty() {
             return Ok(Vec::new());
         }
         let stored = self.model(largest, Norms::Stored)?;
         // Whatever is measured, it is not this.
         let odd =
             |channels: usize| Statistics { mean: vec![0.123_4; channels], variance: vec![7.654_3; channels] };
-        let channels = self.supernet.channels(largest)?;
         let other: HashMap<String, Statistics> =
-            names.into_iter().zip(channels).map(|(n, c)| (n, odd(c))).collect();
+            norms.into_iter().map(|norm| (norm.name, odd(norm.channels))).collect();
         let given = self.model(largest, Norms::Given(&other))?;
         let (a, b) =
             (family.compare(&stored, "the largest network")?, family.compare(&given, "other statistics")?);
@@ -322,22 +345,21 @@ impl Making<'_> {
         batches: &[Sample],
         name: &Key,
     ) -> Result<HashMap<String, Statistics>, ConvertError> {
-        let names = self.supernet.norms(choice)?;
-        let channels = self.supernet.channels(choice)?;
-        let all: usize = channels.iter().sum();
+        let norms = self.supernet.norms(choice)?;
+        let all: usize = norms.iter().map(|norm| norm.channels).sum();
         let key = Mix::of("statistics").key(name).debug(&choice).done();
         let numbers = self.evaluator.known(key, 2 * all, || {
             let trained = train_mode(self.evaluator, self.supernet, choice, batches)?;
-            let of = |name: &String| trained.statistics.get(name).cloned().unwrap_or_default();
-            let both = names.iter().flat_map(|name| {
-                let Statistics { mean, variance } = of(name);
+            let of = |norm: &Norm| trained.statistics.get(&norm.name).cloned().unwrap_or_default();
+            let both = norms.iter().flat_map(|norm| {
+                let Statistics { mean, variance } = of(norm);
                 mean.into_iter().chain(variance)
             });
             Ok(both.map(f64::from).collect())
         })?;
         let mut at = 0;
         let mut statistics = HashMap::new();
-        for (name, channels) in names.into_iter().zip(channels) {
+        for Norm { name, channels } in norms {
             let part = |from: usize| numbers[from..from + channels].iter().map(|v| *v as f32).collect();
             statistics.insert(name, Statistics { mean: part(at), variance: part(at + channels) });
             at += 2 * channels;
@@ -345,19 +367,19 @@ impl Making<'_> {
         Ok(statistics)
     }
 
-    /// A subnet as an ONNX file, for engines that know no choices.
+    /// A subnet as an ONNX file, for engines that know no choices; `None` when it comes from none.
     fn file(
         &self,
         choice: &[usize],
         batches: &[Sample],
         name: &Key,
-    ) -> Result<tempfile::NamedTempFile, ConvertError> {
+    ) -> Result<Option<tempfile::NamedTempFile>, ConvertError> {
         let statistics = self.statistics(choice, batches, name)?;
-        let bytes = self.supernet.onnx(choice, Norms::Given(&statistics))?;
+        let Some(bytes) = self.supernet.onnx(choice, Norms::Given(&statistics))? else { return Ok(None) };
         let io = |source| ConvertError::Io { path: PathBuf::from("a temporary file"), source };
         let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(io)?;
         std::io::Write::write_all(&mut file, &bytes).map_err(io)?;
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// The subnets that get rungs, smallest first.
@@ -373,7 +395,7 @@ impl Making<'_> {
         let measured = &samples.calibration[..samples.calibration.len().min(SEARCHED)];
         let labels: Option<Vec<usize>> = measured.iter().map(|s| s.label).collect();
         let batches = batches(&whole.graph, measured);
-        let largest = self.supernet.description().largest();
+        let largest = self.supernet.largest();
         let want = match &labels {
             Some(_) => Vec::new(),
             None => train_mode(self.evaluator, self.supernet, &largest, &batches)?.outputs,
@@ -390,7 +412,7 @@ impl Making<'_> {
             watch,
         };
         let options: Vec<usize> =
-            self.supernet.description().choices.iter().map(|choice| choice.options.len()).collect();
+            self.supernet.variables().iter().map(|variable| variable.options.len()).collect();
         let found = search::search(&options, &mut measure)?;
         let mut front = search::front(&found, FRONT);
         // The largest network is what everything is compared with.

@@ -1,6 +1,7 @@
 //! One trained supernet becomes one pack with all its subnets.
 //!
 //! ```text
+//! source.rs      where subnets come from: an ONNX file and a description, or a checkpoint
 //! elastic.rs     the graph of each option beside the largest network's: what the choices change, found by comparing
 //! store.rs       every matrix once, in blocks that subnets are unions of
 //! statistics.rs  a subnet in training mode: its batch normalizations, and how good it is with them
@@ -14,7 +15,8 @@ mod difference;
 mod elastic;
 mod explicit;
 mod search;
+mod source;
 mod statistics;
 mod store;
 
-pub use convert::convert;
+pub use convert::{convert, convert_checkpoint};

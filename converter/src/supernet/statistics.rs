@@ -1,8 +1,9 @@
 //! A subnet in training mode: its batch normalizations measured, and how good it is with them.
 
+use super::source::Subnets;
 use crate::draft::float_draft;
 use crate::error::ConvertError;
-use crate::import::{Norms, Statistics, Supernet};
+use crate::import::{Norms, Statistics};
 use crate::measure::{Evaluator, Outputs};
 use crate::samples::Sample;
 use crate::simplify;
@@ -51,7 +52,7 @@ fn joined(samples: &[Sample]) -> Sample {
 /// When the subnet cannot be made, or a batch does not suit it.
 pub fn train_mode(
     evaluator: &Evaluator<'_>,
-    supernet: &Supernet,
+    supernet: &dyn Subnets,
     choice: &[usize],
     batches: &[Sample],
 ) -> Result<Trained, ConvertError> {
@@ -73,7 +74,7 @@ pub fn train_mode(
             sum.into_iter().map(|s| (s / runs.len() as f64) as f32).collect()
         };
         let at = own + 2 * i;
-        statistics.insert(norm, Statistics { mean: mean(at), variance: mean(at + 1) });
+        statistics.insert(norm.name, Statistics { mean: mean(at), variance: mean(at + 1) });
     }
     let outputs = runs.into_iter().map(|mut run| {
         run.truncate(own);

@@ -34,10 +34,13 @@ use edge_runtime::graph::DType;
 use edge_runtime::inputs::zip;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use storage::{Source, Storage};
 use view::View;
+
+/// Bytes that tell what a file is.
+const FIRST: u64 = 512;
 
 /// What a tensor is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +144,25 @@ impl Checkpoint {
         Checkpoint::of(path, Some(part))
     }
 
+    /// Whether a path looks like a checkpoint, by what its file begins with: of a form that is read, or one of those that are refused with
+    /// advice. No ONNX file begins so. A folder does when one of it would be taken, a file that cannot be read does not.
+    pub fn is_one(path: &Path) -> bool {
+        if path.is_dir() {
+            return shards::in_folder(path).is_ok();
+        }
+        let mut first = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(FIRST).read_to_end(&mut first));
+        let magic: [&[u8]; 3] = [b"PK", b"GGUF", b"\x89HDF"];
+        let is_pickle = matches!(first[..], [0x80, 2..=5, ..]);
+        read.is_ok()
+            && (is_pickle
+                || magic.iter().any(|magic| first.starts_with(magic))
+                || numpy::begins(&first)
+                || safetensors::begins(&first)
+                || shards::begins(path, &first)
+                || first.get(257..262) == Some(b"ustar"))
+    }
+
     fn of(path: &Path, part: Option<&str>) -> Result<Checkpoint, CheckpointError> {
         let path = if path.is_dir() { shards::in_folder(path)? } else { path.to_path_buf() };
         let first = Source::open(&path)?;
@@ -182,6 +204,15 @@ impl Checkpoint {
     /// The file: the index, where there is one.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// All files: the index, where there is one, and those that hold tensors.
+    pub fn files(&self) -> Vec<&Path> {
+        let mut files = vec![self.path.as_path()];
+        files.extend(
+            self.sources.iter().map(|source| source.path.as_path()).filter(|path| *path != self.path),
+        );
+        files
     }
 
     /// Every tensor, in the file's order.

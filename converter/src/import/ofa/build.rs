@@ -3,7 +3,8 @@
 use super::choice::{BlockSizes, Sizes};
 use super::layers::{Layer, Layers};
 use super::slice::Slices;
-use super::{Choices, Family, Shortcut, Supernet, SupernetError, divisible};
+use super::{Choices, Family, Norm, Shortcut, Supernet, SupernetError, divisible};
+use crate::import::Norms;
 use crate::import::checkpoint::Checkpoint;
 use crate::model::Model;
 use edge_runtime::graph::{Act, DType, Dim, Op, Port, Source, ValueId};
@@ -15,6 +16,20 @@ impl Supernet {
     /// # Errors
     /// With every choice that the network does not have, or when a tensor's bytes are damaged.
     pub fn model(&self, checkpoint: &Checkpoint, choices: &Choices) -> Result<Model, SupernetError> {
+        Ok(self.subnet(checkpoint, choices, Norms::Stored)?.0)
+    }
+
+    /// As [`Supernet::model`], with other batch normalizations, which are named `blocks.3.conv.depth_conv.bn`; and those that it has, in order.
+    /// Of [`Norms::Batch`] the outputs behind `logits` are the mean and the variance of each.
+    ///
+    /// # Errors
+    /// As [`Supernet::model`], and when a normalization is given statistics of another number of channels.
+    pub fn subnet(
+        &self,
+        checkpoint: &Checkpoint,
+        choices: &Choices,
+        norms: Norms<'_>,
+    ) -> Result<(Model, Vec<Norm>), SupernetError> {
         let sizes = self.sizes(choices)?;
         let name =
             checkpoint.path().file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -24,13 +39,14 @@ impl Supernet {
         let dims = vec![named("batch"), Dim::Fixed(3), named("height"), named("width")];
         let port = Port { value: input, dtype: DType::F32, dims: Some(dims), plan_time: false };
         model.graph.inputs.push(port);
-        let mut layers = Layers { model, slices: Slices { checkpoint, epsilon: self.epsilon } };
+        let slices = Slices { checkpoint, epsilon: self.epsilon };
+        let mut layers = Layers { model, slices, norms, found: Vec::new(), measured: Vec::new() };
         let x = layers.op("input/channels_last", Op::Transpose { perm: vec![0, 2, 3, 1] }, &[Some(input)]);
         let logits = match self.family {
             Family::ResNet50 => self.residual(&mut layers, x, &sizes)?,
             _ => self.inverted(&mut layers, x, &sizes)?,
         };
-        let mut model = layers.model;
+        let Layers { mut model, found, measured, .. } = layers;
         model.graph.values[logits as usize].name = "logits".to_string();
         let dims = vec![named("batch"), Dim::Fixed(self.classes)];
         model.graph.outputs.push(Port {
@@ -39,7 +55,13 @@ impl Supernet {
             dims: Some(dims),
             plan_time: false,
         });
-        Ok(model)
+        model.graph.outputs.extend(measured.into_iter().map(|(value, channels)| Port {
+            value,
+            dtype: DType::F32,
+            dims: Some([1, 1, 1, channels].map(Dim::Fixed).to_vec()),
+            plan_time: false,
+        }));
+        Ok((model, found))
     }
 
     fn inverted(&self, layers: &mut Layers, x: ValueId, sizes: &Sizes) -> Result<ValueId, SupernetError> {

@@ -11,9 +11,10 @@ pub enum SupernetError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
-        "{}: no once-for-all network: expected tensors of `blocks.0.` and of `first_conv.` or `input_stem.0.`", path.display()
+        "{}: no once-for-all network: {found}; supported are MobileNetV3-, ProxylessNAS- and ResNet50-like ones, with tensors of \
+         `blocks.0.` and of `first_conv.` or `input_stem.0.`; any other model comes with its graph, as ONNX", path.display()
     )]
-    Kind { path: PathBuf },
+    Kind { path: PathBuf, found: String },
     #[error("{}: {} tensor{} not as in {family}:\n  {}", path.display(), problems.len(), if problems.len() == 1 { " is" } else { "s are" },
         problems.join("\n  "))]
     Tensors { path: PathBuf, family: &'static str, problems: Vec<String> },

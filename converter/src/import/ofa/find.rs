@@ -75,10 +75,10 @@ impl Supernet {
                 (true, false, _) => Family::ResNet50,
                 (false, true, true) => Family::MobileNetV3,
                 (false, true, false) => Family::ProxylessNas,
-                _ => return Err(SupernetError::Kind { path: checkpoint.path().into() }),
+                _ => return Err(none(checkpoint)),
             };
         if !names.any("blocks.0.") {
-            return Err(SupernetError::Kind { path: checkpoint.path().into() });
+            return Err(none(checkpoint));
         }
         let known = family.known();
         let found = match family {
@@ -93,6 +93,29 @@ impl Supernet {
             }
         }
     }
+}
+
+/// What stands in the checkpoint instead.
+fn none(checkpoint: &Checkpoint) -> SupernetError {
+    const SHOWN: usize = 8;
+    let mut parts: Vec<&str> = Vec::new();
+    for tensor in checkpoint.tensors() {
+        let part = tensor.name.split('.').next().unwrap_or_default();
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+        if parts.len() > SHOWN {
+            break;
+        }
+    }
+    let shown: Vec<String> = parts.iter().take(SHOWN).map(|part| format!("`{part}`")).collect();
+    let more = if parts.len() > SHOWN { " and others" } else { "" };
+    let part = match checkpoint.part() {
+        "" => String::new(),
+        part => format!(", in part `{part}`"),
+    };
+    let found = format!("{} tensors{part} are of {}{more}", checkpoint.tensors().len(), shown.join(", "));
+    SupernetError::Kind { path: checkpoint.path().into(), found }
 }
 
 /// The layers of both families of inverted bottlenecks.

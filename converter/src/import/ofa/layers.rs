@@ -1,14 +1,23 @@
 //! The operations that layers become, in the order in which they run. Pictures are channels-last.
 
-use super::SupernetError;
 use super::slice::Slices;
+use super::{Norm, SupernetError};
+use crate::import::Norms;
 use crate::model::{Array, Model};
-use edge_runtime::graph::{Act, BinaryOp, Node, Op, Pads, PoolKind, ReduceOp, Source, ValueId, Window};
+use edge_runtime::graph::{
+    Act, BinaryOp, Node, Op, Pads, PoolKind, ReduceOp, Source, UnaryOp, ValueId, Window,
+};
 
 /// A graph that grows layer by layer.
 pub(super) struct Layers<'a> {
     pub model: Model,
     pub slices: Slices<'a>,
+    /// How batch normalizations are written.
+    pub norms: Norms<'a>,
+    /// Those that there are so far.
+    pub found: Vec<Norm>,
+    /// Means and variances that the graph computes, with their channels.
+    pub measured: Vec<(ValueId, usize)>,
 }
 
 /// A convolution with its norm, or its bias.
@@ -61,14 +70,66 @@ impl Layers<'_> {
         (out, act): (usize, Act),
         residual: Option<ValueId>,
     ) -> Result<ValueId, SupernetError> {
-        let [scale, bias] = self.slices.norm(&format!("{name}.bn"), out)?;
+        let norm = format!("{name}.bn");
+        self.found.push(Norm { name: norm.clone(), channels: out });
         let w = self.constant(format!("{name}.conv.weight"), w);
+        let given = match self.norms {
+            Norms::Stored => None,
+            Norms::Given(statistics) => statistics.get(&norm),
+            Norms::Batch => {
+                let plain =
+                    Op::Conv { window, groups, out_channels: out, act: Act::None, act_after_residual: false };
+                let y = self.op(&format!("{name}.conv"), plain, &[Some(x), w]);
+                return self.norm_of_batch(y, (name, &norm), (out, act), residual);
+            }
+        };
+        let [scale, bias] = self.slices.norm(&norm, out, given)?;
         let scale = self.constant(format!("{name}.bn/scale"), scale);
         let bias = self.constant(format!("{name}.bn/bias"), bias);
         let op = Op::Conv { window, groups, out_channels: out, act, act_after_residual: residual.is_some() };
         let mut inputs = vec![Some(x), w, scale, bias];
         inputs.extend(residual.map(Some));
         Ok(self.op(name, op, &inputs))
+    }
+
+    /// `act(norm(x) + residual)` with the mean and the variance of all places of all pictures that run.
+    fn norm_of_batch(
+        &mut self,
+        x: ValueId,
+        (name, norm): (&str, &str),
+        (channels, act): (usize, Act),
+        residual: Option<ValueId>,
+    ) -> Result<ValueId, SupernetError> {
+        let at = |part: &str| format!("{norm}/batch_{part}");
+        let mean = |layers: &mut Self, x: ValueId, part: &str| {
+            let op = Op::Reduce { kind: ReduceOp::Mean, axes: vec![0, 1, 2], keep_dims: true };
+            let y = layers.op(&at(part), op, &[Some(x)]);
+            layers.measured.push((y, channels));
+            y
+        };
+        let of = |layers: &mut Self, op: BinaryOp, a: ValueId, b: Option<ValueId>, part: &str| {
+            layers.op(&at(part), Op::Binary(op), &[Some(a), b])
+        };
+        let [weight, bias] = self.slices.affine(norm, channels)?;
+        let weight = self.model.add_constant(at("weight"), Array::f32(&[channels], &weight));
+        let bias = self.constant(at("bias"), Array::f32(&[channels], &bias));
+        let epsilon = self.constant(at("epsilon"), Array::f32(&[1], &[self.slices.epsilon as f32]));
+        let middle = mean(self, x, "mean");
+        let centred = of(self, BinaryOp::Sub, x, Some(middle), "centred");
+        let square = of(self, BinaryOp::Mul, centred, Some(centred), "square");
+        let variance = mean(self, square, "variance");
+        let wide = of(self, BinaryOp::Add, variance, epsilon, "wide");
+        let deviation = self.op(&at("deviation"), Op::Unary(UnaryOp::Sqrt), &[Some(wide)]);
+        let factor = of(self, BinaryOp::Div, weight, Some(deviation), "factor");
+        let scaled = of(self, BinaryOp::Mul, centred, Some(factor), "scaled");
+        let mut y = of(self, BinaryOp::Add, scaled, bias, "shifted");
+        if residual.is_some() {
+            y = of(self, BinaryOp::Add, y, residual, "sum");
+        }
+        Ok(match act {
+            Act::None => y,
+            act => self.op(name, Op::Unary(UnaryOp::Act(act)), &[Some(y)]),
+        })
     }
 
     /// A convolution of one tap, without a norm; its bias where it has one.

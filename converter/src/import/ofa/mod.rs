@@ -22,12 +22,14 @@ mod find;
 mod layers;
 mod names;
 mod slice;
+mod space;
 
 #[cfg(test)]
 mod tests;
 
 pub use choice::Choices;
 pub use error::SupernetError;
+pub use space::Space;
 
 use edge_runtime::graph::Act;
 use std::ops::Range;
@@ -73,6 +75,15 @@ pub enum Shortcut {
     Identity,
     /// Averaged over the stride, by a layer of its own.
     Projected,
+}
+
+/// A batch normalization of a subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Norm {
+    /// What its tensors' names begin with: `blocks.3.conv.depth_conv.bn`.
+    pub name: String,
+    /// Its channels.
+    pub channels: usize,
 }
 
 /// Blocks of one size of picture, of which the first few are kept.

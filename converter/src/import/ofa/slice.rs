@@ -2,6 +2,7 @@
 
 use super::names::find;
 use super::{SupernetError, find::transform};
+use crate::import::Statistics;
 use crate::import::checkpoint::Checkpoint;
 use crate::model::Array;
 
@@ -55,12 +56,34 @@ impl Slices<'_> {
         Ok(values)
     }
 
-    /// A batch norm of stored statistics as a scale and a bias a channel: `scale = weight / sqrt(variance + epsilon)`,
-    /// `bias - mean * scale`.
-    pub fn norm(&self, prefix: &str, len: usize) -> Result<[Array; 2], SupernetError> {
+    /// The factor and the shift that a batch norm has learned.
+    pub fn affine(&self, prefix: &str, len: usize) -> Result<[Vec<f32>; 2], SupernetError> {
         let part = |part: &str| self.vector(&format!("{prefix}.{part}"), len);
-        let (weight, bias, mean, var) =
-            (part("weight")?, part("bias")?, part("running_mean")?, part("running_var")?);
+        Ok([part("weight")?, part("bias")?])
+    }
+
+    /// A batch norm of given or stored statistics as a scale and a bias a channel: `scale = weight / sqrt(variance + epsilon)`,
+    /// `bias - mean * scale`.
+    pub fn norm(
+        &self,
+        prefix: &str,
+        len: usize,
+        given: Option<&Statistics>,
+    ) -> Result<[Array; 2], SupernetError> {
+        let [weight, bias] = self.affine(prefix, len)?;
+        let (mean, var) = match given {
+            Some(Statistics { mean, variance }) if mean.len() == len && variance.len() == len => {
+                (mean.clone(), variance.clone())
+            }
+            Some(Statistics { mean, .. }) => {
+                let why = format!("it has {len} channels, {} were measured", mean.len());
+                return Err(self.checkpoint.wrong(prefix, why).into());
+            }
+            None => {
+                let part = |part: &str| self.vector(&format!("{prefix}.{part}"), len);
+                (part("running_mean")?, part("running_var")?)
+            }
+        };
         let (mut scale, mut shift) = (Vec::with_capacity(len), Vec::with_capacity(len));
         for i in 0..len {
             let s = f64::from(weight[i]) / (f64::from(var[i]) + self.epsilon).sqrt();

@@ -283,3 +283,25 @@ fn choices_that_the_network_does_not_have_are_named_at_once() {
     };
     assert_eq!(said, ["`w[2]` is 3, expected a position in [0.65, 0.8, 1.0]"]);
 }
+
+#[test]
+fn every_option_of_every_variable_is_a_subnet() {
+    let dir = tempfile::tempdir().unwrap();
+    // 5 stages of up to 4 blocks, 20 expand ratios, 20 kernels; a stage of one block has no depth. Bottlenecks: stem and 4 stages.
+    for (net, count) in [("mobilenet-v3", 45), ("proxyless", 47), ("resnet50", 11)] {
+        let supernet = Supernet::of(&of_shapes(dir.path(), &reference(net).tensors)).unwrap();
+        let space = supernet.space();
+        assert_eq!(space.variables().len(), count, "{net}");
+        let largest: Vec<usize> = space.variables().iter().map(|v| v.options.len() - 1).collect();
+        assert_eq!(space.choices(&largest), supernet.largest(), "{net}");
+        for (v, variable) in space.variables().iter().enumerate() {
+            for option in 0..variable.options.len() {
+                let mut choice = largest.clone();
+                choice[v] = option;
+                let choices = space.choices(&choice);
+                assert_eq!(choices == supernet.largest(), option == largest[v], "{}", variable.name);
+                assert!(supernet.sizes(&choices).is_ok(), "{}: {choices:?}", variable.name);
+            }
+        }
+    }
+}
