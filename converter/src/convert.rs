@@ -1,5 +1,6 @@
 //! From source models to a written pack.
 
+use crate::alone::{Alone, Subject};
 use crate::calibrate;
 use crate::compress::{self, Family};
 use crate::correct::correct;
@@ -9,7 +10,7 @@ use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
-use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::ladder::{self, Choices, Frame, Integer, Part, Probes, Sensitivity, Wishes};
 use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
@@ -124,7 +125,10 @@ pub fn convert(
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
-    let probes = &calibration[..calibration.len().min(PROBES)];
+    let some = |count: usize| -> Vec<Sample> {
+        Probes::spread(calibration.len(), count).into_iter().map(|i| calibration[i].clone()).collect()
+    };
+    let probes = &some(PROBES)[..];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     finite(&model, &probe_want, &samples.origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
@@ -145,11 +149,11 @@ pub fn convert(
     watch.stage("calibrate", calibration.len());
     let even = float_draft(&model);
     let (even_model, even_rung) = (even.open(), &even.header.rungs[0]);
-    let ranges = calibrate::ranges(&evaluator, &even, calibration, |done| watch.progress(done))?;
+    let seen = calibrate::seen(&evaluator, &even, calibration, |done| watch.progress(done))?;
 
     let mut draft = Draft::new(&model);
     let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
-    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
+    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(seen.ranges(&[])) {
         value.range = range;
     }
     describe(&mut draft, source, options);
@@ -164,6 +168,16 @@ pub fn convert(
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &even_model, even_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
+    let subject = Subject {
+        evaluator: &evaluator,
+        float: &even,
+        draft: &draft,
+        graph,
+        choices: &choices,
+        sensitivity: &sensitivity,
+        units: &units,
+    };
+    let alone = Alone::measure(&subject, calibration, &seen, &elements, &probe_set, watch)?;
     let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
         .clamp(2, INTEGER_PROBES)
         .min(calibration.len());
@@ -192,9 +206,9 @@ pub fn convert(
     let finest = integer.takes.clone();
     let all = choices.bytes(integer.draft, &choices.finest());
     let sizes = options.wishes.weight_sizes(integer.draft, graph, all)?;
-    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
-
-    let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
+    let golden_bytes = golden_run.as_ref().map_or(0, GoldenRun::bytes);
+    let frame = Frame { graph, finest: &finest, sizes: &sizes, golden: golden_bytes };
+    let mut rungs = ladder::ladder(integer.draft, &choices, &sensitivity, frame)?;
     rungs.extend(exact_rung(integer.draft, graph, exact));
     watch.stage("measure rungs", rungs.len());
     let candidate = integer.draft.candidate();
@@ -214,15 +228,23 @@ pub fn convert(
         measured.push(ladder::link(integer.draft, opened, rung)?);
         watch.progress(i + 1);
     }
-    let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
+    let mut chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let limit = limited(&mut integer, &rungs, &held, watch)?;
     draft.header.rungs = rungs;
+    let alone = alone.taken(&draft, &choices);
+    let costs = alone.costs(&sensitivity);
+    let candidate = draft.candidate();
+    let mut parts = Vec::with_capacity(draft.header.rungs.len());
+    for rung in &draft.header.rungs {
+        parts.push(costs.parts(&evaluator, &candidate, &choices, rung, &probe_set)?);
+    }
+    draft.header.rungs.iter_mut().zip(parts).for_each(|(rung, parts)| rung.parts = parts);
     draft.header.costs = ladder::stored_costs(&sensitivity, graph, &choices);
-    let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
+    let mut golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
-    ladder::drop_unused(&mut draft, &golden);
+    ladder::drop_unused(&mut draft, &mut golden, &mut chain);
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
@@ -407,6 +429,12 @@ impl GoldenRun {
         let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
         let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
         Some(GoldenRun { sample, outputs: runs.pop()? })
+    }
+
+    /// Bytes of the outputs, when a pack has them.
+    fn bytes(&self) -> u64 {
+        let bytes: usize = self.outputs.iter().map(|o| o.len() * 4).sum();
+        if bytes > GOLDEN_BYTES { 0 } else { bytes as u64 }
     }
 
     /// For the witness.

@@ -1,10 +1,12 @@
 //! One file a method; each turns a matrix into weight expressions of known size and error.
 
+mod coded;
 mod corrected;
 mod exact;
 mod planes;
 pub mod sparse;
 
+pub use coded::coded;
 pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::exact;

@@ -1,9 +1,11 @@
 //! Measures what each tensor's precision costs, allocates bytes, orders the rungs.
 
 mod activations;
+mod beyond;
 mod chain;
 mod climb;
 mod integer;
+mod parts;
 mod probes;
 mod rows;
 mod sensitivity;
@@ -12,11 +14,13 @@ mod tests;
 mod unused;
 mod wishes;
 
+pub use beyond::{Beyond, Frame, ladder};
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
+pub use parts::Costs;
 pub use probes::Probes;
-pub use sensitivity::{Sensitivity, sensitivities, stored_costs};
+pub use sensitivity::{Sensitivity, code_costs, sensitivities, stored_costs};
 pub use unused::drop_unused;
 pub use wishes::Wishes;
 

@@ -19,7 +19,7 @@ pub use error::{PackError, PackTrouble};
 pub use file::{FEATURES, PackFile, RungState};
 pub use header::{
     Acts, Arg, Blob, BlobId, Card, Colour, Constant, ConstantData, Cost, Expr, Golden, GoldenSource,
-    GoldenValue, Header, ImageLayout, Preprocess, Quality, Rung, Section, Take, Tensor,
+    GoldenValue, Header, ImageLayout, Parts, Preprocess, Quality, Rung, Section, Take, Tensor,
 };
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;
