@@ -125,10 +125,7 @@ pub fn convert(
 
     watch.stage("witness", 1);
     let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
-    let some = |count: usize| -> Vec<Sample> {
-        Probes::spread(calibration.len(), count).into_iter().map(|i| calibration[i].clone()).collect()
-    };
-    let probes = &some(PROBES)[..];
+    let probes = &calibration[..calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     finite(&model, &probe_want, &samples.origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
