@@ -45,6 +45,8 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
     --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 "$python" tests/conformance/wider.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 "$python" tests/conformance/fused.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+"$python" tests/conformance/half.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
+"$python" tests/conformance/functions.py --cmd "$quick/edge-run-case {model} {inputs_dir} {out_dir}"
 
 # The other architecture, emulated: its kernels, and the same bits from its edge-run.
 EDGE_RUN="$bin/edge-run" EDGE_CONVERT="$quick/edge-convert" targets/aarch64-linux/test.sh \

@@ -120,6 +120,7 @@ fn model(form: Form, density: f32, (n, k): (usize, usize), acts: Acts, isa: Isa)
     let rung = Rung {
         id: "only".into(),
         graph: 0,
+        subnet: None,
         acts,
         takes: vec![Some(Take(0, 4))],
         end: 0,

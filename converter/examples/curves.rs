@@ -12,13 +12,12 @@ use edge_converter::lowrank::{
     Point, dense_points, factor_points, most_rank, of_ranks, points_of, ratio, seen,
 };
 use edge_converter::{ConvertError, Family, Options, Rows, Watch};
-use edge_runtime::pack::{BlobSource, MemorySource, Take, Tensor};
+use edge_runtime::pack::{Take, Tensor};
 use edge_runtime::plan::PlanError;
 use edge_runtime::weights::planes::{self, Spec};
 use edge_runtime::weights::{Registry, Weights, bind};
 use nalgebra::DMatrix;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Widths that are compared.
@@ -160,7 +159,7 @@ fn corrected(matrix: &Matrix, rows: &Rows) -> Result<Vec<Point>, ConvertError> {
         return points_of(&draft, matrix, &plain, rows);
     };
     draft.header.tensors[0].roots = vec![root.expr.clone()];
-    let source = Arc::new(MemorySource::from(draft.blobs.clone())) as Arc<dyn BlobSource>;
+    let source = draft.source();
     let x = DMatrix::from_column_slice(k, judged.len() / k, &judged);
     let want = DMatrix::from_row_slice(n, k, &matrix.values) * &x;
     let point = |(level, take): (&compress::Level, u32)| {

@@ -64,7 +64,9 @@ impl Alone {
         let folds: Vec<Fold> = (0..FOLDS.min(places.len())).map(fold).collect();
         let mut rung = plain_rung("integer", graph, Acts::I8);
         rung.takes = choices.takes(draft, &choices.integer_takes());
-        let held = calibrate::held(evaluator, &draft.open(), &rung, &samples[0])?;
+        let mut held = calibrate::held(evaluator, &draft.open(), &rung, &samples[0])?;
+        // Where the model itself rounds a value, floats do so as well.
+        held.retain(|v| draft.header.graphs[graph as usize].values[*v as usize].codes.is_none());
         watch.stage("measure values", held.len());
         let probes = Probes::new(&samples, &want, units);
         let values = calibrate::alone(evaluator, float, &held, &folds, &probes, |done, total| {

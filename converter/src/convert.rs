@@ -2,7 +2,7 @@
 
 use crate::alone::{Alone, Subject};
 use crate::calibrate;
-use crate::compress::{self, Family};
+use crate::compress::{self, Exact, Family};
 use crate::correct::correct;
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::equalize;
@@ -24,6 +24,7 @@ use edge_runtime::pack::{
     Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
 };
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -153,6 +154,7 @@ pub fn convert(
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(seen.ranges(&[])) {
         value.range = range;
     }
+    calibrate::as_given(&mut draft.header.graphs[graph as usize]);
     describe(&mut draft, source, options);
 
     if !options.without.contains(&Family::Corrections) {
@@ -206,7 +208,12 @@ pub fn convert(
     let golden_bytes = golden_run.as_ref().map_or(0, GoldenRun::bytes);
     let frame = Frame { graph, finest: &finest, sizes: &sizes, golden: golden_bytes };
     let mut rungs = ladder::ladder(integer.draft, &choices, &sensitivity, frame)?;
-    rungs.extend(exact_rung(integer.draft, graph, exact));
+    rungs.extend(exact_rung(integer.draft, graph, options.keep_float));
+    // Exact floats take the place of those that everything so far was measured against.
+    drop((float_model, float, even_model, even));
+    for matrix in exact {
+        matrix.store(integer.draft, &mut model.constants)?;
+    }
     watch.stage("measure rungs", rungs.len());
     let candidate = integer.draft.candidate();
     let opened = candidate.model();
@@ -284,7 +291,7 @@ pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<()
                 for value in &graph.values {
                     let Source::Constant(id) = value.source else { continue };
                     let array = &model.constants[id as usize];
-                    if array.as_f32().is_some_and(|values| values.iter().any(|value| value.is_nan())) {
+                    if array.floats().is_some_and(|values| values.iter().any(|value| value.is_nan())) {
                         compress::finite(&value.name, array)?;
                     }
                 }
@@ -296,16 +303,16 @@ pub(crate) fn finite(model: &Model, runs: &[Outputs], origin: &str) -> Result<()
     Ok(())
 }
 
-/// Moves a model's arrays into the draft: matrices become tensors with nested planes (and exact floats when
-/// asked), the rest constants. Gives the graph's id, the choices of the ladder, and whether there are exact floats.
+/// Moves a model's arrays into the draft: matrices become tensors with nested planes, the rest constants. Gives the graph's id, the
+/// choices of the ladder, and the exact floats that are promised, when they are asked for.
 pub(crate) fn lower(
     draft: &mut Draft,
     model: &Model,
     options: &Options,
-) -> Result<(u32, Choices, bool), ConvertError> {
+) -> Result<(u32, Choices, Vec<Exact>), ConvertError> {
     let matrices = compress::matrices(&model.graph, &model.constants)?;
     let mut ids: HashMap<u32, Source> = HashMap::new();
-    let mut nested = Vec::new();
+    let (mut nested, mut exact) = (Vec::new(), Vec::new());
     let mut graph = model.graph.clone();
     for value in &mut graph.values {
         let Source::Constant(id) = value.source else { continue };
@@ -315,11 +322,20 @@ pub(crate) fn lower(
         }
         let source = match matrices.get(&id) {
             Some(matrix) => {
-                let root = compress::nested(draft, matrix, &options.without)?;
-                let mut roots = vec![root.expr.clone()];
+                let whole = match model.integers.get(&id) {
+                    Some(integers) => compress::integers(draft, &matrix.matrix(), integers)?,
+                    None => None,
+                };
+                let root = match whole {
+                    Some(root) => root,
+                    None => compress::nested(draft, &matrix.matrix(), &options.without)?,
+                };
+                let (mut roots, floats) = (vec![root.expr.clone()], options.keep_float && !root.is_whole());
                 nested.push(root);
-                if options.keep_float {
-                    roots.push(compress::exact(draft, matrix)?.expr);
+                if floats {
+                    let (later, expr) = Exact::promise(draft, matrix, id);
+                    exact.push(later);
+                    roots.push(expr);
                 }
                 Source::Weight(draft.tensor(Tensor {
                     name: matrix.name.clone(),
@@ -335,7 +351,7 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, options.keep_float))
+    Ok((graph, Choices { tensors, nested }, exact))
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
@@ -390,16 +406,30 @@ pub(crate) fn describe(draft: &mut Draft, source: &Path, options: &Options) {
     card.preprocess.clone_from(&options.card.preprocess);
     let file = source.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     card.metadata.insert("source".into(), file);
-    if let Ok(bytes) = std::fs::read(source) {
-        card.metadata.insert("source_blake3".into(), blake3::hash(&bytes).to_hex().to_string());
+    if let Ok(hash) = hash(source) {
+        card.metadata.insert("source_blake3".into(), hash.to_hex().to_string());
     }
     card.metadata.insert("converter".into(), env!("CARGO_PKG_VERSION").into());
+}
+
+/// The hash of a file, which may be larger than the memory.
+fn hash(path: &Path) -> std::io::Result<blake3::Hash> {
+    let (mut file, mut hasher) = (std::fs::File::open(path)?, blake3::Hasher::new());
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hasher.finalize()),
+            n => _ = hasher.update(&part[..n]),
+        }
+    }
 }
 
 /// The rung of the weights as they came, when they are stored.
 fn exact_rung(draft: &Draft, graph: u32, stored: bool) -> Option<Rung> {
     let mut rung = plain_rung("float", graph, Acts::F32);
-    rung.takes = draft.header.tensors.iter().map(|_| Some(Take(1, 1))).collect();
+    // Of integers that came as such there are no floats: all of them is exact.
+    let take = |tensor: &Tensor| if tensor.roots.len() > 1 { Take(1, 1) } else { Take(0, 0) };
+    rung.takes = draft.header.tensors.iter().map(|tensor| Some(take(tensor))).collect();
     stored.then_some(rung)
 }
 

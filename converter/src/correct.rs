@@ -37,28 +37,34 @@ pub(crate) fn correct(
     let plain = draft.open();
     let count = choices.nested.len();
     watch.stage("correct tensors", count);
-    let mut rows: Option<HashMap<TensorId, Rows>> = None;
+    let groups = calibrate::groups(&plain, &rung, samples, &choices.tensors)?;
+    let mut groups = groups.iter();
+    let mut rows: (&[TensorId], HashMap<TensorId, Rows>) = (&[], HashMap::new());
     for (i, (tensor, root)) in choices.tensors.iter().zip(&mut choices.nested).enumerate() {
         evaluator.go_on()?;
+        if root.is_whole() {
+            // Its coarser takes are what they are: the pack of such a model is hardly more than its integers.
+            watch.progress(i + 1);
+            continue;
+        }
         let mix = Mix::of("correction").key(&draft.candidate().key(&rung)).key(&rows_key);
         let key = mix.debug(&(tensor, &root, &options.without)).done();
         let kept = evaluator.journal().get(&key).and_then(|bytes| Correction::read(&bytes));
         let correction = match kept {
             Some(kept) => kept,
             None => {
-                let rows = match &mut rows {
-                    Some(rows) => rows,
-                    none => {
-                        watch.stage("read rows", 1);
-                        let read = calibrate::rows(evaluator, &plain, &rung, samples, |done, all| {
-                            watch.progress_of(done, all);
-                        })?;
-                        watch.stage("correct tensors", count);
-                        none.insert(read)
-                    }
-                };
+                if !rows.0.contains(tensor)
+                    && let Some(group) = groups.by_ref().find(|group| group.contains(tensor))
+                {
+                    rows = (group, HashMap::new());
+                    watch.stage("read rows", 1);
+                    rows.1 = calibrate::rows(evaluator, &plain, &rung, samples, group, |done, all| {
+                        watch.progress_of(done, all);
+                    })?;
+                    watch.stage("correct tensors", count);
+                }
                 let first = draft.blobs.len();
-                let root = match rows.get(tensor) {
+                let root = match rows.1.get(tensor) {
                     Some(rows) => compress::corrected(draft, *tensor, root, rows, &options.without)?,
                     None => None,
                 };

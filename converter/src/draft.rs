@@ -4,10 +4,11 @@ use crate::candidate::Hashed;
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Graph};
 use edge_runtime::pack::{
-    self, Acts, Blob, BlobId, Card, Constant, ConstantData, Contents, Header, MemorySource, PackError, Rung,
+    self, Acts, Blob, BlobId, BlobSource, Card, Constant, ConstantData, Contents, Header, PackError, Rung,
     Tensor, Written,
 };
 use edge_runtime::weights::Registry;
+use prost::bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,8 +23,8 @@ const INLINE: usize = 64;
 pub struct Draft {
     /// Everything but the blobs' places.
     pub header: Header,
-    /// By [`BlobId`].
-    pub blobs: Vec<Arc<Vec<u8>>>,
+    /// By [`BlobId`]; the arrays of the model that are stored as they are share their bytes with it.
+    pub blobs: Vec<Bytes>,
     /// Blobs by content: equal ones are stored once.
     known: HashMap<[u8; 32], BlobId>,
     /// The BLAKE3 hash of each blob as it was stored.
@@ -50,17 +51,40 @@ impl Draft {
     }
 
     /// Stores bytes, or finds them.
-    pub fn blob(&mut self, bytes: Vec<u8>) -> BlobId {
+    pub fn blob(&mut self, bytes: impl Into<Bytes>) -> BlobId {
+        let bytes = bytes.into();
         let hash = *blake3::hash(&bytes).as_bytes();
         if let Some(id) = self.known.get(&hash) {
             return *id;
         }
         let id = self.blobs.len() as BlobId;
         self.header.blobs.push(Blob { offset: 0, len: bytes.len() as u64, hash: 0 });
-        self.blobs.push(Arc::new(bytes));
+        self.blobs.push(bytes);
         self.known.insert(hash, id);
         self.hashes.push(hash);
         id
+    }
+
+    /// An id for bytes that come later.
+    pub fn promise(&mut self) -> BlobId {
+        let id = self.blobs.len() as BlobId;
+        self.header.blobs.push(Blob { offset: 0, len: 0, hash: 0 });
+        self.blobs.push(Bytes::new());
+        self.hashes.push([0; 32]);
+        id
+    }
+
+    /// The bytes of an id of [`Draft::promise`].
+    pub fn keep(&mut self, id: BlobId, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        self.header.blobs[id as usize].len = bytes.len() as u64;
+        self.hashes[id as usize] = *blake3::hash(&bytes).as_bytes();
+        self.blobs[id as usize] = bytes;
+    }
+
+    /// The blobs as the runtime reads them.
+    pub fn source(&self) -> Arc<dyn BlobSource> {
+        Arc::new(Blobs(self.blobs.clone()))
     }
 
     /// The BLAKE3 hash of each blob, by [`BlobId`].
@@ -73,7 +97,7 @@ impl Draft {
         let data = if array.data.len() <= INLINE {
             ConstantData::hex(&array.data)
         } else {
-            ConstantData::Blob(self.blob(array.data.to_vec()))
+            ConstantData::Blob(self.blob(array.data.clone()))
         };
         self.header.constants.push(Constant { dtype: array.dtype, dims: array.dims.clone(), data });
         (self.header.constants.len() - 1) as u32
@@ -125,7 +149,7 @@ impl Draft {
         stop: &AtomicBool,
     ) -> Result<Written, PackError> {
         let contents = Contents { header: self.header.clone(), sections, needs, min_runtime: 0 };
-        let source = MemorySource::from(std::mem::take(&mut self.blobs));
+        let source = Blobs(std::mem::take(&mut self.blobs));
         let written = pack::write(path, contents, &source, stop)?;
         self.header = written.header.clone();
         Ok(written)
@@ -133,9 +157,18 @@ impl Draft {
 
     /// The draft as the runtime sees a pack.
     pub fn open(&self) -> Arc<edge_runtime::Model> {
-        let source = Arc::new(MemorySource::from(self.blobs.clone()));
+        let source = self.source();
         let registry = Arc::new(Registry::standard());
         Arc::new(edge_runtime::Model::new(Arc::new(self.header.clone()), source, registry))
+    }
+}
+
+/// Blobs in memory, before there is a file.
+struct Blobs(Vec<Bytes>);
+
+impl BlobSource for Blobs {
+    fn blob(&self, id: BlobId) -> Option<&[u8]> {
+        self.0.get(id as usize).map(|bytes| &bytes[..])
     }
 }
 
@@ -150,6 +183,7 @@ pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
     Rung {
         id: id.to_string(),
         graph,
+        subnet: None,
         acts,
         takes: Vec::new(),
         end: 0,

@@ -42,6 +42,8 @@ pub enum ConvertError {
     Weight { tensor: String, why: String },
     #[error("option {option}: {why}")]
     Option { option: &'static str, why: String },
+    #[error("supernet: {why}")]
+    Supernet { why: String },
     #[error("not confirmed: {0}")]
     Witness(String),
     #[error("the page's template: {0}")]
@@ -55,7 +57,7 @@ impl ConvertError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ConvertError::Import(ImportError::Unsupported(_)) => 3,
-            ConvertError::Import(_) | ConvertError::Weight { .. } => 4,
+            ConvertError::Import(_) | ConvertError::Weight { .. } | ConvertError::Supernet { .. } => 4,
             ConvertError::Io { .. } | ConvertError::Device(_) => 6,
             ConvertError::Pack(e) => match e.trouble() {
                 PackTrouble::Io => 6,

@@ -1,6 +1,10 @@
 //! A model between import and packing: the runtime's graph, its constants still as they came.
 
+use crate::integers::Integers;
 use edge_runtime::graph::{ConstantId, DType, Graph, Source, ValueId};
+use half::{bf16, f16};
+use prost::bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,8 +15,8 @@ pub struct Array {
     pub dtype: DType,
     /// Shape; empty for a scalar.
     pub dims: Vec<usize>,
-    /// Little-endian elements, row-major.
-    pub data: Arc<[u8]>,
+    /// Little-endian elements, row-major. A clone shares them.
+    pub data: Bytes,
 }
 
 /// An imported model. Matrix operands are constants `[n, k]` until a compression method replaces them.
@@ -26,6 +30,15 @@ pub struct Model {
     pub graph: Graph,
     /// Indexed by [`ConstantId`].
     pub constants: Vec<Array>,
+    /// Of constants that were made of integers, those.
+    pub integers: BTreeMap<ConstantId, Arc<Integers>>,
+}
+
+impl Default for Array {
+    /// No elements.
+    fn default() -> Array {
+        Array { dtype: DType::F32, dims: vec![0], data: Bytes::new() }
+    }
 }
 
 impl Array {
@@ -34,6 +47,34 @@ impl Array {
         debug_assert_eq!(dims.iter().product::<usize>(), values.len());
         let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         Array { dtype: DType::F32, dims: dims.to_vec(), data: data.into() }
+    }
+
+    /// An array of `f32` that takes its elements over: no byte of a large matrix is copied for it.
+    pub fn of_f32(dims: &[usize], values: Vec<f32>) -> Array {
+        if cfg!(target_endian = "big") {
+            return Array::f32(dims, &values);
+        }
+        debug_assert_eq!(dims.iter().product::<usize>(), values.len());
+        Array { dtype: DType::F32, dims: dims.to_vec(), data: Bytes::from_owner(Elements(values)) }
+    }
+
+    /// An array of floats of this type; of `f32` where one of them is none of its values.
+    pub fn of_floats(dtype: DType, dims: &[usize], values: Vec<f32>) -> Array {
+        let exact = |round: &dyn Fn(f32) -> f32| values.iter().all(|v| round(*v).to_bits() == v.to_bits());
+        let narrow = |bits: &dyn Fn(f32) -> u16| -> Array {
+            let data: Vec<u8> = values.iter().flat_map(|v| bits(*v).to_le_bytes()).collect();
+            Array { dtype, dims: dims.to_vec(), data: data.into() }
+        };
+        match dtype {
+            DType::F16 if exact(&|v| f16::from_f32(v).to_f32()) => narrow(&|v| f16::from_f32(v).to_bits()),
+            DType::Bf16 if exact(&|v| bf16::from_f32(v).to_f32()) => narrow(&|v| bf16::from_f32(v).to_bits()),
+            _ => Array::of_f32(dims, values),
+        }
+    }
+
+    /// Whether the elements are floats of 16 bits.
+    pub fn is_narrow(&self) -> bool {
+        matches!(self.dtype, DType::F16 | DType::Bf16)
     }
 
     /// An array of `i64`.
@@ -54,6 +95,18 @@ impl Array {
             .then(|| self.data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
     }
 
+    /// The elements as `f32`, when they are floats of at most 32 bits; borrowed where they lie so.
+    pub fn floats(&self) -> Option<Cow<'_, [f32]>> {
+        match self.dtype {
+            DType::F32 => match bytemuck::try_cast_slice(&self.data) {
+                Ok(values) if cfg!(target_endian = "little") => Some(Cow::Borrowed(values)),
+                _ => self.as_f32().map(Cow::Owned),
+            },
+            DType::F16 | DType::Bf16 => Some(Cow::Owned(crate::draft::to_f32(self.dtype, &self.data))),
+            _ => None,
+        }
+    }
+
     /// The elements, when they are `i64` or `i32`.
     pub fn as_i64(&self) -> Option<Vec<i64>> {
         match self.dtype {
@@ -63,6 +116,15 @@ impl Array {
             }
             _ => None,
         }
+    }
+}
+
+/// Floats that bytes are a view of.
+struct Elements(Vec<f32>);
+
+impl AsRef<[u8]> for Elements {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
     }
 }
 

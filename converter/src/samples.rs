@@ -108,7 +108,10 @@ impl Samples {
     pub fn of(options: &Options, graph: &Graph) -> Result<Samples, ConvertError> {
         let mut samples = match &options.calib {
             Some(path) => Samples::load(path, graph)?,
-            None => Samples::noise(graph, &options.shapes),
+            None => {
+                fits(graph, &options.shapes)?;
+                Samples::noise(graph, &options.shapes)
+            }
         };
         if let Some(path) = &options.held_out {
             let mut other = Samples::load(path, graph)?;
@@ -164,6 +167,25 @@ pub fn default_dims(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)])
         .collect()
 }
 
+/// Most bytes of an input that noise is made for; no plan holds a larger value.
+const MOST_NOISE: usize = 1 << 31;
+
+/// Refuses inputs that are too large to make noise for.
+fn fits(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Result<(), ConvertError> {
+    for port in &graph.inputs {
+        let dims = default_dims(graph, port, shapes);
+        let bytes = dims.iter().try_fold(port.dtype.bytes(), |bytes, dim| bytes.checked_mul(*dim));
+        if bytes.is_none_or(|bytes| bytes > MOST_NOISE) {
+            let name = graph.name(port.value);
+            let why = format!(
+                "input `{name}` of {dims:?} is beyond {MOST_NOISE} bytes; give another shape, or samples (--calib)"
+            );
+            return Err(ConvertError::Option { option: "--shape", why });
+        }
+    }
+    Ok(())
+}
+
 fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) -> NamedArray {
     let dims = default_dims(graph, port, shapes);
     let n = dims.iter().product::<usize>();
@@ -173,6 +195,8 @@ fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) 
         match port.dtype {
             DType::F32 => data.extend((2.0 * x - 1.0).to_le_bytes()),
             DType::F16 => data.extend(half::f16::from_f32(2.0 * x - 1.0).to_le_bytes()),
+            DType::Bf16 => data.extend(half::bf16::from_f32(2.0 * x - 1.0).to_le_bytes()),
+            DType::F64 => data.extend(f64::from(2.0 * x - 1.0).to_le_bytes()),
             DType::I64 => data.extend(i64::from((x * 2.0) as i32).to_le_bytes()),
             DType::I32 => data.extend(((x * 2.0) as i32).to_le_bytes()),
             DType::Bool => data.push(1),

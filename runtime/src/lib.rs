@@ -15,6 +15,7 @@ pub mod plan;
 pub mod random;
 pub mod select;
 mod session;
+pub mod subnet;
 pub mod weights;
 
 pub use cpu::RunError;

@@ -3,9 +3,11 @@
 use crate::graph::{Graph, Source, TensorId};
 use crate::pack::{BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::{Matrix, PlanError, Thin};
+use crate::subnet::{self, Made};
 use crate::weights::{self, Correction, Registry, WeightError, Weights};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A family of models, ready to be planned: everything of the pack but a decision.
@@ -15,12 +17,50 @@ pub struct Model {
     registry: Arc<Registry>,
     /// Weights bound so far: binding checks a tensor's expression but touches no weight.
     bound: Mutex<HashMap<(TensorId, Take), Arc<dyn Weights>>>,
+    /// The subnet that was asked for last, as a model of its own.
+    made: Mutex<Option<(u32, Arc<SubnetModel>)>>,
+}
+
+/// A subnet with the bytes of its pack.
+struct SubnetModel {
+    model: Arc<Model>,
+    /// By tensor, which of the pack's it is or shows.
+    shown: Vec<Option<u32>>,
+}
+
+/// A rung beside the model that has its graph.
+pub(crate) enum Running<'a> {
+    /// The rung runs a graph of the pack.
+    Whole(&'a Model, &'a Rung),
+    /// It runs a subnet of one.
+    Subnet(Arc<Model>, Box<Rung>),
+}
+
+impl Running<'_> {
+    /// The rung: its takes are of the model's tensors.
+    pub fn rung(&self) -> &Rung {
+        match self {
+            Running::Whole(_, rung) => rung,
+            Running::Subnet(_, rung) => rung,
+        }
+    }
+}
+
+impl Deref for Running<'_> {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        match self {
+            Running::Whole(model, _) => model,
+            Running::Subnet(model, _) => model,
+        }
+    }
 }
 
 impl Model {
     /// A model from its parts. `registry` knows the kinds of weight expressions.
     pub fn new(header: Arc<Header>, source: Arc<dyn BlobSource>, registry: Arc<Registry>) -> Model {
-        Model { header, source, registry, bound: Mutex::default() }
+        Model { header, source, registry, bound: Mutex::default(), made: Mutex::default() }
     }
 
     /// The same model over other bytes: a mapping of one rung, a buffer that was read and verified.
@@ -46,7 +86,52 @@ impl Model {
         &self.registry
     }
 
-    /// The graph of a rung.
+    /// A rung beside the model that has its graph. Rungs of one subnet, one after the other, make it once.
+    ///
+    /// # Errors
+    /// When the rung runs a subnet that cannot be made of its choice.
+    pub(crate) fn running<'a>(&'a self, rung: &'a Rung) -> Result<Running<'a>, PlanError> {
+        let Some(index) = rung.subnet else { return Ok(Running::Whole(self, rung)) };
+        let mut last = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let subnet = match &*last {
+            Some((made, subnet)) if *made == index => subnet.clone(),
+            _ => {
+                let subnet = Arc::new(self.make(index)?);
+                *last = Some((index, subnet.clone()));
+                subnet
+            }
+        };
+        let rung = Box::new(subnet::rung_of(subnet.model.header(), &subnet.shown, rung)?);
+        Ok(Running::Subnet(subnet.model.clone(), rung))
+    }
+
+    /// As [`Model::running`], for those who keep both.
+    ///
+    /// # Errors
+    /// When the rung runs a subnet that cannot be made of its choice.
+    pub(crate) fn owned(model: &Arc<Model>, rung: &Rung) -> Result<(Arc<Model>, Rung), PlanError> {
+        match model.running(rung)? {
+            Running::Whole(..) => Ok((model.clone(), rung.clone())),
+            Running::Subnet(model, rung) => Ok((model, *rung)),
+        }
+    }
+
+    fn make(&self, index: u32) -> Result<SubnetModel, PlanError> {
+        let own = self.header.subnets[index as usize].overlay;
+        let overlay = match own {
+            Some(blob) => self.source.blob(blob).ok_or_else(|| subnet::SubnetError::Effect {
+                subnet: index,
+                place: "its own blob".into(),
+                why: format!("blob {blob} is not loaded"),
+            })?,
+            None => &[],
+        };
+        let Made { header, shown } = subnet::make(&self.header, index, overlay)?;
+        let model = Model::new(Arc::new(header), self.source.clone(), self.registry.clone());
+        Ok(SubnetModel { model: Arc::new(model), shown })
+    }
+
+    /// The graph of a rung; of one that runs a subnet, the graph that the subnet is cut from.
     ///
     /// # Panics
     /// When the rung is of another pack.
@@ -83,16 +168,16 @@ impl Model {
     ///
     /// # Errors
     /// When a tensor's expression is not sound.
-    pub fn blobs_of(&self, rung: &Rung) -> Result<Vec<BlobId>, WeightError> {
-        let mut blobs = Vec::new();
-        for value in &self.graph(rung).values {
+    pub fn blobs_of(&self, rung: &Rung) -> Result<Vec<BlobId>, PlanError> {
+        let own = rung.subnet.and_then(|subnet| self.header.subnets[subnet as usize].overlay);
+        let mut blobs: Vec<BlobId> = own.into_iter().collect();
+        let running = self.running(rung)?;
+        for value in &running.graph(running.rung()).values {
             match value.source {
                 Source::Constant(id) => {
-                    if let ConstantData::Blob(blob) = self.header.constants[id as usize].data {
-                        blobs.push(blob);
-                    }
+                    blobs.extend(running.header.constants[id as usize].data.place().map(|(blob, _)| blob));
                 }
-                Source::Weight(tensor) => blobs.extend(self.tensor_blobs(rung, tensor)?),
+                Source::Weight(tensor) => blobs.extend(running.tensor_blobs(running.rung(), tensor)?),
                 Source::Computed => {}
             }
         }
@@ -109,8 +194,10 @@ impl Model {
     /// The kind of weight expression that a rung reaches and the registry does not know, as an error; what the rung does not take may be
     /// of any kind.
     pub(crate) fn unknown_kind(&self, rung: &Rung) -> Option<WeightError> {
-        let tensors = 0..rung.takes.len() as TensorId;
-        let refusals = tensors.filter_map(|tensor| self.tensor_blobs(rung, tensor).err());
+        // What cannot be made says so when it is planned.
+        let running = self.running(rung).ok()?;
+        let tensors = 0..running.rung().takes.len() as TensorId;
+        let refusals = tensors.filter_map(|tensor| running.tensor_blobs(running.rung(), tensor).err());
         refusals.into_iter().find(|error| matches!(error, WeightError::Kind { .. }))
     }
 
@@ -159,14 +246,9 @@ impl Model {
                 id,
                 why: format!("`{:.20}` is no run of hexadecimal digits", digits),
             })?),
-            ConstantData::Blob(blob) => {
-                let bytes = self.source.blob(*blob);
-                Cow::Borrowed(
-                    bytes.ok_or_else(|| PlanError::Constant {
-                        id,
-                        why: format!("blob {blob} is not loaded"),
-                    })?,
-                )
+            ConstantData::Blob(blob) | ConstantData::Part(blob, _) => {
+                let bytes = constant.bytes(self.source());
+                bytes.ok_or_else(|| PlanError::Constant { id, why: format!("blob {blob} is not loaded") })?
             }
         };
         if bytes.len() != want {
@@ -179,9 +261,13 @@ impl Model {
     /// The bytes of a constant that lies in a blob of the right size.
     pub(crate) fn constant_bytes_mapped(&self, id: u32) -> Option<&[u8]> {
         let constant = self.header.constants.get(id as usize)?;
-        let ConstantData::Blob(blob) = constant.data else { return None };
+        let (blob, offset) = constant.data.place()?;
         let want = constant.dims.iter().product::<usize>() * constant.dtype.bytes();
-        self.source.blob(blob).filter(|bytes| bytes.len() == want)
+        let bytes = self.source.blob(blob)?;
+        match constant.data {
+            ConstantData::Part(..) => bytes.get(usize::try_from(offset).ok()?..)?.get(..want),
+            _ => Some(bytes).filter(|bytes| bytes.len() == want),
+        }
     }
 }
 

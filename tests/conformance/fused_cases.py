@@ -4,7 +4,7 @@ import itertools
 import zlib
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 MS = "com.microsoft"
 
@@ -284,6 +284,62 @@ def grouped():
                results=["y", "present_k", "present_v"], refused='k_quant_type="PER_TENSOR"')
 
 
+def kept_integers():
+    """QLinear operators: integers, each operand with a stored scale and zero point."""
+    numbers = {"uint8": (np.uint8, TensorProto.UINT8), "int8": (np.int8, TensorProto.INT8)}
+
+    def codes(v, name, scale, kind):
+        zero = np.array(int(v.rng.integers(-20, 21)) + (128 if kind == "uint8" else 0), numbers[kind][0])
+        return [(f"s{name}", np.float32(scale)), (f"z{name}", zero)]
+
+    def given(v, name, shape, scale, kind):
+        dtype = numbers[kind][0]
+        low = np.iinfo(dtype).min
+        return [(name, v.rng.integers(low, low + 256, shape).astype(dtype)), *codes(v, name, scale, kind)]
+
+    def one(op, c, v, operands, result, free, attributes=None, kept=()):
+        operands = operands + result
+        stored = [n for n, _ in operands if n[0] in "sz" or n in kept]
+        return case(op, c, operands, stored, attributes=attributes, free=free, result_type=numbers[c["kind"]][1])
+
+    for c in options(kind=["uint8", "int8"], op=["QLinearAdd", "QLinearMul"], b=[(2, 5, 8), (8,), "stored"]):
+        op, v = c.pop("op"), Values(label("QLinear", c))
+        shape = (8,) if c["b"] == "stored" else c["b"]
+        operands = given(v, "a", (2, 5, 8), 0.021, c["kind"]) + given(v, "b", shape, 0.017, c["kind"])
+        yield one(op, c, v, operands, codes(v, "y", 0.033, c["kind"]), {"a": "n"} if c["b"] != (2, 5, 8) else {},
+                  kept=["b"] if c["b"] == "stored" else [])
+    for c in options(kind=["uint8", "int8"], op=["QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearGlobalAveragePool"]):
+        op = c.pop("op")
+        v = Values(label(op, c))
+        shape = (2, 6) if op == "QLinearSoftmax" else (2, 6, 5, 7)
+        attributes = {"QLinearLeakyRelu": {"alpha": 0.1}, "QLinearSoftmax": {"axis": 1, "opset": 13},
+                      "QLinearGlobalAveragePool": {"channels_last": 0}}.get(op)
+        scale = 1 / 256 if op in ("QLinearSigmoid", "QLinearSoftmax") else 0.031
+        yield one(op, c, v, given(v, "a", shape, 0.043, c["kind"]), codes(v, "y", scale, c["kind"]), {"a": "n"}, attributes)
+    for c in options(trans=[0, 1], bias=[False, True], rows=[False, True]):
+        v = Values(label("QGemm", c))
+        b = v.rng.integers(-127, 128, (6, 20) if c["trans"] else (20, 6)).astype(np.int8)
+        scale = (np.abs(v.f(6)) * 0.01 + 0.005).astype(np.float32) if c["rows"] else np.float32(0.011)
+        zero = np.zeros(6, np.int8) if c["rows"] else np.array(0, np.int8)
+        bias = v.i(9999, 6) if c["bias"] else None
+        operands = given(v, "a", (5, 20), 0.019, "uint8") + [("b", b), ("sb", scale), ("zb", zero), ("c", bias)]
+        yield one("QGemm", {**c, "kind": "uint8"}, v, operands, codes(v, "y", 0.09, "uint8"), {"a": "n"},
+                  {"transA": 0, "transB": c["trans"], "alpha": 1.0}, kept=["b", "c"])
+
+
+def few_bits():
+    """MatMulNBits, whose matrix is packed in blocks."""
+    for c in options(bits=[4, 8], zeros=[False, True], bias=[False, True], k=[64, 50], block=[16, 32]):
+        v = Values(label("MatMulNBits", c))
+        n, blocks = 9, -(-c["k"] // c["block"])
+        b = v.rng.integers(0, 256, (n, blocks, c["block"] * c["bits"] // 8)).astype(np.uint8)
+        zeros = v.rng.integers(0, 256, n * -(-blocks * c["bits"] // 8)).astype(np.uint8) if c["zeros"] else None
+        operands = [("a", v.f(2, 5, c["k"])), ("b", b), ("s", (np.abs(v.f(n * blocks)) * 0.02 + 0.01).astype(np.float32)), ("z", zeros), ("g", None),
+                    ("c", v.f(n) if c["bias"] else None)]
+        yield case("MatMulNBits", c, operands, ["b", "s", "z", "c"], free={"a": "bs"},
+                   attributes={"K": c["k"], "N": n, "bits": c["bits"], "block_size": c["block"], "accuracy_level": 0})
+
+
 def standard():
     """ONNX's own, where dimensions are free, and where attributes meet that the suite does not combine."""
     for c in options(rank=[3, 4], kv=[1, 2, 4], causal=[0, 1], past=[0, 4], mask=[None, "bool", "float"], softcap=[0.0, 3.0]):
@@ -325,7 +381,149 @@ def standard():
                    domain="", opset=24)
 
 
+def scale(value):
+    return np.array(value, np.float32)
+
+
+def quantised():
+    """Functions and products of quantised values. Scales that are powers of two make results that lie in the middle of two."""
+    for dtype, power in itertools.product([np.uint8, np.int8], [True, False]):
+        c = {"dtype": dtype.__name__, "power": int(power)}
+        v = Values(label("Quantised", c))
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max + 1
+        q = lambda *shape: v.rng.integers(low, high, shape).astype(dtype)  # noqa: E731
+        z = lambda n: np.array(n + 128 + low, dtype)  # noqa: E731
+        sa, sb, sc = map(scale, (0.25, 0.5, 0.5) if power else (0.0371, 0.0523, 0.0911))
+        a, b = [("a", q(2, 5, 8)), ("a_scale", sa), ("a_zero", z(-8))], [("b", q(2, 5, 8)), ("b_scale", sb), ("b_zero", z(3))]
+        out = [("y_scale", sc), ("y_zero", z(-1))]
+        stored = ["a_scale", "a_zero", "b_scale", "b_zero", "y_scale", "y_zero"]
+        free = {"a": "bs", "b": "bs"}
+        kind = {"result_type": helper.np_dtype_to_tensor_dtype(np.dtype(dtype))}
+        yield case("QLinearAdd", c, a + b + out, stored, free=free, **kind)
+        yield case("QLinearAdd", {**c, "row": 1}, a + [("b", q(8))] + b[1:] + out, stored, free={"a": "bs"}, **kind)
+        yield case("QLinearMul", c, a + b + [("y_scale", scale(sc * 16)), out[1]], stored, free=free, **kind)
+        yield case("QLinearSigmoid", c, a + [("y_scale", scale(1 / 256)), ("y_zero", np.array(low, dtype))], stored,
+                   free={"a": "bs"}, **kind)
+        for alpha in [None, 0.25]:
+            yield case("QLinearLeakyRelu", {**c, "alpha": alpha}, a + out, stored, attributes={"alpha": alpha}, free={"a": "bs"},
+                       **kind)
+        for axis in [1, -1]:
+            yield case("QLinearConcat", {**c, "axis": axis}, out + a + b, stored, attributes={"axis": axis}, **kind)
+        yield case("QLinearWhere", c, [("c", v.i(2, 2, 5, 8).astype(bool))] + a + b + out, stored, free={"c": "bs", **free}, **kind)
+        for axis in [1, 2]:
+            yield case("QLinearSoftmax", {**c, "axis": axis}, a + [("y_scale", scale(1 / 256)), ("y_zero", np.array(low, dtype))],
+                       stored, attributes={"axis": axis, "opset": 13}, free={"a": "b"}, **kind)
+        for last in [0, 1]:
+            picture = [("a", q(2, 7, 9, 6) if last else q(2, 6, 7, 9))] + a[1:]
+            d = {**c, "last": last}
+            yield case("QLinearGlobalAveragePool", d, picture + out, stored, attributes={"channels_last": last}, free={"a": "n"}, **kind)
+            for how in options(include=[0, 1], ceil=[0, 1]):
+                yield case("QLinearAveragePool", {**d, **how}, picture + out, stored, free={"a": "n"}, **kind,
+                           attributes={"channels_last": last, "kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1],
+                                       "count_include_pad": how["include"], "ceil_mode": how["ceil"]})
+            for group in [1, 2]:
+                w = v.rng.integers(-128, 128, (4, 6 // group, 3, 3)).astype(np.int8)
+                operands = picture + [("w", w), ("w_scale", v.rng.uniform(0.01, 0.05, 4).astype(np.float32)),
+                                      ("w_zero", np.zeros(4, np.int8)), ("y_scale", scale(2.3)), out[1], ("bias", v.i(999, 4))]
+                yield case("QLinearConv", {**d, "group": group}, operands, stored + ["w", "w_scale", "w_zero", "bias"], **kind,
+                           attributes={"channels_last": last, "group": group, "kernel_shape": [3, 3], "pads": [1, 1, 1, 1],
+                                       "strides": [2, 2]})
+        yield case("NhwcMaxPool", c, [("a", q(2, 7, 9, 6))], attributes={"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]},
+                   free={"a": "n"}, **kind)
+        yield case("QuantizeLinear", c, [("x", v.f(2, 5, 8, scale=9)), *out], stored, free={"x": "bs"}, **kind)
+        yield case("QuantizeLinear", {**c, "axis": 1}, [("x", v.f(2, 5, 8, scale=9)), ("y_scale", np.linspace(0.1, 0.3, 5, dtype=np.float32)),
+                                                       ("y_zero", np.full(5, z(2), dtype))], stored, attributes={"axis": 1}, **kind)
+        yield case("DequantizeLinear", c, a, stored, free={"a": "bs"}, result_type=TensorProto.FLOAT)
+    v = Values("softmax")
+    yield case("QLinearSoftmax", {"opset": 12}, [("a", v.i(256, 2, 5, 8, dtype=np.uint8)), ("a_scale", scale(0.1)), ("a_zero", None),
+                                                ("y_scale", scale(1 / 256)), ("y_zero", np.array(0, np.uint8))],
+               attributes={"axis": 1, "opset": 12}, result_type=TensorProto.UINT8, refused="opset=12")
+
+
+def integer_products():
+    for c in options(a=[np.uint8, np.int8], b=[np.uint8, np.int8], columns=[False, True], bias=[False, True], stored=[False, True], deep=[0, 1]):
+        if c["a"] == np.int8 and c["b"] == np.uint8:
+            continue  # onnxruntime has no such product
+        c = {**c, "a": c["a"].__name__, "b": c["b"].__name__}
+        v = Values(label("IntegerProduct", c))
+        low = {"uint8": 0, "int8": -128}
+        k = 300 if c["deep"] else 40
+        q = lambda name, *shape: v.rng.integers(low[c[name]], low[c[name]] + 256, shape).astype(c[name])  # noqa: E731
+        zero = lambda name, n: np.array(low[c[name]] + n, c[name])  # noqa: E731
+        b_scale = v.rng.uniform(0.01, 0.1, 6).astype(np.float32) if c["columns"] else scale(0.07)
+        # One zero point a column: all of a kind, as onnxruntime packs them.
+        b_zero = np.full(6, zero("b", 128)) if c["columns"] else zero("b", 130)
+        stored = ["b", "b_scale", "b_zero", "bias"] if c["stored"] else []
+        bias = v.f(6) if c["bias"] else None
+        b = ("b", q("b", k, 6))
+        yield case("MatMulIntegerToFloat", c, [("a", q("a", 2, 5, k)), b, ("a_scale", scale(0.05)), ("b_scale", b_scale),
+                                               ("a_zero", zero("a", 100)), ("b_zero", b_zero), ("bias", bias)], stored,
+                   free={"a": "bs"}, result_type=TensorProto.FLOAT)
+        if c["a"] == "uint8":
+            yield case("DynamicQuantizeMatMul", c, [("a", v.f(2, 5, k)), b, ("b_scale", b_scale), ("b_zero", b_zero), ("bias", bias)],
+                       stored, free={"a": "bs"})
+        for how in options(transA=[0, 1], transB=[0, 1], quantised=[0, 1]):
+            a = q("a", 5, k)
+            operands = [("a", a.T.copy() if how["transA"] else a), ("a_scale", scale(0.05)), ("a_zero", zero("a", 100)),
+                        ("b", b[1].T.copy() if how["transB"] else b[1]), ("b_scale", b_scale), ("b_zero", b_zero),
+                        ("c", v.i(3000, 6) if c["bias"] else None)]
+            operands += [("y_scale", scale(3.1)), ("y_zero", zero("a", 120))] if how["quantised"] else []
+            yield case("QGemm", {**c, **how}, operands, stored + ["c"] if c["stored"] else [],
+                       attributes={"transA": how["transA"], "transB": how["transB"], "alpha": 0.5 if how["transA"] else None},
+                       result_type=helper.np_dtype_to_tensor_dtype(np.dtype(c["a"])) if how["quantised"] else TensorProto.FLOAT)
+    b, s, n, d = 2, 5, 3, 8
+    h = n * d
+    for c in options(mask=[None, "lengths", "keys"], unidirectional=[0, 1], past=[0, 4], columns=[False, True]):
+        v = Values(label("QAttention", c))
+        w_scale = v.rng.uniform(0.001, 0.01, 3 * h).astype(np.float32) if c["columns"] else scale(0.004)
+        operands = [("x", v.i(256, b, s, 10, dtype=np.uint8)), ("w", v.rng.integers(-128, 128, (10, 3 * h)).astype(np.int8)),
+                    ("bias", v.f(3 * h)), ("x_scale", scale(0.01)), ("w_scale", w_scale),
+                    ("mask", key_mask(v, c["mask"], b, s, s + c["past"])), ("x_zero", np.array(120, np.uint8)),
+                    ("w_zero", np.zeros(3 * h, np.int8) if c["columns"] else np.array(3, np.int8)),
+                    ("past", v.f(2, b, n, c["past"], d) if c["past"] else None)]
+        yield case("QAttention", c, operands, ["w", "bias", "x_scale", "w_scale", "x_zero", "w_zero"],
+                   results=["y", "present"] if c["past"] else ["y"], result_type=TensorProto.FLOAT,
+                   attributes={"num_heads": n, "unidirectional": c["unidirectional"]})
+
+
+def blocks():
+    for c in options(bits=[2, 4, 8], k=[64, 40, 100], block=[16, 32], zero=[False, True], bias=[False, True], flat=[False, True]):
+        v = Values(label("MatMulNBits", c))
+        n, count = 7, -(-c["k"] // c["block"])
+        scales = v.f(n, count)
+        zero = v.i(256, n, -(-count * c["bits"] // 8), dtype=np.uint8) if c["zero"] else None
+        operands = [("a", v.f(2, 5, c["k"])), ("b", v.i(256, n, count, c["block"] * c["bits"] // 8, dtype=np.uint8)),
+                    ("scales", scales.ravel() if c["flat"] and c["bits"] < 8 else scales),
+                    ("zero", zero.ravel() if c["flat"] and zero is not None and c["bits"] < 8 else zero),
+                    ("order", None), ("bias", v.f(n) if c["bias"] else None)]
+        yield case("MatMulNBits", c, operands, ["b", "scales", "zero", "bias"], free={"a": "bs"},
+                   attributes={"K": c["k"], "N": n, "bits": c["bits"], "block_size": c["block"]})
+    v = Values("n bits")
+    stored = ["b", "scales", "zero", "order"]
+    plain = [("a", v.f(5, 32)), ("b", v.i(256, 7, 2, 8, dtype=np.uint8)), ("scales", v.f(7, 2))]
+    base = {"K": 32, "N": 7, "bits": 4, "block_size": 16}
+    trivial = (np.arange(32) // 16).astype(np.int32)
+    yield case("MatMulNBits", {"order": "trivial"}, plain + [("zero", None), ("order", trivial)], stored, attributes=base)
+    yield case("MatMulNBits", {"order": "other"}, plain + [("zero", None), ("order", trivial[::-1].copy())], stored, attributes=base,
+               refused="g_idx")
+    yield case("MatMulNBits", {"zero": "float"}, plain + [("zero", v.f(7, 2))], stored, attributes=base, refused="zero points of type f32")
+    yield case("MatMulNBits", {"computed": 1}, plain, [], attributes=base, refused="operand 1 that a run computes")
+    yield case("MatMulNBits", {"bits": 3}, plain, stored, attributes={**base, "bits": 3}, refused="bits=3")
+    for c in options(bits=[2, 4, 8], block=[16, 32], zero=[False, True], shape=[(7, 64), (3, 4, 64)]):
+        v = Values(label("GatherBlockQuantized", c))
+        outer, width, per = c["shape"][:-1], c["shape"][-1], 8 // c["bits"]
+        count = width // c["block"]
+        operands = [("data", v.i(256, *outer, width // per, dtype=np.uint8)), ("index", v.i(outer[0], 2, 3).astype(np.int64)),
+                    ("scales", v.f(*outer, count)),
+                    ("zero", v.i(256, *outer, -(-count // per), dtype=np.uint8) if c["zero"] else None)]
+        yield case("GatherBlockQuantized", c, operands, ["data", "scales", "zero"], free={"index": "bs"},
+                   attributes={"bits": c["bits"], "block_size": c["block"], "gather_axis": 0, "quantize_axis": len(outer)},
+                   result_type=TensorProto.FLOAT)
+
+
 def cases():
     """All of them."""
-    for family in [products, elementwise, rotary, attention, multi_head, grouped, standard]:
+    families = [products, elementwise, rotary, attention, multi_head, grouped, standard, quantised, kept_integers, few_bits, integer_products,
+                blocks]
+    for family in families:
         yield from family()

@@ -332,16 +332,21 @@ def run(command, name, spec, folder):
     return judge.judge(folder, data, produced)
 
 
+def all_cases():
+    """The cases by name."""
+    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, shapes):
+        group()
+    return CASES
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cmd", required=True)
     parser.add_argument("--filter", default="", help="regular expression over names")
     parser.add_argument("--allow-refused", action="store_true")
     args = parser.parse_args()
-    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, shapes):
-        group()
     counts, bad = {}, 0
-    for name, spec in CASES.items():
+    for name, spec in all_cases().items():
         if not re.search(args.filter, name):
             continue
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@
 
 mod disk;
 mod folder;
+pub mod fuzz;
 pub mod models;
 pub mod moving;
 pub mod onnx;

@@ -8,10 +8,14 @@ use edge_runtime::random::uniform;
 pub const FLOAT: i64 = 1;
 /// ONNX's number of `i64`.
 pub const INT64: i64 = 7;
+/// ONNX's number of `f16`.
+pub const FLOAT16: i64 = 10;
+/// ONNX's number of `bf16`.
+pub const BFLOAT16: i64 = 16;
 
-/// A protobuf message in the making.
+/// A protobuf message in the making; for files that no [`Builder`] would write.
 #[derive(Clone, Debug, Default)]
-struct Message(Vec<u8>);
+pub struct Message(pub Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut value: u64) {
@@ -22,7 +26,8 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    fn int(mut self, field: u64, value: i64) -> Message {
+    /// Adds a number.
+    pub fn int(mut self, field: u64, value: i64) -> Message {
         self.varint(field << 3);
         self.varint(value as u64);
         self
@@ -34,14 +39,16 @@ impl Message {
         self
     }
 
-    fn bytes(mut self, field: u64, bytes: &[u8]) -> Message {
+    /// Adds bytes, or a string.
+    pub fn bytes(mut self, field: u64, bytes: &[u8]) -> Message {
         self.varint(field << 3 | 2);
         self.varint(bytes.len() as u64);
         self.0.extend(bytes);
         self
     }
 
-    fn message(self, field: u64, message: &Message) -> Message {
+    /// Adds a message.
+    pub fn message(self, field: u64, message: &Message) -> Message {
         self.bytes(field, &message.0)
     }
 }
@@ -101,6 +108,27 @@ impl Builder {
     /// Adds a float input.
     pub fn input(&mut self, name: &str, dims: &[Dim]) -> &mut Builder {
         self.port(11, name, FLOAT, Some(dims));
+        self
+    }
+
+    /// Adds an input of floats of another width.
+    pub fn float_input(&mut self, name: &str, elem_type: i64, dims: &[Dim]) -> &mut Builder {
+        self.port(11, name, elem_type, Some(dims));
+        self
+    }
+
+    /// Adds an output of floats of another width.
+    pub fn float_output(&mut self, name: &str, elem_type: i64) -> &mut Builder {
+        self.port(12, name, elem_type, None);
+        self
+    }
+
+    /// Adds a stored array of floats of 16 bits, given as their bits.
+    pub fn halves(&mut self, name: &str, elem_type: i64, dims: &[i64], bits: &[u16]) -> &mut Builder {
+        let raw: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+        let tensor = dims.iter().fold(Message::default(), |t, d| t.int(1, *d));
+        let tensor = tensor.int(2, elem_type).bytes(8, name.as_bytes()).bytes(9, &raw);
+        self.graph = std::mem::take(&mut self.graph).message(5, &tensor);
         self
     }
 
@@ -173,6 +201,17 @@ impl Builder {
         }
         self.graph = std::mem::take(&mut self.graph).message(1, &node);
         self
+    }
+
+    /// Adds a field of the graph as it is.
+    pub fn raw(&mut self, field: u64, message: &Message) -> &mut Builder {
+        self.graph = std::mem::take(&mut self.graph).message(field, message);
+        self
+    }
+
+    /// The graph alone.
+    pub fn graph(&self) -> Message {
+        self.graph.clone()
     }
 
     /// The bytes of the file: opset 17, IR version 8.

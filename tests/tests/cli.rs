@@ -49,6 +49,21 @@ fn stdout_carries_the_answer_and_nothing_else() {
 }
 
 #[test]
+fn checkpoints_are_listed_and_code_in_them_is_refused() {
+    let file =
+        |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("reference/checkpoints").join(name);
+    let list = |name: &str| edge_convert().arg("inspect").arg(file(name));
+    let text = list("every-type.pth").run();
+    text.expect(0);
+    assert!(text.stdout.contains("layer.0.weight  f32   [2, 3]"), "{text:#?}");
+    let json = list("every-type.pth").args("--part optimizer --json").run();
+    let json = json.expect(0).json();
+    assert_eq!(json["tensors"].as_array().map(Vec::len), Some(2));
+    list("code.pth").run().expect_saying(4, &["posix.system", "refused"]);
+    list("nowhere.pth").run().expect_saying(4, &["nowhere.pth"]);
+}
+
+#[test]
 fn a_profile_names_every_step_and_is_a_trace() {
     let s = Sample::new(&models::classifier(), "");
     let folder = Folder::new("trace");

@@ -105,6 +105,7 @@ impl Pack {
         Rung {
             id: "only".into(),
             graph: 0,
+            subnet: None,
             acts,
             takes: vec![Some(Take(0, case.take))],
             end: 0,

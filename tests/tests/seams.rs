@@ -76,6 +76,7 @@ fn run(mut draft: Draft, registry: Registry, root: Expr, take: u32) -> (Vec<f32>
     let rung = Rung {
         id: "only".into(),
         graph: 0,
+        subnet: None,
         acts: Acts::F32,
         takes: vec![Some(Take(0, take))],
         end: 0,

@@ -3,10 +3,12 @@
 
 use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::compress::Family;
+use edge_converter::import::ImportError;
+use edge_converter::import::checkpoint::{Checkpoint, Listing};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
-use edge_converter::{compare, convert, default_folder, write_page};
+use edge_converter::{compare, convert, convert_supernet, default_folder, write_page};
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
@@ -24,8 +26,10 @@ Examples:
   edge-convert model.onnx -o model.pack --calib samples/ --budgets 2MB,4MB --min-quality 20
   edge-convert vad.onnx -o vad.pack --state stateN=state
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
+  edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
+  edge-convert inspect checkpoint.pth
 
 Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
 
@@ -58,6 +62,8 @@ enum Command {
     Compare(Compare),
     /// Writes one HTML page about a pack: quality against memory and time, the ladder, every layer
     Report(Report),
+    /// Lists the tensors of a checkpoint: .pth, safetensors, .npz
+    Inspect(Inspect),
 }
 
 impl Args {
@@ -66,6 +72,7 @@ impl Args {
         match &self.command {
             Some(Command::Compare(compare)) => compare.json,
             Some(Command::Report(report)) => report.json,
+            Some(Command::Inspect(inspect)) => inspect.json,
             None => self.convert.as_ref().is_some_and(|convert| convert.json),
         }
     }
@@ -117,6 +124,19 @@ struct Report {
     json: bool,
 }
 
+/// The tensors of a checkpoint.
+#[derive(Debug, clap::Args)]
+struct Inspect {
+    /// The file, an index of shards, or a folder that holds either.
+    checkpoint: PathBuf,
+    /// The part of a .pth that is wanted, such as model_ema [default: the model].
+    #[arg(long, value_name = "KEY")]
+    part: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// A conversion.
 #[derive(Debug, clap::Args)]
 struct Convert {
@@ -160,6 +180,9 @@ struct Convert {
     /// Forms of weights that are not used, as a measurement of what they are good for.
     #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
     without: Vec<Form>,
+    /// What is elastic in the model, the largest of its subnets: converter/SUPERNET.md.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize"])]
+    supernet: Option<PathBuf>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
     state: Vec<String>,
@@ -246,13 +269,11 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            if let (true, ConvertError::Import(edge_converter::import::ImportError::Unsupported(list))) =
-                (args.json(), &e)
-            {
+            if let (true, ConvertError::Import(ImportError::Unsupported(list))) = (args.json(), &e) {
                 // The list goes where the report would have gone.
                 let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "unsupported": list }));
             }
-            eprintln!("edge-convert: {e}");
+            eprintln!("edge-convert: {}", shortened(&e.to_string()));
             ExitCode::from(e.exit_code())
         }
     }
@@ -267,6 +288,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
     match (&args.command, &args.convert) {
         (Some(Command::Compare(args)), _) => run_compare(args, &stop),
         (Some(Command::Report(args)), _) => run_report(args, &stop),
+        (Some(Command::Inspect(args)), _) => run_inspect(args),
         (None, Some(args)) => run_convert(args, &stop),
         // Refused by the parser.
         (None, None) => Ok(()),
@@ -304,6 +326,27 @@ fn run_report(args: &Report, stop: &AtomicBool) -> Result<(), ConvertError> {
     print(format!("{}: {} rungs of {}\n", args.output.display(), page.rungs.len(), page.name))
 }
 
+fn run_inspect(args: &Inspect) -> Result<(), ConvertError> {
+    let opened = match &args.part {
+        Some(part) => Checkpoint::open_part(&args.checkpoint, part),
+        None => Checkpoint::open(&args.checkpoint),
+    };
+    let listing = Listing::of(&opened.map_err(ImportError::from)?);
+    if args.json { print(format!("{:#}\n", serde_json::json!(listing))) } else { print(listing.to_string()) }
+}
+
+/// Longest line of an error, in characters: names of a file that means harm have no end.
+const LINE: usize = 2000;
+
+/// An error with long lines cut.
+fn shortened(text: &str) -> String {
+    let line = |line: &str| match line.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}… ({} bytes in all)", &line[..end], line.len()),
+        None => line.to_string(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 fn states(pairs: &[String]) -> Result<Vec<(String, String)>, ConvertError> {
     pairs.iter().map(|s| pair(s, "--state", "OUT=IN")).collect()
 }
@@ -327,7 +370,16 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
-    let report = convert(&args.models, &args.output, &options, &mut bars, stop);
+    let report = match (&args.supernet, &args.models[..]) {
+        (None, models) => convert(models, &args.output, &options, &mut bars, stop),
+        (Some(description), [model]) => {
+            convert_supernet(model, description, &args.output, &options, &mut bars, stop)
+        }
+        (Some(_), _) => {
+            let why = "describes one model, the largest network".into();
+            Err(ConvertError::Option { option: "--supernet", why })
+        }
+    };
     bars.clear();
     let report = report?;
     if let Verdict::Disagrees { .. } = report.witness {

@@ -1,10 +1,12 @@
 //! What runs of real samples show of a model's values: ranges, sizes, the rows that products read.
 
+mod codes;
 mod rounding;
 mod rows;
 
+pub use codes::as_given;
 pub use rounding::{Fold, alone, held};
-pub use rows::{Rows, rows};
+pub use rows::{Rows, groups, rows};
 
 use crate::candidate::Candidate;
 use crate::draft::Draft;
@@ -82,7 +84,8 @@ impl Seen {
             }
         }
         for range in seen.iter_mut().flatten() {
-            *range = (range.0 * MARGIN, range.1 * MARGIN);
+            // A mask's least number has no wider one.
+            *range = ((range.0 * MARGIN).max(f32::MIN), (range.1 * MARGIN).min(f32::MAX));
         }
         for (value, (lo, hi)) in &self.bounds {
             if let Some(range) = &mut seen[*value as usize] {

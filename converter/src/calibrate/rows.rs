@@ -6,7 +6,7 @@ use crate::measure::Evaluator;
 use crate::samples::Sample;
 use edge_runtime::graph::{DType, TensorId};
 use edge_runtime::pack::Rung;
-use edge_runtime::plan::{ConvGeometry, Matrix, Operand, Step, StepOp};
+use edge_runtime::plan::{ConvGeometry, Matrix, Operand, Plan, PlanOptions, Step, StepOp};
 use edge_runtime::random::philox;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ const ROWS: usize = 2048;
 const BYTES: usize = 1 << 30;
 /// Samples that they come from.
 const SAMPLES: usize = 32;
+/// Bytes of rows that are in memory at a time, or a quarter of all, so that samples run four times at most.
+const TOGETHER: usize = 16 << 20;
 
 /// Rows that one matrix `[n, k]` is multiplied with.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +29,45 @@ pub struct Rows {
     pub values: Vec<f32>,
 }
 
-/// The rows that each tensor meets, for tensors that one product alone reads. `rung` takes every tensor at its finest.
+/// `tensors` in runs, each of which has rows for as many as [`TOGETHER`] says.
+///
+/// # Errors
+/// When the first sample does not suit the model.
+pub fn groups(
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    samples: &[Sample],
+    tensors: &[TensorId],
+) -> Result<Vec<Vec<TensorId>>, ConvertError> {
+    let Some(first) = samples.first() else { return Ok(vec![tensors.to_vec()]) };
+    let options = PlanOptions { keep_values: true, ..PlanOptions::default() };
+    let plan = Plan::new(model, rung, &first.specs(), &options)?;
+    let products: Vec<Rowed<'_>> = plan.steps.iter().filter_map(Rowed::of).collect();
+    let count = samples.len().min(SAMPLES);
+    let most = most(&products, count);
+    let bytes: HashMap<TensorId, usize> =
+        products.iter().map(|p| (p.tensor, 4 * p.k * p.m.min(most) * count)).collect();
+    let limit = TOGETHER.max(bytes.values().sum::<usize>() / 4);
+    let (mut groups, mut held) = (vec![Vec::new()], 0);
+    for tensor in tensors {
+        let bytes = bytes.get(tensor).copied().unwrap_or(0);
+        if held > 0 && held + bytes > limit {
+            groups.push(Vec::new());
+            held = 0;
+        }
+        held += bytes;
+        groups.last_mut().into_iter().for_each(|group| group.push(*tensor));
+    }
+    Ok(groups)
+}
+
+/// Rows of each product that one of `count` samples gives.
+fn most(products: &[Rowed<'_>], count: usize) -> usize {
+    let columns: usize = products.iter().map(|p| p.k).sum();
+    (ROWS.min(BYTES / 4 / columns.max(1)) / count.max(1)).max(1)
+}
+
+/// The rows that each of `tensors` meets, where one product alone reads it. `rung` takes every tensor at its finest.
 ///
 /// # Errors
 /// When a sample does not suit the model, or the evaluator was stopped.
@@ -36,6 +76,7 @@ pub fn rows(
     model: &Arc<edge_runtime::Model>,
     rung: &Rung,
     samples: &[Sample],
+    tensors: &[TensorId],
     mut progress: impl FnMut(usize, usize),
 ) -> Result<HashMap<TensorId, Rows>, ConvertError> {
     let count = samples.len().clamp(1, SAMPLES);
@@ -48,18 +89,17 @@ pub fn rows(
             let readers = readers(&plan.steps);
             let products: Vec<Rowed<'_>> =
                 plan.steps.iter().filter_map(Rowed::of).filter(|p| readers[&p.tensor] == 1).collect();
-            let columns: usize = products.iter().map(|p| p.k).sum();
-            let most = ROWS.min(BYTES / 4 / columns.max(1)) / count;
+            let most = most(&products, count);
             let held: HashMap<(u32, usize), &[u8]> = session
                 .values()
                 .filter(|(_, operand, _)| operand.dtype == DType::F32)
                 .map(|(_, operand, bytes)| ((operand.buffer, operand.offset), bytes))
                 .collect();
-            for product in products {
+            for product in products.into_iter().filter(|p| tensors.contains(&p.tensor)) {
                 let Some(bytes) = held.get(&(product.x.buffer, product.x.offset)) else { continue };
                 let into = rows.entry(product.tensor).or_default();
                 into.k = product.k;
-                product.gather(&to_f32(DType::F32, bytes), most.max(1), i as u64, &mut into.values);
+                product.gather(&to_f32(DType::F32, bytes), most, i as u64, &mut into.values);
             }
         })?;
         progress(i + 1, count);

@@ -1,7 +1,7 @@
 //! What integer products see of a matrix with one scale a row, as floats.
 
 use super::corrected::codes;
-use super::{Matrix, Root, Use, exact};
+use super::{Matrix, Root, Use, as_it_is};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::TensorId;
@@ -26,8 +26,8 @@ pub fn coded(
     };
     let Corrected { matrix, take, rows } = Corrected::of(draft, one_scale, take);
     let Some(codes) = codes(draft, &name, &matrix, (n, k), take)? else { return Ok(None) };
-    let values = codes.transpose().iter().copied().collect();
-    let dense = exact(draft, &Matrix { name, n, k, values, used: Use::Product })?.expr;
+    let values: Vec<f32> = codes.transpose().iter().copied().collect();
+    let dense = as_it_is(draft, &Matrix { name, n, k, values: values.into(), used: Use::Product })?;
     let Some(rows) = rows else { return Ok(Some(dense)) };
     let mut params = serde_json::Map::new();
     params.insert("levels".into(), json!([[1, 1, 0, 0.0]]));

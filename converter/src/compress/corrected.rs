@@ -18,7 +18,7 @@ use crate::calibrate::Rows;
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::TensorId;
-use edge_runtime::pack::{Arg, BlobId, Expr, Header, MemorySource, Take, Tensor};
+use edge_runtime::pack::{Arg, BlobId, Expr, Header, Take, Tensor};
 use edge_runtime::plan::PlanError;
 use edge_runtime::random::philox;
 use edge_runtime::weights::planes::{self, Layout, Spec};
@@ -26,7 +26,6 @@ use edge_runtime::weights::{BLOCK, CodesOut, PANEL, Registry, Weights, bind};
 use half::f16;
 use nalgebra::{DMatrix, DVector};
 use serde_json::json;
-use std::sync::Arc;
 
 /// Columns of U: one panel of a kernel. More of them take away less for their bytes than more planes do.
 pub const RANK: usize = 16;
@@ -151,7 +150,7 @@ fn bound(
 ) -> Result<Box<dyn Weights>, ConvertError> {
     let tensor = Tensor { name: name.to_string(), n, k, roots: vec![expr.clone()] };
     let header = Header { blobs: draft.header.blobs.clone(), tensors: vec![tensor], ..Header::default() };
-    let source = Arc::new(MemorySource::from(draft.blobs.clone())) as Arc<dyn edge_runtime::pack::BlobSource>;
+    let source = draft.source();
     bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source)
         .map_err(|e| ConvertError::from(PlanError::from(e)))
 }
@@ -309,9 +308,9 @@ fn stored(
         scale: scale(&values, LEAST_F16),
         ..Spec::default()
     };
-    let encoded = planes::encode(&values, n, k, &spec, &[])
+    let mut encoded = planes::encode(&values, n, k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: name.to_string(), why: e.to_string() })?;
-    let blobs = encoded.blobs.iter().map(|bytes| draft.blob(bytes.clone())).collect();
+    let blobs = std::mem::take(&mut encoded.blobs).into_iter().map(|bytes| draft.blob(bytes)).collect();
     let expr = encoded.expr(blobs);
     let decoded = decoded(draft, name, &expr, (n, k), 0)?;
     Ok((expr, decoded))
@@ -397,11 +396,10 @@ mod tests {
     use crate::calibrate::Rows;
     use crate::compress::{Matrix, Use, planes};
     use crate::draft::Draft;
-    use edge_runtime::pack::{MemorySource, Take, Tensor};
+    use edge_runtime::pack::{Take, Tensor};
     use edge_runtime::random::uniform;
     use edge_runtime::weights::{Registry, bind};
     use nalgebra::DMatrix;
-    use std::sync::Arc;
 
     const SIZE: usize = 128;
     const M: usize = 400;
@@ -432,7 +430,7 @@ mod tests {
         let tensors = vec![Tensor { name: "w".into(), n: SIZE, k: SIZE, roots: vec![root.expr.clone()] }];
         let header =
             edge_runtime::pack::Header { blobs: draft.header.blobs.clone(), tensors, ..Default::default() };
-        let source = Arc::new(MemorySource::from(draft.blobs.clone())) as _;
+        let source = draft.source();
         let bound =
             |take: usize| bind(&Registry::standard(), &header, 0, Take(0, take as u32), &source).unwrap();
         let matrix =

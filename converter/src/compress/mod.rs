@@ -3,21 +3,24 @@
 mod coded;
 mod corrected;
 mod exact;
+mod integers;
 mod planes;
 pub mod sparse;
 
 pub use coded::coded;
 pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
-pub use exact::exact;
+pub use exact::{Exact, as_it_is, as_it_lies};
+pub use integers::integers;
 pub use planes::{PLANE_BITS, planes, row_codes};
 
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use crate::model::Array;
-use edge_runtime::graph::{Graph, Op, Source};
+use edge_runtime::graph::{DType, Graph, Op, Source};
 use edge_runtime::pack::{BlobId, Expr};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// A family of forms that matrices may have beside planes of all their elements.
@@ -51,17 +54,40 @@ pub enum Use {
 
 /// A matrix `[n, k]` to compress.
 #[derive(Clone, Debug)]
-pub struct Matrix {
+pub struct Matrix<'a> {
     /// The name in the source model.
     pub name: String,
     /// Rows.
     pub n: usize,
     /// Columns.
     pub k: usize,
-    /// Row-major elements.
-    pub values: Vec<f32>,
+    /// Row-major elements; those of a model are read where they lie.
+    pub values: Cow<'a, [f32]>,
     /// How it is used.
     pub used: Use,
+}
+
+/// A constant that is a matrix `[n, k]`.
+#[derive(Clone, Debug)]
+pub struct Stored<'a> {
+    /// The name in the source model.
+    pub name: String,
+    /// Rows.
+    pub n: usize,
+    /// Columns.
+    pub k: usize,
+    /// How it is used.
+    pub used: Use,
+    /// The elements.
+    pub array: &'a Array,
+}
+
+impl<'a> Stored<'a> {
+    /// The matrix. Elements of 16 bits become as many floats, so one is wanted at a time.
+    pub fn matrix(&self) -> Matrix<'a> {
+        let values = self.array.floats().unwrap_or_default();
+        Matrix { name: self.name.clone(), n: self.n, k: self.k, values, used: self.used }
+    }
 }
 
 /// A matrix as one take of its expression gives it.
@@ -90,6 +116,11 @@ impl Root {
     /// Bytes of a take.
     pub fn bytes(&self, draft: &Draft, take: usize) -> u64 {
         self.levels[take - 1].blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum()
+    }
+
+    /// Whether the finest take is the integers that the model came with: nothing is finer, or needs to be.
+    pub fn is_whole(&self) -> bool {
+        self.expr.params.contains_key("whole")
     }
 
     /// Bytes that a take has more than another.
@@ -138,7 +169,7 @@ pub fn matrix_operands(op: &Op) -> &'static [(usize, Use)] {
 /// # Errors
 /// Names the array, the element's place and its value.
 pub fn finite(name: &str, array: &Array) -> Result<(), ConvertError> {
-    let values = array.as_f32().unwrap_or_default();
+    let values = array.floats().unwrap_or_default();
     let Some(at) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
     let (mut place, mut rest) = (vec![0; array.dims.len()], at);
     for (index, size) in place.iter_mut().zip(&array.dims).rev() {
@@ -154,7 +185,7 @@ pub fn finite(name: &str, array: &Array) -> Result<(), ConvertError> {
 /// Constants that are used as matrices alone, by constant id.
 ///
 /// A constant that is also read as a plain value, or in two ways, stays a constant.
-pub fn matrices(graph: &Graph, constants: &[Array]) -> Result<HashMap<u32, Matrix>, ConvertError> {
+pub fn matrices<'a>(graph: &Graph, constants: &'a [Array]) -> Result<HashMap<u32, Stored<'a>>, ConvertError> {
     let mut found: HashMap<u32, Use> = HashMap::new();
     let mut plain: Vec<u32> = Vec::new();
     let constant = |value: u32| match graph.values.get(value as usize).map(|v| v.source) {
@@ -180,7 +211,9 @@ pub fn matrices(graph: &Graph, constants: &[Array]) -> Result<HashMap<u32, Matri
     for (id, used) in found {
         let array = &constants[id as usize];
         let [n, k] = array.dims[..] else { continue };
-        let Some(values) = array.as_f32() else { continue };
+        if array.dtype != DType::F32 && !array.is_narrow() {
+            continue;
+        }
         // Looking rows up pays only for tables; what is small stays a constant.
         if plain.contains(&id) || n * k == 0 || (used == Use::Rows && n * k < 4096) {
             continue;
@@ -188,7 +221,7 @@ pub fn matrices(graph: &Graph, constants: &[Array]) -> Result<HashMap<u32, Matri
         let value = graph.values.iter().find(|v| v.source == Source::Constant(id));
         let name = value.map_or_else(|| format!("constant {id}"), |v| v.name.clone());
         finite(&name, array)?;
-        matrices.insert(id, Matrix { name, n, k, values, used });
+        matrices.insert(id, Stored { name, n, k, used, array });
     }
     Ok(matrices)
 }

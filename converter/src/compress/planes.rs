@@ -31,9 +31,10 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         scale: scale(&matrix.values, LEAST_F16),
         ..Spec::default()
     };
-    let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
+    let mut encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
-    let blobs: Vec<_> = encoded.blobs.iter().map(|b| draft.blob(b.clone())).collect();
+    let blobs: Vec<_> =
+        std::mem::take(&mut encoded.blobs).into_iter().map(|bytes| draft.blob(bytes)).collect();
     let mut levels = Vec::with_capacity(PLANE_BITS.len());
     let mut bits = 0;
     for (i, plane) in PLANE_BITS.iter().enumerate() {

@@ -3,6 +3,7 @@
 use super::classes::{Class, Maker, operand};
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Op, Source, ValueId};
+use std::borrow::Cow;
 
 /// Rows of a convolution's group start at a multiple of this.
 const GROUP_ROWS: usize = 16;
@@ -86,7 +87,8 @@ fn divide_vector(model: &mut Model, node: usize, at: usize, absent: Option<Vec<f
 
 fn divide_rows(model: &mut Model, node: usize, sizes: &[f32]) {
     let Some(weight) = input(model, node, operand::WEIGHT).and_then(|w| model.constant(w)) else { return };
-    let (dims, Some(mut values)) = (weight.dims.clone(), weight.as_f32()) else { return };
+    let (dtype, dims) = (weight.dtype, weight.dims.clone());
+    let Some(mut values) = weight.floats().map(Cow::into_owned) else { return };
     let Some(k) = values.len().checked_div(dims[0]) else { return };
     let width = match model.graph.body.nodes[node].op {
         // A group whose rows start at a multiple of 16.
@@ -100,7 +102,7 @@ fn divide_rows(model: &mut Model, node: usize, sizes: &[f32]) {
             row.iter_mut().for_each(|w| *w /= size);
         }
     }
-    replace(model, node, operand::WEIGHT, Array::f32(&dims, &values));
+    replace(model, node, operand::WEIGHT, Array::of_floats(dtype, &dims, values));
     // Whether it is added before the function or after it makes no difference: the function keeps factors.
     for at in [operand::BIAS, operand::RESIDUAL] {
         divide_vector(model, node, at, None, sizes);
@@ -109,13 +111,14 @@ fn divide_rows(model: &mut Model, node: usize, sizes: &[f32]) {
 
 fn multiply_columns(model: &mut Model, node: usize, sizes: &[f32]) {
     let Some(weight) = input(model, node, operand::WEIGHT).and_then(|w| model.constant(w)) else { return };
-    let (dims, Some(mut values)) = (weight.dims.clone(), weight.as_f32()) else { return };
+    let (dtype, dims) = (weight.dtype, weight.dims.clone());
+    let Some(mut values) = weight.floats().map(Cow::into_owned) else { return };
     let k = values.len().checked_div(dims[0]).unwrap_or(0).max(1);
     for (r, row) in values.chunks_exact_mut(k).enumerate() {
         let of = columns(&model.graph.body.nodes[node].op, sizes.len(), r);
         row.iter_mut().enumerate().for_each(|(k, w)| *w *= of(k).map_or(1.0, |c| sizes[c]));
     }
-    replace(model, node, operand::WEIGHT, Array::f32(&dims, &values));
+    replace(model, node, operand::WEIGHT, Array::of_floats(dtype, &dims, values));
 }
 
 /// The channel that column `k` of row `r` of a matrix reads, of `channels`; `None` for rows that fill a group up.

@@ -219,7 +219,7 @@ fn gains(model: &Model, class: &Class) -> Vec<f64> {
     let mut gains = vec![0.0; class.channels];
     for node in class.readers.iter().map(|i| &model.graph.body.nodes[*i]) {
         let weight = node.inputs.get(operand::WEIGHT).copied().flatten().and_then(|w| model.constant(w));
-        let Some((weight, values)) = weight.and_then(|w| Some((w, w.as_f32()?))) else { continue };
+        let Some((weight, values)) = weight.and_then(|w| Some((w, w.floats()?))) else { continue };
         let k = values.len().checked_div(weight.dims[0]).unwrap_or(0).max(1);
         for (r, row) in values.chunks_exact(k).enumerate() {
             let of = columns(&node.op, class.channels, r);
@@ -244,7 +244,7 @@ fn weights_noise(
     for node in class.readers.iter().map(|i| &model.graph.body.nodes[*i]) {
         let operand = |at: usize| node.inputs.get(at).copied().flatten();
         let weight = operand(operand::WEIGHT).and_then(|w| model.constant(w));
-        let Some((weight, values)) = weight.and_then(|w| Some((w, w.as_f32()?))) else { continue };
+        let Some((weight, values)) = weight.and_then(|w| Some((w, w.floats()?))) else { continue };
         let Some(x) = operand(operand::X).and_then(|x| seen.get(&x)) else { continue };
         let k = values.len().checked_div(weight.dims[0]).unwrap_or(0).max(1);
         for (i, noise) in noise.iter_mut().enumerate() {

@@ -1,16 +1,16 @@
 //! From subnets to a pack whose rungs are subnets times precisions.
 
+use super::rungs::{self, Probed};
 use super::sharing::{self, Shared, Sharing, Version};
 use crate::calibrate;
-use crate::candidate::Candidate;
-use crate::compress::{self, Level, PLANE_BITS, Root};
+use crate::compress::{self, Root};
 use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, finite, golden, names};
 use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
 use crate::journal::{Journal, Mix};
-use crate::ladder::{self, Choices, Integer, Part, Probes};
-use crate::measure::{Evaluator, Outputs, sqnr_db};
+use crate::ladder::{self, Probes};
+use crate::measure::{Evaluator, Outputs};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
 use crate::samples::Samples;
@@ -18,15 +18,11 @@ use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
 use edge_runtime::graph::{Graph, Source};
-use edge_runtime::pack::{Arg, Expr, Quality, Rung, Take, Tensor};
-use edge_runtime::weights::{Registry, needed_blobs};
+use edge_runtime::pack::{Arg, Expr, Tensor};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-
-/// Samples that a rung's quality is measured on: labels need many.
-const HELD_OUT: usize = 256;
 
 /// Converts the subnets of one family.
 ///
@@ -73,15 +69,14 @@ pub fn convert(
     let evaluator = Evaluator::new(stop)?;
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());
     let evaluator = evaluator.keeping(journal);
-    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let held_out = &samples.held_out[..samples.held_out.len().min(rungs::HELD_OUT)];
     let sharing = sharing::find(&models)?;
     let mut draft = Draft::new(largest);
     let stored = store(&mut draft, &sharing.matrices)?;
     watch.stage("calibrate", models.len());
     let mut reference: Vec<Outputs> = Vec::new();
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
-    let mut probe_wants: Vec<(Vec<Outputs>, Units)> = Vec::new();
-    let mut elements = Vec::new();
+    let mut probed: Vec<Probed> = Vec::new();
     let mut golden_run = None;
     let mut verdict = Verdict::Absent;
     for (i, (model, float)) in models.iter().zip(&floats).enumerate() {
@@ -100,8 +95,8 @@ pub fn convert(
         let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
         verdict = verdict.and(said);
         let units = Units::of(&evaluator.output_dims(&opened, &rung, &probes[0])?, &want);
-        probe_wants.push((want, units));
-        elements.push(calibrate::elements(&evaluator, &opened, &rung, &model.graph, &probes[..1])?);
+        let elements = calibrate::elements(&evaluator, &opened, &rung, &model.graph, &probes[..1])?;
+        probed.push(Probed { want, units, elements });
         if i + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
             golden_run = run;
@@ -110,56 +105,16 @@ pub fn convert(
     }
     describe(&mut draft, &source, options);
 
-    let mut candidates = Vec::new();
-    let mut float_values = Vec::new();
-    watch.stage("measure tensors", models.len());
-    for (graph, (want, units)) in probe_wants.iter().enumerate() {
-        let choices = choices(&draft, graph)?;
-        let probes = Probes::new(probes, want, units);
-        let sensitivity =
-            ladder::sensitivities(&evaluator, &draft, graph as u32, &choices, &probes, |_, _| {})?;
-        draft.header.costs.extend(ladder::stored_costs(&sensitivity, graph as u32, &choices));
-        let prices = ladder::prices(&draft, graph as u32, &choices, &elements[graph]);
-        let mut integer = Integer {
-            evaluator: &evaluator,
-            draft: &mut draft,
-            graph: graph as u32,
-            choices: &choices,
-            sensitivity: &sensitivity,
-            probes,
-            judges: probes,
-            elements: &elements[graph],
-            prices: &prices,
-            takes: choices.integer_takes(),
-        };
-        integer.finer_weights()?;
-        let mut kept = integer.keep_floats(|_, _| {})?;
-        kept.extend(integer.refine(|_, _| {})?);
-        float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
-        let finest = integer.takes.clone();
-        let all = choices.bytes(&draft, &choices.finest());
-        let sizes = options.wishes.weight_sizes(&draft, graph as u32, all)?;
-        let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes, &ladder::Beyond::default());
-        let prefix = format!("s{graph}-");
-        candidates.extend(ladder::rungs(&draft, &choices, &steps, &finest, graph as u32, &prefix));
-        watch.progress(graph + 1);
-    }
-    watch.stage("measure rungs", candidates.len());
+    let (candidates, float_values) =
+        rungs::candidates(&evaluator, &mut draft, &probed, probes, options, watch)?;
     let none = Units::default();
-    let units = probe_wants.last().map_or(&none, |(_, units)| units);
-    let candidate = draft.candidate();
-    let opened = candidate.model();
+    let units = probed.last().map_or(&none, |p| &p.units);
     let held = Probes::new(held_out, &reference, units);
-    let (mut measured, mut latencies) = (Vec::with_capacity(candidates.len()), Vec::new());
-    for (i, mut rung) in candidates.into_iter().enumerate() {
-        rung.quality = Some(quality(&evaluator, &candidate, &rung, &held, &samples.origin)?);
-        rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
-        if options.wishes.max_latency.is_some() {
-            latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held_out[0])?));
-        }
-        measured.push(ladder::link(&draft, opened, rung)?);
-        watch.progress(i + 1);
-    }
+    let (measured, latencies) =
+        rungs::measured(&evaluator, &draft, candidates, &held, &samples.origin, options, watch)?;
+    let opened = draft.open();
+    let linked = measured.into_iter().map(|rung| ladder::link(&draft, &opened, rung));
+    let measured = linked.collect::<Result<Vec<_>, _>>()?;
     let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
@@ -257,52 +212,4 @@ fn view(draft: &mut Draft, sharing: &Sharing, version: Version, stored: &[u32]) 
     let root = Expr { kind: "view".into(), params, args: vec![Arg::Shared(tensor, 0)], blobs: Vec::new() };
     let name = format!("{} [0..{n}, 0..{channels}]", shared.matrix.name);
     draft.tensor(Tensor { name, n, k: shared.taps * channels, roots: vec![root] })
-}
-
-/// What the ladder may choose of a subnet's tensors: the planes of each, and the bytes that a plane of the part that the
-/// subnet sees adds.
-fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
-    let mut tensors: Vec<u32> = draft.header.graphs[graph]
-        .values
-        .iter()
-        .filter_map(|value| match value.source {
-            Source::Weight(tensor) => Some(tensor),
-            _ => None,
-        })
-        .collect();
-    tensors.sort_unstable();
-    tensors.dedup();
-    let registry = Registry::standard();
-    let mut nested = Vec::with_capacity(tensors.len());
-    for &tensor in &tensors {
-        let (mut bits, mut levels) = (0, Vec::with_capacity(PLANE_BITS.len()));
-        for (plane, width) in PLANE_BITS.iter().enumerate() {
-            bits += width;
-            let take = Take(0, plane as u32 + 1);
-            let blobs = needed_blobs(&registry, &draft.header, tensor as usize, take)
-                .map_err(edge_runtime::plan::PlanError::from)?;
-            levels.push(Level { bits, rank: 0, blobs });
-        }
-        let expr = draft.header.tensors[tensor as usize].roots[0].clone();
-        // Others may read the root as it is.
-        nested.push(Root { expr, levels, one_scale: None });
-    }
-    Ok(Choices { tensors, nested })
-}
-
-/// Accuracy on labelled samples, else the distance to the largest subnet's floats.
-fn quality(
-    evaluator: &Evaluator<'_>,
-    candidate: &Candidate<'_>,
-    rung: &Rung,
-    held: &Probes<'_>,
-    origin: &str,
-) -> Result<Quality, ConvertError> {
-    let labels: Option<Vec<usize>> = held.samples.iter().map(|s| s.label).collect();
-    let (metric, value) = match labels {
-        Some(labels) => ("top1_percent", evaluator.top1(candidate, rung, held, &labels)?),
-        None => ("sqnr_db", sqnr_db(evaluator.distortion(candidate, rung, held)?)),
-    };
-    let samples = format!("{} held out from {origin}", held.samples.len());
-    Ok(Quality { metric: metric.into(), value: value as f32, samples })
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 /// A matrix stored once for several subnets.
 pub struct Shared {
     /// The largest version.
-    pub matrix: Matrix,
+    pub matrix: Matrix<'static>,
     /// Taps of the window: `k` is taps x channels, and a narrower subnet uses the first channels of every tap.
     pub taps: usize,
     /// Rows and channels of each version, smallest first; the last one is the whole.
@@ -42,7 +42,9 @@ pub fn find(models: &[Model]) -> Result<Sharing, ConvertError> {
     let mut versions = Vec::with_capacity(models.len());
     for model in models {
         let taps = taps(model);
-        let mut own: Vec<(u32, Matrix)> = matrices(&model.graph, &model.constants)?.into_iter().collect();
+        let found_here = matrices(&model.graph, &model.constants)?;
+        let mut own: Vec<(u32, Matrix<'static>)> =
+            found_here.iter().map(|(id, stored)| (*id, owned(stored.matrix()))).collect();
         own.sort_by_key(|(id, _)| *id);
         let mut of_model = HashMap::new();
         // A shared matrix is at most one matrix of each model.
@@ -73,6 +75,12 @@ pub fn find(models: &[Model]) -> Result<Sharing, ConvertError> {
         versions.push(of_model);
     }
     Ok(Sharing { matrices: found, versions })
+}
+
+/// The matrix with elements of its own.
+fn owned(matrix: Matrix<'_>) -> Matrix<'static> {
+    let Matrix { name, n, k, values, used } = matrix;
+    Matrix { name, n, k, values: values.into_owned().into(), used }
 }
 
 /// Window taps of every constant that is a convolution's matrix (a depthwise one has rows alone).
@@ -123,7 +131,7 @@ impl Shared {
     }
 
     /// The elements of a rectangle, row-major `[rows, taps * channels]`.
-    pub fn block(&self, [n0, n1, c0, c1]: [usize; 4]) -> Matrix {
+    pub fn block(&self, [n0, n1, c0, c1]: [usize; 4]) -> Matrix<'static> {
         let channels = self.matrix.k / self.taps;
         let mut values = Vec::with_capacity((n1 - n0) * self.taps * (c1 - c0));
         for row in n0..n1 {
@@ -136,7 +144,7 @@ impl Shared {
             name: format!("{} [{n0}..{n1}, {c0}..{c1}]", self.matrix.name),
             n: n1 - n0,
             k: self.taps * (c1 - c0),
-            values,
+            values: values.into(),
             used: self.matrix.used,
         }
     }
@@ -146,7 +154,7 @@ impl Shared {
 mod tests {
     use super::{Matrix, Shared, Use, begins};
 
-    fn matrix(n: usize, taps: usize, c: usize) -> Matrix {
+    fn matrix(n: usize, taps: usize, c: usize) -> Matrix<'static> {
         // Element (row, tap, channel) has the same value in every version.
         let values = (0..n)
             .flat_map(|r| (0..taps).flat_map(move |t| (0..c).map(move |k| (r * 100 + t * 10 + k) as f32)))
@@ -161,7 +169,7 @@ mod tests {
         assert!(begins(&matrix(5, 3, 4), &small));
         assert!(!begins(&matrix(1, 3, 4), &small));
         let mut other = matrix(5, 3, 4);
-        other.values[5] += 1.0;
+        other.values.to_mut()[5] += 1.0;
         assert!(!begins(&other, &small), "an element of tap 1 differs");
     }
 
@@ -172,6 +180,6 @@ mod tests {
         assert_eq!(blocks, [[0, 2, 0, 3], [0, 2, 3, 5], [2, 6, 0, 5]]);
         let area: usize = blocks.iter().map(|[a, b, c, d]| (b - a) * (d - c)).sum();
         assert_eq!(area, 6 * 5);
-        assert_eq!(shared.block([0, 2, 3, 5]).values, [3.0, 4.0, 13.0, 14.0, 103.0, 104.0, 113.0, 114.0]);
+        assert_eq!(*shared.block([0, 2, 3, 5]).values, [3.0, 4.0, 13.0, 14.0, 103.0, 104.0, 113.0, 114.0]);
     }
 }

@@ -1,5 +1,7 @@
 //! Why a model is not imported.
 
+use super::checkpoint::CheckpointError;
+use super::ofa::SupernetError;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +18,12 @@ pub enum ImportError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint holds no once-for-all network, or not that subnet.
+    #[error(transparent)]
+    Supernet(#[from] SupernetError),
     /// The bytes are not an ONNX model, or a part of one.
     #[error("{file}: not an ONNX model, or cut: {reason}")]
     Decode {
@@ -94,12 +102,14 @@ pub enum ImportError {
         /// What is wrong.
         reason: String,
     },
-    /// Functions that expand without end.
-    #[error("function `{function}` expands to more than {limit} nodes or calls itself")]
+    /// Functions or loops that expand without end.
+    #[error(
+        "`{function}` expands to more than {limit} nodes or values, or calls itself; a loop is unrolled turn by turn"
+    )]
     Expansion {
-        /// The function.
+        /// The function, or the operator at which it was too much.
         function: String,
-        /// Most nodes after expansion.
+        /// Most nodes or values after expansion.
         limit: usize,
     },
     /// `--state OUT=IN` that cannot be applied.
@@ -112,10 +122,21 @@ pub enum ImportError {
         /// Why not.
         reason: String,
     },
+    /// What is said to be elastic does not suit the model.
+    #[error("{file}: {why}")]
+    Elastic {
+        /// The description, or the model that it does not suit.
+        file: String,
+        /// What does not fit.
+        why: String,
+    },
     /// Everything that the importer does not implement, over the whole model.
     #[error("{}", Listing(.0))]
     Unsupported(Vec<Unsupported>),
 }
+
+/// Most reasons that are listed; a file with more means harm.
+pub const MOST_LISTED: usize = 256;
 
 /// Nodes that are not implemented, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -147,7 +168,7 @@ impl fmt::Display for Listing<'_> {
         for item in self.0 {
             write!(f, "\n  {item}")?;
         }
-        Ok(())
+        if self.0.len() >= MOST_LISTED { f.write_str("\n  and others") } else { Ok(()) }
     }
 }
 

@@ -1,14 +1,19 @@
 //! Trained models as they come, turned into the runtime's graph and its constants.
 //!
-//! [`import_onnx`] reads ONNX. What it cannot express it refuses, everything at once ([`ImportError::Unsupported`]); it never
-//! guesses. Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
+//! [`checkpoint`] reads named tensors that come without a graph, [`ofa`] makes graphs of those of once-for-all networks.
+//! [`import_onnx`] reads ONNX. What it cannot express it refuses, everything at once ([`ImportError::Unsupported`]); it never guesses.
+//! Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
 
+pub mod checkpoint;
 mod error;
+pub mod ofa;
 mod onnx;
 mod plan_time;
 mod states;
+pub mod supernet;
 mod text;
 
-pub use error::{ImportError, Unsupported};
+pub use error::{ImportError, MOST_LISTED, Unsupported};
 pub use onnx::{NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, read_value};
+pub use onnx::{Norms, Statistics, Supernet};
 pub use states::{StateGuess, apply_states, guess_states};

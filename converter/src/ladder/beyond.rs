@@ -17,7 +17,7 @@ use super::{Choices, Sensitivity};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::Source;
-use edge_runtime::pack::{ConstantData, Rung, Take};
+use edge_runtime::pack::{Rung, Take};
 use edge_runtime::plan::PlanError;
 use edge_runtime::weights::{Registry, needed_blobs};
 use std::collections::BTreeSet;
@@ -152,10 +152,7 @@ pub(super) fn constants(draft: &Draft, graph: u32) -> u64 {
     let blobs: BTreeSet<u32> = values
         .iter()
         .filter_map(|value| match value.source {
-            Source::Constant(id) => match draft.header.constants[id as usize].data {
-                ConstantData::Blob(blob) => Some(blob),
-                ConstantData::Hex(_) => None,
-            },
+            Source::Constant(id) => draft.header.constants[id as usize].data.place().map(|(blob, _)| blob),
             _ => None,
         })
         .collect();

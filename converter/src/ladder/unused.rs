@@ -18,10 +18,12 @@ pub fn drop_unused(draft: &mut Draft, golden: &mut [BlobId], needs: &mut [Link])
         tensor.roots.iter_mut().for_each(|root| follow_in(root, &follow));
     }
     for constant in &mut draft.header.constants {
-        if let ConstantData::Blob(blob) = &mut constant.data {
-            follow(blob);
+        match &mut constant.data {
+            ConstantData::Blob(blob) | ConstantData::Part(blob, _) => follow(blob),
+            ConstantData::Hex(_) => {}
         }
     }
+    draft.header.subnets.iter_mut().filter_map(|subnet| subnet.overlay.as_mut()).for_each(follow);
     let values =
         draft.header.golden.iter_mut().flat_map(|golden| golden.inputs.iter_mut().chain(&mut golden.outputs));
     for value in values {
@@ -75,10 +77,9 @@ fn read(header: &Header, golden: &[BlobId]) -> BTreeSet<BlobId> {
         tensor.roots.iter().for_each(|root| blobs(root, &mut read));
     }
     for constant in &header.constants {
-        if let ConstantData::Blob(blob) = constant.data {
-            read.insert(blob);
-        }
+        read.extend(constant.data.place().map(|(blob, _)| blob));
     }
+    read.extend(header.subnets.iter().filter_map(|subnet| subnet.overlay));
     read
 }
 

@@ -16,18 +16,18 @@ pub use factors::{Factors, factors, most_rank, of_ranks};
 pub use nearest::{Point, bytes_at, dense_points, factor_points, points_of, ratio};
 
 use crate::calibrate::{self, Rows};
-use crate::compress::{self, Family, Matrix, Use};
+use crate::compress::{self, Family, Matrix, Stored, Use};
 use crate::convert::{Options, Watch};
 use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::import;
 use crate::ladder::Probes;
 use crate::measure::{Evaluator, sqnr_db};
-use crate::model::Model;
+use crate::model::{Array, Model};
 use crate::samples::{Sample, Samples};
 use crate::simplify;
-use edge_runtime::graph::{ConstantId, Source};
-use edge_runtime::pack::{Acts, Take, Tensor};
+use edge_runtime::graph::{ConstantId, Source, TensorId};
+use edge_runtime::pack::{Acts, Rung, Take, Tensor};
 use graph::Split;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -71,19 +71,23 @@ pub fn split(
     }
     let aim = options.low_rank.unwrap_or(if options.keep_float { EXACT } else { AIM });
     let most = 10f64.powf(-aim / 10.0);
-    let products = products(evaluator, model, samples, watch)?;
-    watch.stage("factor tensors", products.len());
+    let constants = model.constants.clone();
+    let products = Products::of(model, &constants)?;
     let mut found = Vec::new();
-    for (i, (id, matrix, rows)) in products.iter().enumerate() {
-        evaluator.go_on()?;
-        watch.progress(i + 1);
-        let Some(factors) = factors(matrix, rows, SHARE * most) else { continue };
-        if nearest::wins(matrix, &factors, rows, &options.without)? {
-            found.push((*id, matrix, factors));
+    products.each(evaluator, samples, watch, |id, matrix, rows| {
+        if let Some(factors) = factors(matrix, rows, SHARE * most)
+            && nearest::wins(matrix, &factors, rows, &options.without)?
+        {
+            found.push((
+                Split::new(id, matrix, &factors),
+                matrix.name.clone(),
+                [matrix.n, matrix.k],
+                factors,
+            ));
         }
-    }
-    let splits: Vec<Split> =
-        found.iter().map(|(id, matrix, factors)| Split::new(*id, matrix, factors)).collect();
+        Ok(())
+    })?;
+    let splits: Vec<&Split> = found.iter().map(|(split, ..)| split).collect();
     let distortion = |taken: &[&Split]| -> Result<f64, ConvertError> {
         let mut model = model.clone();
         graph::apply(&mut model, taken);
@@ -94,7 +98,7 @@ pub fn split(
     let all: Vec<usize> = (0..splits.len()).collect();
     let mut rest = vec![&all[..]];
     while let Some(run) = rest.pop() {
-        let taken: Vec<&Split> = good.iter().chain(run).map(|i| &splits[*i]).collect();
+        let taken: Vec<&Split> = good.iter().chain(run).map(|i| splits[*i]).collect();
         if run.is_empty() || distortion(&taken)? <= most {
             good.extend(run);
         } else if run.len() > 1 {
@@ -102,60 +106,81 @@ pub fn split(
             rest.extend([second, first]);
         }
     }
-    graph::apply(model, &good.iter().map(|i| &splits[*i]).collect::<Vec<_>>());
+    graph::apply(model, &good.iter().map(|i| splits[*i]).collect::<Vec<_>>());
     simplify::compact(model);
     let report = |i: &usize| {
-        let (_, matrix, factors) = &found[*i];
-        LowRank {
-            name: matrix.name.clone(),
-            dims: [matrix.n, matrix.k],
-            rank: factors.rank(),
-            sqnr_db: sqnr_db(factors.rest),
-        }
+        let (_, name, dims, factors) = &found[*i];
+        LowRank { name: name.clone(), dims: *dims, rank: factors.rank(), sqnr_db: sqnr_db(factors.rest) }
     };
     good.sort_unstable();
     Ok(good.iter().map(report).collect())
 }
 
-/// The matrices of products, each with the rows that samples show it, in the order of the constants.
-fn products(
-    evaluator: &Evaluator<'_>,
-    model: &Model,
-    samples: &[Sample],
-    watch: &mut dyn Watch,
-) -> Result<Vec<(ConstantId, Matrix, Rows)>, ConvertError> {
-    let mut matrices: Vec<(ConstantId, Matrix)> =
-        compress::matrices(&model.graph, &model.constants)?.into_iter().collect();
-    let narrow = graph::narrow(&model.graph);
-    matrices.retain(|(id, matrix)| matrix.used == Use::Product && narrow.contains(id));
-    matrices.sort_by_key(|(id, _)| *id);
-    let mut draft = Draft::new(model);
-    let mut graph = model.graph.clone();
-    let mut tensors = HashMap::new();
-    for (id, matrix) in &matrices {
-        let roots = vec![compress::exact(&mut draft, matrix)?.expr];
-        let tensor = Tensor { name: matrix.name.clone(), n: matrix.n, k: matrix.k, roots };
-        tensors.insert(*id, draft.tensor(tensor));
+/// The matrices of a model's products, in the order of the constants, and the model with them as weights.
+struct Products<'a> {
+    matrices: Vec<(ConstantId, Stored<'a>)>,
+    tensors: Vec<TensorId>,
+    draft: Draft,
+    rung: Rung,
+}
+
+impl<'a> Products<'a> {
+    fn of(model: &Model, constants: &'a [Array]) -> Result<Products<'a>, ConvertError> {
+        let mut matrices: Vec<(ConstantId, Stored<'a>)> =
+            compress::matrices(&model.graph, constants)?.into_iter().collect();
+        let narrow = graph::narrow(&model.graph);
+        // Integers are stored as they came.
+        let whole = |id: &ConstantId| model.integers.contains_key(id);
+        matrices.retain(|(id, matrix)| matrix.used == Use::Product && narrow.contains(id) && !whole(id));
+        matrices.sort_by_key(|(id, _)| *id);
+        let mut draft = Draft::new(model);
+        let mut graph = model.graph.clone();
+        let (mut tensors, mut sources) = (Vec::with_capacity(matrices.len()), HashMap::new());
+        for (id, matrix) in &matrices {
+            let roots = vec![compress::as_it_lies(&mut draft, matrix)];
+            let tensor = Tensor { name: matrix.name.clone(), n: matrix.n, k: matrix.k, roots };
+            tensors.push(draft.tensor(tensor));
+            sources.extend(tensors.last().map(|tensor| (*id, Source::Weight(*tensor))));
+        }
+        for value in &mut graph.values {
+            let Source::Constant(id) = value.source else { continue };
+            let constant = |draft: &mut Draft| Source::Constant(draft.constant(&constants[id as usize]));
+            value.source = *sources.entry(id).or_insert_with(|| constant(&mut draft));
+        }
+        let graph = draft.graph(graph);
+        let mut rung = plain_rung("exact", graph, Acts::F32);
+        rung.takes = matrices.iter().map(|_| Some(Take(0, 0))).collect();
+        Ok(Products { matrices, tensors, draft, rung })
     }
-    let mut constants = HashMap::new();
-    for value in &mut graph.values {
-        let Source::Constant(id) = value.source else { continue };
-        value.source = match tensors.get(&id) {
-            Some(tensor) => Source::Weight(*tensor),
-            None => {
-                let array = &model.constants[id as usize];
-                Source::Constant(*constants.entry(id).or_insert_with(|| draft.constant(array)))
+
+    /// Calls `see` with each matrix that samples show rows of.
+    fn each(
+        &self,
+        evaluator: &Evaluator<'_>,
+        samples: &[Sample],
+        watch: &mut dyn Watch,
+        mut see: impl FnMut(ConstantId, &Matrix<'a>, &Rows) -> Result<(), ConvertError>,
+    ) -> Result<(), ConvertError> {
+        let model = self.draft.open();
+        let mut done = 0;
+        for group in calibrate::groups(&model, &self.rung, samples, &self.tensors)? {
+            watch.stage("read rows", 1);
+            let rows = calibrate::rows(evaluator, &model, &self.rung, samples, &group, |done, all| {
+                watch.progress_of(done, all);
+            })?;
+            watch.stage("factor tensors", self.matrices.len());
+            for tensor in group {
+                evaluator.go_on()?;
+                done += 1;
+                watch.progress(done);
+                let (id, matrix) = &self.matrices[tensor as usize];
+                if let Some(rows) = rows.get(&tensor) {
+                    see(*id, &matrix.matrix(), rows)?;
+                }
             }
-        };
+        }
+        Ok(())
     }
-    let graph = draft.graph(graph);
-    let mut rung = plain_rung("exact", graph, Acts::F32);
-    rung.takes = matrices.iter().map(|_| Some(Take(0, 0))).collect();
-    watch.stage("read rows", 1);
-    let mut rows =
-        calibrate::rows(evaluator, &draft.open(), &rung, samples, |done, all| watch.progress_of(done, all))?;
-    let with_rows = |(id, matrix): (ConstantId, Matrix)| Some((id, matrix, rows.remove(tensors.get(&id)?)?));
-    Ok(matrices.into_iter().filter_map(with_rows).collect())
 }
 
 /// The matrices of a model's products and the rows that its samples show them: what curves are drawn of.
@@ -167,11 +192,18 @@ pub fn seen(
     options: &Options,
     watch: &mut dyn Watch,
     stop: &AtomicBool,
-) -> Result<Vec<(Matrix, Rows)>, ConvertError> {
+) -> Result<Vec<(Matrix<'static>, Rows)>, ConvertError> {
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let model = simplify::simplify(model, &simplify::Options::default());
     let samples = Samples::of(options, &model.graph)?;
-    let products = products(&Evaluator::new(stop)?, &model, &samples.calibration, watch)?;
-    Ok(products.into_iter().map(|(_, matrix, rows)| (matrix, rows)).collect())
+    let mut all = Vec::new();
+    let products = Products::of(&model, &model.constants)?;
+    products.each(&Evaluator::new(stop)?, &samples.calibration, watch, |_, matrix, rows| {
+        let values = matrix.values.to_vec().into();
+        let Matrix { ref name, n, k, used, .. } = *matrix;
+        all.push((Matrix { name: name.clone(), n, k, values, used }, rows.clone()));
+        Ok(())
+    })?;
+    Ok(all)
 }

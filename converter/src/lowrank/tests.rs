@@ -13,7 +13,7 @@ fn noise(key: u64, rows: usize, cols: usize) -> DMatrix<f64> {
     DMatrix::from_fn(rows, cols, |r, c| 2.0 * f64::from(uniform(key, (r * cols + c) as u64)) - 1.0)
 }
 
-fn matrix(w: &DMatrix<f64>) -> Matrix {
+fn matrix(w: &DMatrix<f64>) -> Matrix<'static> {
     let values = w.transpose().iter().map(|value| *value as f32).collect();
     Matrix { name: "w".into(), n: w.nrows(), k: w.ncols(), values, used: Use::Product }
 }

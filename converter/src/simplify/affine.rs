@@ -165,9 +165,12 @@ fn multiply(scope: &mut Scope<'_>, matrix: &mut Matrix, factors: &[f64], name: S
         Some(_) => Some(matrix.per_channel(scope, matrix.bias, 0.0)?),
         None => None,
     };
-    // Folding into weights that others read too would store them twice.
+    // Folding into weights that others read too would store them twice, into weights of 16 bits would make them wider.
+    let narrow = matrix.scale.is_some() && scope.constant(w).is_some_and(Array::is_narrow);
     let shared = scope.options.keep_affine
+        || narrow
         || scope.uses(w) > 1
+        || scope.is_whole(w)
         || matrix.scale.is_some_and(|s| matrix.operand(s).is_some());
     match (shared, matrix.scale) {
         (true, Some(at)) => {
@@ -181,7 +184,7 @@ fn multiply(scope: &mut Scope<'_>, matrix: &mut Matrix, factors: &[f64], name: S
             let rows = *array.dims.first()?;
             let channels = matrix.row_channels(rows)?;
             let k = array.elements().checked_div(rows)?;
-            let mut weights = array.as_f32()?;
+            let mut weights = array.floats()?.into_owned();
             for (row, channel) in weights.chunks_exact_mut(k.max(1)).zip(channels) {
                 let factor = channel.map_or(1.0, |c| factors[c]);
                 row.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);

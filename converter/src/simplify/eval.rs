@@ -90,8 +90,10 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Array>], outputs: usize) -> Op
     Some(vec![one])
 }
 
+/// The number of elements, when no product of some of the sizes overflows either: a 0 among them must not hide it.
 fn elements(dims: &[usize]) -> Option<usize> {
-    dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    let most = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    Some(if dims.contains(&0) { 0 } else { most })
 }
 
 fn numbers(array: &Array) -> Option<Numbers> {

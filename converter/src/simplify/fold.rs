@@ -6,6 +6,9 @@ use super::sweep::Scope;
 use crate::model::Array;
 use edge_runtime::graph::{DType, Node, Op, ReduceOp, ValueId};
 
+/// Results up to this size are never too much: nodes themselves take as much.
+const SMALL: usize = 256;
+
 pub(super) fn rule(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     static_axes(scope, node).or_else(|| constant(scope, node)).or_else(|| known_elements(scope, node))
 }
@@ -23,6 +26,9 @@ fn constant(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
         })
         .collect::<Option<_>>()?;
     let arrays = evaluate(&node.op, &inputs, node.outputs.len())?;
+    let taken: usize = inputs.iter().flatten().map(|array| array.data.len()).sum();
+    let given: usize = arrays.iter().map(|array| array.data.len()).sum();
+    *scope.room = scope.room.checked_sub(given.saturating_sub(taken.max(SMALL)))?;
     let outputs: Vec<(Option<ValueId>, Array)> = node.outputs.iter().copied().zip(arrays).collect();
     Some(outputs.into_iter().filter_map(|(to, array)| Some(copy(scope, node, to?, array))).collect())
 }
@@ -41,7 +47,8 @@ fn known_elements(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let values: Vec<i64> = fact.elements?.into_iter().map(Size::known).collect::<Option<_>>()?;
     let dims: Vec<usize> =
         fact.dims?.into_iter().map(|d| d.known().map(|n| n as usize)).collect::<Option<_>>()?;
-    (fact.dtype == Some(DType::I64) && dims.iter().product::<usize>() == values.len()).then_some(())?;
+    let elements = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+    (fact.dtype == Some(DType::I64) && elements == values.len()).then_some(())?;
     Some(vec![copy(scope, node, y, Array::i64(&dims, &values))])
 }
 

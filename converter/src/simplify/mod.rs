@@ -66,6 +66,10 @@ const LATE: &[(&str, Rule)] = &[("transposed ones", layout::ones)];
 /// towards the outputs, so a chain that needs more is not seen in practice; stopping is always correct.
 const MAX_ROUNDS: usize = 40;
 
+/// Bytes by which folding may make constants grow in all: a few nodes can ask for any number of large arrays, which the planner makes
+/// when they are needed.
+const FOLD_ROOM: usize = 8 << 20;
+
 /// The model with every pass applied.
 pub fn simplify(model: Model, options: &Options) -> Model {
     simplify_with_report(model, options).0
@@ -75,14 +79,15 @@ pub fn simplify(model: Model, options: &Options) -> Model {
 pub fn simplify_with_report(mut model: Model, options: &Options) -> (Model, Vec<PassReport>) {
     let names = ["tidy"].into_iter().chain(PASSES.iter().chain(LATE).map(|(name, _)| *name));
     let mut reports: Vec<PassReport> = names.map(|name| PassReport { name, changed: 0 }).collect();
+    let mut room = FOLD_ROOM;
     tidy::merge_constants(&mut model, usize::MAX);
     reports[0].changed += tidy::tidy(&mut model, options);
     for _ in 0..MAX_ROUNDS {
         let (tidied, rest) = reports.split_at_mut(1);
         let (early, late) = rest.split_at_mut(PASSES.len());
-        let mut changed = round(&mut model, options, PASSES, early, &mut tidied[0]);
+        let mut changed = round(&mut model, options, &mut room, PASSES, early, &mut tidied[0]);
         if changed == 0 {
-            changed = round(&mut model, options, LATE, late, &mut tidied[0]);
+            changed = round(&mut model, options, &mut room, LATE, late, &mut tidied[0]);
         }
         if changed == 0 {
             break;
@@ -96,13 +101,14 @@ pub fn simplify_with_report(mut model: Model, options: &Options) -> (Model, Vec<
 fn round(
     model: &mut Model,
     options: &Options,
+    room: &mut usize,
     passes: &[(&str, Rule)],
     reports: &mut [PassReport],
     tidied: &mut PassReport,
 ) -> usize {
     let mut changed = 0;
     for ((_, rule), report) in passes.iter().zip(reports) {
-        let count = sweep::sweep(model, options, *rule);
+        let count = sweep::sweep(model, options, room, *rule);
         if count > 0 {
             tidied.changed += tidy::tidy(model, options);
         }

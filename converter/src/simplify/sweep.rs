@@ -23,6 +23,8 @@ pub(super) struct Scope<'m> {
     pub options: &'m Options,
     /// Symbols of this sweep.
     pub sizes: Sizes,
+    /// Bytes that results of folding may yet take beyond their operands'.
+    pub room: &'m mut usize,
     facts: Vec<Fact>,
     nodes: HashMap<ValueId, (usize, Rc<Node>)>,
     uses: Vec<u32>,
@@ -33,9 +35,9 @@ pub(super) struct Scope<'m> {
 }
 
 /// Sweeps the rule over the graph and its branches; gives the number of nodes it rewrote.
-pub(super) fn sweep(model: &mut Model, options: &Options, rule: Rule) -> usize {
+pub(super) fn sweep(model: &mut Model, options: &Options, room: &mut usize, rule: Rule) -> usize {
     let body = std::mem::take(&mut model.graph.body);
-    let mut scope = Scope::new(model, options, &body);
+    let mut scope = Scope::new(model, options, room, &body);
     let body = scope.block(body, rule);
     let changed = scope.changed;
     model.graph.body = body;
@@ -61,7 +63,7 @@ pub(super) fn count_uses(model: &Model, body: &Block) -> Vec<u32> {
 }
 
 impl<'m> Scope<'m> {
-    fn new(model: &'m mut Model, options: &'m Options, body: &Block) -> Scope<'m> {
+    fn new(model: &'m mut Model, options: &'m Options, room: &'m mut usize, body: &Block) -> Scope<'m> {
         let uses = count_uses(model, body);
         let mut sizes = Sizes::default();
         let mut facts: Vec<Fact> = (0..model.graph.values.len() as ValueId)
@@ -74,6 +76,7 @@ impl<'m> Scope<'m> {
         Scope {
             model,
             options,
+            room,
             sizes,
             facts,
             nodes: HashMap::new(),
@@ -193,6 +196,14 @@ impl<'m> Scope<'m> {
     /// The constant behind a value.
     pub fn constant(&self, value: ValueId) -> Option<&Array> {
         self.model.constant(value)
+    }
+
+    /// Whether the value is stored integers, whose elements are better left alone.
+    pub fn is_whole(&self, value: ValueId) -> bool {
+        match self.model.graph.values[value as usize].source {
+            Source::Constant(id) => self.model.integers.contains_key(&id),
+            _ => false,
+        }
     }
 
     /// Whether the value is stored, not computed.

@@ -15,7 +15,7 @@ pub(super) fn tidy(model: &mut Model, options: &Options) -> usize {
     let mut changed = 0;
     loop {
         merge_constants(model, SMALL_CONSTANT);
-        let mut round = sweep(model, options, no_ops);
+        let mut round = sweep(model, options, &mut 0, no_ops);
         round += merge_repeated(model);
         round += name_outputs(&mut model.graph);
         round += remove_dead(&mut model.graph);
@@ -190,6 +190,15 @@ pub(super) fn merge_constants(model: &mut Model, most_bytes: usize) {
     if !renamed.is_empty() {
         rename_uses(&mut model.graph.body, &renamed);
     }
+    // Equal reals are made of either's integers.
+    for (id, kept) in renamed {
+        let [of, to] = [id, kept].map(|id| model.graph.values[id as usize].source);
+        if let (Source::Constant(of), Source::Constant(to)) = (of, to)
+            && let Some(integers) = model.integers.get(&of).cloned()
+        {
+            model.integers.entry(to).or_insert(integers);
+        }
+    }
 }
 
 /// Merges nodes that compute the same thing from the same operands, within a block and into its branches.
@@ -272,6 +281,10 @@ pub(crate) fn compact(model: &mut Model) {
     }
     model.graph.values = values;
     model.constants = arrays;
+    model.integers = std::mem::take(&mut model.integers)
+        .into_iter()
+        .filter_map(|(old, integers)| Some((*constants.get(&old)?, integers)))
+        .collect();
     let ports = model.graph.inputs.iter().chain(&model.graph.outputs).map(|p| renamed[&p.value]).collect();
     separate_names(&mut model.graph.values, &ports);
     let rename = |port: &mut edge_runtime::graph::Port| port.value = renamed[&port.value];

@@ -49,6 +49,8 @@ fn real(op: UnaryOp) -> Option<ew::UnaryOp> {
         UnaryOp::Mish => ew::UnaryOp::Mish,
         UnaryOp::Shrink { lambd, bias } => ew::UnaryOp::Shrink { lambd, bias },
         UnaryOp::Not | UnaryOp::BitNot | UnaryOp::IsNan | UnaryOp::IsInf { .. } => return None,
+        // Lowered to steps of its own.
+        UnaryOp::FakeQuant { .. } => return None,
     })
 }
 
@@ -314,8 +316,12 @@ pub(super) fn quantized(ctx: &Context<'_>, step: &Step, views: Views<'_>) {
     let [out, ..] = views.outputs;
     let x = input.unwrap_or_default();
     match &step.op {
-        StepOp::Quantize(Quant { scale, zero_point }) => {
-            let scaling = quantize::Scaling::Multiply(1.0 / scale);
+        StepOp::Quantize(Quant { scale, zero_point })
+        | StepOp::QuantizeByDivision(Quant { scale, zero_point }) => {
+            let scaling = match step.op {
+                StepOp::Quantize(_) => quantize::Scaling::Multiply(1.0 / scale),
+                _ => quantize::Scaling::Divide(*scale),
+            };
             ctx.pool.chunks_mut(super::elements_mut::<i8>(out), CHUNK, |_, i, out| {
                 quantize::i8s::quantize(
                     loops,

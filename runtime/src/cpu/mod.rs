@@ -278,7 +278,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
         StepOp::Attention(shape) => attention::run(ctx, views, shape),
         StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
-        StepOp::Quantize(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
+        StepOp::Quantize(_) | StepOp::QuantizeByDivision(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
             elementwise::quantized(ctx, step, views)
         }
         StepOp::Unary(op) => elementwise::unary(ctx, step, views, *op)?,

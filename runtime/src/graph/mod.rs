@@ -5,9 +5,11 @@
 //! shape arithmetic stay operands, which the planner evaluates.
 
 mod dtype;
+mod elastic;
 mod op;
 
 pub use dtype::DType;
+pub use elastic::{Change, Effect, Elastic, Variable};
 pub use op::{
     Act, BinaryOp, CoordinateMode, Direction, Interpolation, NearestMode, Op, PadMode, Pads, PoolKind,
     ReduceOp, RnnActivation, ScatterReduction, UnaryOp, Window,
@@ -44,6 +46,9 @@ pub struct Value {
     /// Least and greatest element seen in calibration; an integer rung needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<(f32, f32)>,
+    /// The codes that the source model itself gives it, `(scale, zero_point)` of i8; an integer rung holds a value that has a range so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codes: Option<(f32, i32)>,
     /// The constant that says how the source model's value was divided: channel `c`, along the last dimension, by `2^exponents[c]`.
     /// No computation needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,13 +143,16 @@ pub struct Graph {
     pub filled: Vec<Filled>,
     /// The operations.
     pub body: Block,
+    /// What its subnets differ by; the graph itself is the largest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<Box<Elastic>>,
 }
 
 impl Graph {
     /// Adds a value and gives its id.
     pub fn add_value(&mut self, name: impl Into<String>, source: Source) -> ValueId {
         let id = self.values.len() as ValueId;
-        self.values.push(Value { name: name.into(), source, range: None, exponents: None });
+        self.values.push(Value { name: name.into(), source, range: None, codes: None, exponents: None });
         id
     }
 

@@ -67,16 +67,37 @@ pub enum UnaryOp {
     Reciprocal,
     Softplus,
     Softsign,
-    Elu { alpha: f32 },
-    Selu { alpha: f32, gamma: f32 },
-    Celu { alpha: f32 },
-    ThresholdedRelu { alpha: f32 },
+    Elu {
+        alpha: f32,
+    },
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    Celu {
+        alpha: f32,
+    },
+    ThresholdedRelu {
+        alpha: f32,
+    },
     Mish,
-    Shrink { lambd: f32, bias: f32 },
+    Shrink {
+        lambd: f32,
+        bias: f32,
+    },
+    /// `(saturate(round(x / scale) + zero_point) - zero_point) * scale`: the real that the nearest code of 8 bits stands for, saturated to
+    /// [-128, 127], ties to even. ONNX's `QuantizeLinear` and `DequantizeLinear` in one.
+    FakeQuant {
+        scale: f32,
+        zero_point: i32,
+    },
     Not,
     BitNot,
     IsNan,
-    IsInf { positive: bool, negative: bool },
+    IsInf {
+        positive: bool,
+        negative: bool,
+    },
 }
 
 /// Elementwise functions of two operands, broadcast as NumPy does.

@@ -3,13 +3,15 @@
 //! Every reader checks the size that a file claims against a limit before it allocates.
 
 mod frame;
-mod npy;
+mod mapped;
+pub mod npy;
 mod npz;
 mod picture;
 mod sound;
-mod zip;
+pub mod zip;
 
 pub use frame::{Frame, Region, decoded_bytes};
+pub use mapped::MappedFile;
 pub use npz::{read_npy, read_npz, write_npy, write_npz};
 pub use picture::read_picture;
 pub use sound::read_sound;

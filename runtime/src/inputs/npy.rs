@@ -15,23 +15,36 @@ const MAX_HEADER: usize = 64 << 10;
 const ALIGN: usize = 64;
 
 /// What a header says.
-struct Form {
-    dtype: DType,
-    dims: Vec<usize>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape.
+    pub dims: Vec<usize>,
+    /// Whether the first index runs fastest.
+    pub fortran: bool,
 }
 
 fn wrong(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
-/// Bytes of the elements, when they can be counted.
-fn bytes(form: &Form) -> io::Result<u64> {
-    let count = form.dims.iter().try_fold(form.dtype.bytes() as u64, |n, d| n.checked_mul(*d as u64));
-    count.ok_or_else(|| wrong(format!("shape {:?} has more elements than can be counted", form.dims)))
+impl Form {
+    /// Bytes of the elements, when they can be counted.
+    ///
+    /// # Errors
+    /// When they are more than 64 bits can count.
+    pub fn bytes(&self) -> io::Result<u64> {
+        let count = self.dims.iter().try_fold(self.dtype.bytes() as u64, |n, d| n.checked_mul(*d as u64));
+        count.ok_or_else(|| wrong(format!("shape {:?} has more elements than can be counted", self.dims)))
+    }
 }
 
-/// Reads one array; `Err` of kind `OutOfMemory` holds how many bytes it has when they are more than `limit`.
-pub(super) fn read(name: String, mut source: impl Read, limit: u64) -> io::Result<Result<NamedArray, u64>> {
+/// Reads what stands before the elements; they follow at once.
+///
+/// # Errors
+/// When it is no array of numbers in a form that is known.
+pub fn form(source: &mut impl Read) -> io::Result<Form> {
     let mut head = [0; 8];
     source.read_exact(&mut head)?;
     if head[..6] != MAGIC[..] {
@@ -55,8 +68,16 @@ pub(super) fn read(name: String, mut source: impl Read, limit: u64) -> io::Resul
     }
     let mut text = vec![0; len];
     source.read_exact(&mut text)?;
-    let form = parse(&String::from_utf8_lossy(&text))?;
-    let bytes = bytes(&form)?;
+    parse(&String::from_utf8_lossy(&text))
+}
+
+/// Reads one array; `Err` of kind `OutOfMemory` holds how many bytes it has when they are more than `limit`.
+pub(super) fn read(name: String, mut source: impl Read, limit: u64) -> io::Result<Result<NamedArray, u64>> {
+    let form = form(&mut source)?;
+    if form.fortran {
+        return Err(wrong("an array in Fortran order; save it with np.ascontiguousarray"));
+    }
+    let bytes = form.bytes()?;
     if bytes > limit {
         return Ok(Err(bytes));
     }
@@ -103,10 +124,8 @@ fn parse(text: &str) -> io::Result<Form> {
     let dims: Result<Vec<usize>, _> =
         shape.split(',').map(str::trim).filter(|d| !d.is_empty()).map(str::parse).collect();
     let dims = dims.map_err(|_| wrong(format!("shape ({shape:.64})")))?;
-    if value("fortran_order")?.starts_with("True") && dims.len() > 1 {
-        return Err(wrong("an array in Fortran order; save it with np.ascontiguousarray"));
-    }
-    Ok(Form { dtype, dims })
+    let fortran = value("fortran_order")?.starts_with("True") && dims.len() > 1;
+    Ok(Form { dtype, dims, fortran })
 }
 
 /// Writes one array.

@@ -1,10 +1,11 @@
-//! Zip archives, as far as NumPy uses them: members stored or deflated, none encrypted, one file.
+//! Zip archives, as far as NumPy and PyTorch use them: members stored or deflated, none encrypted, one file.
 //!
 //! Read and written here because the crate that does it brings path rules, time stamps, maps and a compressor into a
 //! binary that is to stay below 3 MB. Source: PKWARE's APPNOTE.TXT, sections 4.3 to 4.5.
 
 use flate2::read::DeflateDecoder;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
@@ -35,11 +36,15 @@ const MAX_MEMBERS: u64 = 1 << 16;
 
 /// A member of an archive.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
+pub struct Member {
+    /// Its path in the archive.
     pub name: String,
+    /// Bytes that it holds, as the archive says.
+    pub size: u64,
+    /// The sum of these bytes; 0 from writers that leave it out.
+    pub crc: u32,
     flags: u16,
     method: u16,
-    crc: u32,
     packed: u64,
     /// Where its local header lies.
     at: u64,
@@ -61,8 +66,18 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
+impl Member {
+    /// Whether its bytes lie in the archive as they are.
+    pub fn is_stored(&self) -> bool {
+        self.method == STORED && self.flags & ENCRYPTED == 0
+    }
+}
+
 /// The members of an archive, in the order of its directory.
-pub(super) fn members(source: &mut (impl BufRead + Seek)) -> io::Result<Vec<Member>> {
+///
+/// # Errors
+/// When the directory is not whole.
+pub fn members(source: &mut (impl BufRead + Seek)) -> io::Result<Vec<Member>> {
     let (count, at) = directory(source)?;
     if count > MAX_MEMBERS {
         return Err(wrong(format!("an archive of {count} members, at most {MAX_MEMBERS} are read")));
@@ -123,9 +138,9 @@ fn member(source: &mut impl Read) -> io::Result<Member> {
         }
         narrow => Ok(narrow.into()),
     };
-    let (_, packed, at) = (widen(24)?, widen(20)?, widen(42)?);
+    let (size, packed, at) = (widen(24)?, widen(20)?, widen(42)?);
     let (flags, method, crc) = (u16_at(&fixed, 8), u16_at(&fixed, 10), u32_at(&fixed, 16));
-    Ok(Member { name, flags, method, crc, packed, at })
+    Ok(Member { name, size, crc, flags, method, packed, at })
 }
 
 /// The 64-bit fields of a directory entry, one after the other.
@@ -142,8 +157,36 @@ fn wide_fields(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     fields.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
+/// Where a member's bytes lie in an archive that is in memory, as they are or deflated.
+///
+/// # Errors
+/// When they do not lie in it.
+pub fn place(archive: &[u8], member: &Member) -> io::Result<Range<usize>> {
+    let outside =
+        || wrong(format!("member `{}` lies outside of the archive; the file may be cut", member.name));
+    let local_len = LOCAL_LEN as usize;
+    let at = usize::try_from(member.at).map_err(|_| outside())?;
+    let local = archive.get(at..).and_then(|rest| rest.get(..local_len)).ok_or_else(outside)?;
+    if u32_at(local, 0) != LOCAL {
+        return Err(wrong(format!("no member `{}` where the archive's directory says", member.name)));
+    }
+    let start = at + local_len + usize::from(u16_at(local, 26)) + usize::from(u16_at(local, 28));
+    let len = usize::try_from(member.packed).map_err(|_| outside())?;
+    let end = start.checked_add(len).filter(|end| *end <= archive.len()).ok_or_else(outside)?;
+    if member.is_stored() && member.size != member.packed {
+        return Err(wrong(format!(
+            "member `{}` has two sizes: {} and {}",
+            member.name, member.packed, member.size
+        )));
+    }
+    Ok(start..end)
+}
+
 /// Gives a member's bytes to `read`; then checks their sum.
-pub(super) fn read_member<T>(
+///
+/// # Errors
+/// When they cannot be read, or do not have the sum that the archive says.
+pub fn read_member<T>(
     source: &mut (impl BufRead + Seek),
     member: &Member,
     read: impl FnOnce(&mut dyn Read) -> io::Result<T>,

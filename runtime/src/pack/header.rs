@@ -26,6 +26,9 @@ pub struct Header {
     pub sections: Vec<Section>,
     /// The ladder, smallest first.
     pub rungs: Vec<Rung>,
+    /// Subnets of elastic graphs that rungs run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<Subnet>,
     /// Inputs with the outputs that an independent engine or the source model's runtime gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
@@ -117,9 +120,20 @@ pub enum ConstantData {
     Hex(String),
     /// In a blob.
     Blob(BlobId),
+    /// In a blob, from a byte on: what a subnet has of a constant.
+    Part(BlobId, u64),
 }
 
 impl ConstantData {
+    /// The blob that the elements are in, and where in it.
+    pub fn place(&self) -> Option<(BlobId, u64)> {
+        match self {
+            ConstantData::Hex(_) => None,
+            ConstantData::Blob(blob) => Some((*blob, 0)),
+            ConstantData::Part(blob, offset) => Some((*blob, *offset)),
+        }
+    }
+
     /// Data that stands in the header.
     pub fn hex(bytes: &[u8]) -> ConstantData {
         ConstantData::Hex(bytes.iter().map(|b| format!("{b:02x}")).collect())
@@ -132,6 +146,11 @@ impl Constant {
     pub fn bytes<'a>(&self, source: &'a dyn BlobSource) -> Option<Cow<'a, [u8]>> {
         match &self.data {
             ConstantData::Blob(id) => source.blob(*id).map(Cow::Borrowed),
+            ConstantData::Part(id, offset) => {
+                let len = self.dims.iter().product::<usize>().checked_mul(self.dtype.bytes())?;
+                let start = usize::try_from(*offset).ok()?;
+                source.blob(*id)?.get(start..start.checked_add(len)?).map(Cow::Borrowed)
+            }
             ConstantData::Hex(digits) => {
                 let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
                 let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
@@ -230,6 +249,9 @@ pub struct Rung {
     pub id: String,
     /// Index into [`Header::graphs`].
     pub graph: u32,
+    /// Index into [`Header::subnets`], when the graph is elastic and this is not the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<u32>,
     /// How activations are held.
     pub acts: Acts,
     /// One entry a tensor; `None` where the rung's graph does not use it.
@@ -266,6 +288,77 @@ pub struct Parts {
     pub worst: String,
     /// Its share of the sum, 0 to 1.
     pub share: f32,
+}
+
+/// A subnet of an elastic graph.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Index into [`Header::graphs`].
+    pub graph: u32,
+    /// By variable of the graph, the option.
+    pub choice: Choice,
+    /// A blob of f32: the constants that it has of its own, those of [`crate::graph::Elastic::overlaid`] that it reads, in order; then
+    /// least and greatest element of each of [`crate::graph::Elastic::ranged`], no numbers where there is no range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<BlobId>,
+}
+
+/// An option for each variable of an elastic graph; written as a text with a digit or letter (0 to 9, a to z) each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Choice(Vec<u8>);
+
+impl Choice {
+    /// Most options of a variable.
+    pub const OPTIONS: usize = 36;
+
+    /// A choice from the indices of its options; `None` when one is not below [`Choice::OPTIONS`].
+    pub fn new(options: &[usize]) -> Option<Choice> {
+        let option = |o: &usize| u8::try_from(*o).ok().filter(|o| usize::from(*o) < Choice::OPTIONS);
+        options.iter().map(option).collect::<Option<Vec<u8>>>().map(Choice)
+    }
+
+    /// Number of variables.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no variables.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The option of a variable.
+    ///
+    /// # Panics
+    /// When there is no such variable.
+    pub fn option(&self, variable: usize) -> usize {
+        usize::from(self.0[variable])
+    }
+
+    /// All options in order.
+    pub fn options(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().map(|o| usize::from(*o))
+    }
+}
+
+impl TryFrom<String> for Choice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Choice, String> {
+        let option = |c: char| match c {
+            '0'..='9' | 'a'..='z' => c.to_digit(36).map(|d| d as u8),
+            _ => None,
+        };
+        let options: Option<Vec<u8>> = text.chars().map(option).collect();
+        options.map(Choice).ok_or_else(|| format!("`{text:.40}` is no run of 0 to 9 and a to z"))
+    }
+}
+
+impl From<Choice> for String {
+    fn from(choice: Choice) -> String {
+        choice.0.into_iter().filter_map(|o| char::from_digit(u32::from(o), 36)).collect()
+    }
 }
 
 /// A measured quality.

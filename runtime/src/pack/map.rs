@@ -1,4 +1,4 @@
-//! The one place where the file becomes memory without being read.
+//! The one place where files become memory without being read: packs, and whatever else is larger than what is wanted of it.
 //!
 //! A mapping shows the file as it is, now and later. Rust calls it undefined when bytes behind a `&[u8]` change,
 //! and the kernel raises SIGBUS when a page past the end of a file that was cut is touched. So a pack must not be
@@ -8,6 +8,9 @@
 
 use super::{Blob, BlobId, BlobSource, PackError, PackFile, file::io_error};
 use memmap2::{Mmap, MmapOptions};
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The first bytes of a pack, mapped read-only.
@@ -36,6 +39,59 @@ impl PackFile {
 impl Mapped {
     /// All mapped bytes, from the start of the file.
     pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+/// A whole file, mapped read-only. What holds for packs holds here: nobody may change the file in place meanwhile.
+#[derive(Debug)]
+pub struct FileMap {
+    map: Mmap,
+}
+
+impl FileMap {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// When it cannot be opened or mapped: a folder, a pipe, no file at all.
+    pub fn open(path: &Path) -> io::Result<FileMap> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        // SAFETY: a regular file that was opened for reading; that it is not changed meanwhile is the promise asked for in this
+        // module's description.
+        let map = unsafe { MmapOptions::new().map(&file) }?;
+        Ok(FileMap { map })
+    }
+
+    /// Whether some bytes are bytes of this mapping.
+    pub fn holds(&self, part: &[u8]) -> bool {
+        self.offset(part).is_some()
+    }
+
+    fn offset(&self, part: &[u8]) -> Option<usize> {
+        let offset = (part.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
+        offset.checked_add(part.len()).filter(|end| *end <= self.map.len()).map(|_| offset)
+    }
+
+    /// Lets the memory behind some bytes of the mapping go; the next use reads them from the file again.
+    pub fn release(&self, part: &[u8]) {
+        let Some(offset) = self.offset(part).filter(|_| !part.is_empty()) else { return };
+        // Advice that is not taken costs memory, not correctness.
+        // SAFETY: the range lies in the mapping, which is a read-only view of a file: pages that are let go come back from the
+        // file with the same bytes.
+        #[cfg(unix)]
+        let _ = unsafe {
+            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len())
+        };
+        #[cfg(not(unix))]
+        let _ = offset;
+    }
+}
+
+impl AsRef<[u8]> for FileMap {
+    fn as_ref(&self) -> &[u8] {
         &self.map
     }
 }

@@ -15,15 +15,16 @@ mod temporary;
 mod verify;
 mod writer;
 
+pub(crate) use check::{check_graph, constants_end};
 pub use error::{PackError, PackTrouble};
 pub use file::{FEATURES, PackFile, RungState};
 pub use header::{
-    Acts, Arg, Blob, BlobId, Card, Colour, Constant, ConstantData, Cost, Expr, Golden, GoldenSource,
-    GoldenValue, Header, ImageLayout, Parts, Preprocess, Quality, Rung, Section, Take, Tensor,
+    Acts, Arg, Blob, BlobId, Card, Choice, Colour, Constant, ConstantData, Cost, Expr, Golden, GoldenSource,
+    GoldenValue, Header, ImageLayout, Parts, Preprocess, Quality, Rung, Section, Subnet, Take, Tensor,
 };
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;
-pub use map::Mapped;
+pub use map::{FileMap, Mapped};
 pub use preamble::{FORMAT, MAGIC, PREAMBLE, RUNTIME_VERSION};
 pub use scan::{MAX_BRACKETS, MAX_DECODED};
 pub use source::{BlobSource, MemorySource};

@@ -107,7 +107,7 @@ impl<'a> Builder<'a> {
     fn constant(&self, id: u32) -> Result<Fact, PlanError> {
         let constant = &self.model.header().constants[id as usize];
         let place = match &constant.data {
-            ConstantData::Blob(_) => Place::Constant(id),
+            ConstantData::Blob(_) | ConstantData::Part(..) => Place::Constant(id),
             ConstantData::Hex(_) => Place::Known(self.model.constant_bytes(id)?.to_vec().into()),
         };
         Ok(Fact { dtype: constant.dtype, dims: constant.dims.clone(), quant: None, place })
@@ -342,7 +342,17 @@ impl<'a> Builder<'a> {
         if !self.integer_rung() || !self.integer_use[value] {
             return None;
         }
-        self.graph.values[value].range.map(|(lo, hi)| Quant::covering(lo, hi))
+        self.quant_of(value as ValueId)
+    }
+
+    /// How a value is held as i8, if it may be: by the source model's own codes, or over its range.
+    fn quant_of(&self, value: ValueId) -> Option<Quant> {
+        let value = &self.graph.values[value as usize];
+        let (lo, hi) = value.range?;
+        Some(match value.codes {
+            Some((scale, zero_point)) => Quant { scale, zero_point },
+            None => Quant::covering(lo, hi),
+        })
     }
 
     /// Whether a value is only ever read as codes.
@@ -378,14 +388,13 @@ impl<'a> Builder<'a> {
         if fact.quant.is_some() {
             return Ok(Some(fact.clone()));
         }
-        let Some((lo, hi)) = value.and_then(|v| self.graph.values[v as usize].range) else { return Ok(None) };
+        let Some(quant) = value.and_then(|v| self.quant_of(v)) else { return Ok(None) };
         if fact.dtype != DType::F32 {
             return Ok(None);
         }
         if let Some(twin) = self.twin(value, DType::I8, fact) {
             return Ok(Some(twin));
         }
-        let quant = Quant::covering(lo, hi);
         let out = self.result_i8(quant, &fact.dims)?;
         self.emit(StepOp::Quantize(quant), &[Some(fact)], &[&out])?;
         self.add_twin(value, &out, fact);

@@ -31,10 +31,18 @@ pub enum PlanError {
     Constant { id: u32, why: String },
     #[error(transparent)]
     Weight(Box<crate::weights::WeightError>),
+    #[error(transparent)]
+    Subnet(Box<crate::subnet::SubnetError>),
 }
 
 impl From<crate::weights::WeightError> for PlanError {
     fn from(error: crate::weights::WeightError) -> PlanError {
         PlanError::Weight(Box::new(error))
+    }
+}
+
+impl From<crate::subnet::SubnetError> for PlanError {
+    fn from(error: crate::subnet::SubnetError) -> PlanError {
+        PlanError::Subnet(Box::new(error))
     }
 }

@@ -130,7 +130,8 @@ impl Plan {
         inputs: &[InputSpec],
         options: &PlanOptions,
     ) -> Result<Plan, PlanError> {
-        let mut b = build::Builder::new(model, rung, options)?;
+        let model = model.running(rung)?;
+        let mut b = build::Builder::new(&model, model.rung(), options)?;
         let specs = inputs::bind(b.graph, inputs)?;
         for (i, spec) in specs.iter().enumerate() {
             b.input(i, spec);

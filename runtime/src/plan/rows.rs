@@ -80,6 +80,7 @@ impl ByRows {
             StepOp::Unary(_)
             | StepOp::Table(_)
             | StepOp::Quantize(_)
+            | StepOp::QuantizeByDivision(_)
             | StepOp::Dequantize(_)
             | StepOp::Cast => {
                 by.same(step, 0, dims)?;

@@ -224,8 +224,10 @@ pub struct AxisShape {
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum StepOp {
-    /// f32 to i8.
+    /// f32 to i8, by the product with the scale's reciprocal.
     Quantize(Quant),
+    /// f32 to i8, by division, as ONNX defines it.
+    QuantizeByDivision(Quant),
     /// i8 to f32.
     Dequantize(Quant),
     /// i8 through a table: a unary function, or another scale.
@@ -332,7 +334,7 @@ impl StepOp {
     /// The name in listings and profiles.
     pub fn name(&self) -> &'static str {
         match self {
-            StepOp::Quantize(_) => "quantize",
+            StepOp::Quantize(_) | StepOp::QuantizeByDivision(_) => "quantize",
             StepOp::Dequantize(_) => "dequantize",
             StepOp::Table(_) => "table",
             StepOp::Gemm { .. } => "gemm",

@@ -20,6 +20,7 @@ use crate::session::plan_options;
 use need::Reads;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// A rung, what it would take, and whether it fits.
 #[derive(Clone, Debug)]
@@ -212,7 +213,7 @@ pub fn candidates(
     request: &Request<'_>,
     chosen: &Selection,
 ) -> Result<Vec<Candidate>, SelectError> {
-    let mut plans = Plans::beside(device, model, inputs, chosen);
+    let mut plans = Plans::beside(device, model, inputs, chosen)?;
     let wanted = request.wanted(model)?;
     wanted.into_iter().map(|rung| Ok(plans.candidate(rung, request, chosen.budget)?)).collect()
 }
@@ -230,7 +231,7 @@ pub fn next_better(
     chosen: &Selection,
 ) -> Result<Option<Candidate>, SelectError> {
     let rungs = &model.header().rungs;
-    let mut plans = Plans::beside(device, model, inputs, chosen);
+    let mut plans = Plans::beside(device, model, inputs, chosen)?;
     let mut next: Option<Candidate> = None;
     let mut better: Vec<(u64, usize)> = Vec::new();
     for rung in (Request { forced: None, ..request.clone() }).wanted(model)? {
@@ -271,6 +272,13 @@ fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
     rungs
 }
 
+/// What rungs of different precision have in common: the graph, and the subnet of it if any.
+type Net = (u32, Option<u32>);
+
+fn net(rung: &Rung) -> Net {
+    (rung.graph, rung.subnet)
+}
+
 /// Plans one rung at a time: what is kept of a plan that is not chosen is a number, and what it reads.
 struct Plans<'a> {
     model: &'a Model,
@@ -279,10 +287,10 @@ struct Plans<'a> {
     /// Of plans that spend memory on speed.
     fast: PlanOptions,
     baseline: u64,
-    /// What a plan of each graph reads of the pack: the same for all rungs of the graph.
-    reads: HashMap<u32, Reads>,
-    /// Of rungs that did not fit in bands either: their graph, their activations, and what arena and plan took at least.
-    least: Vec<(u32, Acts, u64)>,
+    /// What a plan of each graph or subnet reads of the pack: the same for all its rungs.
+    reads: HashMap<Net, Reads>,
+    /// Of rungs that did not fit in bands either: their graph or subnet, their activations, and what arena and plan took at least.
+    least: Vec<(Net, Acts, u64)>,
 }
 
 /// What scratch a rung's formats need makes plans of one graph differ by: less than this share.
@@ -303,10 +311,15 @@ impl<'a> Plans<'a> {
 
     /// For further plans once a rung is chosen: the process has grown by what planning it took, which [`need::FIRST_RUN`]
     /// counts already.
-    fn beside(device: &Device, model: &'a Model, inputs: &'a [InputSpec], chosen: &Selection) -> Plans<'a> {
+    fn beside(
+        device: &Device,
+        model: &'a Model,
+        inputs: &'a [InputSpec],
+        chosen: &Selection,
+    ) -> Result<Plans<'a>, PlanError> {
         let mut plans = Plans::new(device, model, inputs, chosen.need.process - need::FIRST_RUN);
-        plans.remember(&chosen.plan, chosen.rung);
-        plans
+        plans.remember(&chosen.plan, chosen.rung)?;
+        Ok(plans)
     }
 
     fn rung(&self, rung: usize) -> &'a Rung {
@@ -315,7 +328,7 @@ impl<'a> Plans<'a> {
 
     fn plan(&mut self, rung: usize) -> Result<Plan, PlanError> {
         let plan = Plan::new(self.model, self.rung(rung), self.inputs, &self.options)?;
-        self.remember(&plan, rung);
+        self.remember(&plan, rung)?;
         Ok(plan)
     }
 
@@ -333,7 +346,7 @@ impl<'a> Plans<'a> {
         let (plan, need) = self.cut(plan, need, rung, weighing, request, budget)?;
         if need.total() > budget {
             let header = self.rung(rung);
-            self.least.push((header.graph, header.acts, need.arena + need.plan));
+            self.least.push((net(header), header.acts, need.arena + need.plan));
         }
         Ok((plan, need))
     }
@@ -393,8 +406,12 @@ impl<'a> Plans<'a> {
         Ok((need.total() <= budget).then_some((plan, need)))
     }
 
-    fn remember(&mut self, plan: &Plan, rung: usize) {
-        self.reads.entry(self.rung(rung).graph).or_insert_with(|| Reads::of(self.model, plan));
+    fn remember(&mut self, plan: &Plan, rung: usize) -> Result<(), PlanError> {
+        let rung = self.rung(rung);
+        if let Entry::Vacant(reads) = self.reads.entry(net(rung)) {
+            reads.insert(Reads::of(self.model, rung, plan)?);
+        }
+        Ok(())
     }
 
     /// What a rung takes at least, once another rung of its graph was planned: everything but arena and plan, and most of these once
@@ -406,9 +423,9 @@ impl<'a> Plans<'a> {
         request: &Request<'_>,
     ) -> Result<Option<u64>, PlanError> {
         let rung = self.rung(rung);
-        let Some(reads) = self.reads.get(&rung.graph) else { return Ok(None) };
+        let Some(reads) = self.reads.get(&net(rung)) else { return Ok(None) };
         let weights = reads.bytes(self.model, rung, weighing)?;
-        let same = self.least.iter().find(|(graph, acts, _)| (*graph, *acts) == (rung.graph, rung.acts));
+        let same = self.least.iter().find(|(graph, acts, _)| (*graph, *acts) == (net(rung), rung.acts));
         let plan = same.map_or(0, |(.., bytes)| bytes - bytes / PLANS_DIFFER);
         Ok(Some(self.baseline + need::FIRST_RUN + weights + plan + request.extra))
     }
@@ -424,7 +441,7 @@ impl<'a> Plans<'a> {
         let mut least: Option<(usize, Need)> = None;
         let mut planned = Vec::new();
         for (floor, rung) in floors {
-            let kind = (self.rung(rung).graph, self.rung(rung).acts);
+            let kind = (net(self.rung(rung)), self.rung(rung).acts);
             if planned.contains(&kind) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use crate::device;
 use crate::model::Model;
-use crate::pack::{BlobId, ConstantData, Rung};
+use crate::pack::{BlobId, Rung};
 use crate::plan::{BufferKind, BufferPlace, Matrix, Plan, PlanError, Step};
 
 /// The kernel maps up to this much of a cached file around a fault.
@@ -51,7 +51,7 @@ impl Need {
         extra: u64,
     ) -> Result<Need, PlanError> {
         let process = baseline + FIRST_RUN;
-        let weights = Reads::of(model, plan).bytes(model, rung, weighing)?;
+        let weights = Reads::of(model, rung, plan)?.bytes(model, rung, weighing)?;
         let own = (plan.known_bytes + plan.own_bytes()) as u64;
         Ok(Need {
             process,
@@ -101,10 +101,7 @@ fn windows(model: &Model, blobs: &[BlobId]) -> u64 {
 fn constants(model: &Model, plan: &Plan) -> Vec<BlobId> {
     let used = plan.buffers.iter().filter(|b| b.place == BufferPlace::Pack);
     used.filter_map(|b| match b.kind {
-        BufferKind::Constant(id) => match model.header().constants[id as usize].data {
-            ConstantData::Blob(blob) => Some(blob),
-            ConstantData::Hex(_) => None,
-        },
+        BufferKind::Constant(id) => model.header().constants[id as usize].data.place().map(|(blob, _)| blob),
         _ => None,
     })
     .collect()
@@ -118,19 +115,23 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn of(model: &Model, plan: &Plan) -> Reads {
+    /// # Errors
+    /// When the rung runs a subnet that cannot be made.
+    pub(super) fn of(model: &Model, rung: &Rung, plan: &Plan) -> Result<Reads, PlanError> {
         let tensors = |step: &Step| -> Vec<u32> { step.weights.iter().filter_map(Matrix::tensor).collect() };
         let steps = plan.steps.iter().map(tensors).filter(|t| !t.is_empty()).collect();
-        Reads { steps, constants: constants(model, plan) }
+        let model = model.running(rung)?;
+        Ok(Reads { steps, constants: constants(&model, plan) })
     }
 
     /// Bytes of the pages that hold weights and constants at a rung's precision: all of them, or the constants and the
     /// weights of the step that has most.
     pub(super) fn bytes(&self, model: &Model, rung: &Rung, weighing: Weighing) -> Result<u64, PlanError> {
+        let model = model.running(rung)?;
         let blobs = |tensors: &[u32]| -> Result<Vec<BlobId>, PlanError> {
             let mut blobs = Vec::new();
             for tensor in tensors {
-                blobs.extend(model.tensor_blobs(rung, *tensor)?);
+                blobs.extend(model.tensor_blobs(model.rung(), *tensor)?);
             }
             Ok(blobs)
         };
@@ -140,14 +141,14 @@ impl Reads {
                 for step in &self.steps {
                     all.extend(blobs(step)?);
                 }
-                Ok(windows(model, &all))
+                Ok(windows(&model, &all))
             }
             Weighing::Streamed => {
                 let mut most = 0;
                 for step in &self.steps {
-                    most = most.max(windows(model, &blobs(step)?));
+                    most = most.max(windows(&model, &blobs(step)?));
                 }
-                Ok(windows(model, &self.constants) + most)
+                Ok(windows(&model, &self.constants) + most)
             }
         }
     }

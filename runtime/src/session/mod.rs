@@ -92,12 +92,13 @@ impl Session {
     ) -> Result<Session, SessionError> {
         let what = format!("arena and plan of {name}");
         let reservation = device.ledger().reserve(what, reserved_for(&plan))?;
-        let weights = bound(model, rung)?;
+        let (model, rung) = Model::owned(model, rung)?;
+        let weights = bound(&model, &rung)?;
         crate::device::trim_heap();
         Ok(Session {
-            model: model.clone(),
+            model,
             device: device.clone(),
-            rung: rung.clone(),
+            rung,
             memory: Memory::new(&plan),
             plan,
             kernels: Kernels::select(device.isa()),

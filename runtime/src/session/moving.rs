@@ -279,10 +279,11 @@ impl Session {
             && (origin.reader.access() != Access::Loaded
                 || self.released.is_empty() == (weighing == Weighing::Resident));
         // All that may fail comes first.
-        let bound = match same {
-            true => self.model.clone(),
+        let (bound, rung) = match same {
+            true => (self.model.clone(), self.rung.clone()),
             false => match origin.reader.source(&origin.model, &rung, weighing, Some(&self.model)) {
-                Ok(source) => Arc::new(origin.model.with_source(source)),
+                Ok(source) => Model::owned(&Arc::new(origin.model.with_source(source)), &rung)
+                    .map_err(SessionError::from)?,
                 Err(damage) if damage.damaged().is_some() => {
                     return Err(MoveError::Damaged { damage: Box::new(damage), stays: from });
                 }

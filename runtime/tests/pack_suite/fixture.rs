@@ -127,6 +127,7 @@ fn rung(id: &str, terms: u32) -> Rung {
     Rung {
         id: id.to_owned(),
         graph: 0,
+        subnet: None,
         acts: Acts::I8,
         takes: vec![Some(Take(0, terms)), Some(Take(0, terms))],
         end: 0,

@@ -28,6 +28,7 @@ fn example() -> (Contents, MemorySource) {
         rungs: vec![Rung {
             id: "f32".to_owned(),
             graph: 0,
+            subnet: None,
             acts: Acts::F32,
             takes: vec![],
             end: 0,

@@ -166,7 +166,7 @@ pub fn sparse(draft: &mut Draft, matrix: &Matrix, structure: Structure) -> Resul
         name: matrix.name.clone(),
         n: positions.n,
         k: positions.k,
-        values: positions.values.clone(),
+        values: positions.values.as_slice().into(),
         used: Use::Product,
     };
     let Root { expr, mut levels, .. } = planes(draft, &values)?;
@@ -208,13 +208,13 @@ pub fn as_it_came(draft: &mut Draft, matrix: &Matrix) -> Result<Option<Root>, Co
 ///
 /// # Panics
 /// When `importance` is neither empty nor of K columns, or blocks do not divide K.
-pub fn prune(matrix: &mut Matrix, structure: Structure, density: f64, importance: &[f32]) {
+pub fn prune(matrix: &mut Matrix<'_>, structure: Structure, density: f64, importance: &[f32]) {
     let (n, k) = (matrix.n, matrix.k);
     assert!(importance.is_empty() || importance.len() == k, "importance of {} columns", importance.len());
     let weight = |c: usize| f64::from(importance.get(c).copied().unwrap_or(1.0));
     let score = |w: f32, c: usize| (f64::from(w) * weight(c)).powi(2);
     let of_share = |all: usize| ((all as f64 * density).round() as usize).clamp(1, all.max(1));
-    let w = &mut matrix.values;
+    let w = matrix.values.to_mut();
     match structure {
         Structure::Blocks(block) => {
             assert!(k.is_multiple_of(block), "blocks of {block} in K = {k}");
@@ -266,7 +266,7 @@ mod tests {
     use edge_runtime::pack::{Take, Tensor};
     use edge_runtime::random::uniform;
 
-    fn matrix(n: usize, k: usize) -> Matrix {
+    fn matrix(n: usize, k: usize) -> Matrix<'static> {
         let values = (0..n * k).map(|i| uniform(5, i as u64) * 2.0 - 1.0).collect();
         Matrix { name: "w".into(), n, k, values, used: Use::Product }
     }
@@ -297,7 +297,7 @@ mod tests {
                 let weights = model.weights(&rung, 0).unwrap();
                 assert_eq!(weights.code_form().is_some(), *bits <= 8, "{structure:?}, {bits} bits");
                 let step = 2.5 / f32::from(1u16 << bits.min(&12));
-                for (got, want) in weights.materialize().into_iter().zip(&matrix.values) {
+                for (got, want) in weights.materialize().into_iter().zip(&*matrix.values) {
                     assert!((*want == 0.0) == (got == 0.0), "{structure:?}: {got}, want {want}");
                     assert!((got - want).abs() <= step, "{structure:?}, {bits} bits: {got}, want {want}");
                 }
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn pruning_keeps_what_counts_most() {
         let mut matrix = matrix(16, 8);
-        matrix.values[..8].copy_from_slice(&[1.0, 2.0, 3.0, 4.0, -5.0, 0.1, 0.2, 0.3]);
+        matrix.values.to_mut()[..8].copy_from_slice(&[1.0, 2.0, 3.0, 4.0, -5.0, 0.1, 0.2, 0.3]);
         let mut one = matrix.clone();
         prune(&mut one, Structure::Few { keep: 2, of: 4 }, 1.0, &[]);
         assert_eq!(one.values[..8], [0.0, 0.0, 3.0, 4.0, -5.0, 0.0, 0.0, 0.3]);

@@ -4,7 +4,7 @@ use super::ctx::Ctx;
 use super::node::NodeView;
 use super::ops::{self, Operator};
 use super::proto::{AttributeProto, attribute_type};
-use crate::import::Unsupported;
+use crate::import::{MOST_LISTED, Unsupported};
 
 /// Why a node is refused.
 pub struct Refusal {
@@ -62,6 +62,7 @@ const FOUR_BITS: &[&str] = &[
     "Constant",
     "DequantizeLinear",
     "Flatten",
+    "GatherBlockQuantized",
     "Identity",
     "Pad",
     "QuantizeLinear",
@@ -117,6 +118,9 @@ pub fn refuse<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, refusal: Refusal) {
     };
     if let Some(known) = ctx.refused.iter_mut().find(same) {
         known.count += 1;
+        return;
+    }
+    if ctx.refused.len() >= MOST_LISTED {
         return;
     }
     let inputs = ctx.described(node);

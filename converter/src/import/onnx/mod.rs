@@ -1,11 +1,11 @@
 //! ONNX.
 //!
-//! A file's way: [`read`] decodes it, [`walk`] takes its nodes in order, [`guard`] refuses what is not implemented, and one
+//! A file's way: it is mapped ([`files`]), [`read`] decodes it, [`walk`] takes its nodes in order, [`guard`] refuses what is not implemented, and one
 //! function of [`ops`] lowers each node into the runtime's operations. [`ranks`] follows types and shapes along.
 //!
 //! - Spatial operations get a transposition to channels-last before and back after; a later pass cancels them.
-//! - Stored weights of convolutions and matrix products become `f32` in the runtime's `[N, K]` layout, whatever float type they
-//!   come in. All other stored arrays keep their type.
+//! - Stored weights of convolutions and matrix products come into the runtime's `[N, K]` layout; floats of 16 bits stay as they are.
+//! - All else that is computed in floats of 16 bits is computed in 32, see [`wide`]. Inputs and outputs of the model keep their type.
 //! - Functions are expanded, an `If` whose condition is known takes its branch, and loops of known turns are unrolled.
 //! - What is made of a few stored numbers (sizes, bounds, counts of turns) is computed at once.
 //! - A result whose size depends on the data is made as large as it can get; [`ranks::Extent`] follows which part of it counts, and
@@ -13,6 +13,7 @@
 //! - Integers of 4 bits are bytes of one element each.
 
 mod ctx;
+mod files;
 mod guard;
 mod node;
 mod ops;
@@ -21,9 +22,12 @@ mod ports;
 mod proto;
 mod ranks;
 mod read;
+mod scan;
+mod subnet;
 mod tensors;
 mod values;
 mod walk;
+mod wide;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +35,13 @@ mod tests;
 use super::{ImportError, plan_time};
 use crate::model::Model;
 use ctx::{Ctx, Frame};
+use files::Files;
 use ports::Names;
 use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
 
+pub use subnet::{Norms, Statistics, Supernet};
 pub use values::{encode_value, four_bit_outputs, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.
@@ -47,12 +53,13 @@ pub const NEWEST_OPSET: i64 = 27;
 /// [`ImportError::Unsupported`] with everything that is not implemented; other variants for files that cannot be read or
 /// contradict themselves.
 pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
-    let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
     let base = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut model = import(bytes.into(), Some(base), &path.display().to_string())?;
+    let files = Files::of(Some(base));
+    let bytes = files.open(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+    let mut model = import(bytes, &files, &path.display().to_string())?;
     if model.name.is_empty() {
         model.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     }
@@ -64,17 +71,17 @@ pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
 /// # Errors
 /// As [`import_onnx`].
 pub fn import_onnx_bytes(bytes: &[u8], base_dir: Option<&Path>) -> Result<Model, ImportError> {
-    import(Bytes::copy_from_slice(bytes), base_dir, "model")
+    import(Bytes::copy_from_slice(bytes), &Files::of(base_dir), "model")
 }
 
-fn import(bytes: Bytes, base: Option<&Path>, file: &str) -> Result<Model, ImportError> {
-    lower(&read::model(bytes, file)?, base)
+fn import(bytes: Bytes, files: &Files, file: &str) -> Result<Model, ImportError> {
+    lower(&read::model(bytes, file)?, files)
 }
 
 /// Lowers a decoded model.
-fn lower(proto: &ModelProto, base: Option<&Path>) -> Result<Model, ImportError> {
+fn lower(proto: &ModelProto, files: &Files) -> Result<Model, ImportError> {
     let frame = Frame { opsets: read::opsets(&proto.opset_import)?, ..Frame::default() };
-    let mut ctx = Ctx::new(base, frame);
+    let mut ctx = Ctx::new(files, frame);
     for function in &proto.functions {
         let key = (node::domain(&function.domain), function.name.as_str(), function.overload.as_str());
         ctx.functions.insert(key, function);
@@ -84,9 +91,10 @@ fn lower(proto: &ModelProto, base: Option<&Path>) -> Result<Model, ImportError> 
     let graph = proto.graph.as_ref().unwrap_or(&empty);
     let copy = NodeProto::default();
     let mut names = Names::of(graph);
+    ctx.most_values = walk::most_values(graph, &proto.functions);
     ctx.open(true);
     ctx.graph_tensors(graph)?;
-    ctx.graph_inputs(graph, &mut names)?;
+    ctx.graph_inputs(graph, &mut names, &copy)?;
     ctx.nodes(&graph.node)?;
     ctx.graph_outputs(graph, &mut names, &copy)?;
     if !ctx.refused.is_empty() {

@@ -4,8 +4,9 @@ use super::ctx::{Binding, Ctx, Frame};
 use super::guard;
 use super::node::NodeView;
 use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
-use super::ranks::{Extent, Fact};
+use super::ranks::{Extent, Fact, product};
 use super::tensors;
+use super::wide;
 use crate::import::ImportError;
 use edge_runtime::graph::{BinaryOp, DType, Dim, Filled, Op, Port, Source, ValueId};
 use std::collections::HashSet;
@@ -54,9 +55,16 @@ fn dims(ty: &TensorTypeProto, names: &mut Names) -> Option<Vec<Dim>> {
 
 impl<'m> Ctx<'m> {
     /// Binds the graph's inputs. One that is stored as well is a constant (the rule before IR 4, and its use after).
-    pub fn graph_inputs(&mut self, graph: &'m GraphProto, names: &mut Names) -> Result<(), ImportError> {
+    /// Floats of 16 bits are widened here.
+    pub fn graph_inputs(
+        &mut self,
+        graph: &'m GraphProto,
+        names: &mut Names,
+        copy: &'m NodeProto,
+    ) -> Result<(), ImportError> {
+        let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
         for info in &graph.input {
-            if self.find(&info.name).is_some() && graph.initializer.iter().any(|t| t.name == info.name) {
+            if self.find(&info.name).is_some() && stored.contains(info.name.as_str()) {
                 continue;
             }
             let bad = |reason: String| ImportError::Port { kind: "input", name: info.name.clone(), reason };
@@ -94,8 +102,12 @@ impl<'m> Ctx<'m> {
             });
             let four_bits = tensors::four_bits(ty.elem_type);
             let value = self.value(&info.name, Fact { four_bits, ..Fact::new(Some(dtype), known) });
-            self.bind(&info.name, Binding::Value(value), "graph inputs")?;
             self.model.graph.inputs.push(Port { value, dtype, dims, plan_time: false });
+            let wide = match wide::is_narrow(dtype) {
+                true => self.emit(&named(copy, &info.name), Op::Cast { to: DType::F32 }, &[Some(value)]),
+                false => value,
+            };
+            self.bind(&info.name, Binding::Value(wide), "graph inputs")?;
         }
         Ok(())
     }
@@ -116,16 +128,20 @@ impl<'m> Ctx<'m> {
                 || ImportError::MissingValue { node: "graph outputs".into(), value: info.name.clone() };
             let binding = self.find(&info.name).ok_or_else(missing)?;
             let mut value = self.value_of(binding)?.ok_or_else(missing)?;
-            if !computed.contains(&value) || !seen.insert(value) {
-                let frame = Frame::default();
-                let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
-                node.name = info.name.clone();
-                value = self.emit(&node, Op::Identity, &[Some(value)]);
+            let ty = declared(info);
+            let told = ty.and_then(|t| tensors::dtype(t.elem_type).ok());
+            let wide = matches!(self.fact(value).dtype, None | Some(DType::F32));
+            let narrow = told.filter(|to| wide && wide::is_narrow(*to));
+            if let Some(to) = narrow {
+                value = self.narrowed(&named(copy, &info.name), value, to);
+            }
+            // What is narrowed is new, unless it is known.
+            let new = narrow.is_some() && self.model.constant(value).is_none();
+            if !new && (!computed.contains(&value) || !seen.insert(value)) {
+                value = self.emit(&named(copy, &info.name), Op::Identity, &[Some(value)]);
             }
             self.rename(value, &info.name);
-            let ty = declared(info);
             let fact = self.fact(value).clone();
-            let told = ty.and_then(|t| tensors::dtype(t.elem_type).ok());
             let bad = |reason: &str| ImportError::Port {
                 kind: "output",
                 name: info.name.clone(),
@@ -174,9 +190,7 @@ impl<'m> Ctx<'m> {
         for &(output, axis, count, name) in parts {
             let known = ports.iter().find(|(id, _)| *id == count).map(|(_, port)| *port);
             let port = known.unwrap_or_else(|| {
-                let frame = Frame::default();
-                let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
-                node.name = format!("{name}/count");
+                let node = named(copy, &format!("{name}/count"));
                 let value = self.emit(&node, Op::Identity, &[Some(count)]);
                 self.rename(value, &node.name);
                 let dims = Some(Vec::new());
@@ -199,10 +213,8 @@ impl<'m> Ctx<'m> {
         count: ValueId,
     ) -> Option<ValueId> {
         let fact = self.fact(x).clone();
-        let inner = fact.dims.as_ref()?[axis + 1..].iter().copied().product::<Option<usize>>()?;
-        let frame = Frame::default();
-        let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
-        node.name = name.to_owned();
+        let inner = product(fact.dims.as_ref()?[axis + 1..].iter().copied())?;
+        let node = named(copy, name);
         let mut f = self.formula(&node);
         let (one, inner) = (f.integer(1), f.integer(inner as i64));
         let planned = f.size(x, axis);
@@ -226,6 +238,9 @@ impl<'m> Ctx<'m> {
 
     /// Gives a value its public name; whatever bears it already gets another.
     fn rename(&mut self, value: ValueId, name: &str) {
+        if self.model.graph.values[value as usize].name == name {
+            return;
+        }
         let holder = self.model.graph.values.iter().position(|v| v.name == name);
         if let Some(holder) = holder.filter(|h| *h != value as usize) {
             // An input keeps its name too: inputs and outputs are looked up apart.
@@ -237,6 +252,14 @@ impl<'m> Ctx<'m> {
         debug_assert!(matches!(self.model.graph.values[value as usize].source, Source::Computed));
         self.model.graph.values[value as usize].name = name.to_owned();
     }
+}
+
+/// A node of the importer's own.
+fn named<'m>(copy: &'m NodeProto, name: &str) -> NodeView<'m> {
+    let frame = Frame::default();
+    let mut node = NodeView::new(copy, 1, &frame.prefix, &frame.call);
+    node.name = name.to_owned();
+    node
 }
 
 /// Inferred sizes, with declared names where nothing is inferred.

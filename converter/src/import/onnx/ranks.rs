@@ -53,6 +53,8 @@ pub struct Fact {
     pub elements: Option<Vec<Element>>,
     /// Bytes that stand for integers of 4 bits.
     pub four_bits: bool,
+    /// What a cast of the model rounds its elements to, which nothing has done yet.
+    pub rounded: Option<DType>,
     /// How much of it a run fills.
     pub extent: Extent,
     /// Depends on a node that was refused: what is not known of it is no news.
@@ -99,6 +101,7 @@ impl Fact {
         Fact {
             tainted: self.tainted || other.tainted,
             four_bits: self.four_bits && other.four_bits,
+            rounded: self.rounded.filter(|to| Some(*to) == other.rounded),
             extent: if self.extent == other.extent { self.extent } else { Extent::Unclear },
             ..Fact::new(dtype, dims)
         }
@@ -116,6 +119,22 @@ impl fmt::Display for Fact {
             dims.iter().map(|d| d.map_or_else(|| "?".into(), |d| d.to_string())).collect();
         write!(f, "[{}]", sizes.join(", "))
     }
+}
+
+/// The product of sizes, when all are known and it is a number.
+pub fn product(mut sizes: impl Iterator<Item = Option<usize>>) -> Option<usize> {
+    sizes.try_fold(1usize, |product, size| product.checked_mul(size?))
+}
+
+/// Most elements of a computed value whose sizes are told: products of some of them are computed here and there.
+const MAX_SIZE: usize = 1 << 48;
+
+/// Sizes that are beyond all memory are not known: the planner says so when it meets them.
+fn plausible(mut dims: Dims) -> Dims {
+    if product(dims.iter().map(|size| Some(size.unwrap_or(1).max(1)))).is_none_or(|n| n > MAX_SIZE) {
+        dims.fill(None);
+    }
+    dims
 }
 
 /// An axis counted from the start; `None` when it is outside the rank.
@@ -157,11 +176,17 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Fact> {
     let tainted = operands.facts.iter().flatten().any(|f| f.tainted);
     let mut shapes = shapes::infer(op, operands, outputs);
     shapes.resize(outputs, None);
-    let four_bits = moves(op) && operands.fact(0).is_some_and(|f| f.four_bits);
+    let moved = operands.fact(0).filter(|_| moves(op));
+    let (four_bits, rounded) = (moved.is_some_and(|f| f.four_bits), moved.and_then(|f| f.rounded));
     let mut facts: Vec<Fact> = shapes
         .into_iter()
         .enumerate()
-        .map(|(i, dims)| Fact { tainted, four_bits, ..Fact::new(dtype(op, operands, i), dims) })
+        .map(|(i, dims)| Fact {
+            tainted,
+            four_bits,
+            rounded,
+            ..Fact::new(dtype(op, operands, i), dims.map(plausible))
+        })
         .collect();
     let extent = extents::infer(op, operands);
     // The rules are about operations of one result.

@@ -3,10 +3,17 @@
 use super::NEWEST_OPSET;
 use super::node::domain;
 use super::proto::{ModelProto, OperatorSetIdProto};
+use super::scan;
 use crate::import::ImportError;
 use prost::Message;
 use prost::bytes::Bytes;
 use std::collections::HashMap;
+
+/// Bytes of memory for each byte of the file that a decoded model may take, stored arrays apart: a node of an exporter takes six times
+/// its bytes, an empty one eighty times.
+const MOST_PER_BYTE: u64 = 3;
+/// And as many more.
+const MOST: u64 = 48 << 20;
 
 /// Parses a model. `file` is its name in errors.
 ///
@@ -16,6 +23,13 @@ pub fn model(bytes: Bytes, file: &str) -> Result<ModelProto, ImportError> {
     let decode = |reason: String| ImportError::Decode { file: file.to_owned(), reason };
     if bytes.is_empty() {
         return Err(decode("no bytes".into()));
+    }
+    let (length, decoded) = (bytes.len() as u64, scan::decoded(&bytes));
+    if decoded > MOST_PER_BYTE * length + MOST {
+        return Err(decode(format!(
+            "{length} bytes that become {decoded} once decoded, beyond {MOST_PER_BYTE} times the file and {MOST}: \
+             empty nodes, tensors or numbers without end"
+        )));
     }
     let model = ModelProto::decode(bytes).map_err(|e| decode(e.to_string()))?;
     if model.graph.is_none() {

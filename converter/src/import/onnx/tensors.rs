@@ -1,14 +1,12 @@
 //! Stored arrays: `TensorProto` to [`Array`], every size checked before anything is allocated.
 
+use super::files::{Files, room};
 use super::proto::TensorProto;
 use crate::import::ImportError;
 use crate::model::Array;
 use edge_runtime::graph::DType;
 use half::{bf16, f16};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
-use std::sync::Arc;
+use prost::bytes::Bytes;
 
 /// The element type behind ONNX's number, or its name when the importer has no such type. Integers of 4 bits become bytes, one an
 /// element; [`four_bits`] tells them from others.
@@ -88,11 +86,11 @@ pub fn dims(tensor: &TensorProto) -> Result<Vec<usize>, ImportError> {
 
 /// Reads a stored array.
 ///
-/// `base` is the folder of the model, in which external data must lie; `None` refuses external data.
+/// Bytes that lie in the file as the array has them stay there: see [`Files::own`].
 ///
 /// # Errors
 /// [`ImportError::Tensor`] when the data do not fit the shape, the element type is not known, or the data cannot be read.
-pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportError> {
+pub fn read(tensor: &TensorProto, files: &Files) -> Result<Array, ImportError> {
     let dims = dims(tensor)?;
     let dtype = dtype(tensor.data_type)
         .map_err(|name| bad(tensor, format!("element type {name} is not implemented")))?;
@@ -109,16 +107,18 @@ pub fn read(tensor: &TensorProto, base: Option<&Path>) -> Result<Array, ImportEr
         Err(bad(tensor, format!("{dtype}{dims:?} takes {bytes} bytes, {found} are stored")))
     };
     // 1: the enum's EXTERNAL.
-    let data: Arc<[u8]> = if tensor.data_location == 1 {
-        external(tensor, base, bytes)?.into()
+    let data: Bytes = if tensor.data_location == 1 {
+        files.external(tensor, bytes)?
     } else if let Some(raw) = &tensor.raw_data {
         fits(raw.len())?;
-        Arc::from(raw.as_ref())
+        raw.clone()
     } else {
         let data = typed(tensor, dtype);
         fits(data.len())?;
         data.into()
     };
+    // Whatever is made of it takes as much at least: a file with holes has more than there is memory.
+    room::<f32>(&tensor.name, elements.max(bytes / 4))?;
     let data = if four_bits { unpacked(&data, tensor.data_type, elements).into() } else { data };
     Ok(Array { dtype, dims, data })
 }
@@ -142,46 +142,8 @@ fn typed(tensor: &TensorProto, dtype: DType) -> Vec<u8> {
     }
 }
 
-/// Reads `bytes` bytes of a file beside the model.
-fn external(tensor: &TensorProto, base: Option<&Path>, bytes: usize) -> Result<Vec<u8>, ImportError> {
-    let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
-    let number = |key: &str| match entry(key) {
-        None => Ok(None),
-        Some(text) => {
-            text.parse::<u64>().map(Some).map_err(|_| bad(tensor, format!("external {key} {text:?}")))
-        }
-    };
-    let location = entry("location").ok_or_else(|| bad(tensor, "external data without a location".into()))?;
-    let base = base.ok_or_else(|| bad(tensor, "external data, but the model's folder is unknown".into()))?;
-    let offset = number("offset")?.unwrap_or(0);
-    if let Some(length) = number("length")?.filter(|l| *l != bytes as u64) {
-        return Err(bad(tensor, format!("needs {bytes} bytes, its external data have {length}")));
-    }
-    let relative = Path::new(location);
-    let inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    if location.is_empty() || !inside {
-        return Err(bad(tensor, format!("external data at {location:?}: not inside the model's folder")));
-    }
-    let at = |e: std::io::Error| bad(tensor, format!("external data at {location:?}: {e}"));
-    // A symbolic link may lead out of the folder as well as `..` does.
-    let root = base.canonicalize().map_err(at)?;
-    let path = root.join(relative).canonicalize().map_err(at)?;
-    if !path.starts_with(&root) {
-        return Err(bad(tensor, format!("external data at {location:?}: not inside the model's folder")));
-    }
-    let mut file = File::open(&path).map_err(at)?;
-    let meta = file.metadata().map_err(at)?;
-    let end = offset.checked_add(bytes as u64).filter(|end| *end <= meta.len());
-    if !meta.is_file() || end.is_none() {
-        let len = meta.len();
-        return Err(bad(tensor, format!("needs {bytes} bytes at {offset} of {location:?}, which has {len}")));
-    }
-    let mut data = vec![0; bytes];
-    file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut data)).map_err(at)?;
-    Ok(data)
-}
-
-fn bad(tensor: &TensorProto, reason: String) -> ImportError {
+/// An error of a stored array.
+pub fn bad(tensor: &TensorProto, reason: String) -> ImportError {
     ImportError::Tensor { tensor: tensor.name.clone(), reason }
 }
 
@@ -195,6 +157,30 @@ pub fn floats(array: &Array) -> Option<Vec<f32>> {
         DType::Bf16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
         _ => return None,
     })
+}
+
+/// An array of floats in another order: element `i` of the result is the array's element `place(i)`, or 0 where there is none. It keeps
+/// its width, but 64 bits become 32. `None` where elements are no floats.
+pub fn arranged(array: &Array, dims: &[usize], place: impl Fn(usize) -> Option<usize>) -> Option<Array> {
+    fn pick<const N: usize>(data: &[u8], count: usize, place: impl Fn(usize) -> Option<usize>) -> Vec<u8> {
+        let source = data.as_chunks::<N>().0;
+        let mut picked = Vec::with_capacity(count * N);
+        (0..count).for_each(|i| picked.extend(place(i).map_or([0; N], |at| source[at])));
+        picked
+    }
+    let count = dims.iter().product();
+    let (dtype, data) = match array.dtype {
+        DType::F32 => (DType::F32, pick::<4>(&array.data, count, place)),
+        dtype @ (DType::F16 | DType::Bf16) => (dtype, pick::<2>(&array.data, count, place)),
+        _ => {
+            let values = floats(array)?;
+            return Some(Array::of_f32(
+                dims,
+                (0..count).map(|i| place(i).map_or(0.0, |at| values[at])).collect(),
+            ));
+        }
+    };
+    Some(Array { dtype, dims: dims.to_vec(), data: data.into() })
 }
 
 /// The elements of an integer or boolean array as `i64`; `None` for floats.

@@ -1,5 +1,6 @@
 //! Values that lie beside a model as files of one `TensorProto` each: what the ONNX project's tests feed and expect.
 
+use super::files::Files;
 use super::proto::TensorProto;
 use super::{read, tensors};
 use crate::import::ImportError;
@@ -17,7 +18,8 @@ pub fn read_value(path: &Path) -> Result<Array, ImportError> {
     let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
     let tensor = TensorProto::decode(Bytes::from(bytes))
         .map_err(|e| ImportError::Decode { file: path.display().to_string(), reason: e.to_string() })?;
-    tensors::read(&tensor, path.parent())
+    let files = Files::of(path.parent());
+    files.own(&tensor.name, tensors::read(&tensor, &files)?)
 }
 
 /// The bytes of a `TensorProto` that holds an array: also of the types that NumPy's files do not know. With `four_bits`, bytes
@@ -42,8 +44,9 @@ pub fn encode_value(array: &Array, four_bits: bool) -> Vec<u8> {
 /// # Errors
 /// When the file cannot be read or is no model.
 pub fn four_bit_outputs(path: &Path) -> Result<Vec<bool>, ImportError> {
-    let bytes = std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
-    let model = read::model(bytes.into(), &path.display().to_string())?;
+    let bytes =
+        Files::default().open(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
+    let model = read::model(bytes, &path.display().to_string())?;
     let outputs = model.graph.map(|g| g.output).unwrap_or_default();
     let declared = outputs.iter().map(|o| o.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()));
     Ok(declared.map(|t| t.is_some_and(|t| tensors::four_bits(t.elem_type))).collect())
@@ -87,7 +90,7 @@ mod tests {
             assert_eq!(read_value(&path).unwrap(), array);
         }
         for (kind, data) in [(DType::I8, [7u8, 0xf8, 0xff]), (DType::U8, [15, 0, 9])] {
-            let array = Array { dtype: kind, dims: vec![3], data: data.as_slice().into() };
+            let array = Array { dtype: kind, dims: vec![3], data: data.to_vec().into() };
             std::fs::write(&path, encode_value(&array, true)).unwrap();
             assert_eq!(read_value(&path).unwrap(), array);
         }

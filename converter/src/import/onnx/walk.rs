@@ -12,8 +12,23 @@ use edge_runtime::graph::{Block, Op, ValueId};
 
 /// Most nodes after functions are expanded; the largest exported models have some ten thousand.
 const MAX_NODES: usize = 1 << 20;
+/// Most values of the graph, beside some for each node of the file: a loop in a loop turns a few nodes into millions.
+const MAX_VALUES: usize = 50_000;
+const VALUES_A_NODE: usize = 64;
 /// Most function calls within one another.
 const MAX_DEPTH: usize = 32;
+
+/// Most values of the graph of a file with these nodes, those of functions, branches and bodies included.
+pub fn most_values(graph: &GraphProto, functions: &[FunctionProto]) -> usize {
+    fn count(nodes: &[NodeProto]) -> usize {
+        let graphs = |node: &NodeProto| -> usize {
+            node.attribute.iter().filter_map(|a| a.g.as_ref()).map(|g| count(&g.node)).sum()
+        };
+        nodes.iter().map(|node| 1 + graphs(node)).sum()
+    }
+    let nodes = count(&graph.node) + functions.iter().map(|f| count(&f.node)).sum::<usize>();
+    MAX_VALUES + nodes.saturating_mul(VALUES_A_NODE)
+}
 
 impl<'m> Ctx<'m> {
     /// Reads nodes in an order in which operands precede their use.
@@ -44,6 +59,9 @@ impl<'m> Ctx<'m> {
             if self.find(input).is_none() {
                 return Err(ImportError::MissingValue { node: node.name, value: input.clone() });
             }
+        }
+        if self.model.graph.values.len() > self.most_values {
+            return Err(ImportError::Expansion { function: proto.op_type.clone(), limit: self.most_values });
         }
         if let Some(function) = function {
             return self.call(&node, function);

@@ -72,7 +72,7 @@ impl Inputs {
     fn of(scope: &Scope<'_>, node: &Node) -> Option<Inputs> {
         let matrix = Matrix::of(node)?;
         let w = matrix.operand(1)?;
-        let array = scope.constant(w).filter(|_| scope.uses(w) == 1)?;
+        let array = scope.constant(w).filter(|_| scope.uses(w) == 1 && !scope.is_whole(w))?;
         let &[rows, k] = &array.dims[..] else { return None };
         let (groups, width, padded) = match &node.op {
             Op::Linear { .. } => (1, k, false),

@@ -142,7 +142,13 @@ impl Weights {
                 })
                 .collect();
             let steps = &steps[panel * k.div_ceil(group)..][..k.div_ceil(group)];
-            planes::select(Isa::Scalar).join_f32(&planes, steps.as_flattened(), group, joined);
+            planes::select(Isa::Scalar).join_f32(
+                &planes,
+                steps.as_flattened(),
+                planes::Numbers::Odd,
+                group,
+                joined,
+            );
         }
         joined
     }

@@ -5,7 +5,7 @@
 //!     for each plane:    a vector of its bytes, shifted and masked, is 32 consecutive codes' bits;
 //!                        codes = codes << w | bits         (bytes; above 8 bits a low and a high byte)
 //!     i8:                codes - 2^(b-1)
-//!     f32:               [16][8] bytes transposed to [8][16], widened, f32(p) * 2 + (1 - 2^b), times scale
+//!     f32:               [16][8] bytes transposed to [8][16], widened, f32(p) * 2 + offset, times scale
 //! ```
 //! Planes of 2, 2, 2, 2, 4 and 4 bits and what they start with have loops compiled for them.
 
@@ -135,7 +135,7 @@ fn reals<const BITS: u32, const WIDE: bool>(
     any_reals::<WIDE>(BITS, scales, out, codes);
 }
 
-/// `f32(2p + 1 - 2^bits) * scale` of the codes with high and low bytes `codes(unit)`; only low ones unless `WIDE`.
+/// The reals of the codes with high and low bytes `codes(unit)`; only low ones unless `WIDE`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn any_reals<const WIDE: bool>(
@@ -144,14 +144,18 @@ fn any_reals<const WIDE: bool>(
     out: &mut [f32],
     codes: impl Fn(usize) -> [Unit; 2],
 ) {
-    let (two, offset) = (_mm256_set1_ps(2.0), _mm256_set1_ps((1 - (1i32 << bits)) as f32));
+    let two = _mm256_set1_ps(2.0);
     // Through memory: a load that widens is cheaper than a lane extract and a widening shuffle.
     let mut bytes = [0u8; 2 * UNIT];
     let runs = out.chunks_mut(scales.units.saturating_mul(UNIT)).zip(scales.scales);
     let mut unit = 0;
-    for (run, scales) in runs {
+    for (group, (run, lanes)) in runs.enumerate() {
+        let offsets = scales.offsets(group, bits);
         // SAFETY: 8 of 16 floats at offsets 0 and 8.
-        let scales = unsafe { [_mm256_loadu_ps(scales.as_ptr()), _mm256_loadu_ps(scales.as_ptr().add(8))] };
+        let (scales, offsets) = unsafe {
+            let halves = |x: &[f32; PANEL]| [_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))];
+            (halves(lanes), halves(&offsets))
+        };
         for out in run.as_chunks_mut::<UNIT>().0 {
             let [high, low] = codes(unit);
             spread::<WIDE>(high, low, &mut bytes);
@@ -168,8 +172,8 @@ fn any_reals<const WIDE: bool>(
                             _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().add(at).cast()))
                         };
                         // Exact: every term is an integer below 2^18.
-                        let odd = _mm256_fmadd_ps(_mm256_cvtepi32_ps(p), two, offset);
-                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(odd, scale));
+                        let number = _mm256_fmadd_ps(_mm256_cvtepi32_ps(p), two, offsets[half]);
+                        _mm256_storeu_ps(out.as_mut_ptr().add(half * 8), _mm256_mul_ps(number, scale));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! Planes whose units are single columns of 16 channels, as depthwise convolutions take them: one
 //! plain definition serves all levels but AVX2.
 
-use super::{PANEL, Plane, Scales, Variant, total_bits};
+use super::{Numbers, PANEL, Plane, Scales, Variant, total_bits};
 
 /// The codes of column `unit`.
 #[inline(always)]
@@ -66,11 +66,12 @@ pub(super) fn columns_i16(planes: &[Plane<'_>], channels: usize, out: &mut [[i16
 /// Columns of reals, see [`Variant::join_columns_f32`], whose arguments were checked.
 #[inline(never)] // as above
 pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [[f32; PANEL]]) {
-    let least = 1 - (1i32 << total_bits(planes));
+    let bits = total_bits(planes);
     for (unit, column) in out.iter_mut().enumerate() {
-        let codes = join(planes, unit);
-        for ((real, code), scale) in column.iter_mut().zip(codes).zip(scales.scales[unit / scales.units]) {
-            *real = (2 * i32::from(code) + least) as f32 * scale;
+        let (codes, group) = (join(planes, unit), unit / scales.units);
+        let parts = codes.into_iter().zip(scales.offsets(group, bits)).zip(scales.scales[group]);
+        for (real, ((code, offset), scale)) in column.iter_mut().zip(parts) {
+            *real = (f32::from(code) * 2.0 + offset) * scale;
         }
     }
 }
@@ -89,16 +90,23 @@ impl Variant {
         unsafe { (self.columns_i16)(planes, channels, columns) }
     }
 
-    /// Joins columns of codes of at most 16 bits to reals: `f32(2p + 1 - 2^b) * scale`, rounded once. `out`: `[k][16]`; `scales`:
+    /// Joins columns of codes of at most 16 bits to reals: the number times its scale, rounded once. `out`: `[k][16]`; `scales`:
     /// `[ceil(k / group)][16]`.
     ///
     /// # Panics
     /// As [`Variant::join_columns_i16`], or when there are too few scales.
-    pub fn join_columns_f32(&self, planes: &[Plane<'_>], scales: &[f32], group: usize, out: &mut [f32]) {
+    pub fn join_columns_f32(
+        &self,
+        planes: &[Plane<'_>],
+        scales: &[f32],
+        numbers: Numbers<'_>,
+        group: usize,
+        out: &mut [f32],
+    ) {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         let columns = out.as_chunks_mut::<PANEL>().0;
         check(planes, columns.len(), 16);
-        let scales = Scales { scales: scales.as_chunks().0, units: group };
+        let scales = Scales::new(scales, numbers, group);
         // SAFETY: the CPU has the ISA: checked above.
         unsafe { (self.columns_f32)(planes, &scales, columns) }
     }

@@ -7,10 +7,10 @@
 
 use std::arch::x86_64::{
     __m256i, _mm_cvtsi32_si128, _mm_loadu_si128, _mm_shuffle_epi8, _mm256_add_epi16, _mm256_add_epi32,
-    _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+    _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
     _mm256_cvtepu16_epi32, _mm256_extracti128_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_mul_ps,
-    _mm256_mullo_epi16, _mm256_or_si256, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_sll_epi16, _mm256_srl_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_mullo_epi16, _mm256_or_si256, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_sll_epi16,
+    _mm256_srl_epi16, _mm256_storeu_ps, _mm256_storeu_si256,
 };
 
 use super::{PANEL, Plane, Scales, total_bits};
@@ -77,19 +77,21 @@ pub(super) fn columns_i16(planes: &[Plane<'_>], channels: usize, out: &mut [[i16
 /// [`super::columns::columns_f32`]
 #[target_feature(enable = "avx2")]
 pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [[f32; PANEL]]) {
-    let least = _mm256_set1_epi32(1 - (1i32 << total_bits(planes)));
+    let bits = total_bits(planes);
     for (unit, out) in out.iter_mut().enumerate() {
         let codes = column(planes, unit);
         let halves = [_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes)];
-        let scales = &scales.scales[unit / scales.units];
+        let (offsets, scales) =
+            (scales.offsets(unit / scales.units, bits), &scales.scales[unit / scales.units]);
         let lanes = out.as_chunks_mut::<8>().0.iter_mut().zip(scales.as_chunks::<8>().0);
-        for ((out, scale), codes) in lanes.zip(halves) {
+        for (((out, scale), offset), codes) in lanes.zip(offsets.as_chunks::<8>().0).zip(halves) {
             let codes = _mm256_cvtepu16_epi32(codes);
-            let odd = _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(codes, codes), least));
-            // SAFETY: a load and a store of 8 floats of arrays of that size.
+            let twice = _mm256_cvtepi32_ps(_mm256_add_epi32(codes, codes));
+            // SAFETY: loads and a store of 8 floats of arrays of that size.
             unsafe {
                 let scale = _mm256_loadu_ps(scale.as_ptr());
-                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_mul_ps(odd, scale));
+                let number = _mm256_add_ps(twice, _mm256_loadu_ps(offset.as_ptr()));
+                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_mul_ps(number, scale));
             }
         }
     }

@@ -64,12 +64,63 @@ pub struct Variant {
     columns_f32: unsafe fn(&[Plane<'_>], &Scales<'_>, &mut [[f32; PANEL]]),
 }
 
+/// What a code stands for, scales apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Numbers<'a> {
+    /// The odd number `2p + 1 - 2^b`.
+    Odd,
+    /// The even number `2p - 2^b`, less twice the zero point of its channel and group: `[groups][16]`, integers or halves of them. None
+    /// where there are none.
+    Even(Option<&'a [f32]>),
+}
+
+impl Numbers<'_> {
+    /// What is added to `2p` for `bits` bits, zero points apart.
+    fn least(&self, bits: u32) -> i32 {
+        i32::from(*self == Numbers::Odd) - (1 << bits)
+    }
+}
+
 /// Scales of a run of codes, one per channel and group.
 struct Scales<'a> {
     /// `[groups][16]`
     scales: &'a [[f32; PANEL]],
+    /// What codes stand for.
+    numbers: Numbers<'a>,
     /// Units of one group; of single columns, those.
     units: usize,
+}
+
+impl<'a> Scales<'a> {
+    /// # Panics
+    /// When there are fewer zero points than scales.
+    fn new(scales: &'a [f32], numbers: Numbers<'a>, units: usize) -> Scales<'a> {
+        if let Numbers::Even(Some(zeros)) = numbers {
+            assert!(zeros.len() >= scales.len(), "{} zero points for {} scales", zeros.len(), scales.len());
+        }
+        Scales { scales: scales.as_chunks().0, numbers, units }
+    }
+
+    /// Those of the last group alone.
+    fn last(&self, groups: usize) -> Scales<'a> {
+        let numbers = match self.numbers {
+            Numbers::Even(Some(zeros)) => Numbers::Even(Some(&zeros[(groups - 1) * PANEL..])),
+            other => other,
+        };
+        Scales { scales: &self.scales[groups - 1..], numbers, units: 1 }
+    }
+
+    /// What is added to `2p` in a group: exact, a code having 16 bits at most.
+    #[inline(always)]
+    fn offsets(&self, group: usize, bits: u32) -> [f32; PANEL] {
+        let least = self.numbers.least(bits) as f32;
+        match self.numbers {
+            Numbers::Even(Some(zeros)) => {
+                std::array::from_fn(|lane| zeros[group * PANEL + lane].mul_add(-2.0, least))
+            }
+            _ => [least; PANEL],
+        }
+    }
 }
 
 /// Best first; scalar last.
@@ -104,12 +155,19 @@ impl Variant {
         unsafe { (self.join_i8)(planes, out) }
     }
 
-    /// Joins units of `[16][8]` codes of at most 16 bits to reals: `f32(2p + 1 - 2^b) * scale`, rounded once.
+    /// Joins units of `[16][8]` codes of at most 16 bits to reals: the number times its scale, rounded once.
     /// `out`: `[k][16]`; `scales`: `[ceil(k / group)][16]`; `planes`: `ceil(k / 8)` units.
     ///
     /// # Panics
     /// When a length does not fit `k` or `group`, a plane has other bits, or the CPU lacks the ISA.
-    pub fn join_f32(&self, planes: &[Plane<'_>], scales: &[f32], group: usize, out: &mut [f32]) {
+    pub fn join_f32(
+        &self,
+        planes: &[Plane<'_>],
+        scales: &[f32],
+        numbers: Numbers<'_>,
+        group: usize,
+        out: &mut [f32],
+    ) {
         assert!(out.len().is_multiple_of(PANEL), "{}: {} reals are not whole rows", self.name, out.len());
         let k = out.len() / PANEL;
         let units = k.div_ceil(BLOCK);
@@ -117,7 +175,7 @@ impl Variant {
         let groups = k.div_ceil(group);
         assert_eq!(scales.len(), groups * PANEL, "{}: scales for {groups} groups", self.name);
         self.check(planes, units, 16);
-        let scales = Scales { scales: scales.as_chunks().0, units: group.div_ceil(BLOCK) };
+        let scales = Scales::new(scales, numbers, group.div_ceil(BLOCK));
         let (whole, rest) = out.split_at_mut(k / BLOCK * UNIT);
         // SAFETY: the CPU has the ISA, and planes and scales reach as far as `whole`: checked above.
         unsafe { (self.join_f32)(planes, &scales, whole) };
@@ -127,7 +185,7 @@ impl Variant {
                 let unit = PANEL * plane.bits as usize;
                 *last = Plane { bits: plane.bits, bytes: &plane.bytes[(units - 1) * unit..] };
             }
-            let scales = Scales { scales: &scales.scales[groups - 1..], units: 1 };
+            let scales = scales.last(groups);
             let mut unit = [0.0; UNIT];
             // SAFETY: as above; every plane's last unit was cut out.
             unsafe { (self.join_f32)(&last[..planes.len()], &scales, &mut unit) };

@@ -92,7 +92,7 @@ fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
     }
 }
 
-/// `f32(2p + 1 - 2^bits) * scale` of the codes with high and low bytes `codes(unit)`; only low ones unless `WIDE`.
+/// The reals of the codes with high and low bytes `codes(unit)`; only low ones unless `WIDE`.
 #[target_feature(enable = "neon")]
 #[inline]
 fn reals<const WIDE: bool>(
@@ -101,13 +101,17 @@ fn reals<const WIDE: bool>(
     out: &mut [f32],
     codes: impl Fn(usize) -> [Unit; 2],
 ) {
-    let (two, offset) = (vdupq_n_f32(2.0), vdupq_n_f32((1 - (1i32 << bits)) as f32));
+    let two = vdupq_n_f32(2.0);
     let mut unit = 0;
-    for (run, scales) in out.chunks_mut(scales.units.saturating_mul(UNIT)).zip(scales.scales) {
-        let mut scale = [two; PANEL / 4];
-        for (scale, lanes) in scale.iter_mut().zip(scales.as_chunks::<4>().0) {
-            // SAFETY: 4 of 4 floats.
-            *scale = unsafe { vld1q_f32(lanes.as_ptr()) };
+    let runs = out.chunks_mut(scales.units.saturating_mul(UNIT)).zip(scales.scales);
+    for (group, (run, lanes)) in runs.enumerate() {
+        let offsets = scales.offsets(group, bits);
+        let (mut scale, mut offset) = ([two; PANEL / 4], [two; PANEL / 4]);
+        for (to, from) in [(&mut scale, lanes), (&mut offset, &offsets)] {
+            for (to, from) in to.iter_mut().zip(from.as_chunks::<4>().0) {
+                // SAFETY: 4 of 4 floats.
+                *to = unsafe { vld1q_f32(from.as_ptr()) };
+            }
         }
         for out in run.as_chunks_mut::<UNIT>().0 {
             let [high, low] = codes(unit);
@@ -123,9 +127,9 @@ fn reals<const WIDE: bool>(
                 ];
                 for (j, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
                     // Exact: every term is an integer below 2^18.
-                    let odd = vfmaq_f32(offset, vcvtq_f32_u32(p[j]), two);
+                    let number = vfmaq_f32(offset[j], vcvtq_f32_u32(p[j]), two);
                     // SAFETY: 4 of 4 floats.
-                    unsafe { vst1q_f32(out.as_mut_ptr(), vmulq_f32(odd, scale[j])) };
+                    unsafe { vst1q_f32(out.as_mut_ptr(), vmulq_f32(number, scale[j])) };
                 }
             }
             unit += 1;

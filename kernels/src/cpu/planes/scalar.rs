@@ -43,14 +43,15 @@ fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
 }
 
 fn join_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [f32]) {
-    let limit = 1i32 << total_bits(planes);
+    let bits = total_bits(planes);
     let mut codes = [0; UNIT];
     for (unit, out) in out.chunks_exact_mut(UNIT).enumerate() {
         join(planes, unit, &mut codes);
-        let scales = &scales.scales[unit / scales.units];
+        let (offsets, scales) =
+            (scales.offsets(unit / scales.units, bits), &scales.scales[unit / scales.units]);
         for (i, out) in out.iter_mut().enumerate() {
             let (k, lane) = (i / PANEL, i % PANEL);
-            *out = (2 * i32::from(codes[lane * BLOCK + k]) + 1 - limit) as f32 * scales[lane];
+            *out = (f32::from(codes[lane * BLOCK + k]) * 2.0 + offsets[lane]) * scales[lane];
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Every variant against the scalar definition, and the definition against codes joined one by one.
 
-use super::{BLOCK, PANEL, Plane, UNIT, VARIANTS, join, scalar, total_bits};
+use super::{BLOCK, Numbers, PANEL, Plane, UNIT, VARIANTS, join, scalar, total_bits};
 
 /// Splits in use and odd ones.
 const SPLITS: &[&[u32]] = &[
@@ -80,10 +80,13 @@ fn variants_agree_with_scalar() {
                 let planes = views(split, &bytes);
                 let scales: Vec<f32> =
                     noise(groups * PANEL, 5).iter().map(|&b| f32::from(b) * 1.7e-3).collect();
-                let (mut got, mut want) = (vec![0.0; k * PANEL], vec![1.0; k * PANEL]);
-                variant.join_f32(&planes, &scales, group, &mut got);
-                scalar::VARIANT.join_f32(&planes, &scales, group, &mut want);
-                assert_eq!(got, want, "{} {split:?} k = {k}, group {group}", variant.name);
+                let zeros: Vec<f32> = noise(groups * PANEL, 6).iter().map(|&b| f32::from(b) * 0.5).collect();
+                for numbers in [Numbers::Odd, Numbers::Even(None), Numbers::Even(Some(&zeros))] {
+                    let (mut got, mut want) = (vec![0.0; k * PANEL], vec![1.0; k * PANEL]);
+                    variant.join_f32(&planes, &scales, numbers, group, &mut got);
+                    scalar::VARIANT.join_f32(&planes, &scales, numbers, group, &mut want);
+                    assert_eq!(got, want, "{} {split:?} k = {k}, group {group}", variant.name);
+                }
                 if total_bits(&planes) > 8 {
                     continue;
                 }
@@ -157,7 +160,9 @@ fn single_columns_are_joined_as_any_unit() {
             let mut codes = [0; PANEL];
             for variant in VARIANTS.iter().filter(|variant| variant.isa.supported()) {
                 let (mut reals, mut odd) = (vec![f32::NAN; k * PANEL], vec![77; k * PANEL]);
-                variant.join_columns_f32(&planes, &scales, 8, &mut reals);
+                let mut even = reals.clone();
+                variant.join_columns_f32(&planes, &scales, Numbers::Odd, 8, &mut reals);
+                variant.join_columns_f32(&planes, &scales, Numbers::Even(Some(&scales)), 8, &mut even);
                 if total <= 14 {
                     variant.join_columns_i16(&planes, 11, &mut odd);
                 }
@@ -167,7 +172,10 @@ fn single_columns_are_joined_as_any_unit() {
                         let place = format!("{} {bits:?} column {c} lane {lane}", variant.name);
                         let want = 2 * i32::from(*code) + 1 - (1 << total);
                         let at = c * PANEL + lane;
-                        assert_eq!(reals[at], want as f32 * scales[c / 8 * PANEL + lane], "{place}");
+                        let scale = scales[c / 8 * PANEL + lane];
+                        assert_eq!(reals[at], want as f32 * scale, "{place}");
+                        let least = scale.mul_add(-2.0, -((1 << total) as f32));
+                        assert_eq!(even[at], (f32::from(*code) * 2.0 + least) * scale, "{place}");
                         let want = if lane < 11 { want as i16 } else { 0 };
                         assert!(total > 14 || odd[at] == want, "{place}: {}, want {want}", odd[at]);
                     }

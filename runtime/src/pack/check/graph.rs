@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const MAX_BRANCHES: usize = 16;
 
 /// Checks graph `index`; gives the tensors that its operations and outputs use.
-pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, PackError> {
+pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, PackError> {
     let graph = &header.graphs[index];
     let place = || format!("graph {index}");
     at_most(|| format!("graph {index}: values"), graph.values.len(), MAX_MANY)?;
@@ -23,6 +23,16 @@ pub(super) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
         }
         if let Some(id) = value.exponents {
             in_range(place, "value", id, graph.values.len())?;
+        }
+        if let Some((scale, zero_point)) = value.codes
+            && !(scale.is_finite() && scale > 0.0 && (-128..=127).contains(&zero_point))
+        {
+            return Err(PackError::Number {
+                place: place(),
+                what: "the scale and zero point",
+                value: format!("{scale}, {zero_point}"),
+                need: "must be a number above 0 and a code of 8 bits",
+            });
         }
         if let Some((least, greatest)) = value.range {
             finite(place, "the least element", least)?;

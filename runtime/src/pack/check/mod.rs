@@ -3,15 +3,21 @@
 //! read them (`plan`, `weights`).
 #![forbid(unsafe_code)]
 
+mod elastic;
 mod expr;
 mod graph;
 
+pub(crate) use graph::check_graph;
+
 use super::layout::{check_places, file_order};
 use super::{Colour, ConstantData, Cost, Golden, GoldenSource, Header, PackError, Preprocess};
+use crate::graph::{Graph, Source};
 use std::collections::HashMap;
 
 /// Most graphs, rungs, roots of a tensor.
 const MAX_FEW: usize = 1 << 10;
+/// Most subnets.
+const MAX_SUBNETS: usize = 1 << 14;
 /// Most sections: one a rung, one of golden data, and as many again.
 const MAX_SECTIONS: usize = 1 << 12;
 /// Most tensors.
@@ -40,13 +46,24 @@ pub(super) fn check(header: &Header, header_end: u64) -> Result<(), PackError> {
                 equal(place, "number of hexadecimal digits", 2 * bytes, digits.len() as u64)?;
             }
             ConstantData::Blob(id) => check_blob_size(header, *id, bytes, place)?,
+            ConstantData::Part(id, offset) => {
+                in_range(place, "blob", *id, header.blobs.len())?;
+                let len = header.blobs[*id as usize].len;
+                if offset.checked_add(bytes).is_none_or(|end| end > len) {
+                    let value = format!("{bytes} bytes from {offset}");
+                    let need = "they must lie in the blob";
+                    return Err(PackError::Number { place: place(), what: "the part", value, need });
+                }
+            }
         }
     }
     expr::check_tensors(header)?;
     let mut tensors_used = Vec::new();
     for i in 0..header.graphs.len() {
-        tensors_used.push(graph::check_graph(header, i)?);
+        tensors_used.push(check_graph(header, i)?);
+        elastic::check_elastic(header, i)?;
     }
+    elastic::check_subnets(header)?;
     check_rungs(header, header_end, &tensors_used)?;
     if let Some(golden) = &header.golden {
         check_golden(header, golden)?;
@@ -65,6 +82,7 @@ fn check_counts(header: &Header) -> Result<(), PackError> {
         ("graphs", header.graphs.len(), MAX_FEW),
         ("rungs", header.rungs.len(), MAX_FEW),
         ("sections", header.sections.len(), MAX_SECTIONS),
+        ("subnets", header.subnets.len(), MAX_SUBNETS),
         ("tensors", header.tensors.len(), MAX_TENSORS),
         ("blobs", header.blobs.len(), MAX_MANY),
         ("constants", header.constants.len(), MAX_MANY),
@@ -98,7 +116,14 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
                 in_range(place, "root", take.0, tensor.roots.len())?;
             }
         }
-        for &t in &tensors_used[rung.graph as usize] {
+        if let Some(subnet) = rung.subnet {
+            in_range(place, "subnet", subnet, header.subnets.len())?;
+            let graph = header.subnets[subnet as usize].graph;
+            equal(place, "graph of its subnet", u64::from(rung.graph), u64::from(graph))?;
+        }
+        // What a subnet uses is known when it is made.
+        let used = tensors_used[rung.graph as usize].iter().filter(|_| rung.subnet.is_none());
+        for &t in used {
             if rung.takes[t as usize].is_none() {
                 return Err(PackError::Number {
                     place: format!("rung `{}`, tensor `{}`", rung.id, header.tensors[t as usize].name),
@@ -110,6 +135,15 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         }
         if rung.end != header_end && ends.binary_search(&rung.end).is_err() {
             return Err(PackError::RungEnd { rung: rung.id.clone(), end: rung.end });
+        }
+        // What weights need their kinds know, and what a subnet reads is known when it is made.
+        if rung.subnet.is_none() && constants_end(header, &header.graphs[rung.graph as usize]) > rung.end {
+            return Err(PackError::Number {
+                place: format!("rung `{}`", rung.id),
+                what: "the end",
+                value: rung.end.to_string(),
+                need: "must not be before a constant of the rung's graph",
+            });
         }
         let available = rung.end - header_end;
         if rung.bytes > available {
@@ -125,6 +159,17 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         }
     }
     Ok(())
+}
+
+/// Where the last constant of a graph ends.
+pub(crate) fn constants_end(header: &Header, graph: &Graph) -> u64 {
+    let blobs = graph.values.iter().filter_map(|v| match v.source {
+        Source::Constant(id) => {
+            header.constants[id as usize].data.place().map(|(blob, _)| header.blobs[blob as usize])
+        }
+        _ => None,
+    });
+    blobs.filter(|blob| blob.len > 0).map(|blob| blob.offset + blob.len).max().unwrap_or(0)
 }
 
 fn check_costs(header: &Header) -> Result<(), PackError> {

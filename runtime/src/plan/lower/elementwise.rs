@@ -3,12 +3,15 @@
 use super::{Results, broadcast_dims, one, quantized};
 use crate::graph::{BinaryOp, DType, UnaryOp};
 use crate::plan::build::{Builder, Call, Why};
-use crate::plan::fact::Fact;
+use crate::plan::fact::{Fact, Quant};
 use crate::plan::step::StepOp;
 use edge_kernels::cpu::elementwise::Broadcast;
 
 pub(super) fn unary(b: &mut Builder, call: &Call, op: UnaryOp) -> Results {
     let x = call.input(0)?.clone();
+    if let UnaryOp::FakeQuant { scale, zero_point } = op {
+        return one(quantized::fake(b, call, Quant { scale, zero_point })?);
+    }
     if let Some(fact) = quantized::unary(b, call, op)? {
         return one(fact);
     }

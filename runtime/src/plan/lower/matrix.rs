@@ -3,7 +3,7 @@
 use super::factored::factored;
 use super::product::{Extras, Product, row_scratch};
 use super::views::{spatial, spatial_result};
-use super::window::geometry;
+use super::window::{self, geometry};
 use super::{Results, broadcast_dims, one};
 use crate::graph::{Act, DType, Graph, Node, Op, Source, Window};
 use crate::model::Model;
@@ -154,10 +154,10 @@ pub(super) fn conv(
         return Err(format!("{groups} groups of {ic} input and {oc} output channels"));
     }
     let geometry = geometry(&call.input(0)?.dims, &window, oc, groups, false)?;
-    let dims = spatial_result(&call.input(0)?.dims, batch, geometry.oh, geometry.ow, oc);
+    let dims = spatial_result(&call.input(0)?.dims, batch, geometry.oh, geometry.ow, oc)?;
     let geometry = geometry.along_the_width();
     let depthwise = groups > 1 && groups == ic && groups == oc;
-    let k = window.kernel[0] * window.kernel[1] * (ic / groups);
+    let k = (window.kernel[0] * window.kernel[1]).saturating_mul(ic / groups);
     let n = if depthwise || groups == 1 { oc } else { groups * (oc / groups).next_multiple_of(16) };
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
@@ -167,7 +167,7 @@ pub(super) fn conv(
         && geometry.pad_top == 0
         && geometry.pad_left == 0
         && (geometry.oh, geometry.ow) == (geometry.ih, geometry.iw);
-    let m = batch * geometry.oh * geometry.ow;
+    let m = batch.saturating_mul(geometry.oh).saturating_mul(geometry.ow);
     let geometry = (!pointwise).then_some(geometry);
     product(b, call, &Product { m, n: oc, k, geometry }, weights, &dims, (act, after))
 }
@@ -193,6 +193,7 @@ pub(super) fn conv_transpose(
 ) -> Results {
     let x = b.float(call.value(0), call.input(0)?)?;
     let [batch, ih, iw, ic] = spatial(&x.dims)?;
+    window::check(&window, &[oc, output_pads[0], output_pads[1]])?;
     let mut out = [0; 2];
     let mut pad = [0; 2];
     for d in 0..2 {
@@ -218,7 +219,7 @@ pub(super) fn conv_transpose(
         pad[d] = before;
     }
     let k = ic;
-    let n = window.kernel[0] * window.kernel[1] * oc;
+    let n = (window.kernel[0] * window.kernel[1]).saturating_mul(oc);
     let w = call.input(1)?.clone();
     let weights = matrix(b, &w, n, k)?;
     let bias = match call.optional(2).cloned() {
@@ -228,7 +229,7 @@ pub(super) fn conv_transpose(
         Some(fact) => Some(b.float(call.value(2), &fact)?),
         None => None,
     };
-    let dims = spatial_result(&x.dims, batch, out[0], out[1], oc);
+    let dims = spatial_result(&x.dims, batch, out[0], out[1], oc)?;
     let result = b.result(DType::F32, &dims)?;
     let geometry = ConvGeometry {
         batch,

@@ -34,11 +34,21 @@ fn one(fact: Fact) -> Results {
 /// Lowers a node other than [`Op::If`].
 pub(super) fn lower(b: &mut Builder, call: &Call) -> Results {
     let narrow = computes_in_f32(&call.node.op)
-        .then(|| call.inputs.iter().flatten().map(|f| f.dtype).find(|d| d.is_float() && *d != DType::F32))
+        .then(|| typed(call).iter().flatten().map(|f| f.dtype).find(|d| d.is_float() && *d != DType::F32))
         .flatten();
     let results = dispatch(b, call)?;
     let Some(narrow) = narrow else { return Ok(results) };
     results.into_iter().map(|fact| fact.map(|f| narrow_again(b, f, narrow)).transpose()).collect()
+}
+
+/// The operands whose element type results have: the matrices of a product may be of another one.
+fn typed<'c>(call: &'c Call<'_>) -> &'c [Option<Fact>] {
+    match call.node.op {
+        Op::Conv { .. } | Op::ConvTranspose { .. } | Op::Linear { .. } | Op::Lstm { .. } | Op::Gru { .. } => {
+            call.inputs.get(..1).unwrap_or_default()
+        }
+        _ => &call.inputs,
+    }
 }
 
 /// Values of 16-bit and 64-bit floats are computed in f32 and stored in their own type.

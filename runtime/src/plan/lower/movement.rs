@@ -2,6 +2,7 @@
 
 use super::{Results, axes_of, axis_of, broadcast_dims, one, quantized};
 use crate::graph::{DType, PadMode};
+use crate::plan::LIMIT;
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place, Quant};
 use crate::plan::step::{StepOp, fill_value};
@@ -202,7 +203,9 @@ pub(super) fn slice(b: &mut Builder, call: &Call, axes: &[i32]) -> Results {
         dims[*axis] = len as usize;
         if len > 0 {
             offset += start as usize * s[*axis] as usize;
-            view[*axis] = s[*axis] * isize::try_from(step).map_err(|_| "a step beyond the integers")?;
+            // A step beyond the value is never taken.
+            let step = isize::try_from(step).map_err(|_| "a step beyond the integers")?;
+            view[*axis] = s[*axis].checked_mul(step).filter(|_| len > 1).unwrap_or(0);
         }
     }
     if dims.contains(&0) {
@@ -268,6 +271,9 @@ pub(super) fn pad(b: &mut Builder, call: &Call, mode: PadMode, axes: &[i32]) -> 
     let pads = b.integers(call.input(1)?)?;
     if pads.len() != 2 * axes.len() {
         return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    if let Some(pad) = pads.iter().find(|pad| pad.unsigned_abs() > LIMIT) {
+        return Err(format!("a pad of {pad} elements"));
     }
     let (mut before, mut after) = (vec![0i64; x.rank()], vec![0i64; x.rank()]);
     for (i, axis) in axes.iter().enumerate() {
@@ -362,6 +368,9 @@ fn sizes(values: &[i64]) -> Result<Vec<usize>, Why> {
     values.iter().map(|v| usize::try_from(*v).map_err(|_| format!("sizes {values:?}"))).collect()
 }
 
+/// Most elements of a range: they are known when the plan is made, and so are part of it.
+const MAX_RANGE: i128 = 1 << 21;
+
 pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
     let dtype = call.input(0)?.dtype;
     if dtype == DType::F32 {
@@ -370,7 +379,7 @@ pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
         };
         let (start, limit, delta) = (at(0)?, at(1)?, at(2)?);
         let n = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-        if n.is_nan() || n > 1e8 {
+        if n.is_nan() || n > MAX_RANGE as f64 {
             return Err(format!("a range from {start} to {limit} by {delta}"));
         }
         let bytes = (0..n as usize).flat_map(|i| (start + i as f32 * delta).to_le_bytes()).collect();
@@ -387,10 +396,11 @@ pub(super) fn range(b: &mut Builder, call: &Call) -> Results {
     let n = (span / i128::from(delta)
         + i128::from(span % i128::from(delta) != 0 && (span > 0) == (delta > 0)))
     .max(0);
-    if n > 100_000_000 {
+    if n > MAX_RANGE {
         return Err(format!("a range of {n} elements"));
     }
-    let values = (0..n as i64).map(|i| start + i * delta);
+    // Each is between the bounds, though the way there may leave the 64 bits.
+    let values = (0..n as i64).map(|i| start.wrapping_add(i.wrapping_mul(delta)));
     let bytes = match dtype {
         DType::I64 => values.flat_map(i64::to_le_bytes).collect(),
         DType::I32 => values.flat_map(|v| (v as i32).to_le_bytes()).collect(),

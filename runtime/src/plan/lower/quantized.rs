@@ -36,6 +36,27 @@ pub(super) fn unary(b: &mut Builder, call: &Call, op: UnaryOp) -> Result<Option<
     Ok(Some(out))
 }
 
+/// The value as the codes of `to`, which stand for reals: left as codes in an integer rung, else taken back.
+pub(super) fn fake(b: &mut Builder, call: &Call, to: Quant) -> Result<Fact, Why> {
+    let valid = to.scale.is_finite() && to.scale > 0.0 && (-128..=127).contains(&to.zero_point);
+    if !valid {
+        return Err(format!("a scale of {} and a zero point of {}", to.scale, to.zero_point));
+    }
+    let x = call.input(0)?.clone();
+    if x.quant.is_some() {
+        return requantize(b, &x, to);
+    }
+    let x = b.float(call.value(0), &x)?;
+    let out = b.result_i8(to, &x.dims)?;
+    b.emit(StepOp::QuantizeByDivision(to), &[Some(&x)], &[&out])?;
+    if b.integer_rung() && !call.input(0)?.is_known() {
+        return Ok(out);
+    }
+    let real = b.result(DType::F32, &x.dims)?;
+    b.emit(StepOp::Dequantize(to), &[Some(&out)], &[&real])?;
+    Ok(real)
+}
+
 /// The value with another scale and zero point.
 pub(super) fn requantize(b: &mut Builder, x: &Fact, to: Quant) -> Result<Fact, Why> {
     let from = x.quant.ok_or("an i8 value without a scale")?;
@@ -47,9 +68,9 @@ pub(super) fn requantize(b: &mut Builder, x: &Fact, to: Quant) -> Result<Fact, W
     Ok(out)
 }
 
-/// A sum or product of two values of which at least one is held as i8; `None` when it is computed in f32.
+/// A sum or product of two values, or a quotient by a number, of which at least one is held as i8; `None` when it is computed in f32.
 pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Result<Option<Fact>, Why> {
-    if !b.integer_rung() || !matches!(op, BinaryOp::Add | BinaryOp::Mul) {
+    if !b.integer_rung() || !matches!(op, BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div) {
         return Ok(None);
     }
     let (x, y) = (call.input(0)?.clone(), call.input(1)?.clone());
@@ -60,6 +81,9 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Result<Optio
     let Some(quant) = b.result_quant(call.result(0)) else { return Ok(None) };
     if let Some(table) = with_scalar(b, op, &x, &y, quant)? {
         return Ok(Some(table));
+    }
+    if op == BinaryOp::Div {
+        return Ok(None);
     }
     let (Some(x), Some(y)) = (b.integer(call.value(0), &x)?, b.integer(call.value(1), &y)?) else {
         return Ok(None);
@@ -75,13 +99,18 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Result<Optio
 fn with_scalar(b: &mut Builder, op: BinaryOp, x: &Fact, y: &Fact, to: Quant) -> Result<Option<Fact>, Why> {
     let (x, scalar) = match (x.quant, y.quant) {
         (Some(_), None) if y.is_known() && y.elements() == 1 && y.rank() <= x.rank() => (x, y),
-        (None, Some(_)) if x.is_known() && x.elements() == 1 && x.rank() <= y.rank() => (y, x),
+        (None, Some(_))
+            if x.is_known() && x.elements() == 1 && x.rank() <= y.rank() && op != BinaryOp::Div =>
+        {
+            (y, x)
+        }
         _ => return Ok(None),
     };
     let c = *b.floats(scalar)?.first().ok_or("an empty scalar")?;
     let from = x.quant.ok_or("an i8 value without a scale")?;
     let table = match op {
         BinaryOp::Add => table(from, to, |x| x + c),
+        BinaryOp::Div => table(from, to, |x| x / c),
         _ => table(from, to, |x| x * c),
     };
     let out = b.result_i8(to, &x.dims)?;

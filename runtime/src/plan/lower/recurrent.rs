@@ -55,8 +55,8 @@ fn layer(
     let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
     let mut matrices = Vec::new();
     for d in 0..directions {
-        matrices.push(gate_matrix(b, call, 1 + 2 * d, gates * hidden, input)?);
-        matrices.push(gate_matrix(b, call, 2 + 2 * d, gates * hidden, hidden)?);
+        matrices.push(gate_matrix(b, call, 1 + 2 * d, gates.saturating_mul(hidden), input)?);
+        matrices.push(gate_matrix(b, call, 2 + 2 * d, gates.saturating_mul(hidden), hidden)?);
     }
     if let Some(lens) = call.optional(6) {
         let all = b.known(lens).is_some() && b.integers(lens)?.iter().all(|l| *l == steps as i64);

@@ -8,6 +8,9 @@ use crate::plan::fact::Fact;
 use crate::plan::step::StepOp;
 use edge_kernels::cpu::resize::{self as kernels, AxisSpec, Coordinates, Nearest};
 
+/// Most elements of a resized axis: each has its taps in a table that is part of the plan.
+const MAX_OUTPUT: usize = 1 << 20;
+
 fn interpolation(how: Interpolation) -> (kernels::Interpolation, bool) {
     match how {
         Interpolation::Nearest(mode) => {
@@ -67,6 +70,9 @@ pub(super) fn resize(
             return Err(format!("aligned corners of {input} elements scaled by {scale}: engines differ"));
         }
         let spec = AxisSpec { input, output, scale, coordinates, interpolation };
+        if output > MAX_OUTPUT {
+            return Err(format!("{output} elements along axis {axis}, at most {MAX_OUTPUT}"));
+        }
         let mut indices = vec![0u32; spec.table_len()];
         let mut weights = vec![0f32; spec.table_len()];
         spec.fill(&mut indices, &mut weights);

@@ -95,7 +95,17 @@ pub(super) fn spatial(dims: &[usize]) -> Result<[usize; 4], Why> {
     }
 }
 
-/// The shape of a spatial result, of the operand's rank.
-pub(super) fn spatial_result(like: &[usize], n: usize, h: usize, w: usize, c: usize) -> Vec<usize> {
-    if like.len() == 3 { vec![n, w, c] } else { vec![n, h, w, c] }
+/// The shape of a spatial result, of the operand's rank: without a height there is one row, whatever a window's height and padding are.
+pub(super) fn spatial_result(
+    like: &[usize],
+    n: usize,
+    h: usize,
+    w: usize,
+    c: usize,
+) -> Result<Vec<usize>, Why> {
+    match (like.len(), h) {
+        (3, 1) => Ok(vec![n, w, c]),
+        (3, _) => Err(format!("{h} rows of windows over shape {like:?}, which has one")),
+        _ => Ok(vec![n, h, w, c]),
+    }
 }

@@ -6,6 +6,26 @@ use crate::graph::{Pads, PoolKind, Window};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::step::{ConvGeometry, StepOp};
 
+/// Largest number of a window, of padding, of channels: sizes computed of them fit 64 bits.
+const MAX_NUMBER: usize = 1 << 24;
+
+/// Checks the attributes of a window and numbers that stand beside it.
+pub(super) fn check(window: &Window, more: &[usize]) -> Result<(), Why> {
+    let Window { kernel, stride, dilation, pads } = window;
+    let numbers = [kernel, stride, dilation].into_iter().flatten();
+    if numbers.clone().any(|n| *n == 0) {
+        return Err(format!("window {window:?} has a zero"));
+    }
+    let pads = match pads {
+        Pads::Explicit(pads) => pads,
+        Pads::SameUpper | Pads::SameLower => &[0; 4],
+    };
+    match numbers.chain(pads).chain(more).find(|n| **n > MAX_NUMBER) {
+        Some(n) => Err(format!("window {window:?} with {more:?}: {n} is more than {MAX_NUMBER}")),
+        None => Ok(()),
+    }
+}
+
 /// Sizes along one dimension.
 struct Along {
     before: usize,
@@ -15,9 +35,6 @@ struct Along {
 
 fn along(size: usize, window: &Window, d: usize, ceil: bool) -> Result<Along, Why> {
     let (kernel, stride, dilation) = (window.kernel[d], window.stride[d], window.dilation[d]);
-    if kernel == 0 || stride == 0 || dilation == 0 {
-        return Err(format!("window {window:?} has a zero"));
-    }
     let span = (kernel - 1)
         .checked_mul(dilation)
         .and_then(|s| s.checked_add(1))
@@ -57,6 +74,7 @@ pub(super) fn geometry(
     ceil: bool,
 ) -> Result<ConvGeometry, Why> {
     let [batch, ih, iw, ic] = spatial(dims)?;
+    check(window, &[oc])?;
     let (y, x) = (along(ih, window, 0, ceil)?, along(iw, window, 1, ceil)?);
     Ok(ConvGeometry {
         batch,
@@ -81,7 +99,7 @@ pub(super) fn pool(b: &mut Builder, call: &Call, kind: PoolKind, window: Window,
     let x = call.input(0)?;
     let [batch, _, _, c] = spatial(&x.dims)?;
     let geometry = geometry(&x.dims, &window, c, 1, ceil)?;
-    let dims = spatial_result(&x.dims, batch, geometry.oh, geometry.ow, c);
+    let dims = spatial_result(&x.dims, batch, geometry.oh, geometry.ow, c)?;
     let integer = b.integer(call.value(0), x)?;
     let (x, out) = match (integer, kind) {
         (Some(x), PoolKind::Max) => {

@@ -167,6 +167,84 @@ pub fn encode(
     Ok(EncodedPlanes { blobs, spec: spec.clone(), gains, squared_error })
 }
 
+/// Integers `[n, k]` as a model came with them: element `(r, c)` is `(code - zero) * scale` of its group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Integers<'a> {
+    /// Row-major codes, signed, of so many bits as the planes have together.
+    pub codes: &'a [i8],
+    /// Columns of one scale: a multiple of 8, or 0 for whole rows.
+    pub group: usize,
+    /// `[n][groups]`, or a single one for the whole matrix.
+    pub scales: &'a [f32],
+    /// Zero points, as many as scales; none where all are 0.
+    pub zeros: &'a [i8],
+}
+
+/// Encodes integers as planes whose codes are `whole`: all planes together stand for each element exactly.
+///
+/// # Errors
+/// See [`EncodeError`].
+///
+/// # Panics
+/// When there are not `n * k` codes, or not as many scales and zero points as [`Integers`] says.
+pub fn encode_integers(
+    w: &Integers<'_>,
+    n: usize,
+    k: usize,
+    bits: &[u32],
+    layout: Layout,
+) -> Result<(Vec<Vec<u8>>, serde_json::Map<String, serde_json::Value>), EncodeError> {
+    assert_eq!(w.codes.len(), n * k, "codes of [{n}, {k}]");
+    let spec = Spec { group: w.group, bits: bits.to_vec(), layout, scale: Float::F32, ..Spec::default() };
+    check(&spec)?;
+    let group = if w.group == 0 { k } else { w.group.min(k) };
+    let (groups, alike, total) = (k.div_ceil(group), w.scales.len() == 1, bits.iter().sum::<u32>());
+    assert!(alike || w.scales.len() == n * groups, "{} scales of [{n}, {k}]", w.scales.len());
+    assert!(w.zeros.is_empty() || w.zeros.len() == w.scales.len(), "{} zero points", w.zeros.len());
+    if !(1..=8).contains(&total) || (alike && groups > 1) {
+        let value = format!("{bits:?}, {} scales", w.scales.len());
+        return Err(EncodeError::Spec {
+            what: "integers",
+            value,
+            expected: "at most 8 bits; one scale a group",
+        });
+    }
+    // Of codes of b bits a step is `s / 2^b`, of which numbers are twice the code.
+    let unit = (1u32 << (total - 1)) as f32;
+    let stored: Vec<f32> = w.scales.iter().map(|scale| scale * unit).collect();
+    if let Some(index) = stored.iter().position(|scale| !scale.is_finite()) {
+        return Err(EncodeError::NotFinite { index, value: w.scales[index] });
+    }
+    let mut blobs = vec![match alike {
+        true => stored[0].to_le_bytes().to_vec(),
+        false => pack_scales(&stored, n, groups, &spec),
+    }];
+    if !w.zeros.is_empty() {
+        blobs.push(match alike {
+            true => vec![w.zeros[0] as u8],
+            false => pack_zeros(w.zeros, n, groups, layout),
+        });
+    }
+    let half = 1i16 << (total - 1);
+    let codes: Vec<u16> = w.codes.iter().map(|code| (i16::from(*code) + half) as u16).collect();
+    let mut below = total;
+    for &bits in bits {
+        below -= bits;
+        blobs.push(pack_plane(&codes, n, k, layout, bits, below));
+    }
+    let mut params = serde_json::Map::new();
+    params.insert("group".into(), json!(w.group));
+    params.insert("bits".into(), json!(bits));
+    params.insert("layout".into(), json!(layout));
+    params.insert("scale".into(), json!(Float::F32));
+    for (name, is) in [("whole", true), ("zeros", !w.zeros.is_empty()), ("alike", alike)] {
+        if is {
+            params.insert(name.into(), json!(true));
+        }
+    }
+    Ok((blobs, params))
+}
+
 fn check(spec: &Spec) -> Result<(), EncodeError> {
     let refuse = |what, value: String, expected| Err(EncodeError::Spec { what, value, expected });
     let valid = spec.bits.iter().all(|bits| matches!(bits, 1 | 2 | 4 | 8));
@@ -177,6 +255,9 @@ fn check(spec: &Spec) -> Result<(), EncodeError> {
             format!("{:?}", spec.bits),
             "planes of 1, 2, 4 or 8 bits, at most 16 together",
         );
+    }
+    if spec.layout == Layout::Tight && spec.bits != [8] {
+        return refuse("layout", "tight".into(), "another one for planes that are not of 8 bits");
     }
     if !spec.group.is_multiple_of(BLOCK) {
         return refuse("group", spec.group.to_string(), "a multiple of 8, or 0 for whole rows");
@@ -308,6 +389,18 @@ fn pack_scales(scales: &[f32], n: usize, groups: usize, spec: &Spec) -> Vec<u8> 
                 let scale = if r < n { scales[r * groups + g] } else { 0.0 };
                 spec.scale.encode(scale, &mut bytes);
             }
+        }
+    }
+    bytes
+}
+
+/// As [`pack_scales`], of zero points.
+fn pack_zeros(zeros: &[i8], n: usize, groups: usize, layout: Layout) -> Vec<u8> {
+    let rows = layout.unit_rows();
+    let mut bytes = Vec::with_capacity(layout.scales(n, groups));
+    for first in (0..n).step_by(rows) {
+        for g in 0..groups {
+            bytes.extend((first..first + rows).map(|r| if r < n { zeros[r * groups + g] as u8 } else { 0 }));
         }
     }
     bytes

@@ -11,6 +11,8 @@ pub enum Layout {
     Panel,
     /// `[ceil(n / 16)][k][16]`: for few columns (depthwise convolution). Units of 16 codes.
     Panel1,
+    /// `[n][k]`, without any padding: for small matrices of whole bytes, which padding would make much larger. Units of 1 code.
+    Tight,
     /// `[n][ceil(k / 32)][32]`: for tables whose rows are looked up. Units of 32 codes.
     Rows,
 }
@@ -20,7 +22,7 @@ impl Layout {
     pub(super) fn unit_rows(self) -> usize {
         match self {
             Layout::Panel | Layout::Panel1 => PANEL,
-            Layout::Rows => 1,
+            Layout::Rows | Layout::Tight => 1,
         }
     }
 
@@ -28,7 +30,7 @@ impl Layout {
     pub(super) fn unit_cols(self) -> usize {
         match self {
             Layout::Panel => BLOCK,
-            Layout::Panel1 => 1,
+            Layout::Panel1 | Layout::Tight => 1,
             Layout::Rows => 32,
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! A code `p` of `b` bits stands for `s (2p + 1 - 2^b) / 2^b`, `s` being the magnitude of its group. Taking fewer
 //! planes shifts low bits out of `p`; the value stays within half a step of the coarser grid. No code is zero.
+//!
+//! `whole` codes are integers that a model came with: all planes together stand for `s (2p - 2^b - 2z) / 2^b`, `z` being the zero
+//! point of the group, so that every one is exact; fewer planes stand for what they do in others, less the zero point.
 
 mod encode;
 mod layout;
 
-pub use encode::{EncodeError, EncodedPlanes, Spec, encode};
+pub use encode::{EncodeError, EncodedPlanes, Integers, Spec, encode, encode_integers};
 pub use layout::Layout;
 
 use super::node::Node;
@@ -15,7 +18,7 @@ use super::{
     BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, codes,
 };
 use edge_kernels::cpu::gemv_planes::{MAX_PLANES, PlanePanels, Split, StoredScales};
-use edge_kernels::cpu::planes::{Plane, UNIT, Variant, join, select};
+use edge_kernels::cpu::planes::{Numbers, Plane, UNIT, Variant, join, select};
 use std::ops::Range;
 
 /// Most bits of a code.
@@ -48,6 +51,14 @@ struct Planes {
     group: usize,
     scale: Float,
     scales: Bytes,
+    /// One scale, and one zero point, serve the whole matrix.
+    alike: bool,
+    /// Zero points, which lie as scales do.
+    zeros: Option<Bytes>,
+    /// Bits of the code that zero points belong to.
+    zero_bits: u32,
+    /// Codes of all planes stand for even numbers, and all are taken.
+    even: bool,
     /// Bits and bytes of the planes that are taken.
     planes: Vec<(u32, Bytes)>,
     /// Bits of a code.
@@ -57,7 +68,7 @@ struct Planes {
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
-    node.only(&["group", "bits", "layout", "scale", "gains"])?;
+    node.only(&["group", "bits", "layout", "scale", "gains", "whole", "zeros", "alike"])?;
     let (n, k) = (node.n(), node.k());
     let group = match node.need::<usize>("group", "a number")? {
         0 => k,
@@ -70,7 +81,10 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     if bits.is_empty() || bits.len() > MAX_BITS as usize || !valid || bits.iter().sum::<u32>() > MAX_BITS {
         return Err(node.param_error("bits", widths));
     }
-    let layout = node.param("layout", "panel, panel1 or rows")?.unwrap_or(Layout::Panel);
+    let layout = node.param("layout", "panel, panel1, rows or tight")?.unwrap_or(Layout::Panel);
+    if layout == Layout::Tight && bits != [8] {
+        return Err(node.param_error("layout", "panel, panel1 or rows, for planes that are not of 8 bits"));
+    }
     let scale = node.param("scale", "f16 or f32")?.unwrap_or(Float::F16);
     if scale == Float::Bf16 {
         return Err(node.param_error("scale", "f16 or f32"));
@@ -80,26 +94,54 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     if gains.len() != bits.len() || !gains.iter().all(|gain| gain.is_finite()) {
         return Err(node.param_error("gains", factors));
     }
+    let mut flag = |name| node.param(name, "true or false").map(|is| is.unwrap_or(false));
+    let (whole, with_zeros, alike): (bool, bool, bool) = (flag("whole")?, flag("zeros")?, flag("alike")?);
+    let zero_bits = bits.iter().sum::<u32>();
+    if with_zeros && !(whole && zero_bits <= 8) {
+        return Err(node.param_error("zeros", "false, but for `whole` codes of at most 8 bits"));
+    }
+    if alike && group < k {
+        return Err(node.param_error("alike", "false where rows have groups"));
+    }
     let taken = match node.take() as usize {
         0 => bits.len(),
         take if take <= bits.len() => take,
         take => return Err(node.shape_error("take", take, format!("at most {} planes", bits.len()))),
     };
 
-    node.counts(0, 1 + bits.len())?;
+    let first = 1 + usize::from(with_zeros);
+    node.counts(0, first + bits.len())?;
     let units = layout.units(n, k);
     let plane_len = |bits: u32| units * (layout.unit() * bits as usize / 8);
     for (i, &bits) in bits.iter().enumerate() {
-        node.check_len(1 + i, plane_len(bits))?;
+        node.check_len(first + i, plane_len(bits))?;
     }
-    let scales = node.bytes(0, layout.scales(n, k.div_ceil(group)) * scale.size())?;
+    let count = if alike { 1 } else { layout.scales(n, k.div_ceil(group)) };
+    let scales = node.bytes(0, count * scale.size())?;
+    let zeros = if with_zeros { Some(node.bytes(1, count)?) } else { None };
     let mut planes = Vec::with_capacity(taken);
     for (i, &bits) in bits[..taken].iter().enumerate() {
-        planes.push((bits, node.bytes(1 + i, plane_len(bits))?));
+        planes.push((bits, node.bytes(first + i, plane_len(bits))?));
     }
-    let (bits, gain) = (bits[..taken].iter().sum(), gains[taken - 1]);
+    let (even, gain) = (whole && taken == bits.len(), gains[taken - 1]);
+    let bits = bits[..taken].iter().sum();
     let variant = select(node.isa());
-    Ok(Box::new(Planes { n, k, layout, group, scale, scales, planes, bits, gain, variant }))
+    Ok(Box::new(Planes {
+        n,
+        k,
+        layout,
+        group,
+        scale,
+        scales,
+        alike,
+        zeros,
+        zero_bits,
+        even,
+        planes,
+        bits,
+        gain,
+        variant,
+    }))
 }
 
 impl Planes {
@@ -132,8 +174,53 @@ impl Planes {
 
     /// Stored scales from position `first` on, as steps.
     fn load_scales(&self, first: usize, out: &mut [f32]) {
-        self.scale.decode(self.scales.as_slice(), first, out);
+        if self.alike {
+            let mut one = [0.0];
+            self.scale.decode(self.scales.as_slice(), 0, &mut one);
+            out.fill(one[0]);
+        } else {
+            self.scale.decode(self.scales.as_slice(), first, out);
+        }
         self.finish_scales(out);
+    }
+
+    /// Stored scales from position `first` on, as those of integer codes: even numbers are twice their code.
+    fn load_code_scales(&self, first: usize, out: &mut [f32]) {
+        self.load_scales(first, out);
+        if self.even {
+            out.iter_mut().for_each(|scale| *scale *= 2.0);
+        }
+    }
+
+    /// The zero point at a position, in steps of the codes that are taken; a byte that is no code is the nearest one.
+    fn zero(&self, at: usize) -> f32 {
+        let Some(zeros) = &self.zeros else { return 0.0 };
+        let half = 1i32 << (self.zero_bits - 1);
+        let code = i32::from(zeros.as_slice()[if self.alike { 0 } else { at }] as i8).clamp(-half, half - 1);
+        code as f32 / (1u32 << (self.zero_bits - self.bits)) as f32
+    }
+
+    /// What is taken off the codes from position `first` on: zero points, less half a step where codes stand for what lies between two.
+    fn load_zeros(&self, first: usize, out: &mut [f32]) {
+        let between = if self.even { 0.0 } else { 0.5 };
+        if self.zeros.is_some() {
+            out.iter_mut().enumerate().for_each(|(i, zero)| *zero = self.zero(first + i) - between);
+        }
+    }
+
+    /// What codes stand for, `zeros` being those of their groups.
+    fn numbers<'z>(&self, zeros: &'z [f32]) -> Numbers<'z> {
+        match (&self.zeros, self.even) {
+            (None, true) => Numbers::Even(None),
+            (None, false) => Numbers::Odd,
+            (Some(_), _) => Numbers::Even(Some(zeros)),
+        }
+    }
+
+    /// Whether the integer codes of this matrix are those that are stored: zero points and the halves that a prefix stands between are not
+    /// in them.
+    fn codes_are_stored(&self) -> bool {
+        self.zeros.is_none()
     }
 
     /// Visits the codes of a rectangle unit by unit: `(row, column, code)`.
@@ -159,9 +246,10 @@ impl Planes {
         }
     }
 
-    /// `2p + 1 - 2^b`
-    fn odd(&self, code: u16) -> f32 {
-        (2 * i32::from(code) + 1 - (1 << self.bits)) as f32
+    /// `2p + 1 - 2^b`, or `2p - 2^b` where all planes of a whole code are taken, less twice the zero point.
+    fn number(&self, code: u16, zero: f32) -> f32 {
+        let odd = i32::from(!self.even);
+        (2 * i32::from(code) + odd - (1 << self.bits)) as f32 - 2.0 * zero
     }
 
     /// Columns from `cols.start` on that one kernel call decodes, at most `limit` (a multiple of 8): some whole
@@ -178,10 +266,13 @@ impl Planes {
         let (first, last) = (cols.start / self.group, (cols.end - 1) / self.group);
         let mut scales = [0.0; GROUPS * PANEL];
         let scales = &mut scales[..(last + 1 - first) * PANEL];
-        self.load_scales(self.layout.scale_at(panel * PANEL, first, self.groups()), scales);
+        let (at, mut zeros) =
+            (self.layout.scale_at(panel * PANEL, first, self.groups()), [0.0; GROUPS * PANEL]);
+        self.load_scales(at, scales);
+        self.load_zeros(at, &mut zeros[..scales.len()]);
         let group = if first == last { cols.len() } else { self.group };
         let planes = self.planes(self.panel_units(panel, cols));
-        self.variant.join_f32(&planes[..self.planes.len()], scales, group, out);
+        self.variant.join_f32(&planes[..self.planes.len()], scales, self.numbers(&zeros), group, out);
     }
 
     /// [`Weights::fill_part`] in the panel layout, columns from a multiple of 8 on.
@@ -216,24 +307,24 @@ impl Planes {
         while !cols.is_empty() {
             let run =
                 cols.start..cols.end.min(cols.start + CHUNK).min((cols.start / self.group + 1) * self.group);
-            let mut scales = [0.0; PANEL];
+            let (mut scales, mut zeros) = ([0.0; PANEL], [0.0; PANEL]);
             let mut columns = [0.0; CHUNK * PANEL];
             let columns = &mut columns[..run.len() * PANEL];
             let (mut rows, mut lane) = (part.rows.clone(), part.lane);
             while !rows.is_empty() {
                 let (panel, from) = (rows.start / PANEL, rows.start % PANEL);
                 let count = rows.len().min(PANEL - from);
-                self.load_scales(
-                    self.layout.scale_at(panel * PANEL, run.start / self.group, self.groups()),
-                    &mut scales,
-                );
+                let at = self.layout.scale_at(panel * PANEL, run.start / self.group, self.groups());
+                self.load_scales(at, &mut scales);
+                self.load_zeros(at, &mut zeros);
+                let numbers = self.numbers(&zeros);
                 let planes = self.planes(panel * self.k + run.start..panel * self.k + run.end);
                 let planes = &planes[..self.planes.len()];
                 let out = &mut out[(run.start - part.cols.start) * PANEL..][..run.len() * PANEL];
                 if count == PANEL {
-                    self.variant.join_columns_f32(planes, &scales, run.len(), out);
+                    self.variant.join_columns_f32(planes, &scales, numbers, run.len(), out);
                 } else {
-                    self.variant.join_columns_f32(planes, &scales, run.len(), columns);
+                    self.variant.join_columns_f32(planes, &scales, numbers, run.len(), columns);
                     for (out, column) in out.chunks_exact_mut(PANEL).zip(columns.chunks_exact(PANEL)) {
                         out[lane..lane + count].copy_from_slice(&column[from..from + count]);
                     }
@@ -305,9 +396,9 @@ impl Weights for Planes {
                 let byte = u32::from(bytes.as_slice()[unit * len + at % len]);
                 code = (code << bits) | ((byte >> (at / len * bits)) & ((1 << bits) - 1));
             }
-            let mut scale = [0.0];
-            self.load_scales(self.layout.scale_at(r, c / self.group, self.groups()), &mut scale);
-            *out = (2 * code as i32 + 1 - (1 << self.bits)) as f32 * scale[0];
+            let (mut scale, at) = ([0.0], self.layout.scale_at(r, c / self.group, self.groups()));
+            self.load_scales(at, &mut scale);
+            *out = self.number(code as u16, self.zero(at)) * scale[0];
         }
         out
     }
@@ -324,28 +415,36 @@ impl Weights for Planes {
         let mut cols = part.cols.clone();
         while !cols.is_empty() {
             let end = cols.end.min((cols.start / self.group + 1) * self.group);
-            let scales = &mut scales[..part.rows.len()];
-            self.scales_at(part.rows.clone(), cols.start, scales);
+            let group = cols.start / self.group;
+            for (r, scale) in part.rows.clone().zip(&mut scales) {
+                self.load_scales(self.layout.scale_at(r, group, self.groups()), std::slice::from_mut(scale));
+            }
             self.visit(&part.rows, &(cols.start..end), |r, c, code| {
                 let row = r - part.rows.start;
-                out[(c - part.cols.start) * PANEL + part.lane + row] = self.odd(code) * scales[row];
+                let zero = self.zero(self.layout.scale_at(r, group, self.groups()));
+                out[(c - part.cols.start) * PANEL + part.lane + row] = self.number(code, zero) * scales[row];
             });
             cols.start = end;
         }
     }
 
     fn code_form(&self) -> Option<CodeForm> {
+        if self.zeros.is_some() {
+            // Zero points are taken off the codes of all planes where a code of 8 bits holds what is left.
+            let fits = self.even && self.bits <= 4 && self.group <= MAX_CODE_GROUP;
+            return fits.then_some(CodeForm { group: self.group, half_offset: false, bits: 8 });
+        }
         let short = self.bits <= 8 && self.group <= MAX_CODE_GROUP;
-        short.then_some(CodeForm { group: self.group, half_offset: true, bits: self.bits })
+        short.then_some(CodeForm { group: self.group, half_offset: !self.even, bits: self.bits })
     }
 
     fn fill_codes(&self, panels: Range<usize>, out: CodesOut<'_>) {
         match self.layout {
-            Layout::Rows => codes::fill(self, self.variant, panels, out),
+            Layout::Rows | Layout::Tight => codes::fill(self, self.variant, panels, out),
             // A panel's scales lie together.
             Layout::Panel | Layout::Panel1 => {
                 codes::fill_with(self, self.variant, panels, out, |_, rows, scales| {
-                    self.load_scales(self.layout.scale_at(rows.start, 0, self.groups()), scales);
+                    self.load_code_scales(self.layout.scale_at(rows.start, 0, self.groups()), scales);
                 });
             }
         }
@@ -353,7 +452,9 @@ impl Weights for Planes {
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
         let split = Split::of(self.planes.iter().map(|(bits, _)| *bits))?;
-        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP {
+        // Their kernels know odd numbers alone.
+        let odd = !self.even && self.zeros.is_none() && !self.alike;
+        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP || !odd {
             return None;
         }
         let each = self.k.div_ceil(BLOCK);
@@ -382,42 +483,62 @@ impl Weights for Planes {
     }
 
     fn has_codes_i16(&self) -> bool {
-        let wide = self.layout == Layout::Panel1 && self.bits <= COLUMN_BITS && self.k <= COLUMN_TAPS;
+        let columns = self.layout == Layout::Panel1 && self.codes_are_stored();
+        let wide = columns && self.bits <= COLUMN_BITS && self.k <= COLUMN_TAPS;
         self.group >= self.k && (wide || self.code_form().is_some())
     }
 
     fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {
-        if self.layout != Layout::Panel1 || self.group < self.k {
+        if self.layout != Layout::Panel1 || self.group < self.k || !self.codes_are_stored() {
             return codes::fill_i16(self, panels, codes, scales);
         }
         let panels = panels.zip(codes.chunks_exact_mut(self.k * PANEL)).zip(scales.chunks_exact_mut(PANEL));
         for ((panel, codes), scales) in panels {
             let rows = (self.n - panel * PANEL).min(PANEL);
-            self.load_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
+            self.load_code_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
             scales[rows..].fill(0.0);
             let planes = self.planes(panel * self.k..(panel + 1) * self.k);
             self.variant.join_columns_i16(&planes[..self.planes.len()], rows, codes);
+            if self.even {
+                // Of `2q + 1`.
+                codes.iter_mut().for_each(|code| *code >>= 1);
+            }
         }
     }
 
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {
-        if self.layout == Layout::Panel && part.cols.start.is_multiple_of(BLOCK) && at.is_multiple_of(BLOCK) {
+        let blocks =
+            self.layout == Layout::Panel && part.cols.start.is_multiple_of(BLOCK) && at.is_multiple_of(BLOCK);
+        if blocks && self.codes_are_stored() {
             return self.join_blocks(part, at, codes);
+        }
+        if self.layout == Layout::Tight && self.codes_are_stored() {
+            // A code is a byte, whose highest bit is the other way round.
+            let bytes = self.planes[0].1.as_slice();
+            for (r, lane) in part.rows.clone().zip(part.lanes()) {
+                let row = &bytes[r * self.k + part.cols.start..][..part.cols.len()];
+                for (k, byte) in (at..).zip(row) {
+                    codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK] = (byte ^ 0x80) as i8;
+                }
+            }
+            return;
         }
         let half = 1i32 << (self.bits - 1);
         self.visit(&part.rows, &part.cols, |r, c, code| {
             let (lane, k) = (part.lane + r - part.rows.start, at + c - part.cols.start);
-            codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK] = (i32::from(code) - half) as i8;
+            let zero = self.zero(self.layout.scale_at(r, c / self.group, self.groups())) as i32;
+            codes[k / BLOCK * UNIT + lane * BLOCK + k % BLOCK] = (i32::from(code) - half - zero) as i8;
         });
     }
 
     fn scales_of(&self, rows: Range<usize>, first: usize, step: usize, scales: &mut [[f32; PANEL]]) {
-        let together = self.layout != Layout::Rows && rows.start.is_multiple_of(PANEL) && step == self.group;
+        let panels = matches!(self.layout, Layout::Panel | Layout::Panel1);
+        let together = panels && rows.start.is_multiple_of(PANEL) && step == self.group;
         if !together {
             return codes::scales_of(self, rows, first, step, scales);
         }
         let at = self.layout.scale_at(rows.start, first / self.group, self.groups());
-        self.load_scales(at, scales.as_flattened_mut());
+        self.load_code_scales(at, scales.as_flattened_mut());
         scales.iter_mut().for_each(|scales| scales[rows.len()..].fill(0.0));
     }
 
@@ -427,7 +548,7 @@ impl Weights for Planes {
         while !rows.is_empty() {
             let run = rows.len().min(unit - rows.start % unit);
             let (now, later) = scales.split_at_mut(run);
-            self.load_scales(self.layout.scale_at(rows.start, g, self.groups()), now);
+            self.load_code_scales(self.layout.scale_at(rows.start, g, self.groups()), now);
             rows.start += run;
             scales = later;
         }
@@ -436,10 +557,12 @@ impl Weights for Planes {
     fn fill_row(&self, r: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.k, "elements of a row");
         for (g, out) in out.chunks_mut(self.group).enumerate() {
-            let mut scale = [0.0];
-            self.load_scales(self.layout.scale_at(r, g, self.groups()), &mut scale);
-            let cols = g * self.group..g * self.group + out.len();
-            self.visit(&(r..r + 1), &cols, |_, c, code| out[c - cols.start] = self.odd(code) * scale[0]);
+            let (mut scale, at) = ([0.0], self.layout.scale_at(r, g, self.groups()));
+            self.load_scales(at, &mut scale);
+            let (cols, zero) = (g * self.group..g * self.group + out.len(), self.zero(at));
+            self.visit(&(r..r + 1), &cols, |_, c, code| {
+                out[c - cols.start] = self.number(code, zero) * scale[0]
+            });
         }
     }
 }

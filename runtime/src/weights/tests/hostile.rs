@@ -15,8 +15,8 @@ impl Choice {
     fn value(&mut self) -> Value {
         let numbers = [0, 1, 2, 3, 4, 7, 8, 9, 16, 20, 32, 40, 255, 1 << 20, u64::MAX / 2, u64::MAX];
         let number = |choice: &mut Choice| numbers[choice.below(numbers.len())];
-        match self.below(13) {
-            0 => json!(["f32", "f16", "bf16", "panel", "panel1", "rows", "x"][self.below(7)]),
+        match self.below(14) {
+            0 => json!(["f32", "f16", "bf16", "panel", "panel1", "rows", "tight", "x"][self.below(8)]),
             1 => json!(-1),
             2 => json!(0.5),
             3 => json!(1e300),
@@ -26,6 +26,7 @@ impl Choice {
             7 => json!([number(self), number(self)]),
             8 => json!([[number(self), number(self), number(self), number(self)]]),
             9 => json!([[0, 8, 0, 40], [number(self), 20, 0, number(self)]]),
+            11 => json!(true),
             10 => json!([[1, 1, 0, 0.5], [number(self), self.below(4), number(self), 2.0]]),
             _ => json!(number(self)),
         }
@@ -70,7 +71,8 @@ impl Choice {
                         let names = ["group", "bits", "layout", "scale", "gains", "dtype", "taps", "rows"];
                         let more = ["channels", "of", "blocks", "coefs", "takes"];
                         let sparse = ["form", "block", "entries", "keep", "count", "scaled", "levels"];
-                        let name = [&names[..], &more, &sparse].concat()[self.below(20)];
+                        let whole = ["whole", "zeros", "alike"];
+                        let name = [&names[..], &more, &sparse, &whole].concat()[self.below(23)];
                         let value = self.value();
                         expr.params.insert(name.into(), value);
                     }

@@ -2,6 +2,7 @@
 
 use super::super::Float;
 use super::*;
+use crate::weights::planes::Layout;
 
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (3, 7), (16, 8), (17, 9), (15, 33), (40, 64), (33, 72), (5, 100), (64, 200)];
@@ -183,5 +184,69 @@ fn edge_values_encode() {
         planes::Spec { prefix_weights: vec![-1.0; 4], ..spec.clone() },
     ] {
         assert!(matches!(error(&[1.0], &bad), planes::EncodeError::Spec { .. }), "{bad:?}");
+    }
+}
+
+#[test]
+fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
+    for (n, k, layout) in [
+        (40, 72, Layout::Panel),
+        (16, 27, Layout::Panel),
+        (21, 9, Layout::Panel1),
+        (5, 40, Layout::Rows),
+        (1, 1, Layout::Panel),
+        (9, 24, Layout::Tight),
+        (24, 9, Layout::Tight),
+    ] {
+        let forms: [(&[u32], usize, bool, bool); 9] = [
+            (&[8], 0, false, false),
+            (&[8], 0, false, true),
+            (&[2, 2, 2, 2], 0, false, false),
+            (&[8], 0, true, false),
+            (&[4, 4], 8, false, true),
+            (&[2, 2], 0, true, true),
+            (&[4], 16, false, true),
+            (&[2, 2], 24, false, false),
+            (&[2], 0, false, false),
+        ];
+        for (bits, group, alike, zeros) in forms {
+            if layout == Layout::Tight && bits != [8] {
+                continue;
+            }
+            let total: u32 = bits.iter().sum();
+            let half = 1i16 << (total - 1);
+            let code = |b: u8| ((i16::from(b) & (2 * half - 1)) - half) as i8;
+            let codes: Vec<i8> = bytes(n * k, 9).into_iter().map(code).collect();
+            let groups = if group == 0 { 1 } else { k.div_ceil(group) };
+            let count = if alike { 1 } else { n * groups };
+            let scales: Vec<f32> = gaussian(count, 4).iter().map(|s| s.abs() * 0.01 + 1e-3).collect();
+            let zero_points: Vec<i8> = bytes(count, 8).into_iter().map(code).collect();
+            let zeros = if zeros { &zero_points[..] } else { &[] };
+            let integers = planes::Integers { codes: &codes, group, scales: &scales, zeros };
+            let (blobs, params) = planes::encode_integers(&integers, n, k, bits, layout).unwrap();
+            let mut pack = Pack::default();
+            let blobs = blobs.into_iter().map(|bytes| pack.blob(bytes)).collect();
+            let expr = Expr { kind: "planes".into(), params, args: Vec::new(), blobs };
+            let tensor = pack.tensor(n, k, expr);
+            let at = |i: usize| {
+                if alike { 0 } else { i / k * groups + if group == 0 { 0 } else { i % k / group } }
+            };
+            for (take, bits) in (1..=bits.len()).zip(bits.iter().scan(0, |sum, b| {
+                *sum += b;
+                Some(*sum)
+            })) {
+                let values = pack.checked(tensor, take as u32);
+                for (i, value) in values.iter().enumerate() {
+                    let zero = i32::from(zeros.get(at(i)).copied().unwrap_or(0));
+                    let want = (i32::from(codes[i]) - zero) as f32 * scales[at(i)];
+                    let step = scales[at(i)] * f32::from(1u8 << (total - bits)) * 0.5001;
+                    let bound = if bits == total { 0.0 } else { step };
+                    assert!(
+                        (value - want).abs() <= bound,
+                        "[{n}, {k}] {bits} of {total} bits, {i}: {value}, {want}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -37,7 +37,7 @@ fn errors_name_tensor_kind_parameter_value_and_what_was_expected() {
         assert_eq!(param("bits", bits.clone()), format!("tensor `t0`: planes.bits is {bits}, {widths}"));
     }
     assert!(param("scale", json!("bf16")).ends_with("planes.scale is \"bf16\", expected f16 or f32"));
-    assert!(param("layout", json!("cols")).ends_with("expected panel, panel1 or rows"));
+    assert!(param("layout", json!("cols")).ends_with("expected panel, panel1, rows or tight"));
     assert!(param("gains", json!([1.0])).ends_with("expected 6 finite numbers, one a plane"));
     assert!(
         param("gains", json!([1, 1, 1, 1, 1, 1e300])).ends_with("expected 6 finite numbers, one a plane")

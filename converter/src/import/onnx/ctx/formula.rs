@@ -44,7 +44,7 @@ impl Formula<'_, '_> {
     /// A boolean scalar.
     pub fn truth(&mut self, value: bool) -> ValueId {
         let name = format!("{}/truth", self.node.name);
-        let data = [u8::from(value)].as_slice().into();
+        let data = vec![u8::from(value)].into();
         self.ctx.constant(&name, Array { dtype: DType::Bool, dims: Vec::new(), data })
     }
 

@@ -4,18 +4,21 @@ mod build;
 mod formula;
 mod operands;
 mod results;
+mod stored;
 
 pub use formula::Formula;
+pub use stored::codes;
 
+use super::files::Files;
 use super::node::{NodeView, OpError, malformed, unknown};
 use super::proto::{AttributeProto, FunctionProto, TensorProto};
 use super::ranks::{Fact, normalize};
 use super::tensors;
+use super::wide;
 use crate::import::{ImportError, Unsupported};
 use crate::model::Model;
 use edge_runtime::graph::{Block, ValueId};
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,17 @@ struct Stored<'m> {
     value: Option<ValueId>,
 }
 
+/// The reals that a value of 8-bit integers stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid {
+    /// Their value.
+    pub real: ValueId,
+    /// Between two integers.
+    pub scale: f32,
+    /// The integer that stands for 0, of signed ones; of unsigned ones, less 128.
+    pub zero_point: i32,
+}
+
 /// The graph under construction.
 pub struct Ctx<'m> {
     /// What is built; its own block is filled at the end.
@@ -56,15 +70,23 @@ pub struct Ctx<'m> {
     /// The places of arrays in [`Ctx::stored`].
     slots: HashMap<*const TensorProto, usize>,
     weights: HashMap<(usize, String), ValueId>,
+    /// Values of integers that stand for reals, with those.
+    pub grids: HashMap<ValueId, Grid>,
+    /// Values of integers, with floats that hold the same.
+    pub plain: HashMap<ValueId, ValueId>,
     /// The names of values, with how often each was asked for.
     names: HashMap<String, usize>,
-    base: Option<&'m Path>,
+    files: &'m Files,
     /// What the nodes being read belong to.
     pub frame: Frame<'m>,
     /// The model's own functions, by domain, name and overload.
     pub functions: HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>,
     /// Nodes read so far, functions expanded.
     pub expanded: usize,
+    /// Most values of the graph: see [`super::walk`].
+    pub most_values: usize,
+    /// Bytes that making tables has taken so far: see [`Ctx::table`].
+    tables: usize,
 }
 
 /// What nodes need to know of the graph or function body they stand in.
@@ -81,12 +103,14 @@ pub struct Frame<'m> {
 }
 
 impl<'m> Ctx<'m> {
-    /// An empty graph; `base` is the folder for external data.
-    pub fn new(base: Option<&'m Path>, frame: Frame<'m>) -> Ctx<'m> {
+    /// An empty graph; stored arrays are read from `files`.
+    pub fn new(files: &'m Files, frame: Frame<'m>) -> Ctx<'m> {
         Ctx {
             frame,
             functions: HashMap::new(),
             expanded: 0,
+            most_values: usize::MAX,
+            tables: 0,
             model: Model::default(),
             blocks: vec![Block::default()],
             refused: Vec::new(),
@@ -95,8 +119,10 @@ impl<'m> Ctx<'m> {
             stored: Vec::new(),
             slots: HashMap::new(),
             weights: HashMap::new(),
+            grids: HashMap::new(),
+            plain: HashMap::new(),
             names: HashMap::new(),
-            base,
+            files,
         }
     }
 
@@ -162,7 +188,8 @@ impl<'m> Ctx<'m> {
             return Ok(Some(id));
         }
         let tensor = self.stored[slot].tensor;
-        let id = self.constant(&tensor.name, tensors::read(tensor, self.base)?);
+        let array = wide::array(tensors::read(tensor, self.files)?);
+        let id = self.constant(&tensor.name, self.files.own(&tensor.name, array)?);
         self.facts[id as usize].four_bits = tensors::four_bits(tensor.data_type);
         self.stored[slot].value = Some(id);
         Ok(Some(id))

@@ -4,6 +4,7 @@ use super::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed};
 use crate::import::onnx::ranks::Fact;
 use crate::import::onnx::tensors;
+use crate::import::onnx::wide;
 use crate::model::Array;
 use edge_runtime::graph::{DType, Op, ValueId};
 
@@ -24,14 +25,14 @@ impl<'m> Ctx<'m> {
         }
     }
 
-    /// The array behind operand `i`, if it is stored. It does not become a constant of the graph by this.
+    /// The array behind operand `i`, if it is stored, as it is stored. It does not become a constant of the graph by this.
     pub fn array(&self, node: &NodeView<'m>, i: usize) -> Result<Option<Array>, OpError> {
         Ok(match self.binding(node, i) {
             Some(Binding::Stored(slot)) => {
                 let stored = &self.stored[slot];
                 match stored.value.and_then(|id| self.model.constant(id)) {
                     Some(array) => Some(array.clone()),
-                    None => Some(tensors::read(stored.tensor, self.base)?),
+                    None => Some(tensors::read(stored.tensor, self.files)?),
                 }
             }
             Some(Binding::Value(id)) => self.model.constant(id).cloned(),
@@ -51,7 +52,7 @@ impl<'m> Ctx<'m> {
     /// The element type of operand `i`, if known, without reading it.
     pub fn operand_dtype(&self, node: &NodeView<'m>, i: usize) -> Option<DType> {
         match self.binding(node, i)? {
-            Binding::Stored(slot) => tensors::dtype(self.stored[slot].tensor.data_type).ok(),
+            Binding::Stored(slot) => tensors::dtype(self.stored[slot].tensor.data_type).ok().map(wide::dtype),
             Binding::Value(id) => self.fact(id).dtype,
             Binding::Absent => None,
         }
@@ -64,7 +65,7 @@ impl<'m> Ctx<'m> {
         node: &NodeView<'m>,
         i: usize,
         layout: String,
-        make: impl FnOnce(&Array) -> Result<Array, OpError>,
+        make: impl Fn(&Array) -> Result<Array, OpError>,
     ) -> Result<Option<ValueId>, OpError> {
         let slot = match self.binding(node, i) {
             Some(Binding::Stored(slot)) => Some(slot),
@@ -75,8 +76,19 @@ impl<'m> Ctx<'m> {
             return Ok(Some(*id));
         }
         let Some(array) = self.array(node, i)? else { return Ok(None) };
+        let name = node.input(i).unwrap_or("");
         let made = make(&array)?;
-        let id = self.constant(node.input(i).unwrap_or(""), made);
+        let own = match self.binding(node, i) {
+            Some(Binding::Value(id)) => self.integers_of(id).cloned(),
+            _ => None,
+        };
+        let integers = own.and_then(|own| own.moved(&made, make));
+        let made = self.files.own(name, made)?;
+        self.files.release(&array.data);
+        let id = self.matrix(name, made);
+        if let Some(integers) = integers {
+            self.keep_integers(id, integers);
+        }
         if let Some(key) = key {
             self.weights.insert(key, id);
         }
@@ -115,6 +127,24 @@ impl<'m> Ctx<'m> {
         }
     }
 
+    /// What a cast of the model rounds operand `i` to, if nothing has done it yet.
+    pub fn rounded_to(&self, node: &NodeView<'m>, i: usize) -> Option<DType> {
+        match self.binding(node, i)? {
+            Binding::Value(id) => self.fact(id).rounded,
+            _ => None,
+        }
+    }
+
+    /// Whether operand `i` is stored in floats of 16 bits.
+    pub fn is_stored_narrow(&self, node: &NodeView<'m>, i: usize) -> bool {
+        match self.binding(node, i) {
+            Some(Binding::Stored(slot)) => {
+                tensors::dtype(self.stored[slot].tensor.data_type).is_ok_and(wide::is_narrow)
+            }
+            _ => false,
+        }
+    }
+
     /// The element type of operand `i` where it is stored in one that the graph has not.
     pub fn foreign_dtype(&self, node: &NodeView<'m>, i: usize) -> Option<String> {
         match self.binding(node, i)? {
@@ -128,7 +158,7 @@ impl<'m> Ctx<'m> {
         let tensor = self.stored[slot].tensor;
         let dims = tensors::dims(tensor).ok().map(|dims| dims.into_iter().map(Some).collect());
         let four_bits = tensors::four_bits(tensor.data_type);
-        Fact { four_bits, ..Fact::new(tensors::dtype(tensor.data_type).ok(), dims) }
+        Fact { four_bits, ..Fact::new(tensors::dtype(tensor.data_type).ok().map(wide::dtype), dims) }
     }
 
     /// Whether operand `i` stands for integers of 4 bits.

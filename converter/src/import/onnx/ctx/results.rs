@@ -4,9 +4,13 @@ use super::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use crate::import::onnx::ranks::{Element, Extent, Fact, MAX_ELEMENTS, Operands, infer};
 use crate::import::onnx::tensors;
+use crate::import::onnx::wide;
 use crate::model::Array;
 use crate::simplify::evaluate;
-use edge_runtime::graph::{Node, Op, Source, ValueId};
+use edge_runtime::graph::{DType, Node, Op, Source, ValueId};
+
+/// Bytes that making all tables of a model may take.
+const MAX_TABLES: usize = 48 << 20;
 
 impl<'m> Ctx<'m> {
     fn unique(&mut self, name: &str) -> String {
@@ -36,6 +40,14 @@ impl<'m> Ctx<'m> {
 
     /// A new constant.
     pub fn constant(&mut self, name: &str, array: Array) -> ValueId {
+        let array = wide::array(array);
+        // What no memory is left for stays in the file.
+        let array = self.files.own(name, array.clone()).unwrap_or(array);
+        self.matrix(name, array)
+    }
+
+    /// A new constant that a product or a table's rows read: floats of 16 bits stay as they are.
+    pub fn matrix(&mut self, name: &str, array: Array) -> ValueId {
         let dims: Vec<Option<usize>> = array.dims.iter().map(|d| Some(*d)).collect();
         let mut fact = Fact::new(Some(array.dtype), Some(dims));
         if array.dims.len() <= 1 && array.elements() <= MAX_ELEMENTS {
@@ -44,6 +56,27 @@ impl<'m> Ctx<'m> {
         let name = self.unique(name);
         self.facts.push(fact);
         self.model.add_constant(name, array)
+    }
+
+    /// Asks for `count` entries of a table that no stored array is the source of, each of which takes `bytes` while it is made: a few
+    /// numbers of a small file may ask for any of them.
+    ///
+    /// # Errors
+    /// When the model's tables would take more than [`MAX_TABLES`] in all.
+    pub fn table(&mut self, count: Option<usize>, bytes: usize) -> Result<(), OpError> {
+        let needs = count.and_then(|count| count.checked_mul(bytes)).and_then(|n| n.checked_add(self.tables));
+        match needs.filter(|needs| *needs <= MAX_TABLES) {
+            Some(needs) => {
+                self.tables = needs;
+                Ok(())
+            }
+            None => {
+                let entries = count.map_or_else(|| "too many".into(), |count| count.to_string());
+                unsupported(format!(
+                    "a table of {entries} entries is not implemented: a model's take {MAX_TABLES} bytes"
+                ))
+            }
+        }
     }
 
     /// A constant vector of `i64`.
@@ -60,6 +93,11 @@ impl<'m> Ctx<'m> {
     pub fn mark_refused(&mut self, id: ValueId) {
         let fact = &mut self.facts[id as usize];
         (fact.tainted, fact.extent) = (true, Extent::Whole);
+    }
+
+    /// Says that a cast rounds the elements of a value to this type, which is left to whoever casts them back.
+    pub fn mark_rounded(&mut self, id: ValueId, to: DType) {
+        self.facts[id as usize].rounded = Some(to);
     }
 
     /// Says that the elements of a value, bytes, stand for integers of 4 bits.
@@ -84,10 +122,34 @@ impl<'m> Ctx<'m> {
         evaluate(op, &inputs, 1)?.pop().filter(|a| a.elements() <= MAX_ELEMENTS)
     }
 
-    /// Appends a node with one result; of a few constants it becomes a constant itself.
+    /// Appends a node with one result; of a few constants it becomes a constant itself. What would have floats of 16 bits has floats of 32.
     pub fn emit(&mut self, node: &NodeView<'m>, op: Op, inputs: &[Option<ValueId>]) -> ValueId {
+        let op = wide::op(op);
+        if let (Op::Cast { to }, [Some(x)]) = (&op, inputs)
+            && self.fact(*x).dtype == Some(*to)
+        {
+            return *x;
+        }
+        self.emit_as_it_is(node, op, inputs)
+    }
+
+    /// The value in floats of 16 bits, as an output has them.
+    pub fn narrowed(&mut self, node: &NodeView<'m>, x: ValueId, to: DType) -> ValueId {
+        self.emit_as_it_is(node, Op::Cast { to }, &[Some(x)])
+    }
+
+    /// The value rounded to floats of 16 bits, and in floats of 32 again.
+    pub fn rounded(&mut self, node: &NodeView<'m>, x: ValueId, to: DType) -> ValueId {
+        let narrow = self.narrowed(node, x, to);
+        self.emit_as_it_is(node, Op::Cast { to: DType::F32 }, &[Some(narrow)])
+    }
+
+    fn emit_as_it_is(&mut self, node: &NodeView<'m>, op: Op, inputs: &[Option<ValueId>]) -> ValueId {
         if let Some(array) = self.folded(&op, inputs) {
-            return self.constant(&format!("{}/{}", node.name, tag(&op)), array);
+            return self.matrix(&format!("{}/{}", node.name, tag(&op)), array);
+        }
+        if let Some(integers) = self.of_integers(&op, inputs) {
+            return self.constant_of(&format!("{}/{}", node.name, tag(&op)), integers);
         }
         let fact = self.facts_of(&op, inputs, 1).pop().unwrap_or_default();
         let id = self.value(&format!("{}/{}", node.name, tag(&op)), fact);

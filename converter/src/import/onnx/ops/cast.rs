@@ -4,6 +4,8 @@ use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::{dtype, four_bits, from_f64};
+use crate::import::onnx::wide::is_narrow;
+use crate::simplify::evaluate;
 use edge_runtime::graph::{BinaryOp, DType, Op};
 
 /// The table.
@@ -35,12 +37,44 @@ fn cast_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> 
 }
 
 fn cast_to<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType, four_bits: bool) -> Result<(), OpError> {
+    if is_narrow(to) {
+        return narrow(ctx, node, to);
+    }
+    if let Some(rounded) = ctx.rounded_to(node, 0) {
+        let x = ctx.operand(node, 0)?;
+        let x = ctx.rounded(node, x, rounded);
+        let y = ctx.emit(node, Op::Cast { to }, &[Some(x)]);
+        return ctx.set(node, 0, y);
+    }
+    if to == DType::F32
+        && let Some(x) = ctx.optional(node, 0)?.and_then(|x| ctx.plain.get(&x).copied())
+        && ctx.fact(x).dtype == Some(DType::F32)
+    {
+        return ctx.set(node, 0, x);
+    }
     let same = ctx.operand_dtype(node, 0) == Some(to) && ctx.four_bits(node, 0) == four_bits;
     match four_bits {
         _ if same => ctx.alias(node),
         false => ctx.map(node, Op::Cast { to }),
         true => to_four_bits(ctx, node, to),
     }
+}
+
+/// A cast to floats of 16 bits: what is known is rounded, what is computed stays as it is and is rounded where it is cast back.
+fn narrow<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, to: DType) -> Result<(), OpError> {
+    let x = ctx.operand(node, 0)?;
+    let wide = ctx.emit(node, Op::Cast { to: DType::F32 }, &[Some(x)]);
+    let known =
+        ctx.model.constant(wide).and_then(|array| evaluate(&Op::Cast { to }, &[Some(array)], 1)?.pop());
+    let y = match known {
+        Some(array) => ctx.constant(&format!("{}/cast", node.name), array),
+        None => {
+            let y = ctx.emit(node, Op::Identity, &[Some(wide)]);
+            ctx.mark_rounded(y, to);
+            y
+        }
+    };
+    ctx.set(node, 0, y)
 }
 
 /// Keeps the low 4 bits of the whole number, as casts to wider integers keep theirs.

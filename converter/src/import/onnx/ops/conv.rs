@@ -7,7 +7,7 @@ use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::ranks::Dims;
-use crate::import::onnx::tensors::floats;
+use crate::import::onnx::tensors::{arranged, floats};
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, Op, Pads, ValueId, Window};
 
@@ -188,11 +188,10 @@ fn split_transpose<'m>(
     let mut results = Vec::with_capacity(groups);
     for (i, part) in parts.into_iter().enumerate() {
         let w = ctx.relaid(node, 1, format!("conv_transpose {i} of {groups}"), |w| {
-            let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
-            let size = values.len() / groups;
+            let size = w.data.len() / groups;
             let mut dims = w.dims.clone();
             dims[0] /= groups;
-            transposed_rows(&Array::f32(&dims, &values[i * size..][..size]))
+            transposed_rows(&Array { dtype: w.dtype, dims, data: w.data.slice(i * size..(i + 1) * size) })
         })?;
         let w = match w {
             Some(w) => w,
@@ -270,13 +269,14 @@ fn explicit(node: &NodeView, window: &mut Window, sizes: &[Option<usize>]) -> Re
 
 /// `[in, out, ..kernel]` to `[kernel * out, in]`.
 pub fn transposed_rows(w: &Array) -> Result<Array, OpError> {
-    let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
     let (channels, out) = (w.dims[0], w.dims[1]);
     let taps: usize = w.dims[2..].iter().product();
-    let mut rows = vec![0f32; values.len()];
-    for (i, value) in values.iter().enumerate() {
-        let (c, o, tap) = (i / (out * taps), i / taps % out, i % taps);
-        rows[(tap * out + o) * channels + c] = *value;
+    let place = |i: usize| {
+        let (tap, o, c) = (i / (out * channels), i / channels % out, i % channels);
+        Some((c * out + o) * taps + tap)
+    };
+    match arranged(w, &[taps * out, channels], place) {
+        Some(rows) => Ok(rows),
+        None => malformed("a weight that holds no floats"),
     }
-    Ok(Array::f32(&[taps * out, channels], &rows))
 }

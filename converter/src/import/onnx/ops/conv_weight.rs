@@ -2,7 +2,7 @@
 
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
-use crate::import::onnx::tensors::floats;
+use crate::import::onnx::tensors::{arranged, floats};
 use crate::model::Array;
 use edge_runtime::graph::{Act, Op, PadMode, ValueId, Window};
 use std::ops::Range;
@@ -68,7 +68,7 @@ impl Weight {
                     .collect();
                 let mut dims = array.dims.clone();
                 dims[1] = range.len();
-                Weight::Stored(Array::f32(&dims, &kept))
+                Weight::Stored(Array::of_floats(array.dtype, &dims, kept))
             }
         })
     }
@@ -102,7 +102,7 @@ pub fn product<'m>(
     let w = match weight {
         Weight::Stored(array) => {
             let rows = rows(array, groups, padded)?;
-            ctx.constant(&format!("{}/weight", node.name), rows)
+            ctx.matrix(&format!("{}/weight", node.name), rows)
         }
         Weight::Computed(id) => computed_rows(ctx, node, *id, groups, padded, &dims),
     };
@@ -134,25 +134,22 @@ pub fn computed_rows<'m>(
 
 /// `[out, in / groups, ..kernel]` to `[rows, kernel * in / groups]`, each group's rows filled with zeros to `padded / groups`.
 pub fn rows(w: &Array, groups: usize, padded: usize) -> Result<Array, OpError> {
-    let Some(values) = floats(w) else { return malformed("a weight that holds no floats") };
     let (out, channels) = (w.dims[0], w.dims[1]);
     let taps: usize = w.dims[2..].iter().product();
     let k = taps * channels;
-    let Some(size) = padded.checked_mul(k).filter(|s| *s <= isize::MAX as usize / 8) else {
+    if padded.checked_mul(k).is_none_or(|size| size > isize::MAX as usize / 8) {
         return malformed(format!("a weight of shape {:?} in {groups} groups", w.dims));
-    };
-    let (per_group, padded_group) = (out / groups, padded / groups);
-    let mut rows = vec![0f32; size];
-    for (o, source) in values.chunks_exact(k).enumerate() {
-        let row = o / per_group * padded_group + o % per_group;
-        let target = &mut rows[row * k..][..k];
-        for (c, plane) in source.chunks_exact(taps).enumerate() {
-            for (tap, value) in plane.iter().enumerate() {
-                target[tap * channels + c] = *value;
-            }
-        }
     }
-    Ok(Array::f32(&[padded, k], &rows))
+    let (per_group, padded_group) = (out / groups, padded / groups);
+    let place = |i: usize| {
+        let (row, tap, c) = (i / k, i % k / channels, i % channels);
+        let (group, row) = (row / padded_group, row % padded_group);
+        (row < per_group).then(|| ((group * per_group + row) * channels + c) * taps + tap)
+    };
+    match arranged(w, &[padded, k], place) {
+        Some(rows) => Ok(rows),
+        None => malformed("a weight that holds no floats"),
+    }
 }
 
 /// Checks that `x` `[N, C, ..]` has the channels that the weight takes.

@@ -191,7 +191,7 @@ fn weight<'m>(
     let (n, k) = (sizes[..right.len()].iter().product(), sizes[right.len()..].iter().product());
     let id = ctx.relaid(node, 1, format!("einsum {order:?} {}", right.len()), |array| {
         let Some(values) = floats(array) else { return malformed("a weight that holds no floats") };
-        Ok(Array::f32(&[n, k], &permuted(&values, &dims, &order)))
+        Ok(Array::of_floats(array.dtype, &[n, k], permuted(&values, &dims, &order)))
     })?;
     Ok(id.map(|id| (id, sizes[..right.len()].to_vec())))
 }

@@ -4,7 +4,7 @@ use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
 use crate::import::onnx::ranks::normalize;
-use edge_runtime::graph::{BinaryOp, Op, ScatterReduction, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Op, ScatterReduction, ValueId};
 
 /// The table.
 pub const OPERATORS: &[Operator] = &[
@@ -48,9 +48,26 @@ fn axis<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<i32, OpError> {
 }
 
 fn gather<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    if let Some(y) = narrow_rows(ctx, node)? {
+        return ctx.set(node, 0, y);
+    }
     let inputs = operands(ctx, node)?;
     let axis = axis(ctx, node)?;
     finish(ctx, node, Op::Gather { axis }, &inputs)
+}
+
+/// Rows of a stored table of floats of 16 bits: the table stays as it is, what is looked up becomes wider.
+fn narrow_rows<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Option<ValueId>, OpError> {
+    let table = ctx.stored_dims(node, 0)?.is_some_and(|dims| dims.len() == 2);
+    if !table || !ctx.is_stored_narrow(node, 0) || !matches!(node.int("axis", 0)?, 0 | -2) {
+        return Ok(None);
+    }
+    let Some(table) = ctx.relaid(node, 0, "table".into(), |array| Ok(array.clone()))? else {
+        return Ok(None);
+    };
+    let index = ctx.operand(node, 1)?;
+    let rows = ctx.emit(node, Op::Gather { axis: 0 }, &[Some(table), Some(index)]);
+    Ok(Some(ctx.emit(node, Op::Cast { to: DType::F32 }, &[Some(rows)])))
 }
 
 fn gather_elements<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {

@@ -2,8 +2,10 @@
 
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::{Binding, Ctx};
+use crate::import::onnx::files::Files;
 use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::{self, from_f64};
+use crate::import::onnx::wide;
 use crate::model::Array;
 use edge_runtime::graph::{DType, Op};
 
@@ -59,7 +61,7 @@ fn constant_of_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), O
                 Ok(_) if tensors::four_bits(tensor.data_type) => {
                     return unsupported("integers of 4 bits are not implemented for this operator");
                 }
-                Ok(_) => tensors::read(tensor, None)?,
+                Ok(_) => wide::array(tensors::read(tensor, &Files::default())?),
                 Err(name) => return unsupported(format!("element type {name} is not implemented")),
             };
             if array.elements() != 1 {
@@ -71,9 +73,6 @@ fn constant_of_shape<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), O
     let y = ctx.emit(node, Op::ConstantOfShape { dtype, value }, &[Some(shape)]);
     ctx.set(node, 0, y)
 }
-
-/// Elements of the largest identity matrix that is made a constant.
-const MAX_EYE: usize = 1 << 22;
 
 fn eye_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let x = ctx.operand(node, 0)?;
@@ -93,9 +92,9 @@ fn eye_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             None => return unknown("the operand's element type"),
         },
     };
-    let Some(elements) = rows.checked_mul(columns).filter(|n| *n <= MAX_EYE) else {
-        return unsupported(format!("an identity of {rows} x {columns} is not implemented"));
-    };
+    // An f64, and twice the element itself.
+    ctx.table(rows.checked_mul(columns), 24)?;
+    let elements = rows * columns;
     let k = node.int("k", 0)?;
     let one = |i: usize| (i / columns) as i64 == ((i % columns) as i64).saturating_sub(k);
     let values: Vec<f64> = (0..elements).map(|i| f64::from(u8::from(one(i)))).collect();
@@ -105,15 +104,7 @@ fn eye_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn range<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (start, limit, delta) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?, ctx.operand(node, 2)?);
-    let mut f = ctx.formula(node);
-    let y = match f.ctx.fact(start).dtype {
-        Some(dtype @ (DType::F16 | DType::Bf16)) => {
-            let [start, limit, delta] = [start, limit, delta].map(|id| f.cast(id, DType::F32));
-            let y = f.op(Op::Range, &[start, limit, delta]);
-            f.cast(y, dtype)
-        }
-        _ => f.op(Op::Range, &[start, limit, delta]),
-    };
+    let y = ctx.formula(node).op(Op::Range, &[start, limit, delta]);
     ctx.set(node, 0, y)
 }
 

@@ -3,7 +3,7 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
-use crate::import::onnx::tensors::{floats, from_f64};
+use crate::import::onnx::tensors::{arranged, floats, from_f64};
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, Op, ValueId};
 
@@ -26,14 +26,16 @@ pub(super) fn weight<'m>(
     let (n, k) = if is_nk { (dims[0], dims[1]) } else { (dims[1], dims[0]) };
     let layout = format!("linear {is_nk} {}", alpha.to_bits());
     let w = ctx.relaid(node, 1, layout, |array| {
-        let Some(values) = floats(array) else { return malformed("a weight that holds no floats") };
-        let mut rows = vec![0f32; values.len()];
-        for (i, row) in rows.chunks_exact_mut(k.max(1)).enumerate() {
-            for (j, slot) in row.iter_mut().enumerate() {
-                *slot = alpha * if is_nk { values[i * k + j] } else { values[j * n + i] };
+        let place = |i: usize| Some(if is_nk { i } else { i % k * n + i / k });
+        let Some(rows) = arranged(array, &[n, k], place) else {
+            return malformed("a weight that holds no floats");
+        };
+        Ok(match rows.floats() {
+            Some(values) if alpha != 1.0 => {
+                Array::of_floats(rows.dtype, &[n, k], values.iter().map(|value| alpha * value).collect())
             }
-        }
-        Ok(Array::f32(&[n, k], &rows))
+            _ => rows,
+        })
     })?;
     Ok(w.map(|w| (w, n)))
 }
@@ -131,7 +133,18 @@ pub(super) fn row_bias<'m>(
     n: usize,
     beta: f32,
 ) -> Result<Option<ValueId>, OpError> {
-    let Some(dims) = ctx.stored_dims(node, 2)? else { return Ok(None) };
+    row_bias_at(ctx, node, 2, n, beta)
+}
+
+/// [`row_bias`], which is operand `i`.
+pub(super) fn row_bias_at<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    n: usize,
+    beta: f32,
+) -> Result<Option<ValueId>, OpError> {
+    let Some(dims) = ctx.stored_dims(node, i)? else { return Ok(None) };
     let fits = match dims.as_slice() {
         [] => true,
         [len] | [1, len] => *len == n || *len == 1,
@@ -140,7 +153,7 @@ pub(super) fn row_bias<'m>(
     if !fits {
         return Ok(None);
     }
-    ctx.relaid(node, 2, format!("bias {n} {}", beta.to_bits()), |array| {
+    ctx.relaid(node, i, format!("bias {n} {}", beta.to_bits()), |array| {
         let Some(values) = floats(array) else { return malformed("a bias that holds no floats") };
         let bias: Vec<f32> = (0..n).map(|i| beta * values[i % values.len().max(1)]).collect();
         Ok(Array::f32(&[n], &bias))

@@ -17,6 +17,7 @@ mod matmul;
 mod microsoft;
 mod norm;
 mod pool;
+mod qlinear;
 mod quantized;
 mod reduce;
 mod reshape;
@@ -138,7 +139,7 @@ pub fn versions(domain: &str, name: &str) -> Vec<&'static Operator> {
 /// What to do about an operator that is not implemented.
 pub fn hint(domain: &str, name: &str) -> &'static str {
     match (domain, name) {
-        (_, n) if n.starts_with("QLinear") || n.starts_with("QGemm") => {
+        (_, n) if n.starts_with("QLinear") || n.starts_with("DynamicQuantize") => {
             "convert the float model; the pack quantises it"
         }
         ("", "Unique") => "its result's size depends on the data; end the model before it",

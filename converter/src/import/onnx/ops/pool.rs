@@ -6,7 +6,7 @@ use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 
 use edge_runtime::graph::{
-    BinaryOp, DType, Op, PadMode, Pads, PoolKind, ReduceOp, ScatterReduction, UnaryOp,
+    BinaryOp, DType, Op, PadMode, Pads, PoolKind, ReduceOp, ScatterReduction, UnaryOp, ValueId,
 };
 
 const MAX: &[&str] =
@@ -46,11 +46,35 @@ fn pool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, kind: PoolKind) -> Result<()
         return ctx.set(node, 0, y);
     }
     let (x, rank) = ctx.spatial(node, told)?;
-    let window = window(node, rank, None)?;
-    let x = ctx.channels_last(node, x, rank);
-    let y = ctx.emit(node, Op::Pool { kind, window, ceil_mode }, &[Some(x)]);
-    let y = ctx.channels_first(node, y, rank);
+    let y = by_window(ctx, node, x, (kind, rank), false)?;
     ctx.set(node, 0, y)
+}
+
+/// A value of two spatial dimensions or one pooled as the node's attributes say, its channels second or last.
+pub fn pooled<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    kind: PoolKind,
+    last: bool,
+) -> Result<ValueId, OpError> {
+    match ctx.rank(x)? {
+        rank @ (3 | 4) => by_window(ctx, node, x, (kind, rank), last),
+        rank => unsupported(format!("an operand of rank {rank} is not implemented")),
+    }
+}
+
+fn by_window<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    (kind, rank): (PoolKind, usize),
+    last: bool,
+) -> Result<ValueId, OpError> {
+    let (window, ceil_mode) = (window(node, rank, None)?, node.flag("ceil_mode", false)?);
+    let x = if last { x } else { ctx.channels_last(node, x, rank) };
+    let y = ctx.emit(node, Op::Pool { kind, window, ceil_mode }, &[Some(x)]);
+    Ok(if last { y } else { ctx.channels_first(node, y, rank) })
 }
 
 /// `(sum |x|^p)^(1/p)`: the mean of the powers, padding counted as zeros, times the number of taps.
@@ -85,12 +109,17 @@ fn lp_pool<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     ctx.set(node, 0, y)
 }
 
-/// Most entries of a table of windows that is made a constant.
-const MAX_TABLE: usize = 1 << 22;
+/// Bytes for each entry of a table of windows: in grids that grow axis by axis, in the table, and in what is made of it.
+const ENTRY: usize = 96;
 
 /// For each output, the elements of its window as indices into the picture, `size` where a tap is outside: `[outputs * taps]`, and
 /// the numbers of outputs.
-fn windows(sliding: &Sliding, sizes: &[usize], ceil: bool) -> Result<(Vec<i64>, Vec<usize>), OpError> {
+fn windows(
+    ctx: &mut Ctx,
+    sliding: &Sliding,
+    sizes: &[usize],
+    ceil: bool,
+) -> Result<(Vec<i64>, Vec<usize>), OpError> {
     let mut axes = Vec::with_capacity(sizes.len());
     for (i, &size) in sizes.iter().enumerate() {
         let (k, s, d) = (sliding.kernel[i], sliding.stride[i], sliding.dilation[i]);
@@ -117,10 +146,7 @@ fn windows(sliding: &Sliding, sizes: &[usize], ceil: bool) -> Result<(Vec<i64>, 
         axes.push((count, k, tap));
     }
     let total: usize = sizes.iter().product();
-    let entries = axes.iter().try_fold(1usize, |n, (o, k, _)| n.checked_mul(o * k));
-    if entries.is_none_or(|n| n > MAX_TABLE) {
-        return unsupported(format!("indices of windows over {sizes:?} elements are not implemented"));
-    }
+    ctx.table(axes.iter().try_fold(1usize, |n, (o, k, _)| n.checked_mul(o.checked_mul(*k)?)), ENTRY)?;
     // One (outputs, taps) grid after the other.
     let mut grid = vec![vec![Some(0usize)]];
     for ((count, k, tap), &size) in axes.iter().zip(sizes) {
@@ -146,10 +172,8 @@ fn places<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let dims: Option<Vec<usize>> = ctx.fact(x).dims.as_ref().and_then(|d| d.iter().copied().collect());
     let Some(dims) = dims.filter(|d| d.len() > 2) else { return unknown("the operand's shape") };
     let sliding = sliding(node, dims.len(), None)?;
-    if dims[0].checked_mul(dims[1]).is_none_or(|planes| planes > MAX_TABLE) {
-        return unsupported(format!("indices of an operand {dims:?} are not implemented"));
-    }
-    let (table, outputs) = windows(&sliding, &dims[2..], node.flag("ceil_mode", false)?)?;
+    ctx.table(dims[0].checked_mul(dims[1]), 24)?;
+    let (table, outputs) = windows(ctx, &sliding, &dims[2..], node.flag("ceil_mode", false)?)?;
     let taps: usize = sliding.kernel.iter().product();
     let (size, count) = (dims[2..].iter().product::<usize>(), table.len() / taps);
     let column_major = node.flag("storage_order", false)? && dims.len() > 3;
@@ -247,7 +271,7 @@ fn col_to_im<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> 
         return unknown("the operand's shape");
     };
     let sliding = sliding(node, picture.len() + 2, Some(&kernel))?;
-    let (table, outputs) = windows(&sliding, &picture, false)?;
+    let (table, outputs) = windows(ctx, &sliding, &picture, false)?;
     let (taps, positions) = (kernel.iter().product::<usize>(), outputs.iter().product::<usize>());
     let (channels, size) = (rows / taps, picture.iter().product::<usize>());
     if channels * taps != rows || ctx.fact(x).size(2).is_some_and(|n| n != positions) {

@@ -122,6 +122,8 @@ pub fn resize<'m>(
                 axis.input, axis.output
             ));
         }
+        // For each element its taps, and a table of each tap's places and weights.
+        ctx.table(Some(axis.output), 96 * (2 * reach.ceil() as usize + 2))?;
         let last = axis.input as i64 - 1;
         let rows: Vec<Vec<(i64, f64)>> = (0..axis.output)
             .map(|i| {

@@ -3,7 +3,7 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
-use crate::import::onnx::tensors::floats;
+use crate::import::onnx::tensors::{arranged, floats};
 use crate::model::Array;
 use edge_runtime::graph::{BinaryOp, DType, Direction, Op, PadMode, ReduceOp, RnnActivation, ValueId};
 
@@ -156,14 +156,16 @@ fn of_direction<'m>(
     dirs: usize,
 ) -> Result<ValueId, OpError> {
     let stored = ctx.relaid(node, i, format!("direction {dir} of {dirs}"), |array| {
-        let (Some(values), [d, rows, k]) = (floats(array), array.dims.as_slice()) else {
+        let &[d, rows, k] = array.dims.as_slice() else {
             return malformed(format!("a weight of shape {:?}", array.dims));
         };
-        if *d != dirs {
+        if d != dirs {
             return malformed(format!("a weight of shape {:?} for {dirs} directions", array.dims));
         }
-        let size = rows * k;
-        Ok(Array::f32(&[*rows, *k], &values[dir * size..][..size]))
+        match arranged(array, &[rows, k], |i| Some(dir * rows * k + i)) {
+            Some(matrix) => Ok(matrix),
+            None => malformed("a weight that holds no floats"),
+        }
     })?;
     match stored {
         Some(id) => Ok(id),

@@ -178,16 +178,20 @@ fn deform_conv<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError
         let own = f.entry(offset, 1, part as i64);
         let mut axes = Vec::with_capacity(2);
         for axis in 0..2 {
-            // Where the taps are before they are moved.
-            let place = |tap: usize, pixel: usize| {
-                let (tap, pixel) =
-                    if axis == 0 { (tap / width, pixel / columns) } else { (tap % width, pixel % columns) };
-                (pixel * sliding.stride[axis] + tap * sliding.dilation[axis]) as f32 - before[axis] as f32
+            // Where the taps are before they are moved: the same for all of a row, or of a column.
+            let (lines, dims) =
+                if axis == 0 { (rows, [taps, rows, 1]) } else { (columns, [taps, 1, columns]) };
+            let place = |tap: usize, line: usize| {
+                let tap = if axis == 0 { tap / width } else { tap % width };
+                let at = line.saturating_mul(sliding.stride[axis]);
+                at.saturating_add(tap.saturating_mul(sliding.dilation[axis])) as f32 - before[axis] as f32
             };
+            f.ctx.table(taps.checked_mul(lines), 12)?;
             let base: Vec<f32> =
-                (0..taps).flat_map(|t| (0..pixels).map(move |p| (t, p))).map(|(t, p)| place(t, p)).collect();
-            let base = f.reals(&[taps, pixels], &base);
+                (0..taps).flat_map(|t| (0..lines).map(move |l| (t, l))).map(|(t, l)| place(t, l)).collect();
+            let base = f.reals(&dims, &base);
             let moved = f.entry(own, 2, axis as i64);
+            let moved = f.reshape(moved, &[0, taps_i, rows as i64, columns as i64]);
             let place = f.add(moved, base);
             let place = f.reshape(place, &[0, taps_i * pixels_i]);
             let size = f.cast(sizes[axis], DType::F32);

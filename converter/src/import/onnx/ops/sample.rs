@@ -40,6 +40,8 @@ fn grid_sample<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError
     let rank = match (ctx.fact(x).rank(), ctx.fact(grid).rank()) {
         (Some(a), Some(b)) if a != b => return malformed(format!("a grid of rank {b} for rank {a}")),
         (a, b) => match a.or(b) {
+            // Every further dimension doubles the corners of a cell.
+            Some(6..) => return unsupported("more than 3 spatial dimensions are not implemented"),
             Some(rank @ 3..) => rank,
             Some(rank) => return malformed(format!("an operand of rank {rank}")),
             None => return unknown("the operand's rank"),

@@ -25,9 +25,6 @@ pub const OPERATORS: &[Operator] = &[
     op("MelWeightMatrix", (17, NOW), (5, 5), Types::Integer, &["output_datatype"], mel),
 ];
 
-/// Most elements of a transform's matrix: 4096 real points with one side of their spectrum have 17 million.
-const MAX_MATRIX: usize = 1 << 25;
-
 /// A transform of `points` numbers.
 struct Transform {
     points: usize,
@@ -44,14 +41,13 @@ struct Transform {
 
 impl Transform {
     /// Rows (number, part) by columns (number, part).
-    fn matrix(&self) -> Result<Array, OpError> {
+    fn matrix(&self, ctx: &mut Ctx) -> Result<Array, OpError> {
         let (parts_in, parts_out) = (1 + usize::from(self.complex_in), 1 + usize::from(self.complex_out));
-        let (n, k) = (self.given * parts_out, self.taken * parts_in);
-        let Some(size) = n.checked_mul(k).filter(|s| *s <= MAX_MATRIX) else {
-            return unsupported(format!("a transform of {} points is not implemented", self.points));
-        };
+        let (n, k) = (self.given.saturating_mul(parts_out), self.taken.saturating_mul(parts_in));
+        // As numbers and as bytes: 2,400 real points with one side of their spectrum fit.
+        ctx.table(n.checked_mul(k), 8)?;
         let sign = if self.inverse { 1.0 } else { -1.0 };
-        let mut values = Vec::with_capacity(size);
+        let mut values = Vec::with_capacity(n * k);
         for row in 0..n {
             let (i, part) = (row / parts_out, row % parts_out);
             for column in 0..k {
@@ -130,7 +126,7 @@ fn dft<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         inverse,
         mirrored,
     };
-    let (matrix, parts_out) = (transform.matrix()?, if mirrored { 1 } else { 2 });
+    let (matrix, parts_out) = (transform.matrix(ctx)?, if mirrored { 1 } else { 2 });
     let rows = matrix.dims[0];
     let w = ctx.constant(&format!("{}/transform", node.name), matrix);
     let mut f = ctx.formula(node);
@@ -194,8 +190,9 @@ fn stft<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         inverse: false,
         mirrored: false,
     };
-    let mut matrix = transform.matrix()?;
+    let mut matrix = transform.matrix(ctx)?;
     if let (Some(window), Some(mut values)) = (window, matrix.as_f32()) {
+        ctx.table(Some(values.len()), 4)?;
         for (i, value) in values.iter_mut().enumerate() {
             *value *= window[i / parts % points];
         }
@@ -279,9 +276,9 @@ fn mel<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     }
     let [bins, points, rate] = counts;
     let lines = points / 2 + 1;
-    if bins.saturating_mul(lines) > MAX_MATRIX {
-        return unsupported(format!("{bins} mel bins of {points} points are not implemented"));
-    }
+    // An f64, and twice the element itself.
+    ctx.table(bins.checked_mul(lines), 24)?;
+    ctx.table(bins.checked_add(2), 8)?;
     let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
     let (low, high) = (mel(edges[0]), mel(edges[1]));
     let step = (high - low) / (bins + 2) as f64;

@@ -8,6 +8,7 @@ use super::conv_weight::{self, Weight};
 use super::window::{Border, Sliding, sliding};
 use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::product;
 use crate::import::onnx::tensors::floats;
 use crate::model::Array;
 use edge_runtime::graph::{Act, Op, PadMode, PoolKind, ValueId};
@@ -97,8 +98,7 @@ pub fn pool<'m>(
 impl Formula<'_, '_> {
     /// `[N, D, ..]` as `[N, D, elements]`.
     fn reshape_tail(&mut self, x: ValueId) -> ValueId {
-        let sizes =
-            self.ctx.fact(x).dims.as_ref().and_then(|d| d[2..].iter().copied().product::<Option<usize>>());
+        let sizes = self.ctx.fact(x).dims.as_ref().and_then(|d| product(d[2..].iter().copied()));
         match sizes {
             Some(elements) => self.reshape(x, &[0, 0, elements as i64]),
             None => self.reshape(x, &[0, 0, -1]),
@@ -169,7 +169,7 @@ fn weight_tap<'m>(
     let plane = dims[3] * dims[4];
     let picked: Vec<f32> =
         values.chunks_exact(dims[2] * plane).flat_map(|c| &c[tap * plane..][..plane]).copied().collect();
-    Ok(Weight::Stored(Array::f32(&[dims[0], dims[1], dims[3], dims[4]], &picked)))
+    Ok(Weight::Stored(Array::of_floats(array.dtype, &[dims[0], dims[1], dims[3], dims[4]], picked)))
 }
 
 /// Each slice becomes as many as there are taps, which are added where they come to lie.
@@ -200,7 +200,7 @@ pub fn conv_transpose<'m>(
         let w = match weight_tap(ctx, node, tap, dims)? {
             Weight::Stored(array) => {
                 let rows = transposed_rows(&array)?;
-                ctx.constant(&format!("{}/weight", node.name), rows)
+                ctx.matrix(&format!("{}/weight", node.name), rows)
             }
             Weight::Computed(w) => computed_transposed(ctx, node, w, 4),
         };

@@ -1,6 +1,6 @@
 //! Which part of a result is filled when a part of its operands is: for operations that treat each entry of an axis alike.
 
-use super::{Dims, Extent, Operands, normalize};
+use super::{Dims, Extent, Operands, normalize, product};
 use edge_runtime::graph::{Op, ValueId};
 
 /// The extent of an operation's first result.
@@ -126,8 +126,8 @@ fn concat(along: i32, operands: &Operands) -> Option<(usize, ValueId)> {
 /// A reshape that leaves the first axis as it is.
 fn reshape(dims: &Dims, axis: usize, shape: Vec<i64>) -> Option<usize> {
     let (first, rest) = shape.split_first()?;
-    let entries: usize = dims[1..].iter().copied().product::<Option<usize>>()?;
-    let wanted: usize = rest.iter().map(|s| usize::try_from(*s).ok()).product::<Option<usize>>()?;
+    let entries = product(dims[1..].iter().copied())?;
+    let wanted = product(rest.iter().map(|s| usize::try_from(*s).ok()))?;
     let kept = *first <= 0 && entries == wanted && entries > 0;
     (axis == 0 && kept).then_some(0)
 }

@@ -112,3 +112,24 @@ fn a_function_that_calls_itself_is_refused() {
     m.functions[0].opset_import.push(OperatorSetIdProto { domain: "own".into(), version: 1 });
     assert!(matches!(try_import(&m), Err(ImportError::Expansion { .. })));
 }
+
+/// Found by fuzzing: each turn is a copy of the body, and a loop in a loop multiplies.
+#[test]
+fn loops_in_loops_end() {
+    let loop_of = |inner: &[NodeProto], state: &str, result: &str, names: &str| {
+        let (given, gives) = names.split_once(" > ").unwrap();
+        let mut body = graph("body", inner, gives);
+        let ports = list(given).iter().map(|name| port(name, FLOAT, None)).collect();
+        body.g.as_mut().unwrap().input = ports;
+        node("Loop", &format!("n - {state}"), result, &[body])
+    };
+    let inner = loop_of(&[node("Neg", "b", "d", &[])], "s", "r", "j c b > c d");
+    let outer = loop_of(&[inner], "x", "y", "i k s > k r");
+    let m = |n: i64| {
+        model(16, &[port("x", FLOAT, Some(&[N(2)]))], &[i64s("n", &[], &[n])], &[outer.clone()], "y")
+    };
+    let turns = ops(&import(&m(3))).into_iter().filter(|op| op == "Unary").count();
+    assert_eq!(turns, 9);
+    let error = import_onnx_bytes(&m(4000).encode_to_vec(), None).unwrap_err();
+    assert!(matches!(error, ImportError::Expansion { .. }), "{error}");
+}

@@ -3,6 +3,7 @@
 mod control;
 mod dynamic;
 mod layers;
+mod quantised;
 mod real;
 mod refusals;
 mod shapes;

@@ -34,14 +34,25 @@ struct Operands {
 
 /// x, weights, bias?, mask?, past?, added?: q, k and v are a product of x.
 pub fn attention<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    node.only_int("do_rotary", 0)?;
-    node.only_int("past_present_share_buffer", 0)?;
-    let heads = head_count(node)?;
     let x = ctx.operand(node, 0)?;
     if ctx.rank(x)? != 3 {
         return malformed("an operand of 3 dimensions is expected");
     }
     let projected = projected(ctx, node, x)?;
+    of_projected(ctx, node, projected, (4, 3, 5))
+}
+
+/// Attention of `[batch, rows, q and k and v]`. The numbers name the operands that hold what came before, the mask, and what is added to
+/// products.
+pub fn of_projected<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    projected: ValueId,
+    (past, mask, added): (usize, usize, usize),
+) -> Result<(), OpError> {
+    node.only_int("do_rotary", 0)?;
+    node.only_int("past_present_share_buffer", 0)?;
+    let heads = head_count(node)?;
     let width = ctx.known_size(projected, 2)?;
     let sizes = match node.sizes("qkv_hidden_sizes", 1)? {
         Some(sizes) if sizes.len() == 3 => sizes,
@@ -60,7 +71,7 @@ pub fn attention<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErr
         heads,
         past: None,
     };
-    if let Some(past) = ctx.optional(node, 4)? {
+    if let Some(past) = ctx.optional(node, past)? {
         // [2, batch, heads, keys, depth]: k and v.
         let parts = ctx.split(node, past, 0, &[1, 1]);
         let squeeze = Op::Squeeze { axes: vec![0] };
@@ -73,7 +84,7 @@ pub fn attention<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpErr
         let present = ctx.concat(node, &[k, v], 0);
         ctx.set(node, 1, present)?;
     }
-    finish(ctx, node, &operands, (3, 5))
+    finish(ctx, node, &operands, (mask, added))
 }
 
 /// x times operand 1, and operand 2 added.

@@ -4,12 +4,18 @@
 //! `tests/conformance/fused.py` compares with.
 
 mod attention;
+mod bits;
+mod blocks;
 mod cached;
+mod integer;
 mod norm;
 mod product;
+mod qlinear;
 
 use super::attention::rotary::{self, lines};
-use super::{NOW, Operator, Types, activation, op};
+use super::integer as standard;
+use super::qlinear as kept;
+use super::{MANY, NOW, Operator, Types, activation, op, quantized};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use edge_runtime::graph::{Act, BinaryOp, DType, UnaryOp, ValueId};
@@ -47,6 +53,31 @@ const GROUPED: &[&str] = &[
     "v_quant_type",
 ];
 
+const N_BITS: &[&str] = &["K", "N", "accuracy_level", "bits", "block_size", "weight_prepacked"];
+const BLOCKS: &[&str] = &["bits", "block_size", "gather_axis", "quantize_axis"];
+const Q_CONV: &[&str] =
+    &["auto_pad", "channels_last", "dilations", "group", "kernel_shape", "pads", "strides"];
+const Q_AVERAGE: &[&str] =
+    &["auto_pad", "ceil_mode", "channels_last", "count_include_pad", "kernel_shape", "pads", "strides"];
+const Q_MAX: &[&str] = &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides"];
+const Q_ATTENTION: &[&str] =
+    &["do_rotary", "mask_filter_value", "num_heads", "past_present_share_buffer", "scale", "unidirectional"];
+
+/// Where scales, zero points and weights are stored, `kept`, in which they stay integers; else the arithmetic itself.
+fn kept_or<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    kept: impl FnOnce(&mut Ctx<'m>, &NodeView<'m>) -> Result<(), OpError>,
+    general: impl FnOnce(&mut Ctx<'m>, &NodeView<'m>) -> Result<(), OpError>,
+) -> Result<(), OpError> {
+    match kept(ctx, node) {
+        Err(OpError::Unsupported { .. }) => general(ctx, node),
+        other => other,
+    }
+}
+
+const Q_GEMM: &[&str] = &["alpha", "transA", "transB"];
+
 /// The table. The domain has one version.
 pub const OPERATORS: &[Operator] = &[
     op("FusedMatMul", (1, NOW), (2, 2), Types::Float, MATMUL, product::fused_matmul),
@@ -69,6 +100,42 @@ pub const OPERATORS: &[Operator] = &[
     op("RotaryEmbedding", (1, NOW), (4, 4), Types::Float, ROTARY, rotary_embedding),
     op("Attention", (1, NOW), (2, 6), Types::Float, ATTENTION, attention::attention),
     op("MultiHeadAttention", (1, NOW), (1, 8), Types::Float, HEADS, attention::multi_head),
+    op("QuantizeLinear", (1, NOW), (2, 3), Types::Number, &["axis"], quantized::quantize),
+    op("DequantizeLinear", (1, NOW), (2, 3), Types::Integer, &["axis"], quantized::dequantize),
+    op("MatMulNBits", (1, NOW), (3, 6), Types::Float, N_BITS, |c, n| {
+        kept_or(c, n, bits::matmul_n_bits, blocks::matmul)
+    }),
+    op("GatherBlockQuantized", (1, NOW), (3, 4), Types::Integer, BLOCKS, blocks::gather),
+    op("MatMulIntegerToFloat", (1, NOW), (4, 7), Types::Integer, &[], integer::matmul_to_float),
+    op("DynamicQuantizeMatMul", (1, NOW), (3, 5), Types::Float, &[], integer::dynamic_matmul),
+    op("QGemm", (1, NOW), (6, 9), Types::Integer, Q_GEMM, |c, n| kept_or(c, n, kept::gemm, integer::gemm)),
+    op("QAttention", (1, NOW), (5, 9), Types::Integer, Q_ATTENTION, integer::attention),
+    op("QLinearConv", (1, NOW), (8, 9), Types::Integer, Q_CONV, standard::qlinear_conv),
+    op("QLinearAdd", (1, NOW), (7, 8), Types::Integer, &[], |c, n| {
+        kept_or(c, n, |c, n| kept::binary(c, n, BinaryOp::Add), |c, n| qlinear::binary(c, n, BinaryOp::Add))
+    }),
+    op("QLinearMul", (1, NOW), (7, 8), Types::Integer, &[], |c, n| {
+        kept_or(c, n, |c, n| kept::binary(c, n, BinaryOp::Mul), |c, n| qlinear::binary(c, n, BinaryOp::Mul))
+    }),
+    op("QLinearSigmoid", (1, NOW), (4, 5), Types::Integer, &[], |c, n| {
+        kept_or(c, n, kept::sigmoid, |c, n| qlinear::unary(c, n, Act::Sigmoid))
+    }),
+    op("QLinearLeakyRelu", (1, NOW), (4, 5), Types::Integer, &["alpha"], |c, n| {
+        let alpha = n.float("alpha", 0.01)?;
+        kept_or(c, n, kept::leaky_relu, |c, n| qlinear::unary(c, n, Act::LeakyRelu { alpha }))
+    }),
+    op("QLinearConcat", (1, NOW), (5, MANY), Types::Float, &["axis"], |c, n| {
+        kept_or(c, n, kept::concat, qlinear::concat)
+    }),
+    op("QLinearWhere", (1, NOW), (9, 9), Types::Any, &[], qlinear::select),
+    op("QLinearSoftmax", (1, NOW), (5, 5), Types::Integer, &["axis", "opset"], |c, n| {
+        kept_or(c, n, kept::softmax, qlinear::softmax)
+    }),
+    op("QLinearAveragePool", (1, NOW), (4, 5), Types::Integer, Q_AVERAGE, qlinear::average_pool),
+    op("QLinearGlobalAveragePool", (1, NOW), (5, 5), Types::Integer, &["channels_last"], |c, n| {
+        kept_or(c, n, kept::global_pool, qlinear::global_average_pool)
+    }),
+    op("NhwcMaxPool", (1, NOW), (1, 1), Types::Integer, Q_MAX, qlinear::max_pool),
     op("GroupQueryAttention", (1, NOW), (7, 9), Types::Float, GROUPED, cached::group_query),
 ];
 

@@ -1,0 +1,156 @@
+//! The rungs of subnets: each graph of a draft at every precision that pays.
+
+use crate::candidate::Candidate;
+use crate::compress::{Level, PLANE_BITS, Root};
+use crate::convert::{Options, Watch};
+use crate::draft::Draft;
+use crate::error::ConvertError;
+use crate::ladder::{self, Choices, Integer, Part, Probes};
+use crate::measure::{Evaluator, Outputs, sqnr_db};
+use crate::samples::Sample;
+use crate::units::Units;
+use edge_runtime::graph::Source;
+use edge_runtime::pack::{Quality, Rung, Take};
+use edge_runtime::weights::{Registry, needed_blobs};
+use std::time::Duration;
+
+/// Samples that a rung's quality is measured on: labels need many.
+pub const HELD_OUT: usize = 256;
+
+/// What one graph's precision is measured by.
+pub struct Probed {
+    /// The float model's outputs for the probes.
+    pub want: Vec<Outputs>,
+    /// What of these counts as an output of its own.
+    pub units: Units,
+    /// Elements of each value.
+    pub elements: Vec<usize>,
+}
+
+/// Rungs of every graph of the draft, in ladder order graph by graph, and the names of values that stay floats in integer rungs.
+///
+/// # Errors
+/// When a sample does not suit a graph, or the evaluator was stopped.
+pub fn candidates(
+    evaluator: &Evaluator<'_>,
+    draft: &mut Draft,
+    probed: &[Probed],
+    probes: &[Sample],
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<(Vec<Rung>, Vec<String>), ConvertError> {
+    let (mut candidates, mut float_values) = (Vec::new(), Vec::new());
+    watch.stage("measure tensors", probed.len());
+    for (graph, Probed { want, units, elements }) in probed.iter().enumerate() {
+        let choices = choices(draft, graph)?;
+        let probes = Probes::new(probes, want, units);
+        let sensitivity =
+            ladder::sensitivities(evaluator, draft, graph as u32, &choices, &probes, |_, _| {})?;
+        draft.header.costs.extend(ladder::stored_costs(&sensitivity, graph as u32, &choices));
+        let prices = ladder::prices(draft, graph as u32, &choices, elements);
+        let mut integer = Integer {
+            evaluator,
+            draft: &mut *draft,
+            graph: graph as u32,
+            choices: &choices,
+            sensitivity: &sensitivity,
+            probes,
+            judges: probes,
+            elements,
+            prices: &prices,
+            takes: choices.integer_takes(),
+        };
+        integer.finer_weights()?;
+        let mut kept = integer.keep_floats(|_, _| {})?;
+        kept.extend(integer.refine(|_, _| {})?);
+        float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
+        let finest = integer.takes.clone();
+        let all = choices.bytes(draft, &choices.finest());
+        let sizes = options.wishes.weight_sizes(draft, graph as u32, all)?;
+        let steps = ladder::climb(draft, &choices, &sensitivity, &sizes, &ladder::Beyond::default());
+        let prefix = format!("s{graph}-");
+        candidates.extend(ladder::rungs(draft, &choices, &steps, &finest, graph as u32, &prefix));
+        watch.progress(graph + 1);
+    }
+    Ok((candidates, float_values))
+}
+
+/// Rungs with their quality and arena, and how long each takes when that is asked for.
+type Measured = (Vec<Rung>, Vec<(String, Duration)>);
+
+/// Measures rungs on samples held out.
+///
+/// # Errors
+/// As [`candidates`].
+pub fn measured(
+    evaluator: &Evaluator<'_>,
+    draft: &Draft,
+    candidates: Vec<Rung>,
+    held: &Probes<'_>,
+    origin: &str,
+    options: &Options,
+    watch: &mut dyn Watch,
+) -> Result<Measured, ConvertError> {
+    watch.stage("measure rungs", candidates.len());
+    let candidate = draft.candidate();
+    let opened = candidate.model();
+    let (mut measured, mut latencies) = (Vec::with_capacity(candidates.len()), Vec::new());
+    for (i, mut rung) in candidates.into_iter().enumerate() {
+        rung.quality = Some(quality(evaluator, &candidate, &rung, held, origin)?);
+        rung.arena = evaluator.arena(opened, &rung, &held.samples[0])?;
+        if options.wishes.max_latency.is_some() {
+            latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held.samples[0])?));
+        }
+        measured.push(rung);
+        watch.progress(i + 1);
+    }
+    Ok((measured, latencies))
+}
+
+/// What the ladder may choose of a subnet's tensors: the planes of each, and the bytes that a plane of the part that the
+/// subnet sees adds.
+fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
+    let mut tensors: Vec<u32> = draft.header.graphs[graph]
+        .values
+        .iter()
+        .filter_map(|value| match value.source {
+            Source::Weight(tensor) => Some(tensor),
+            _ => None,
+        })
+        .collect();
+    tensors.sort_unstable();
+    tensors.dedup();
+    let registry = Registry::standard();
+    let mut nested = Vec::with_capacity(tensors.len());
+    for &tensor in &tensors {
+        let (mut bits, mut levels) = (0, Vec::with_capacity(PLANE_BITS.len()));
+        for (plane, width) in PLANE_BITS.iter().enumerate() {
+            bits += width;
+            let take = Take(0, plane as u32 + 1);
+            let blobs = needed_blobs(&registry, &draft.header, tensor as usize, take)
+                .map_err(edge_runtime::plan::PlanError::from)?;
+            levels.push(Level { bits, rank: 0, blobs });
+        }
+        let expr = draft.header.tensors[tensor as usize].roots[0].clone();
+        // Others may read the root as it is.
+        nested.push(Root { expr, levels, one_scale: None });
+    }
+    Ok(Choices { tensors, nested })
+}
+
+/// Accuracy on labelled samples, else the distance to the largest subnet's floats.
+fn quality(
+    evaluator: &Evaluator<'_>,
+    candidate: &Candidate<'_>,
+    rung: &Rung,
+    held: &Probes<'_>,
+    origin: &str,
+) -> Result<Quality, ConvertError> {
+    let labels: Option<Vec<usize>> = held.samples.iter().map(|s| s.label).collect();
+    let (metric, value) = match labels {
+        Some(labels) => ("top1_percent", evaluator.top1(candidate, rung, held, &labels)?),
+        None => ("sqnr_db", sqnr_db(evaluator.distortion(candidate, rung, held)?)),
+    };
+    let samples = format!("{} held out from {origin}", held.samples.len());
+    Ok(Quality { metric: metric.into(), value: value as f32, samples })
+}

@@ -1,0 +1,291 @@
+//! Checkpoints: named tensors of a trained model, without the graph that they belong to.
+//!
+//! [`Checkpoint::open`] tells by the content what a file is and maps it; a tensor's bytes are borrowed where the file shows them in
+//! order, and put in order when they are asked for where not. Nothing of a file is executed: a pickle is read as data, and one that
+//! asks for anything but tensors is refused by name.
+//!
+//! | form | read by |
+//! |---|---|
+//! | PyTorch's `.pth`, `.pt`, `.bin`, before and since version 1.6 | `pytorch` |
+//! | safetensors, one file or several with an index | `safetensors`, `shards` |
+//! | NumPy's `.npz` and `.npy` | `numpy` |
+//!
+//! Memory is bounded by the file's length, whatever its bytes say; the limits stand where they are applied.
+
+mod error;
+mod listing;
+mod names;
+mod numpy;
+mod pytorch;
+mod safetensors;
+mod shards;
+mod storage;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::CheckpointError;
+pub use listing::Listing;
+
+use crate::draft::to_f32;
+use crate::model::Array;
+use edge_runtime::graph::DType;
+use edge_runtime::inputs::zip;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use storage::{Source, Storage};
+use view::View;
+
+/// What a tensor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name, without a prefix that all names of the checkpoint share (`module.`, `_orig_mod.`).
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Shape; empty for a scalar.
+    pub dims: Vec<usize>,
+}
+
+/// An open checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    sources: Vec<Source>,
+    storages: Vec<Storage>,
+    infos: Vec<TensorInfo>,
+    /// By position in `infos`.
+    places: Vec<Place>,
+    by_name: HashMap<String, usize>,
+    part: String,
+    others: Vec<String>,
+}
+
+/// Where a tensor's elements are.
+#[derive(Debug)]
+struct Place {
+    storage: usize,
+    view: View,
+}
+
+/// A tensor that a reader has found.
+#[derive(Debug)]
+struct Entry {
+    info: TensorInfo,
+    place: Place,
+}
+
+impl Entry {
+    fn new(name: &str, dtype: DType, dims: Vec<usize>, storage: usize, view: View) -> Entry {
+        Entry { info: TensorInfo { name: name.to_string(), dtype, dims }, place: Place { storage, view } }
+    }
+}
+
+/// What a reader finds in one file.
+#[derive(Debug, Default)]
+struct Contents {
+    storages: Vec<Storage>,
+    entries: Vec<Entry>,
+    /// The part of the file that the tensors are in, and others that hold tensors.
+    part: String,
+    others: Vec<String>,
+}
+
+impl Contents {
+    /// Adds what another file holds.
+    fn append(&mut self, other: Contents) {
+        let first = self.storages.len();
+        self.storages.extend(other.storages);
+        self.entries.extend(other.entries.into_iter().map(|mut entry| {
+            entry.place.storage += first;
+            entry
+        }));
+        self.part = other.part;
+        self.others = other.others;
+    }
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// Bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.bytes()
+    }
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint: a file, an index of several (`*.index.json`), or a folder that holds either.
+    ///
+    /// Of a file that holds more than a model (`{"state_dict": .., "optimizer": .., "epoch": 3}`) the model's tensors are taken, under
+    /// the names that they have in it; [`Checkpoint::part`] and [`Checkpoint::others`] say which part that was and what else is there.
+    /// Without a part that is known to be the model all tensors are taken, under names like `a.b`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is of no known form, contradicts itself, or is a pickle of more than tensors.
+    pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::of(path, None)
+    }
+
+    /// As [`Checkpoint::open`], with the part that is wanted: `model_ema`, or `ema.state_dict` for one within another.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and when there is no such part.
+    pub fn open_part(path: &Path, part: &str) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::of(path, Some(part))
+    }
+
+    fn of(path: &Path, part: Option<&str>) -> Result<Checkpoint, CheckpointError> {
+        let path = if path.is_dir() { shards::in_folder(path)? } else { path.to_path_buf() };
+        let first = Source::open(&path)?;
+        let mut sources = Vec::new();
+        let contents = if shards::begins(&path, first.bytes()) {
+            let open = |path: &Path| {
+                let source = Source::open(path)?;
+                let contents = read(sources.len(), &source, part)?;
+                sources.push(source);
+                Ok(contents)
+            };
+            shards::read(&first, open)?
+        } else {
+            let contents = read(0, &first, part)?;
+            sources.push(first);
+            contents
+        };
+        let Contents { storages, mut entries, part, others } = contents;
+        if entries.is_empty() {
+            return Err(CheckpointError::Kind { path, why: "no tensor is in it".into() });
+        }
+        names::tidy(&mut entries);
+        let mut by_name = HashMap::with_capacity(entries.len());
+        let (mut infos, mut places) = (Vec::new(), Vec::new());
+        for Entry { info, place } in entries {
+            if by_name.insert(info.name.clone(), infos.len()).is_some() {
+                return Err(CheckpointError::Tensor {
+                    path,
+                    tensor: info.name,
+                    why: "it is there twice".into(),
+                });
+            }
+            infos.push(info);
+            places.push(place);
+        }
+        Ok(Checkpoint { path, sources, storages, infos, places, by_name, part, others })
+    }
+
+    /// The file: the index, where there is one.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor, in the file's order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.infos
+    }
+
+    /// The tensor of a name.
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|i| &self.infos[*i])
+    }
+
+    /// The part of the file that the tensors are in: `state_dict`; empty for all of it.
+    pub fn part(&self) -> &str {
+        &self.part
+    }
+
+    /// Other parts that hold tensors, for [`Checkpoint::open_part`].
+    pub fn others(&self) -> &[String] {
+        &self.others
+    }
+
+    /// A tensor's elements, little-endian, row-major; borrowed from the mapped file where they lie in it so.
+    ///
+    /// # Errors
+    /// When there is no such tensor, or its bytes are damaged.
+    pub fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, CheckpointError> {
+        let i = *self.by_name.get(name).ok_or_else(|| self.missing(name))?;
+        let (info, place) = (&self.infos[i], &self.places[i]);
+        if info.elements() == 0 {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let width = info.dtype.bytes();
+        let storage = &self.storages[place.storage];
+        let source = &self.sources[storage.source];
+        let why = || format!("shape {:?} has more bytes than can be counted", info.dims);
+        let range = place.view.bytes(width).ok_or_else(|| self.wrong(name, why()))?;
+        let bytes = storage.read(source, range).map_err(|e| self.wrong(name, e.to_string()))?;
+        Ok(if place.view.is_plain() { bytes } else { Cow::Owned(place.view.gather(&bytes, width)) })
+    }
+
+    /// A tensor as a constant of a model.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::bytes`].
+    pub fn array(&self, name: &str) -> Result<Array, CheckpointError> {
+        let info = self.get(name).ok_or_else(|| self.missing(name))?;
+        Ok(Array { dtype: info.dtype, dims: info.dims.clone(), data: self.bytes(name)?.to_vec().into() })
+    }
+
+    /// A tensor's elements as `f32`, whatever their type.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::bytes`].
+    pub fn floats(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
+        let info = self.get(name).ok_or_else(|| self.missing(name))?;
+        Ok(to_f32(info.dtype, &self.bytes(name)?))
+    }
+
+    /// An error about a tensor of this checkpoint.
+    pub fn wrong(&self, tensor: &str, why: impl Into<String>) -> CheckpointError {
+        CheckpointError::Tensor { path: self.path.clone(), tensor: tensor.to_string(), why: why.into() }
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        let known = names::nearest(name, &self.infos);
+        CheckpointError::Missing { path: self.path.clone(), what: "tensor", name: name.to_string(), known }
+    }
+}
+
+/// Reads one file by what it begins with.
+fn read(index: usize, source: &Source, part: Option<&str>) -> Result<Contents, CheckpointError> {
+    let bytes = source.bytes();
+    let kind = |why: &str| Err(CheckpointError::Kind { path: source.path.clone(), why: why.to_string() });
+    if bytes.is_empty() {
+        return kind("no bytes");
+    }
+    if bytes.starts_with(b"PK") {
+        let members = zip::members(&mut Cursor::new(bytes)).map_err(|e| source.wrong(0, e.to_string()))?;
+        if pytorch::is_archive(&members) {
+            return pytorch::read_archive(index, source, part);
+        }
+        if !numpy::is_archive(&members) {
+            return kind("a zip archive of neither PyTorch nor NumPy");
+        }
+    } else if bytes.starts_with(b"\x80") {
+        return pytorch::read_legacy(index, source, part);
+    }
+    if let Some(part) = part {
+        return kind(&format!("part `{part}` of a form that has none; only PyTorch's has"));
+    }
+    if bytes.starts_with(b"PK") {
+        numpy::read_archive(index, source)
+    } else if numpy::begins(bytes) {
+        numpy::read(index, source)
+    } else if safetensors::begins(bytes) {
+        safetensors::read(index, source)
+    } else if bytes.starts_with(b"GGUF") {
+        kind("GGUF; expected PyTorch's .pth, safetensors, .npz or .npy")
+    } else if bytes.starts_with(b"\x89HDF") {
+        kind("HDF5; save the weights as safetensors or .npz")
+    } else if bytes.get(257..262) == Some(b"ustar") {
+        kind("a tar archive; PyTorch before 0.2 wrote such, load it there and save it again")
+    } else {
+        kind("neither PyTorch's .pth, safetensors, .npz, .npy nor an index of shards; the file may be cut")
+    }
+}

@@ -1,0 +1,470 @@
+//! From a supernet to a pack whose rungs are subnets times precisions.
+
+use super::elastic::{self, Family};
+use super::explicit::{self, Explicit, explicit};
+use super::search::{self, Found, Measure};
+use super::statistics::{batches, train_mode};
+use super::store::{self, Precision};
+use crate::calibrate;
+use crate::convert::{GoldenRun, Options, PROBES, WITNESSED, Watch, describe, finite, golden, names};
+use crate::draft::{Draft, float_draft, plain_rung};
+use crate::error::ConvertError;
+use crate::family::rungs::{self, HELD_OUT, Probed};
+use crate::import::supernet::Description;
+use crate::import::{Norms, Statistics, Supernet};
+use crate::journal::{Journal, Key, Mix};
+use crate::ladder::{self, Probes};
+use crate::measure::{Evaluator, Outputs, sqnr_db};
+use crate::model::Model;
+use crate::report::{Report, RungReport};
+use crate::samples::{Sample, Samples};
+use crate::simplify;
+use crate::units::Units;
+use crate::witness::{self, Case, Verdict};
+use edge_runtime::graph::{Source, ValueId, Variable};
+use edge_runtime::pack::{Acts, Choice, Cost, Header, Subnet, Take};
+use edge_runtime::plan::{Plan, PlanError, PlanOptions};
+use edge_runtime::subnet;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Subnets that get rungs at most: each is measured tensor by tensor, and brings statistics of its own.
+const FRONT: usize = 8;
+/// Samples that a search measures a subnet on.
+const SEARCHED: usize = 256;
+/// Samples that a subnet's own statistics are measured on (Cai et al. take 2,000 pictures).
+const STATISTICS: usize = 2048;
+
+/// Converts a supernet: the largest network, and the description of what is elastic in it.
+///
+/// # Errors
+/// When the model is not supported, the description does not suit it, samples do not suit it, or the pack cannot be written.
+pub fn convert(
+    source: &Path,
+    description: &Path,
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    watch.stage("import", 1);
+    let supernet = Supernet::open(source, Description::read(description)?)?;
+    let making = Making { supernet: &supernet, evaluator: &Evaluator::new(stop)? };
+    let mut family = making.family()?;
+    let largest = supernet.description().largest();
+    let whole = making.model(&largest, Norms::Stored)?;
+    watch.progress(1);
+
+    let samples = Samples::of(options, &whole.graph)?;
+    let name = Mix::of("supernet").key(&making.key(source, description)?).key(&samples.key()).done();
+    let evaluator = Evaluator::new(stop)?;
+    let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
+    let evaluator = evaluator.keeping(journal);
+    let making = Making { supernet: &supernet, evaluator: &evaluator };
+
+    let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
+    let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
+    let front = making.front(&family, &whole, &samples, &name, watch)?;
+
+    watch.stage("calibrate", front.len());
+    family.set_overlaid(making.overlaid(&family, &largest)?);
+    let mut exact = store::draft(&family, Precision::Exact)?;
+    let mut working = store::draft(&family, Precision::Planes)?;
+    let all = batches(&whole.graph, &samples.calibration[..samples.calibration.len().min(STATISTICS)]);
+    let mut constants: Vec<Vec<Vec<f32>>> = Vec::new();
+    let mut models = Vec::new();
+    for (i, found) in front.iter().enumerate() {
+        let statistics = making.statistics(&found.choice, &all, &name)?;
+        let model = making.model(&found.choice, Norms::Given(&statistics))?;
+        let own = own_constants(&family, &model)?;
+        for draft in [&mut exact, &mut working] {
+            let overlay = (!own.is_empty()).then(|| draft.blob(explicit::overlay(&own, &[])));
+            let choice = Choice::new(&found.choice).unwrap_or_default();
+            draft.header.subnets.push(Subnet { graph: 0, choice, overlay });
+        }
+        constants.push(own);
+        models.push(model);
+        watch.progress(i + 1);
+    }
+    let floats = explicit(&exact)?;
+    let mut written = explicit(&working)?;
+    describe(&mut written.draft, source, options);
+
+    let mut probed = Vec::new();
+    let mut reference: Vec<Outputs> = Vec::new();
+    let (mut golden_run, mut verdict) = (None, Verdict::Absent);
+    watch.stage("run the subnets", models.len());
+    for (graph, model) in models.iter().enumerate() {
+        let float = one(&floats.draft, graph);
+        let (opened, rung) = (float.open(), float.header.rungs[0].clone());
+        let want = evaluator.run(&opened, &rung, probes)?;
+        finite(model, &want, &samples.origin)?;
+        same_as_imported(&evaluator, model, probes, &want, &front[graph].choice, &supernet)?;
+        let ranges = calibrate::ranges(&evaluator, &float, &samples.calibration, |_| {})?;
+        for (value, range) in written.draft.header.graphs[graph].values.iter_mut().zip(ranges) {
+            value.range = range;
+        }
+        let units = Units::of(&evaluator.output_dims(&opened, &rung, &probes[0])?, &want);
+        let elements =
+            calibrate::elements(&evaluator, &opened, &rung, &float.header.graphs[0], &probes[..1])?;
+        if graph + 1 == models.len() {
+            reference = evaluator.run(&opened, &rung, held_out)?;
+            golden_run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
+            let file = making.file(&front[graph].choice, &all, &name)?;
+            let pairs = probes.iter().zip(&want).take(WITNESSED);
+            let cases: Vec<Case<'_>> =
+                golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
+            verdict =
+                witness::ask(options.witness.as_ref(), file.path(), &names(&model.graph), &cases, stop)?;
+        }
+        probed.push(Probed { want, units, elements });
+        watch.progress(graph + 1);
+    }
+
+    let (candidates, float_values) =
+        rungs::candidates(&evaluator, &mut written.draft, &probed, probes, options, watch)?;
+    let none = Units::default();
+    let units = probed.last().map_or(&none, |p| &p.units);
+    let held = Probes::new(held_out, &reference, units);
+    let (measured, latencies) =
+        rungs::measured(&evaluator, &written.draft, candidates, &held, &samples.origin, options, watch)?;
+
+    // The same again, without the blobs that the subnets had before their ranges were known.
+    let mut draft = store::draft(&family, Precision::Planes)?;
+    draft.header.subnets = working.header.subnets;
+    fold(&mut draft, &written, &constants);
+    let opened = draft.open();
+    let mut links = Vec::with_capacity(measured.len());
+    for rung in measured {
+        let folded = written.folded(&rung, draft.header.tensors.len());
+        links.push(ladder::link(&draft, &opened, folded)?);
+    }
+    let chain = options.wishes.of(ladder::undominated(links), &latencies)?;
+    draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
+    let golden = match models.last() {
+        Some(model) => golden(&mut draft, model, golden_run.as_ref(), options, &verdict)?,
+        None => Vec::new(),
+    };
+    let (sections, needs) = ladder::layout(&draft, &chain, golden);
+    watch.stage("write", 1);
+    let written = draft.write(output, sections, needs, stop)?;
+    watch.progress(1);
+    Ok(Report {
+        source: format!("{}, {}", source.display(), description.display()),
+        output: output.display().to_string(),
+        bytes: written.file_len,
+        padding: written.padding,
+        nodes: [whole.graph.body.nodes.len(); 2],
+        passes: Vec::new(),
+        samples: samples.origin,
+        measurements: evaluator.journal().into(),
+        witness: verdict,
+        float_values,
+        low_rank: Vec::new(),
+        tensors: Vec::new(),
+        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+    })
+}
+
+/// Takes what was measured of explicit graphs into the elastic draft: ranges, costs, and the model card.
+fn fold(draft: &mut Draft, written: &Explicit, constants: &[Vec<Vec<f32>>]) {
+    let ranged = explicit::ranged(written);
+    for (i, own) in constants.iter().enumerate() {
+        let bytes = explicit::overlay(own, &written.ranges(i, &ranged));
+        let blob = (!bytes.is_empty()).then(|| draft.blob(bytes));
+        draft.header.subnets[i].overlay = blob;
+    }
+    if let Some(elastic) = &mut draft.header.graphs[0].elastic {
+        elastic.ranged = ranged;
+    }
+    draft.header.card.clone_from(&written.draft.header.card);
+    // Of a tensor, the largest network's cost is the one that is kept.
+    let largest = written.draft.header.graphs.len().saturating_sub(1) as u32;
+    let costs = written.draft.header.costs.iter().filter(|cost| cost.graph == largest);
+    let mut costs: Vec<_> =
+        costs.map(|cost| Cost { graph: 0, tensor: written.shown(cost.tensor), ..cost.clone() }).collect();
+    costs.sort_by_key(|cost| cost.tensor);
+    costs.dedup_by_key(|cost| cost.tensor);
+    draft.header.costs = costs;
+}
+
+/// A draft with one of a draft's graphs and a rung that takes all of its tensors.
+fn one(all: &Draft, graph: usize) -> Draft {
+    let mut draft = Draft::default();
+    all.blobs.iter().for_each(|bytes| {
+        draft.blob(bytes.clone());
+    });
+    draft.header.tensors.clone_from(&all.header.tensors);
+    draft.header.constants.clone_from(&all.header.constants);
+    let mut rung = plain_rung("float", 0, Acts::F32);
+    rung.takes = vec![None; all.header.tensors.len()];
+    for value in &all.header.graphs[graph].values {
+        if let Source::Weight(tensor) = value.source {
+            rung.takes[tensor as usize] = Some(Take(0, 1));
+        }
+    }
+    draft.graph(all.header.graphs[graph].clone());
+    draft.header.rungs.push(rung);
+    draft
+}
+
+/// The constants that a subnet has of its own, in the order of those that are overlaid: those that it reads.
+fn own_constants(family: &Family, model: &Model) -> Result<Vec<Vec<f32>>, ConvertError> {
+    let difference = family.compare(model, "a subnet with statistics of its own")?;
+    let by_value: HashMap<ValueId, ValueId> =
+        difference.values.iter().map(|(own, whole)| (*whole, *own)).collect();
+    let mut constants = Vec::new();
+    for value in &family.elastic.overlaid {
+        let array = by_value.get(value).and_then(|own| model.constant(*own));
+        constants.extend(array.and_then(crate::model::Array::as_f32));
+    }
+    Ok(constants)
+}
+
+/// What the elastic graph gives for a choice is what the importer gives for it.
+fn same_as_imported(
+    evaluator: &Evaluator<'_>,
+    model: &Model,
+    probes: &[Sample],
+    want: &[Outputs],
+    choice: &[usize],
+    supernet: &Supernet,
+) -> Result<(), ConvertError> {
+    let float = float_draft(model);
+    let imported = evaluator.run(&float.open(), &float.header.rungs[0], probes)?;
+    // The same operations on the same numbers: what differs is at most how sums are cut.
+    let apart = crate::measure::distortion(&imported, want);
+    if sqnr_db(apart) >= 100.0 {
+        return Ok(());
+    }
+    let options = supernet.description().choices.iter().zip(choice);
+    let names: Vec<String> = options.map(|(c, o)| format!("{} = {}", c.name, c.options[*o])).collect();
+    let why = format!(
+        "the choices do not act one beside the other: with {} the shared graph gives another answer than the subnet itself ({:.1} dB)",
+        names.join(", "),
+        sqnr_db(apart)
+    );
+    Err(ConvertError::Supernet { why })
+}
+
+/// A supernet and what runs it.
+struct Making<'a> {
+    supernet: &'a Supernet,
+    evaluator: &'a Evaluator<'a>,
+}
+
+impl Making<'_> {
+    fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ConvertError> {
+        let model = self.supernet.model(choice, norms)?;
+        // Norms stay apart from the weights, which would else differ between the subnets.
+        Ok(simplify::simplify_with_report(model, &simplify::Options { keep_affine: true }).0)
+    }
+
+    fn family(&self) -> Result<Family, ConvertError> {
+        let template = self.model(&self.supernet.description().largest(), Norms::Stored)?;
+        let variable = |choice: &crate::import::supernet::Choices| Variable {
+            name: choice.name.clone(),
+            options: choice.options.iter().map(ToString::to_string).collect(),
+        };
+        let variables = self.supernet.description().choices.iter().map(variable).collect();
+        elastic::family(template, variables, |choice| self.model(choice, Norms::Stored))
+    }
+
+    /// All that a measurement of the supernet follows from but the samples.
+    fn key(&self, source: &Path, description: &Path) -> Result<Key, ConvertError> {
+        let mut mix = Mix::of("source");
+        for path in [source, description] {
+            let bytes =
+                std::fs::read(path).map_err(|source| ConvertError::Io { path: path.into(), source })?;
+            mix = mix.bytes(blake3::hash(&bytes).as_bytes());
+        }
+        Ok(mix.done())
+    }
+
+    /// Values whose constants follow from the statistics of batch normalizations.
+    fn overlaid(&self, family: &Family, largest: &[usize]) -> Result<Vec<ValueId>, ConvertError> {
+        let names = self.supernet.norms(largest)?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stored = self.model(largest, Norms::Stored)?;
+        // Whatever is measured, it is not this.
+        let odd =
+            |channels: usize| Statistics { mean: vec![0.123_4; channels], variance: vec![7.654_3; channels] };
+        let channels = self.supernet.channels(largest)?;
+        let other: HashMap<String, Statistics> =
+            names.into_iter().zip(channels).map(|(n, c)| (n, odd(c))).collect();
+        let given = self.model(largest, Norms::Given(&other))?;
+        let (a, b) =
+            (family.compare(&stored, "the largest network")?, family.compare(&given, "other statistics")?);
+        let by_value: HashMap<ValueId, ValueId> =
+            a.values.iter().map(|(own, whole)| (*whole, *own)).collect();
+        let mut overlaid = Vec::new();
+        for (own, whole) in &b.values {
+            let (Some(new), Some(old)) =
+                (given.constant(*own), by_value.get(whole).and_then(|v| stored.constant(*v)))
+            else {
+                continue;
+            };
+            if new != old {
+                overlaid.push(*whole);
+            }
+        }
+        overlaid.sort_unstable();
+        Ok(overlaid)
+    }
+
+    fn statistics(
+        &self,
+        choice: &[usize],
+        batches: &[Sample],
+        name: &Key,
+    ) -> Result<HashMap<String, Statistics>, ConvertError> {
+        let names = self.supernet.norms(choice)?;
+        let channels = self.supernet.channels(choice)?;
+        let all: usize = channels.iter().sum();
+        let key = Mix::of("statistics").key(name).debug(&choice).done();
+        let numbers = self.evaluator.known(key, 2 * all, || {
+            let trained = train_mode(self.evaluator, self.supernet, choice, batches)?;
+            let of = |name: &String| trained.statistics.get(name).cloned().unwrap_or_default();
+            let both = names.iter().flat_map(|name| {
+                let Statistics { mean, variance } = of(name);
+                mean.into_iter().chain(variance)
+            });
+            Ok(both.map(f64::from).collect())
+        })?;
+        let mut at = 0;
+        let mut statistics = HashMap::new();
+        for (name, channels) in names.into_iter().zip(channels) {
+            let part = |from: usize| numbers[from..from + channels].iter().map(|v| *v as f32).collect();
+            statistics.insert(name, Statistics { mean: part(at), variance: part(at + channels) });
+            at += 2 * channels;
+        }
+        Ok(statistics)
+    }
+
+    /// A subnet as an ONNX file, for engines that know no choices.
+    fn file(
+        &self,
+        choice: &[usize],
+        batches: &[Sample],
+        name: &Key,
+    ) -> Result<tempfile::NamedTempFile, ConvertError> {
+        let statistics = self.statistics(choice, batches, name)?;
+        let bytes = self.supernet.onnx(choice, Norms::Given(&statistics))?;
+        let io = |source| ConvertError::Io { path: PathBuf::from("a temporary file"), source };
+        let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(io)?;
+        std::io::Write::write_all(&mut file, &bytes).map_err(io)?;
+        Ok(file)
+    }
+
+    /// The subnets that get rungs, smallest first.
+    fn front(
+        &self,
+        family: &Family,
+        whole: &Model,
+        samples: &Samples,
+        name: &Key,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Found>, ConvertError> {
+        let draft = store::draft(family, Precision::Exact)?;
+        let measured = &samples.calibration[..samples.calibration.len().min(SEARCHED)];
+        let labels: Option<Vec<usize>> = measured.iter().map(|s| s.label).collect();
+        let batches = batches(&whole.graph, measured);
+        let largest = self.supernet.description().largest();
+        let want = match &labels {
+            Some(_) => Vec::new(),
+            None => train_mode(self.evaluator, self.supernet, &largest, &batches)?.outputs,
+        };
+        watch.stage("search subnets", 1);
+        let mut measure = Searching {
+            making: self,
+            draft: &draft,
+            sample: &measured[0],
+            batches,
+            labels,
+            want,
+            name,
+            watch,
+        };
+        let options: Vec<usize> =
+            self.supernet.description().choices.iter().map(|choice| choice.options.len()).collect();
+        let found = search::search(&options, &mut measure)?;
+        let mut front = search::front(&found, FRONT);
+        // The largest network is what everything is compared with.
+        if front.last().is_none_or(|last| last.choice != largest) {
+            front.extend(found.into_iter().find(|f| f.choice == largest));
+        }
+        Ok(front)
+    }
+}
+
+/// What the search measures.
+struct Searching<'a, 'b> {
+    making: &'a Making<'a>,
+    /// Exact and elastic.
+    draft: &'a Draft,
+    sample: &'a Sample,
+    batches: Vec<Sample>,
+    labels: Option<Vec<usize>>,
+    want: Vec<Outputs>,
+    name: &'a Key,
+    watch: &'b mut dyn Watch,
+}
+
+impl Measure for Searching<'_, '_> {
+    type Error = ConvertError;
+
+    fn cost(&mut self, choice: &[usize]) -> Result<search::Cost, ConvertError> {
+        let key = Mix::of("subnet cost").key(self.name).debug(&choice).done();
+        let numbers = self.making.evaluator.known(key, 2, || {
+            let choice = Choice::new(choice).unwrap_or_default();
+            let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
+            let header = Header { subnets, ..self.draft.header.clone() };
+            let made = subnet::make(&header, 0, &[]).map_err(PlanError::from)?;
+            let tensors = made.header.tensors.iter().zip(&made.shown).filter(|(_, shown)| shown.is_some());
+            let weights: usize = tensors.map(|(t, _)| t.n * t.k).sum();
+            let mut rung = plain_rung("cost", 0, Acts::F32);
+            rung.takes = made.shown.iter().map(|shown| shown.map(|_| Take(0, 1))).collect();
+            let source = self.draft.source();
+            let registry = Arc::new(edge_runtime::weights::Registry::standard());
+            let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
+            let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;
+            let multiply_adds: u64 = plan.steps.iter().map(|step| step.work().multiply_adds).sum();
+            Ok(vec![weights as f64, multiply_adds as f64])
+        })?;
+        Ok(search::Cost { weights: numbers[0] as u64, multiply_adds: numbers[1] as u64 })
+    }
+
+    fn quality(&mut self, choice: &[usize]) -> Result<f64, ConvertError> {
+        let key = Mix::of("subnet quality").key(self.name).debug(&choice).done();
+        let numbers = self.making.evaluator.known(key, 1, || {
+            let trained = train_mode(self.making.evaluator, self.making.supernet, choice, &self.batches)?;
+            Ok(vec![match &self.labels {
+                Some(labels) => log_likelihood(&trained.outputs, labels),
+                None => sqnr_db(crate::measure::distortion(&self.want, &trained.outputs)),
+            }])
+        })?;
+        Ok(numbers[0])
+    }
+
+    fn progress(&mut self, done: usize, of: usize) {
+        self.watch.progress_of(done, of);
+    }
+}
+
+/// The mean logarithm of what the softmax of the first output gives the right class: tells subnets apart that are right as often.
+fn log_likelihood(batches: &[Outputs], labels: &[usize]) -> f64 {
+    let rows: usize = labels.len();
+    let elements: usize = batches.iter().filter_map(|b| b.first()).map(Vec::len).sum();
+    let classes = (elements / rows.max(1)).max(1);
+    let all = batches.iter().filter_map(|b| b.first()).flat_map(|first| first.chunks_exact(classes));
+    let of = |(row, label): (&[f32], &usize)| {
+        let most = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|v| f64::from(v - most).exp()).sum();
+        row.get(*label).map_or(f64::NEG_INFINITY, |v| f64::from(v - most) - sum.ln())
+    };
+    all.zip(labels).map(of).sum::<f64>() / rows.max(1) as f64
+}

@@ -1,0 +1,20 @@
+//! One trained supernet becomes one pack with all its subnets.
+//!
+//! ```text
+//! elastic.rs     the graph of each option beside the largest network's: what the choices change, found by comparing
+//! store.rs       every matrix once, in blocks that subnets are unions of
+//! statistics.rs  a subnet in training mode: its batch normalizations, and how good it is with them
+//! search.rs      which subnets get rungs
+//! explicit.rs    these written out, one graph each, for measuring and allocating; and folded back into choices
+//! convert.rs     all of it, in order
+//! ```
+
+mod convert;
+mod difference;
+mod elastic;
+mod explicit;
+mod search;
+mod statistics;
+mod store;
+
+pub use convert::convert;

@@ -1,0 +1,75 @@
+//! What is elastic in a graph, and the subnets: ids in range, an entry for every option. Whether an effect suits what it changes is
+//! found when a subnet is made (`subnet.rs`), and the graph that comes out is checked like any other.
+#![forbid(unsafe_code)]
+
+use super::{MAX_FEW, MAX_MANY, at_most, equal, in_range};
+use crate::graph::{Change, Source};
+use crate::pack::{Choice, Header, PackError};
+
+/// Checks the elastic parts of graph `index`.
+pub(super) fn check_elastic(header: &Header, index: usize) -> Result<(), PackError> {
+    let graph = &header.graphs[index];
+    let Some(elastic) = &graph.elastic else { return Ok(()) };
+    at_most(|| format!("graph {index}: variables"), elastic.variables.len(), MAX_FEW)?;
+    at_most(|| format!("graph {index}: effects"), elastic.effects.len(), MAX_MANY)?;
+    for variable in &elastic.variables {
+        let options = || format!("graph {index}, variable `{}`: options", variable.name);
+        at_most(options, variable.options.len(), Choice::OPTIONS)?;
+    }
+    let place = || format!("graph {index}, elastic parts");
+    let value = |id: u32| in_range(place, "value", id, graph.values.len());
+    for effect in &elastic.effects {
+        in_range(place, "variable", effect.variable, elastic.variables.len())?;
+        let variable = &elastic.variables[effect.variable as usize];
+        let entries = || format!("graph {index}, variable `{}`, an effect", variable.name);
+        let options = effect.change.options() as u64;
+        equal(entries, "number of entries", variable.options.len() as u64, options)?;
+        match &effect.change {
+            Change::Rows { value: id, .. }
+            | Change::Channels { value: id, .. }
+            | Change::Elements { value: id, .. } => value(*id)?,
+            Change::Source { value: id, sources } => {
+                value(*id)?;
+                for source in sources.iter().flatten() {
+                    match source {
+                        Source::Constant(id) => in_range(place, "constant", *id, header.constants.len())?,
+                        Source::Weight(id) => in_range(place, "tensor", *id, header.tensors.len())?,
+                        Source::Computed => {
+                            return Err(PackError::Number {
+                                place: place(),
+                                what: "a source",
+                                value: "computed".to_owned(),
+                                need: "must be stored",
+                            });
+                        }
+                    }
+                }
+            }
+            Change::Attribute { node, .. } => in_range(place, "node", *node, graph.body.nodes.len())?,
+            Change::Bypass { value: id, by } => {
+                value(*id)?;
+                by.iter().flatten().try_for_each(|by| value(*by))?;
+            }
+        }
+    }
+    elastic.overlaid.iter().chain(&elastic.ranged).try_for_each(|id| value(*id))
+}
+
+/// Checks the subnets.
+pub(super) fn check_subnets(header: &Header) -> Result<(), PackError> {
+    for (i, subnet) in header.subnets.iter().enumerate() {
+        let place = || format!("subnet {i}");
+        in_range(place, "graph", subnet.graph, header.graphs.len())?;
+        let elastic = header.graphs[subnet.graph as usize].elastic.as_deref();
+        let variables = elastic.map_or(&[][..], |e| &e.variables);
+        equal(place, "number of options", variables.len() as u64, subnet.choice.len() as u64)?;
+        for (variable, option) in variables.iter().zip(subnet.choice.options()) {
+            let place = || format!("subnet {i}, variable `{}`", variable.name);
+            in_range(place, "option", option as u32, variable.options.len())?;
+        }
+        if let Some(blob) = subnet.overlay {
+            in_range(place, "blob", blob, header.blobs.len())?;
+        }
+    }
+    Ok(())
+}

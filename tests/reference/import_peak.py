@@ -1,0 +1,136 @@
+"""How much memory a conversion takes, against the size of the model's file.
+
+    PYTHON tests/reference/import_peak.py --cmd target/quick/edge-convert            # MiniLM in f32, 90 MB: a few minutes
+    PYTHON tests/reference/import_peak.py --case target/quick/edge-run-case --gigabytes 2.5
+
+The first makes the float model behind minilm-int8 (`tests/models/fetch.py --set ci`) and converts it without samples, with eight, and with
+exact floats; each may take 2.2 times the file at its peak. The second runs a model whose weights, in a file beside it, are beyond what
+protobuf can hold: products with matrices of 64 MiB whose columns are all the same. It checks the result and prints the peak.
+"""
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "models"))
+import fetch  # noqa: E402
+
+MOST = 2.2
+
+
+def baked(model):
+    """The model with what Cast and Mul make of stored numbers stored in their place."""
+    known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type not in ("Cast", "Mul") or not all(name in known for name in node.input):
+            kept.append(node)
+        elif node.op_type == "Cast":
+            to = next(a.i for a in node.attribute if a.name == "to")
+            known[node.output[0]] = known[node.input[0]].astype(helper.tensor_dtype_to_np_dtype(to))
+        else:
+            known[node.output[0]] = np.asarray(known[node.input[0]] * known[node.input[1]])
+    used = {name for node in kept for name in node.input}
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in known.items() if n in used)
+    return model
+
+
+def peak(words):
+    """Seconds and peak resident bytes of a command; raises with what it said."""
+    start = time.monotonic()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(said.decode()[-400:])
+    return time.monotonic() - start, usage.ru_maxrss * 1024
+
+
+def minilm(command):
+    """Whether each conversion keeps within the bound."""
+    fine = True
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        path = folder / "minilm.onnx"
+        onnx.save(baked(onnx.load(fetch.cached("minilm-int8", "model.onnx"))), path)
+        size = path.stat().st_size
+        rng = np.random.default_rng(5)
+        names = [i.name for i in onnx.load(path, load_external_data=False).graph.input]
+        samples = folder / "samples"
+        samples.mkdir()
+        for i in range(8):
+            length = 24 + 8 * i
+            ids = {n: np.ones((1, length), np.int64) for n in names}
+            ids["input_ids"] = rng.integers(1000, 30000, (1, length))
+            ids |= {n: np.zeros((1, length), np.int64) for n in names if "type" in n}
+            np.savez(samples / f"{i}.npz", **ids)
+        for what, more in (("without samples", []), ("8 samples", ["--calib", str(samples)]),
+                           ("without samples, exact floats", ["--keep-float"]),
+                           ("8 samples, exact floats", ["--calib", str(samples), "--keep-float"])):
+            words = [command, str(path), "-o", str(folder / "m.pack"), "--no-cache", *more]
+            seconds, most = peak(words)
+            fine &= most <= MOST * size
+            print(f"{what}: {size / 1e6:.1f} MB, peak {most / 1e6:.1f} MB ({most / size:.2f}), {seconds:.0f} s", flush=True)
+    return fine
+
+
+def beyond(command, gigabytes):
+    """Whether a model of so many gigabytes gives what it should."""
+    width, layers = 4096, round(gigabytes * 1e9 / 2 ** 26)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        rows = (np.arange(width) % 7 - 3).astype(np.float32) / width
+        weights, name = [], "x"
+        with open(folder / "w.bin", "wb") as file:
+            for i in range(layers):
+                w = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[width, width],
+                                data_location=TensorProto.EXTERNAL)
+                for key, value in (("location", "w.bin"), ("offset", str(file.tell())), ("length", str(2 ** 26))):
+                    w.external_data.add(key=key, value=value)
+                weights.append(w)
+                file.write(np.repeat(np.roll(rows, i)[:, None], width, axis=1).tobytes())
+        nodes, want = [], np.linspace(-1, 1, width, dtype=np.float32)[None]
+        x = want
+        for i in range(layers):
+            nodes += [helper.make_node("MatMul", [name, f"w{i}"], [f"m{i}"]), helper.make_node("Tanh", [f"m{i}"], [f"t{i}"]),
+                      helper.make_node("Add", [f"t{i}", "x"], [f"a{i}"])]
+            name = f"a{i}"
+            # Every column is the same.
+            want = np.tanh(np.full((1, width), (want[0].astype(np.float64) * np.roll(rows, i)).sum(), np.float32)) + x
+        graph = helper.make_graph(nodes, "large", [helper.make_tensor_value_info("x", 1, [1, width])],
+                                  [helper.make_tensor_value_info(name, 1, [1, width])], weights)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "m.onnx")
+        (folder / "in").mkdir(), (folder / "out").mkdir()
+        (folder / "in/input_0.pb").write_bytes(numpy_helper.from_array(x).SerializeToString())
+        seconds, most = peak([command, str(folder / "m.onnx"), str(folder / "in"), str(folder / "out")])
+        got, size = np.load(folder / "out/output_0.npy"), (folder / "w.bin").stat().st_size
+        apart = float(np.abs(got - want).max())
+        print(f"{size / 1e9:.2f} GB beside the model: peak {most / 1e9:.2f} GB ({most / size:.2f}), {seconds:.0f} s, {apart:.1e} apart")
+        return apart < 1e-5
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cmd", help="edge-convert")
+    parser.add_argument("--case", help="edge-run-case")
+    parser.add_argument("--gigabytes", type=float, default=2.5)
+    args = parser.parse_args()
+    fine = True
+    if args.cmd:
+        fine &= minilm(args.cmd)
+    if args.case:
+        fine &= beyond(args.case, args.gigabytes)
+    sys.exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    main()
