@@ -46,7 +46,7 @@ pub fn rungs(
 /// # Errors
 /// When a tensor's expression is not sound.
 pub fn link(draft: &Draft, model: &Arc<edge_runtime::Model>, mut rung: Rung) -> Result<Link, ConvertError> {
-    let blobs = model.blobs_of(&rung).map_err(edge_runtime::plan::PlanError::from)?;
+    let blobs = model.blobs_of(&rung)?;
     rung.bytes = blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum();
     Ok((rung, blobs))
 }

@@ -4,7 +4,7 @@ use super::{Request, SelectError, Selection, Weighing, select_beside};
 use crate::device::Device;
 use crate::model::Model;
 use crate::pack::{BlobSource, PackFile, Rung};
-use crate::plan::{InputSpec, PlanError};
+use crate::plan::InputSpec;
 use std::sync::Arc;
 
 /// How the bytes of weights come into memory.
@@ -76,7 +76,7 @@ impl Reader {
         before: Option<&Model>,
     ) -> Result<Arc<dyn BlobSource>, SelectError> {
         if self.access != Access::Mapped {
-            let blobs = model.blobs_of(rung).map_err(PlanError::from)?;
+            let blobs = model.blobs_of(rung)?;
             if self.access == Access::Loaded && weighing == Weighing::Resident {
                 let before = before.and_then(|model| model.source().loaded());
                 return Ok(Arc::new(self.pack.load_beside(&blobs, true, before)?));

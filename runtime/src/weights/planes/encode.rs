@@ -180,6 +180,9 @@ pub struct Integers<'a> {
     pub zeros: &'a [i8],
 }
 
+/// Blobs in the order of `PACK.md`, and the parameters of the expression.
+type BlobsAndParams = (Vec<Vec<u8>>, serde_json::Map<String, serde_json::Value>);
+
 /// Encodes integers as planes whose codes are `whole`: all planes together stand for each element exactly.
 ///
 /// # Errors
@@ -193,7 +196,7 @@ pub fn encode_integers(
     k: usize,
     bits: &[u32],
     layout: Layout,
-) -> Result<(Vec<Vec<u8>>, serde_json::Map<String, serde_json::Value>), EncodeError> {
+) -> Result<BlobsAndParams, EncodeError> {
     assert_eq!(w.codes.len(), n * k, "codes of [{n}, {k}]");
     let spec = Spec { group: w.group, bits: bits.to_vec(), layout, scale: Float::F32, ..Spec::default() };
     check(&spec)?;

@@ -229,7 +229,7 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
             let expr = Expr { kind: "planes".into(), params, args: Vec::new(), blobs };
             let tensor = pack.tensor(n, k, expr);
             let at = |i: usize| {
-                if alike { 0 } else { i / k * groups + if group == 0 { 0 } else { i % k / group } }
+                if alike { 0 } else { i / k * groups + (i % k).checked_div(group).unwrap_or(0) }
             };
             for (take, bits) in (1..=bits.len()).zip(bits.iter().scan(0, |sum, b| {
                 *sum += b;

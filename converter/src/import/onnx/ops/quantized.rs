@@ -398,7 +398,7 @@ pub fn dequantized(
     let real = |i: usize| f64::from(values[i].wrapping_sub(zeros[index(i)]) as f32 * scales[index(i)]);
     let reals: Vec<f64> = (0..values.len()).map(real).collect();
     let array = from_f64(dtype, &x.dims, &reals);
-    let kind = Kind { dtype: x.dtype, four_bits: four_bits };
+    let kind = Kind { dtype: x.dtype, four_bits };
     let codes = (dtype == DType::F32).then(|| codes(x, kind.four_bits)).flatten();
     let integers = codes.map(|codes| {
         let (least, _) = kind.range().unwrap_or_default();

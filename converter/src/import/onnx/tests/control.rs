@@ -126,7 +126,13 @@ fn loops_in_loops_end() {
     let inner = loop_of(&[node("Neg", "b", "d", &[])], "s", "r", "j c b > c d");
     let outer = loop_of(&[inner], "x", "y", "i k s > k r");
     let m = |n: i64| {
-        model(16, &[port("x", FLOAT, Some(&[N(2)]))], &[i64s("n", &[], &[n])], &[outer.clone()], "y")
+        model(
+            16,
+            &[port("x", FLOAT, Some(&[N(2)]))],
+            &[i64s("n", &[], &[n])],
+            std::slice::from_ref(&outer),
+            "y",
+        )
     };
     let turns = ops(&import(&m(3))).into_iter().filter(|op| op == "Unary").count();
     assert_eq!(turns, 9);

@@ -44,7 +44,7 @@ fn everything_unsupported_is_listed_at_once() {
 fn a_few_numbers_do_not_ask_for_much_memory() {
     let square = |n| [port("x", FLOAT, Some(&[N(1), N(1), N(n), N(n)]))];
     let places = node("MaxPool", "x", "y i", &[ints("kernel_shape", &[3, 3])]);
-    let list = refusals(&model(13, &square(4096), &[], &[places.clone()], "y"));
+    let list = refusals(&model(13, &square(4096), &[], std::slice::from_ref(&places), "y"));
     assert!(list[0].reason.contains("a table of 150847524 entries"), "{list:?}");
     import(&model(13, &square(64), &[], &[places], "y"));
     let eye = node("EyeLike", "x", "y", &[]);

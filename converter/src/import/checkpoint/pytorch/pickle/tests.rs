@@ -84,7 +84,7 @@ fn objects_that_hold_themselves_or_lie_deep_cost_nothing() {
     // One list of a thousand pairs, made a dictionary over and over: a call of six bytes would copy all of it.
     let mut bomb = b"ccollections\nOrderedDict\nq\0](".to_vec();
     bomb.extend(b"K\x01K\x01\x86".repeat(1000));
-    bomb.extend(b"e\x85q\x01".repeat(1));
+    bomb.extend(b"e\x85q\x01");
     bomb.extend(b"0h\0h\x01R".repeat(10_000));
     bomb.push(b'.');
     assert!(fault(&bomb).contains("entries"));
