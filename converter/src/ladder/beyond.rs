@@ -30,7 +30,7 @@ const ALLOWED: f64 = 0.125;
 /// What a blob takes beside its bytes: its entry in the header, its part of an expression, what aligns it.
 const ENTRY: u64 = 128;
 /// Prices of a byte, in bytes of a rung.
-const PRICES: [f64; 12] = [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0];
+const PRICES: [f64; 14] = [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 64.0];
 
 /// By tensor and level, bytes that the tensor's finest level does not read, and what one costs.
 #[derive(Clone, Debug, Default)]

@@ -86,8 +86,6 @@ pub struct Price {
     pub column: f64,
     /// When thin matrices correct them: their results are made once more.
     pub results: f64,
-    /// Share of the multiply-adds.
-    pub work: f64,
 }
 
 /// The prices of tensors in a graph whose values have so many `elements`.
@@ -122,7 +120,6 @@ pub fn prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) 
         floats: FLOAT_WORK * work(t) / all + results[t] / values,
         column: rows[t] * (size(t).0 + size(t).1) / all,
         results: results[t] / values,
-        work: work(t) / all,
     };
     (0..rows.len()).map(price).collect()
 }
@@ -266,7 +263,7 @@ impl Integer<'_> {
 
     /// Share of the weights' bytes that a tensor adds, and what it costs that floats are multiplied with it; or share of the values'
     /// elements that become floats.
-    pub(super) fn price(&self, part: Part) -> f64 {
+    fn price(&self, part: Part) -> f64 {
         let share = match part {
             Part::Tensor(t) => return self.price_to(t, self.takes[t] + 1),
             Part::Value(v) => {
@@ -279,15 +276,11 @@ impl Integer<'_> {
 
     /// The price of a finer take of a tensor, see [`Integer::price`].
     fn price_to(&self, tensor: usize, to: usize) -> f64 {
-        self.price_between(tensor, self.takes[tensor], to)
-    }
-
-    /// The same from any take.
-    pub(super) fn price_between(&self, tensor: usize, from: usize, to: usize) -> f64 {
         let root = &self.choices.nested[tensor];
         let all = self.choices.bytes(self.draft, &self.choices.integer_takes());
-        let bytes = root.added(self.draft, from, to);
-        let (price, is, was) = (self.prices[tensor], &root.levels[to - 1], &root.levels[from - 1]);
+        let bytes = root.added(self.draft, self.takes[tensor], to);
+        let (price, is, was) =
+            (self.prices[tensor], &root.levels[to - 1], &root.levels[self.takes[tensor] - 1]);
         let floats = if is.bits > INTEGER_BITS && was.bits <= INTEGER_BITS { price.floats } else { 0.0 };
         let factors = match is.rank {
             0 => 0.0,

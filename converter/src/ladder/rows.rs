@@ -41,7 +41,7 @@ impl Integer<'_> {
         Ok(count)
     }
 
-    pub(super) fn wrap(&mut self, tensors: &[usize]) {
+    fn wrap(&mut self, tensors: &[usize]) {
         for t in tensors {
             let root = &mut self.draft.header.tensors[self.choices.tensors[*t] as usize].roots[0];
             root.clone_from(
@@ -50,7 +50,7 @@ impl Integer<'_> {
         }
     }
 
-    pub(super) fn unwrap(&mut self, tensors: &[usize]) {
+    fn unwrap(&mut self, tensors: &[usize]) {
         for t in tensors {
             let root = &mut self.draft.header.tensors[self.choices.tensors[*t] as usize].roots[0];
             root.clone_from(&self.choices.nested[*t].expr);

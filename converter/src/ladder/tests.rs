@@ -19,10 +19,8 @@ const SIZES: [usize; 3] = [64, 32, 16];
 /// The take of 8 bits.
 const INTEGER: usize = 4;
 /// What floats cost in place of each tensor's integers.
-const PRICES: [Price; 2] = [
-    Price { floats: 0.4, column: 0.0, results: 0.0, work: 0.5 },
-    Price { floats: 0.1, column: 0.0, results: 0.0, work: 0.5 },
-];
+const PRICES: [Price; 2] =
+    [Price { floats: 0.4, column: 0.0, results: 0.0 }, Price { floats: 0.1, column: 0.0, results: 0.0 }];
 /// The value between the two products.
 const HIDDEN: ValueId = 3;
 
