@@ -10,7 +10,7 @@ use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
-use crate::ladder::{self, Choices, Frame, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
 use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
@@ -205,9 +205,9 @@ pub fn convert(
     let finest = integer.takes.clone();
     let all = choices.bytes(integer.draft, &choices.finest());
     let sizes = options.wishes.weight_sizes(integer.draft, graph, all)?;
-    let golden_bytes = golden_run.as_ref().map_or(0, GoldenRun::bytes);
-    let frame = Frame { graph, finest: &finest, sizes: &sizes, golden: golden_bytes };
-    let mut rungs = ladder::ladder(integer.draft, &choices, &sensitivity, frame)?;
+    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
+
+    let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
     rungs.extend(exact_rung(integer.draft, graph, options.keep_float));
     // Exact floats take the place of those that everything so far was measured against.
     drop((float_model, float, even_model, even));
@@ -456,12 +456,6 @@ impl GoldenRun {
         let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
         let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
         Some(GoldenRun { sample, outputs: runs.pop()? })
-    }
-
-    /// Bytes of the outputs, when a pack has them.
-    fn bytes(&self) -> u64 {
-        let bytes: usize = self.outputs.iter().map(|o| o.len() * 4).sum();
-        if bytes > GOLDEN_BYTES { 0 } else { bytes as u64 }
     }
 
     /// For the witness.

@@ -67,7 +67,7 @@ pub fn candidates(
         let finest = integer.takes.clone();
         let all = choices.bytes(draft, &choices.finest());
         let sizes = options.wishes.weight_sizes(draft, graph as u32, all)?;
-        let steps = ladder::climb(draft, &choices, &sensitivity, &sizes, &ladder::Beyond::default());
+        let steps = ladder::climb(draft, &choices, &sensitivity, &sizes);
         let prefix = format!("s{graph}-");
         candidates.extend(ladder::rungs(draft, &choices, &steps, &finest, graph as u32, &prefix));
         watch.progress(graph + 1);

@@ -1,7 +1,6 @@
 //! Which tensor becomes finer first.
 
 use super::Choices;
-use super::beyond::Beyond;
 use super::sensitivity::Sensitivity;
 use crate::draft::Draft;
 
@@ -34,20 +33,10 @@ fn growth(least: u64, most: u64) -> f64 {
 /// Distortions as large as those of thin matrices that stand alone are not additive, and what these take is not a part of any finer
 /// level. So there are two chains: one that begins with them, as far as any is left, and one that begins with the coarsest planes.
 /// Where they meet measurement decides.
-///
-/// Bytes that the finest rung does not read are in the pack for the sake of smaller rungs alone: `beyond` says how many a level has and
-/// what they cost over those of the rung.
-pub fn climb(
-    draft: &Draft,
-    choices: &Choices,
-    sensitivity: &Sensitivity,
-    sizes: &[u64],
-    beyond: &Beyond,
-) -> Vec<Step> {
-    let chain = Chain { draft, choices, sensitivity, beyond };
+pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes: &[u64]) -> Vec<Step> {
     let from = |start: Vec<usize>| match sizes {
-        [] => chain.close(start),
-        _ => chain.fill(sizes, start),
+        [] => close(draft, choices, sensitivity, start),
+        _ => fill(draft, choices, sensitivity, sizes, start),
     };
     let planes = choices.coarsest_planes();
     let is_alone = |step: &Step| step.takes.iter().zip(&planes).any(|(take, planes)| take < planes);
@@ -59,82 +48,81 @@ pub fn climb(
     steps
 }
 
-/// What a chain is made of.
-struct Chain<'a> {
-    draft: &'a Draft,
-    choices: &'a Choices,
-    sensitivity: &'a Sensitivity,
-    beyond: &'a Beyond,
+/// The chain whose rungs are as close as padding allows.
+fn close(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, start: Vec<usize>) -> Vec<Step> {
+    let mut takes = start;
+    let mut steps = vec![Step { takes: takes.clone() }];
+    let mut bytes = choices.bytes(draft, &takes);
+    let mut pending = 0u64;
+    let growth = growth(bytes, choices.bytes(draft, &choices.finest()));
+    while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, u64::MAX) {
+        pending += choices.nested[tensor].added(draft, takes[tensor], to);
+        takes[tensor] = to;
+        if pending as f64 >= growth * bytes as f64 {
+            bytes += pending;
+            pending = 0;
+            steps.push(Step { takes: takes.clone() });
+        }
+    }
+    if pending > 0 {
+        // What is left over joins the rung before it when it is too small for one of its own.
+        if (pending as f64) < growth * bytes as f64 * 0.5 && steps.len() > 1 {
+            steps.pop();
+        }
+        steps.push(Step { takes });
+    }
+    steps
 }
 
-impl Chain<'_> {
-    /// The chain whose rungs are as close as padding allows.
-    fn close(&self, start: Vec<usize>) -> Vec<Step> {
-        let Chain { draft, choices, .. } = *self;
-        let mut takes = start;
-        let mut steps = vec![Step { takes: takes.clone() }];
-        let mut bytes = choices.bytes(draft, &takes);
-        let mut pending = 0u64;
-        let growth = growth(bytes, choices.bytes(draft, &choices.finest()));
-        while let Some((tensor, to)) = self.best(&takes, u64::MAX) {
-            pending += choices.nested[tensor].added(draft, takes[tensor], to);
+/// The chain whose rungs fill these sizes.
+fn fill(
+    draft: &Draft,
+    choices: &Choices,
+    sensitivity: &Sensitivity,
+    sizes: &[u64],
+    start: Vec<usize>,
+) -> Vec<Step> {
+    let mut takes = start;
+    let mut steps = vec![Step { takes: takes.clone() }];
+    let mut bytes = choices.bytes(draft, &takes);
+    for size in sizes {
+        while let Some((tensor, to)) = best(draft, choices, sensitivity, &takes, size.saturating_sub(bytes)) {
+            bytes += choices.nested[tensor].added(draft, takes[tensor], to);
             takes[tensor] = to;
-            if pending as f64 >= growth * bytes as f64 {
-                bytes += pending;
-                pending = 0;
-                steps.push(Step { takes: takes.clone() });
-            }
         }
-        if pending > 0 {
-            // What is left over joins the rung before it when it is too small for one of its own.
-            if (pending as f64) < growth * bytes as f64 * 0.5 && steps.len() > 1 {
-                steps.pop();
-            }
-            steps.push(Step { takes });
+        if steps.last().is_some_and(|step| step.takes != takes) {
+            steps.push(Step { takes: takes.clone() });
         }
-        steps
     }
+    steps
+}
 
-    /// The chain whose rungs fill these sizes.
-    fn fill(&self, sizes: &[u64], start: Vec<usize>) -> Vec<Step> {
-        let Chain { draft, choices, .. } = *self;
-        let mut takes = start;
-        let mut steps = vec![Step { takes: takes.clone() }];
-        let mut bytes = choices.bytes(draft, &takes);
-        for size in sizes {
-            while let Some((tensor, to)) = self.best(&takes, size.saturating_sub(bytes)) {
-                bytes += choices.nested[tensor].added(draft, takes[tensor], to);
-                takes[tensor] = to;
-            }
-            if steps.last().is_some_and(|step| step.takes != takes) {
-                steps.push(Step { takes: takes.clone() });
-            }
-        }
-        steps
-    }
-
-    /// The tensor and the level with the steepest fall of distortion for its price, of those that take at most `room` bytes.
-    fn best(&self, takes: &[usize], room: u64) -> Option<(usize, usize)> {
-        let mut best: Option<(f64, usize, usize)> = None;
-        for (tensor, take) in takes.iter().enumerate() {
-            let root = &self.choices.nested[tensor];
-            for to in take + 1..=root.levels.len() {
-                let bytes = root.added(self.draft, *take, to);
-                let gain = self.sensitivity.of(tensor, *take) - self.sensitivity.of(tensor, to);
-                // A measured gain may be zero or below in the noise; the plane still has to come some time.
-                let slope = gain.max(1e-30) / (bytes.max(1) as f64 + self.beyond.price(tensor, to));
-                if bytes <= room && best.is_none_or(|(s, ..)| slope > s) {
-                    best = Some((slope, tensor, to));
-                }
+/// The tensor and the level with the steepest fall of distortion a byte, of those that take at most `room` bytes.
+fn best(
+    draft: &Draft,
+    choices: &Choices,
+    sensitivity: &Sensitivity,
+    takes: &[usize],
+    room: u64,
+) -> Option<(usize, usize)> {
+    let mut best: Option<(f64, usize, usize)> = None;
+    for (tensor, take) in takes.iter().enumerate() {
+        for to in take + 1..=choices.nested[tensor].levels.len() {
+            let bytes = choices.nested[tensor].added(draft, *take, to);
+            let gain = sensitivity.of(tensor, *take) - sensitivity.of(tensor, to);
+            // A measured gain may be zero or below in the noise; the plane still has to come some time.
+            let slope = gain.max(1e-30) / bytes.max(1) as f64;
+            if bytes <= room && best.is_none_or(|(s, ..)| slope > s) {
+                best = Some((slope, tensor, to));
             }
         }
-        best.map(|(_, tensor, to)| (tensor, to))
     }
+    best.map(|(_, tensor, to)| (tensor, to))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Beyond, Choices, Sensitivity, climb};
+    use super::{Choices, Sensitivity, climb};
     use crate::compress::{Level, Root};
     use crate::draft::Draft;
 
@@ -159,10 +147,7 @@ mod tests {
         let mut draft = Draft::default();
         let (choices, sensitivity) = start(&mut draft);
         let takes = |sizes: &[u64]| -> Vec<Vec<usize>> {
-            climb(&draft, &choices, &sensitivity, sizes, &Beyond::default())
-                .into_iter()
-                .map(|step| step.takes)
-                .collect()
+            climb(&draft, &choices, &sensitivity, sizes).into_iter().map(|step| step.takes).collect()
         };
         let all = takes(&[]);
         let second = all.iter().position(|takes| *takes == [2, 2, 1]).unwrap();

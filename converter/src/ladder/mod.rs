@@ -1,7 +1,6 @@
 //! Measures what each tensor's precision costs, allocates bytes, orders the rungs.
 
 mod activations;
-mod beyond;
 mod chain;
 mod climb;
 mod integer;
@@ -14,7 +13,6 @@ mod tests;
 mod unused;
 mod wishes;
 
-pub use beyond::{Beyond, Frame, ladder};
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};

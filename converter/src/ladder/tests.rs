@@ -1,4 +1,4 @@
-use super::{Beyond, Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
+use super::{Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
 use crate::calibrate::{self, Fold};
 use crate::compress::PLANE_BITS;
 use crate::convert::{Options, lower};
@@ -251,7 +251,7 @@ fn rounding_a_value_alone_costs_a_twelfth_of_its_step_squared() {
 fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let bench = Bench::new(&coarse_tensor());
     let finest = [INTEGER, INTEGER + 1];
-    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &[], &Beyond::default());
+    let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &[]);
     assert_eq!(steps.last().map(|s| &s.takes[..]), Some(&[PLANE_BITS.len(); 2][..]), "{steps:?}");
     let rungs = rungs(&bench.draft, &bench.choices, &steps, &finest, 0, "");
     let integer: Vec<_> =
@@ -261,7 +261,7 @@ fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     // To sizes: what fits each, and no more.
     let bytes = |takes: &[usize; 2]| bench.choices.bytes(&bench.draft, takes);
     let sizes = [bytes(&[1, 1]) + 100, bytes(&[2, 2]), bytes(&[4, 4])];
-    let filled = climb(&bench.draft, &bench.choices, &bench.sensitivity, &sizes, &Beyond::default());
+    let filled = climb(&bench.draft, &bench.choices, &bench.sensitivity, &sizes);
     for (step, size) in filled[1..].iter().zip(&sizes[1..]) {
         let used = bench.choices.bytes(&bench.draft, &step.takes);
         assert!(used <= *size && used + used / 3 > *size, "{used} of {size}");

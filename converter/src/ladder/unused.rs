@@ -2,7 +2,7 @@
 
 use super::chain::Link;
 use crate::draft::Draft;
-use edge_runtime::pack::{Acts, Arg, BlobId, ConstantData, Expr, GoldenSource, Header, Rung};
+use edge_runtime::pack::{Arg, BlobId, ConstantData, Expr, GoldenSource, Header};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -34,30 +34,6 @@ pub fn drop_unused(draft: &mut Draft, golden: &mut [BlobId], needs: &mut [Link])
     golden.iter_mut().for_each(follow);
     needs.iter_mut().flat_map(|(_, blobs)| blobs).for_each(follow);
 }
-
-/// Bytes of a pack with these rungs and `golden` bytes of golden data: header, blobs, and what aligns them.
-pub fn pack_bytes(draft: &Draft, rungs: &[Rung], golden: u64) -> u64 {
-    let mut header = draft.header.clone();
-    header.rungs = rungs.to_vec();
-    trim(&mut header);
-    let read = read(&header, &[]);
-    let stored: u64 = read.iter().map(|id| header.blobs[*id as usize].len + BLOB_PADDING).sum();
-    let mut at = 0..;
-    header.blobs.retain(|_| at.next().is_some_and(|id| read.contains(&id)));
-    // Of numbers, strings and lists: it has a JSON form.
-    let text = serde_json::to_vec(&header).map_or(0, |text| text.len() as u64);
-    let places = PLACE * header.blobs.len() as u64;
-    // Rungs with i8 activations read what those with f32 ones do, but for a few tensors.
-    let sections = rungs.iter().filter(|rung| rung.acts == Acts::F32).count() as u64;
-    stored + text + places + HALF_PAGE * sections + golden
-}
-
-/// Half of the 64 bytes that blobs are aligned to.
-const BLOB_PADDING: u64 = 32;
-/// Digits of a place in a file of megabytes, which is 0 in a draft.
-const PLACE: u64 = 6;
-/// Half of the page that sections are aligned to.
-const HALF_PAGE: u64 = 2048;
 
 /// Takes away the corrections of levels that no rung takes.
 fn trim(header: &mut Header) {
@@ -129,7 +105,7 @@ fn blobs(expr: &Expr, read: &mut BTreeSet<BlobId>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{drop_unused, pack_bytes};
+    use super::drop_unused;
     use crate::draft::{Draft, plain_rung};
     use edge_runtime::pack::{Acts, Arg, Take, Tensor};
     use serde_json::json;
@@ -167,8 +143,5 @@ mod tests {
         assert_eq!(draft.header.blobs.len(), draft.hashes().len());
         // Equal bytes are found where they are now.
         assert_eq!((draft.blob(vec![7; 8]), draft.blob(vec![1; 8])), (4, 6));
-        let all = draft.header.rungs.clone();
-        let of = |count: usize| pack_bytes(&draft, &all[..count], 0);
-        assert!(of(1) + 8 <= of(2) && of(3) == pack_bytes(&draft, &all, 100) - 100);
     }
 }

@@ -1,11 +1,11 @@
 //! What the caller wants of the ladder: sizes, a least quality, a longest time.
 
-use super::beyond::constants;
 use super::chain::Link;
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::device::ByteSize;
-use edge_runtime::pack::{Acts, Rung};
+use edge_runtime::graph::Source;
+use edge_runtime::pack::{Acts, ConstantData, Rung};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -105,6 +105,19 @@ impl Wishes {
         chain.retain(|(rung, _)| kept.contains(&rung.id));
         Ok(chain)
     }
+}
+
+/// Bytes of a graph's constants.
+fn constants(draft: &Draft, graph: u32) -> u64 {
+    let mut blobs = HashSet::new();
+    for value in &draft.header.graphs[graph as usize].values {
+        if let Source::Constant(id) = value.source
+            && let ConstantData::Blob(blob) = draft.header.constants[id as usize].data
+        {
+            blobs.insert(blob);
+        }
+    }
+    blobs.into_iter().map(|blob| draft.blobs[blob as usize].len() as u64).sum()
 }
 
 #[cfg(test)]
