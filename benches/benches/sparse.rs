@@ -129,6 +129,7 @@ fn model(form: Form, density: f32, (n, k): (usize, usize), acts: Acts, isa: Isa)
         arena: 0,
         min_runtime: 0,
         features: Vec::new(),
+        parts: None,
     };
     header.rungs.push(rung.clone());
     let source = Arc::new(MemorySource::from(blobs));

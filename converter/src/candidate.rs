@@ -31,6 +31,11 @@ impl Draft {
 }
 
 impl Candidate<'_> {
+    /// What it is of.
+    pub fn draft(&self) -> &Draft {
+        self.draft
+    }
+
     /// As the runtime sees it.
     pub fn model(&self) -> &Arc<Model> {
         self.model.get_or_init(|| self.draft.open())

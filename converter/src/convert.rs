@@ -1,5 +1,6 @@
 //! From source models to a written pack.
 
+use crate::alone::{Alone, Subject};
 use crate::calibrate;
 use crate::compress::{self, Exact, Family};
 use crate::correct::correct;
@@ -146,11 +147,11 @@ pub fn convert(
     watch.stage("calibrate", calibration.len());
     let even = float_draft(&model);
     let (even_model, even_rung) = (even.open(), &even.header.rungs[0]);
-    let ranges = calibrate::ranges(&evaluator, &even, calibration, |done| watch.progress(done))?;
+    let seen = calibrate::seen(&evaluator, &even, calibration, |done| watch.progress(done))?;
 
     let mut draft = Draft::new(&model);
     let (graph, mut choices, exact) = lower(&mut draft, &model, options)?;
-    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
+    for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(seen.ranges(&[])) {
         value.range = range;
     }
     calibrate::as_given(&mut draft.header.graphs[graph as usize]);
@@ -166,6 +167,16 @@ pub fn convert(
     watch.stage("measure values", 1);
     let elements = calibrate::elements(&evaluator, &even_model, even_rung, &model.graph, &probes[..1])?;
     let prices = ladder::prices(&draft, graph, &choices, &elements);
+    let subject = Subject {
+        evaluator: &evaluator,
+        float: &even,
+        draft: &draft,
+        graph,
+        choices: &choices,
+        sensitivity: &sensitivity,
+        units: &units,
+    };
+    let alone = Alone::measure(&subject, calibration, &seen, &elements, &probe_set, watch)?;
     let count = (INTEGER_WORK / elements.iter().sum::<usize>().max(1))
         .clamp(2, INTEGER_PROBES)
         .min(calibration.len());
@@ -221,15 +232,23 @@ pub fn convert(
         measured.push(ladder::link(integer.draft, opened, rung)?);
         watch.progress(i + 1);
     }
-    let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
+    let mut chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
     let limit = limited(&mut integer, &rungs, &held, watch)?;
     draft.header.rungs = rungs;
+    let alone = alone.taken(&draft, &choices);
+    let costs = alone.costs(&sensitivity);
+    let candidate = draft.candidate();
+    let mut parts = Vec::with_capacity(draft.header.rungs.len());
+    for rung in &draft.header.rungs {
+        parts.push(costs.parts(&evaluator, &candidate, &choices, rung, &probe_set)?);
+    }
+    draft.header.rungs.iter_mut().zip(parts).for_each(|(rung, parts)| rung.parts = parts);
     draft.header.costs = ladder::stored_costs(&sensitivity, graph, &choices);
-    let golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
+    let mut golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
-    ladder::drop_unused(&mut draft, &golden);
+    ladder::drop_unused(&mut draft, &mut golden, &mut chain);
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);

@@ -39,6 +39,17 @@ impl Draft {
         Draft { header: Header { card, ..Header::default() }, ..Draft::default() }
     }
 
+    /// The same draft, to be changed for a measurement. Blobs are shared.
+    pub fn fork(&self) -> Draft {
+        Draft {
+            header: self.header.clone(),
+            blobs: self.blobs.clone(),
+            known: self.known.clone(),
+            hashes: self.hashes.clone(),
+            hashed: RefCell::default(),
+        }
+    }
+
     /// Stores bytes, or finds them.
     pub fn blob(&mut self, bytes: impl Into<Bytes>) -> BlobId {
         let bytes = bytes.into();
@@ -104,6 +115,28 @@ impl Draft {
         (self.header.graphs.len() - 1) as u32
     }
 
+    /// Forgets the blobs that `keep` does not name. Gives the new id of each old one; whoever holds ids has to follow.
+    pub fn retain_blobs(&mut self, keep: impl Fn(BlobId) -> bool) -> Vec<Option<BlobId>> {
+        let mut next = 0;
+        let ids: Vec<Option<BlobId>> = (0..self.blobs.len() as BlobId)
+            .map(|id| {
+                keep(id).then(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        let kept = |id: usize| ids[id].is_some();
+        let mut at = 0..self.blobs.len();
+        self.header.blobs.retain(|_| at.next().is_some_and(kept));
+        let mut at = 0..self.blobs.len();
+        self.blobs.retain(|_| at.next().is_some_and(kept));
+        let mut at = 0..self.hashes.len();
+        self.hashes.retain(|_| at.next().is_some_and(kept));
+        self.known.retain(|_, id| ids[*id as usize].map(|new| *id = new).is_some());
+        ids
+    }
+
     /// Writes the pack: sections in file order, and for each rung the blobs that it reads.
     ///
     /// # Errors
@@ -159,6 +192,7 @@ pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
         arena: 0,
         min_runtime: 0,
         features: Vec::new(),
+        parts: None,
     }
 }
 

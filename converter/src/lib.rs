@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod alone;
 mod calibrate;
 mod candidate;
 mod card;

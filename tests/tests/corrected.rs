@@ -114,6 +114,7 @@ impl Pack {
             arena: 0,
             min_runtime: 0,
             features: Vec::new(),
+            parts: None,
         }
     }
 

@@ -85,6 +85,7 @@ fn run(mut draft: Draft, registry: Registry, root: Expr, take: u32) -> (Vec<f32>
         arena: 0,
         min_runtime: 0,
         features: Vec::new(),
+        parts: None,
     };
     draft.header.rungs.push(rung.clone());
     let source = Arc::new(MemorySource::from(draft.blobs));

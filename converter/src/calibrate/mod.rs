@@ -1,9 +1,11 @@
 //! What runs of real samples show of a model's values: ranges, sizes, the rows that products read.
 
 mod codes;
+mod rounding;
 mod rows;
 
 pub use codes::as_given;
+pub use rounding::{Fold, alone, held};
 pub use rows::{Rows, groups, rows};
 
 use crate::candidate::Candidate;
@@ -12,7 +14,7 @@ use crate::error::ConvertError;
 use crate::journal::Mix;
 use crate::measure::Evaluator;
 use crate::samples::Sample;
-use edge_runtime::graph::{Act, Graph, Node, Op, UnaryOp};
+use edge_runtime::graph::{Act, Graph, Node, Op, UnaryOp, ValueId};
 use edge_runtime::pack::Rung;
 use std::sync::Arc;
 
@@ -24,51 +26,87 @@ const RESIDUAL: usize = 4;
 /// The operand of a product that multiplies them.
 const FACTOR: usize = 5;
 
-/// Ranges by value, from the least to the greatest element seen and 0, and a [`MARGIN`] beyond; `None` for values that no run computes
-/// as floats.
-///
-/// What lies outside is cut off, and it is the largest elements that detectors and recognisers look for: ranges of least squared
-/// error, which clip a few of them for finer steps of all others, cost samples held out 13 dB on nudenet and 2 on ppocr-rec and
-/// basic-pitch; they gained 1 on ppocr-det and nothing on efficientnet-lite0.
-///
-/// `float` is a draft whose first rung is the model in floats. Values are those of its graph.
+/// The least and the greatest element of each value, sample by sample.
+pub struct Seen {
+    /// By sample: two numbers a value, NaN for values that no run computes as floats.
+    ends: Vec<Vec<f64>>,
+    /// What results are never beyond, by value.
+    bounds: Vec<(ValueId, (f32, f32))>,
+    values: usize,
+}
+
+/// What each sample shows of the values of the graph of `float`, a draft whose first rung is the model in floats.
 ///
 /// # Errors
-/// When a sample does not suit the model.
-pub fn ranges(
+/// When a sample does not suit the model, or the evaluator was stopped.
+pub fn seen(
     evaluator: &Evaluator<'_>,
     float: &Draft,
     samples: &[Sample],
     mut progress: impl FnMut(usize),
-) -> Result<Vec<Option<(f32, f32)>>, ConvertError> {
+) -> Result<Seen, ConvertError> {
     let (rung, candidate) = (&float.header.rungs[0], float.candidate());
     let graph = &float.header.graphs[rung.graph as usize];
-    let mut seen: Vec<Option<(f32, f32)>> = vec![None; graph.values.len()];
+    let values = graph.values.len();
     let model_key = candidate.key(rung);
+    let mut ends = Vec::with_capacity(samples.len());
     for (i, sample) in samples.iter().enumerate() {
         let key = Mix::of("ranges").key(&model_key).key(&sample.key()).done();
-        let ends = evaluator
-            .known(key, 2 * seen.len(), || seen_in(evaluator, &candidate, rung, seen.len(), sample))?;
-        for (range, ends) in seen.iter_mut().zip(ends.as_chunks::<2>().0) {
-            let [lo, hi] = ends.map(|end| end as f32);
-            if !lo.is_nan() {
-                let (least, most) = range.get_or_insert((lo, hi));
-                (*least, *most) = (least.min(lo), most.max(hi));
-            }
-        }
+        ends.push(evaluator.known(key, 2 * values, || seen_in(evaluator, &candidate, rung, values, sample))?);
         progress(i + 1);
     }
-    for range in seen.iter_mut().flatten() {
-        // A mask's least number has no wider one.
-        *range = ((range.0 * MARGIN).max(f32::MIN), (range.1 * MARGIN).min(f32::MAX));
-    }
+    let mut limits = Vec::new();
     graph.body.for_each(&mut |node| {
-        let (Some((lo, hi)), Some(Some(out))) = (bounds(node), node.outputs.first()) else { return };
-        if let Some(range) = &mut seen[*out as usize] {
-            *range = (range.0.max(lo), range.1.min(hi));
+        if let (Some(ends), Some(Some(out))) = (bounds(node), node.outputs.first()) {
+            limits.push((*out, ends));
         }
     });
-    Ok(seen)
+    Ok(Seen { ends, bounds: limits, values })
+}
+
+impl Seen {
+    /// Ranges by value, from the least to the greatest element seen and 0, and a [`MARGIN`] beyond; `None` for values that no run computes
+    /// as floats. What the samples `without` show is left out, unless they are all.
+    ///
+    /// What lies outside is cut off, and it is the largest elements that detectors and recognisers look for: ranges of least squared
+    /// error, which clip a few of them for finer steps of all others, cost samples held out 13 dB on nudenet and 2 on ppocr-rec and
+    /// basic-pitch; they gained 1 on ppocr-det and nothing on efficientnet-lite0.
+    pub fn ranges(&self, without: &[usize]) -> Vec<Option<(f32, f32)>> {
+        let all = (0..self.ends.len()).all(|i| without.contains(&i));
+        let mut seen: Vec<Option<(f32, f32)>> = vec![None; self.values];
+        for (_, ends) in self.ends.iter().enumerate().filter(|(i, _)| all || !without.contains(i)) {
+            for (range, ends) in seen.iter_mut().zip(ends.as_chunks::<2>().0) {
+                let [lo, hi] = ends.map(|end| end as f32);
+                if !lo.is_nan() {
+                    let (least, most) = range.get_or_insert((lo, hi));
+                    (*least, *most) = (least.min(lo), most.max(hi));
+                }
+            }
+        }
+        for range in seen.iter_mut().flatten() {
+            // A mask's least number has no wider one.
+            *range = ((range.0 * MARGIN).max(f32::MIN), (range.1 * MARGIN).min(f32::MAX));
+        }
+        for (value, (lo, hi)) in &self.bounds {
+            if let Some(range) = &mut seen[*value as usize] {
+                *range = (range.0.max(*lo), range.1.min(*hi));
+            }
+        }
+        seen
+    }
+}
+
+/// Ranges by value of all samples, see [`Seen::ranges`].
+///
+/// # Errors
+/// As [`seen`].
+pub fn ranges(
+    evaluator: &Evaluator<'_>,
+    float: &Draft,
+    samples: &[Sample],
+    progress: impl FnMut(usize),
+) -> Result<Vec<Option<(f32, f32)>>, ConvertError> {
+    Ok(seen(evaluator, float, samples, progress)?.ranges(&[]))
 }
 
 /// The least and the greatest finite element of each value in the run of a sample, and 0; NaN for values that it does not compute as

@@ -156,7 +156,7 @@ fn bound(
 }
 
 /// The codes of a take with one scale a row, as the matrix that products of integers see; `None` where they have none.
-fn codes(
+pub(super) fn codes(
     draft: &Draft,
     name: &str,
     expr: &Expr,

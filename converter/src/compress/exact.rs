@@ -15,6 +15,16 @@ pub fn as_it_lies(draft: &mut Draft, matrix: &Stored<'_>) -> Expr {
     EncodedDense { blob: Vec::new(), dtype: float(matrix.array), layout: Layout::Rows }.expr(blob)
 }
 
+/// A matrix of f32 as it is.
+///
+/// # Errors
+/// When an element is more than its float holds.
+pub fn as_it_is(draft: &mut Draft, matrix: &Matrix) -> Result<Expr, ConvertError> {
+    let mut encoded = encode(matrix, Float::F32)?;
+    let blob = draft.blob(std::mem::take(&mut encoded.blob));
+    Ok(encoded.expr(blob))
+}
+
 fn encode(matrix: &Matrix, dtype: Float) -> Result<EncodedDense, ConvertError> {
     dense::encode(&matrix.values, matrix.n, matrix.k, dtype, layout(matrix.used))
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })

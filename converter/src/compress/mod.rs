@@ -1,14 +1,16 @@
 //! One file a method; each turns a matrix into weight expressions of known size and error.
 
+mod coded;
 mod corrected;
 mod exact;
 mod integers;
 mod planes;
 pub mod sparse;
 
+pub use coded::coded;
 pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
-pub use exact::{Exact, as_it_lies};
+pub use exact::{Exact, as_it_is, as_it_lies};
 pub use integers::integers;
 pub use planes::{PLANE_BITS, planes, row_codes};
 

@@ -4,6 +4,7 @@ mod activations;
 mod chain;
 mod climb;
 mod integer;
+mod parts;
 mod probes;
 mod rows;
 mod sensitivity;
@@ -15,8 +16,9 @@ mod wishes;
 pub use chain::{layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
+pub use parts::Costs;
 pub use probes::Probes;
-pub use sensitivity::{Sensitivity, sensitivities, stored_costs};
+pub use sensitivity::{Sensitivity, code_costs, sensitivities, stored_costs};
 pub use unused::drop_unused;
 pub use wishes::Wishes;
 

@@ -35,6 +35,12 @@ impl<'a> Probes<'a> {
         self.units.distortion(self.want, got)
     }
 
+    /// Indices of `n` of `count` samples, spread over all: neighbours in a directory are alike.
+    pub fn spread(count: usize, n: usize) -> Vec<usize> {
+        let n = n.min(count);
+        (0..n).map(|i| i * count / n).collect()
+    }
+
     /// The first `n` of them.
     pub fn first(self, n: usize) -> Probes<'a> {
         Probes::new(&self.samples[..n], &self.want[..n], self.units)

@@ -1,10 +1,11 @@
 //! What each tensor's precision costs at the outputs, measured in the real runtime.
 
 use super::{Choices, Probes};
+use crate::compress::coded;
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, sqnr_db};
-use edge_runtime::pack::{Acts, Cost};
+use edge_runtime::pack::{Acts, Cost, Take};
 
 /// Output distortion by tensor and take, the others being at their finest.
 #[derive(Clone, Debug)]
@@ -76,4 +77,34 @@ pub fn sensitivities(
         by_tensor.push(costs);
     }
     Ok(Sensitivity { by_tensor })
+}
+
+/// By tensor, what it costs the outputs beyond its finest integer take that products of integers take it with one scale a row; measured with
+/// f32 activations and the codes as floats. 0 where it has no such codes.
+///
+/// # Errors
+/// When a sample does not suit the model, an expression is not sound, or the evaluator was stopped.
+pub fn code_costs(
+    evaluator: &Evaluator<'_>,
+    draft: &Draft,
+    graph: u32,
+    choices: &Choices,
+    sensitivity: &Sensitivity,
+    probes: &Probes<'_>,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Vec<f64>, ConvertError> {
+    let mut costs = vec![0.0; choices.tensors.len()];
+    for (t, (tensor, root)) in choices.tensors.iter().zip(&choices.nested).enumerate() {
+        progress(t, costs.len());
+        let take = root.integer_take();
+        let mut with = draft.fork();
+        let Some(expr) = coded(&mut with, *tensor, root, take)? else { continue };
+        with.header.tensors[*tensor as usize].roots[0] = expr;
+        let mut rung = plain_rung("probe", graph, Acts::F32);
+        rung.takes = choices.takes(draft, &choices.finest());
+        rung.takes[*tensor as usize] = Some(Take(0, 1));
+        let cost = evaluator.distortion(&with.candidate(), &rung, probes)?;
+        costs[t] = (cost - sensitivity.of(t, take)).max(0.0);
+    }
+    Ok(costs)
 }

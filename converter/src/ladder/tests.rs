@@ -1,5 +1,5 @@
 use super::{Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
-use crate::calibrate;
+use crate::calibrate::{self, Fold};
 use crate::compress::PLANE_BITS;
 use crate::convert::{Options, lower};
 use crate::draft::{Draft, float_draft};
@@ -219,6 +219,32 @@ fn rows_have_one_scale_where_that_adds_little() {
     assert_eq!(uneven.integer().one_scale(|_, _| ()).unwrap(), 1);
     assert_eq!(kinds(&uneven), ["planes", "row_codes"]);
     assert!(uneven.integer().cost(Acts::I8).unwrap() <= before);
+}
+
+/// By the usual formula: steps `s` add `s^2 / 12` to each element, here of x, which is between its range's ends.
+#[test]
+fn rounding_a_value_alone_costs_a_twelfth_of_its_step_squared() {
+    let mut linear = model(|which, row, col| 0.5 * noise(which, row * 64 + col));
+    if let Op::Linear { act, .. } = &mut linear.graph.body.nodes[0].op {
+        *act = Act::None;
+    }
+    let bench = Bench::new(&linear);
+    let float = float_draft(&linear);
+    let ranges = calibrate::ranges(&bench.evaluator, &float, &bench.samples, |_| ()).unwrap();
+    let (lo, hi) = ranges[0].unwrap();
+    let probes = Probes::new(&bench.samples, &bench.want, &bench.units);
+    let folds = [Fold { probes: (0..bench.samples.len()).collect(), ranges }];
+    let cost = calibrate::alone(&bench.evaluator, &float, &[0], &folds, &probes, |_, _| ()).unwrap()[0];
+    let weight = |which: usize, row: usize, col: usize| f64::from(0.5 * noise(which, row * 64 + col));
+    let product = |n: usize, k: usize| (0..SIZES[1]).map(|h| weight(1, n, h) * weight(0, h, k)).sum::<f64>();
+    let gain: f64 = (0..SIZES[2]).flat_map(|n| (0..SIZES[0]).map(move |k| product(n, k).powi(2))).sum();
+    let noise = f64::from((hi - lo) / 255.0).powi(2) / 12.0 * gain * bench.samples.len() as f64;
+    let outputs: Vec<f64> = bench.want.iter().flat_map(|o| &o[0]).map(|y| f64::from(*y)).collect();
+    let mean = outputs.iter().sum::<f64>() / outputs.len() as f64;
+    let signal: f64 = outputs.iter().map(|y| (y - mean).powi(2)).sum();
+    // Of 96 results' squared errors the mean is within 3 x 14 %.
+    let ratio = cost / (noise / signal);
+    assert!((0.6..1.6).contains(&ratio), "{ratio}");
 }
 
 #[test]

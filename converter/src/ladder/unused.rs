@@ -1,34 +1,62 @@
 //! What no rung takes is not written.
 
+use super::chain::Link;
 use crate::draft::Draft;
-use edge_runtime::pack::{Arg, BlobId, Expr};
+use edge_runtime::pack::{Arg, BlobId, ConstantData, Expr, GoldenSource, Header};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Takes away the corrections of levels that no rung of the header takes, and the bytes of blobs that nothing reads any more but
-/// `golden`. Takes keep their numbers: a level without its correction is the matrix alone.
-pub fn drop_unused(draft: &mut Draft, golden: &[BlobId]) {
-    for t in 0..draft.header.tensors.len() {
-        let takes = draft.header.rungs.iter().filter_map(|rung| rung.takes.get(t).copied().flatten());
+/// Takes away the corrections of levels that no rung of the header takes, and the blobs that nothing reads any more but
+/// `golden`. Takes keep their numbers: a level without its correction is the matrix alone. Blobs get other ones, in the header, in `golden`
+/// and in `needs`.
+pub fn drop_unused(draft: &mut Draft, golden: &mut [BlobId], needs: &mut [Link]) {
+    trim(&mut draft.header);
+    let read = read(&draft.header, golden);
+    let ids = draft.retain_blobs(|id| read.contains(&id));
+    let follow = |id: &mut BlobId| *id = ids[*id as usize].unwrap_or_default();
+    for tensor in &mut draft.header.tensors {
+        tensor.roots.iter_mut().for_each(|root| follow_in(root, &follow));
+    }
+    for constant in &mut draft.header.constants {
+        match &mut constant.data {
+            ConstantData::Blob(blob) | ConstantData::Part(blob, _) => follow(blob),
+            ConstantData::Hex(_) => {}
+        }
+    }
+    draft.header.subnets.iter_mut().filter_map(|subnet| subnet.overlay.as_mut()).for_each(follow);
+    let values =
+        draft.header.golden.iter_mut().flat_map(|golden| golden.inputs.iter_mut().chain(&mut golden.outputs));
+    for value in values {
+        if let GoldenSource::Blob(blob) = &mut value.source {
+            follow(blob);
+        }
+    }
+    golden.iter_mut().for_each(follow);
+    needs.iter_mut().flat_map(|(_, blobs)| blobs).for_each(follow);
+}
+
+/// Takes away the corrections of levels that no rung takes.
+fn trim(header: &mut Header) {
+    for t in 0..header.tensors.len() {
+        let takes = header.rungs.iter().filter_map(|rung| rung.takes.get(t).copied().flatten());
         let used: BTreeSet<usize> = takes.filter(|take| take.0 == 0).map(|take| take.1 as usize).collect();
-        if let Some(root) = draft.header.tensors[t].roots.first_mut() {
+        if let Some(root) = header.tensors[t].roots.first_mut() {
             keep_levels(root, &used);
         }
     }
+}
+
+/// The blobs that tensors and constants read, and `golden`.
+fn read(header: &Header, golden: &[BlobId]) -> BTreeSet<BlobId> {
     let mut read: BTreeSet<BlobId> = golden.iter().copied().collect();
-    for tensor in &draft.header.tensors {
+    for tensor in &header.tensors {
         tensor.roots.iter().for_each(|root| blobs(root, &mut read));
     }
-    for constant in &draft.header.constants {
+    for constant in &header.constants {
         read.extend(constant.data.place().map(|(blob, _)| blob));
     }
-    read.extend(draft.header.subnets.iter().filter_map(|subnet| subnet.overlay));
-    for (id, (entry, bytes)) in draft.header.blobs.iter_mut().zip(&mut draft.blobs).enumerate() {
-        if !read.contains(&(id as BlobId)) {
-            entry.len = 0;
-            *bytes = Default::default();
-        }
-    }
+    read.extend(header.subnets.iter().filter_map(|subnet| subnet.overlay));
+    read
 }
 
 /// Of a corrected matrix, the corrections of these levels alone, counted from 1.
@@ -55,6 +83,16 @@ fn keep_levels(root: &mut Expr, used: &BTreeSet<usize>) {
     }
 }
 
+/// Calls `follow` with every blob of an expression, operands' included.
+fn follow_in(expr: &mut Expr, follow: &impl Fn(&mut BlobId)) {
+    expr.blobs.iter_mut().for_each(follow);
+    for arg in &mut expr.args {
+        if let Arg::Expr(inner) = arg {
+            follow_in(inner, follow);
+        }
+    }
+}
+
 /// Every blob of an expression, operands' included.
 fn blobs(expr: &Expr, read: &mut BTreeSet<BlobId>) {
     read.extend(&expr.blobs);
@@ -69,7 +107,7 @@ fn blobs(expr: &Expr, read: &mut BTreeSet<BlobId>) {
 mod tests {
     use super::drop_unused;
     use crate::draft::{Draft, plain_rung};
-    use edge_runtime::pack::{Acts, Take, Tensor};
+    use edge_runtime::pack::{Acts, Arg, Take, Tensor};
     use serde_json::json;
 
     #[test]
@@ -88,16 +126,22 @@ mod tests {
             rung.takes = vec![Some(Take(0, take))];
             draft.header.rungs.push(rung);
         }
-        drop_unused(&mut draft, &ids[8..]);
+        let (mut golden, mut needs) =
+            (ids[8..].to_vec(), vec![(plain_rung("r", 0, Acts::F32), vec![0, 3, 7])]);
+        drop_unused(&mut draft, &mut golden, &mut needs);
         let root = &draft.header.tensors[0].roots[0];
         assert_eq!(
             root.params["levels"],
             json!([[1, 1, 0, 0.0], [1, 0, 0, 0], [2, 1, 16, 0.25], [3, 0, 0, 0.0]])
         );
-        assert_eq!((root.args.len(), &root.blobs[..]), (3, &[ids[5], ids[7]][..]));
-        let left: Vec<usize> = draft.blobs.iter().map(|bytes| bytes.len()).collect();
-        // The matrix, the second level's factors and its rows gone, the third's there, golden data.
-        assert_eq!(left, [8, 0, 0, 8, 8, 8, 0, 8, 8]);
-        assert!(draft.header.blobs.iter().zip(&left).all(|(entry, len)| entry.len == *len as u64));
+        // The matrix, the third level's factors, the first level's rows and the third's, golden data: the second level is gone.
+        let left: Vec<u8> = draft.blobs.iter().map(|bytes| bytes[0]).collect();
+        assert_eq!(left, [0, 3, 4, 5, 7, 8]);
+        assert_eq!((root.args.len(), &root.blobs[..]), (3, &[3, 4][..]));
+        let Arg::Expr(thin) = &root.args[1] else { panic!("{root:?}") };
+        assert_eq!((&thin.blobs[..], golden, &needs[0].1[..]), (&[1][..], vec![5], &[0, 1, 4][..]));
+        assert_eq!(draft.header.blobs.len(), draft.hashes().len());
+        // Equal bytes are found where they are now.
+        assert_eq!((draft.blob(vec![7; 8]), draft.blob(vec![1; 8])), (4, 6));
     }
 }

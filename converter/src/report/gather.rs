@@ -163,6 +163,7 @@ fn figures(model: &Model, costs: &Costs<'_>, rung: &Rung, state: &RungState) -> 
         planned: None,
         latency_ms: None,
         finer: None,
+        parts: rung.parts.clone(),
         lacks: Vec::new(),
         layers,
     }

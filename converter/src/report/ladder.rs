@@ -1,13 +1,16 @@
 //! The ladder's table.
 
 use super::page::{Lack, Page, RungFigures};
-use super::words::{acts, clipped, latency, quality, size};
+use super::words::{acts, clipped, decibels, latency, quality, size};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Tensors of one change that are named.
 const NAMED: usize = 60;
+
+/// How far apart the whole and the sum of its parts may be, in dB, before the table says so.
+const APART: f32 = 2.0;
 
 /// A row of the ladder's table.
 #[derive(Serialize)]
@@ -21,6 +24,13 @@ pub(super) struct Row {
     quality: String,
     latency: String,
     bits: String,
+    /// The part that costs most.
+    worst: Option<String>,
+    share: String,
+    /// Quality if parts added up.
+    sum: Option<String>,
+    /// How far they do not.
+    apart: Option<String>,
     trouble: Option<String>,
     finer: Option<String>,
     changes: String,
@@ -38,6 +48,9 @@ struct Change {
 pub(super) fn row(page: &Page, rung: &RungFigures) -> Row {
     let none = || "–".to_string();
     let planned = rung.planned.as_ref();
+    // The finest rung has no part that is not at its finest.
+    let parts = rung.parts.as_ref().filter(|parts| !parts.worst.is_empty());
+    let apart = parts.map(|parts| parts.together - parts.sum).filter(|db| db.abs() > APART);
     Row {
         id: clipped(&rung.id),
         acts: acts(rung),
@@ -48,6 +61,11 @@ pub(super) fn row(page: &Page, rung: &RungFigures) -> Row {
         quality: quality(rung).unwrap_or_else(none),
         latency: latency(rung).unwrap_or_else(none),
         bits: format!("{:.1}", rung.mean_bits),
+        worst: parts.map(|parts| clipped(&parts.worst)),
+        share: parts.map_or_else(String::new, |parts| format!("{:.0} %", 100.0 * parts.share)),
+        sum: parts.map(|parts| decibels(parts.sum)),
+        apart: apart
+            .map(|db| format!("together {} {}", decibels(db.abs()), if db < 0.0 { "less" } else { "more" })),
         trouble: rung.trouble.as_deref().map(clipped),
         finer: rung.finer.map(|finer| clipped(&page.rungs[finer].id)),
         changes: match rung.lacks.len() {

@@ -21,7 +21,7 @@ use crate::journal::Journal;
 use crate::lowrank::LowRank;
 use crate::witness::Verdict;
 use edge_runtime::device::ByteSize;
-use edge_runtime::pack::{Acts, Rung};
+use edge_runtime::pack::{Acts, Parts, Rung};
 use serde::Serialize;
 use std::fmt;
 
@@ -100,6 +100,8 @@ pub struct RungReport {
     pub quality: f32,
     /// The tensor or value that costs most, for the best integer rung of a model where it is below 25 dB.
     pub limited_by: Option<String>,
+    /// What its noise is made of: the sum of what its parts cost, and the part that costs most.
+    pub parts: Option<Parts>,
 }
 
 impl RungReport {
@@ -114,6 +116,7 @@ impl RungReport {
             metric: quality.map(|q| q.metric.clone()).unwrap_or_default(),
             quality: quality.map_or(f32::NAN, |q| q.value),
             limited_by: None,
+            parts: rung.parts.clone(),
         }
     }
 }

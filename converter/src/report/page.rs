@@ -1,6 +1,6 @@
 //! What a pack's page says, in figures.
 
-use edge_runtime::pack::Acts;
+use edge_runtime::pack::{Acts, Parts};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -93,6 +93,8 @@ pub struct RungFigures {
     pub latency_ms: Option<f64>,
     /// The next finer rung of the same graph and activations.
     pub finer: Option<usize>,
+    /// What its noise is made of; `None` where it was not measured.
+    pub parts: Option<Parts>,
     /// What it lacks beside that one.
     pub lacks: Vec<Lack>,
     /// Its weights, by tensor; `None` for a tensor that it does not use.

@@ -36,6 +36,7 @@ pub struct View {
     /// Outlines of memory over time, each once.
     timelines: Vec<Timeline>,
     any_cost: bool,
+    any_parts: bool,
 }
 
 #[derive(Serialize)]
@@ -71,6 +72,7 @@ impl View {
                 .iter()
                 .flat_map(|r| r.layers.iter().flatten())
                 .any(|l| l.cost != Cost::Unknown),
+            any_parts: page.rungs.iter().any(|r| r.parts.is_some()),
         }
     }
 }

@@ -312,6 +312,22 @@ pub struct Rung {
     /// Names of features that the runtime must know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// What its noise is made of, as far as it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
+}
+
+/// What a rung's noise is made of. No runtime needs it: it explains a rung.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Signal-to-noise ratio in dB if the noise were the sum of what each tensor and each value costs alone.
+    pub sum: f32,
+    /// That of all of them together, on the same samples as tensors were measured on.
+    pub together: f32,
+    /// The tensor or value that costs most.
+    pub worst: String,
+    /// Its share of the sum, 0 to 1.
+    pub share: f32,
 }
 
 /// A subnet of an elastic graph.

@@ -136,6 +136,7 @@ fn rung(id: &str, terms: u32) -> Rung {
         arena: 1024,
         min_runtime: 0,
         features: Vec::new(),
+        parts: None,
     }
 }
 

@@ -37,6 +37,7 @@ fn example() -> (Contents, MemorySource) {
             arena: 64,
             min_runtime: 0,
             features: vec![],
+            parts: None,
         }],
         ..Header::default()
     };

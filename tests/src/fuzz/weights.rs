@@ -123,6 +123,7 @@ fn multiply(
         arena: 0,
         min_runtime: 0,
         features: Vec::new(),
+        parts: None,
     };
     let header = Header { graphs: vec![graph], rungs: vec![rung.clone()], ..header.clone() };
     let model = Arc::new(Model::new(Arc::new(header), source.clone(), Arc::new(Registry::standard())));

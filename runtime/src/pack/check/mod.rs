@@ -152,6 +152,11 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
         if let Some(quality) = &rung.quality {
             finite(place, "the quality", quality.value)?;
         }
+        if let Some(parts) = &rung.parts {
+            for number in [parts.sum, parts.together, parts.share] {
+                finite(place, "a figure of its parts", number)?;
+            }
+        }
     }
     Ok(())
 }
