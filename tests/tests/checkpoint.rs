@@ -92,7 +92,7 @@ fn write(folder: &Folder, name: &str, tensors: &Tensors) -> PathBuf {
         let inputs: usize = dims.iter().skip(1).product();
         let mut values = noise(1000 + i as u64, dims, (6.0 / inputs as f32).sqrt());
         if name.ends_with("_matrix") {
-            let one = |j: usize| if j % (dims[0] + 1) == 0 { 1.0 } else { 0.0 };
+            let one = |j: usize| if j.is_multiple_of(dims[0] + 1) { 1.0 } else { 0.0 };
             values = noise(1000 + i as u64, dims, 0.1).iter().enumerate().map(|(j, v)| one(j) + v).collect();
         } else if dims.len() == 1 {
             let (middle, scale) = match name {
