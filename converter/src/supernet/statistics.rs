@@ -33,7 +33,9 @@ pub fn batches(supernet: &edge_runtime::graph::Graph, samples: &[Sample]) -> Vec
     if !free || !alike {
         return samples.to_vec();
     }
-    samples.chunks(BATCH).map(joined).collect()
+    // As even as can be: each batch counts as much as every other.
+    let each = samples.len().div_ceil(samples.len().div_ceil(BATCH).max(1)).max(1);
+    samples.chunks(each).map(joined).collect()
 }
 
 fn joined(samples: &[Sample]) -> Sample {
@@ -65,16 +67,20 @@ pub fn train_mode(
     let own = model.graph.outputs.len() - 2 * norms.len();
     let mut statistics: HashMap<String, Statistics> = HashMap::new();
     for (i, norm) in norms.into_iter().enumerate() {
-        let mean = |output: usize| {
+        let mean = |of: &dyn Fn(&Outputs, usize) -> f64, output: usize| -> Vec<f64> {
             let channels = runs.first().map_or(0, |run| run[output].len());
-            let sum = runs.iter().fold(vec![0.0f64; channels], |mut sum, run| {
-                sum.iter_mut().zip(&run[output]).for_each(|(s, v)| *s += f64::from(*v));
-                sum
-            });
-            sum.into_iter().map(|s| (s / runs.len() as f64) as f32).collect()
+            (0..channels)
+                .map(|c| runs.iter().map(|run| of(run, c)).sum::<f64>() / runs.len() as f64)
+                .collect()
         };
         let at = own + 2 * i;
-        statistics.insert(norm.name, Statistics { mean: mean(at), variance: mean(at + 1) });
+        let means = mean(&|run, c| f64::from(run[at][c]), at);
+        // Of all samples together: the batches' own variances, and that of their means.
+        let squares = mean(&|run, c| f64::from(run[at + 1][c]) + f64::from(run[at][c]).powi(2), at);
+        let variance =
+            squares.iter().zip(&means).map(|(square, mean)| (square - mean * mean) as f32).collect();
+        let mean = means.into_iter().map(|mean| mean as f32).collect();
+        statistics.insert(norm.name, Statistics { mean, variance });
     }
     let outputs = runs.into_iter().map(|mut run| {
         run.truncate(own);
