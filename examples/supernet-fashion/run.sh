@@ -13,7 +13,7 @@ trap 'rm -rf "$(dirname "$pack")"' EXIT
 "$bin/edge-convert" "$example"/models/{s,m,l,xl}.onnx -o "$pack" --card "$example/model.toml" \
     --calib "$example/calibration.npz" --heldout "$example/heldout.npz"
 
-for mem in "${@:-7.4MB 32MB}"; do
+for mem in "${@:-8MB 32MB}"; do
     for size in $mem; do
         echo
         echo "edge-run fashion.pack --mem $size --input 9-ankle-boot.png --top 3"
