@@ -67,6 +67,22 @@ pub struct Matrix<'a> {
     pub used: Use,
 }
 
+impl Matrix<'_> {
+    /// Rows n0..n1 and, of each of the taps that a row is made of, channels c0..c1: row-major `[n1 - n0, taps (c1 - c0)]`.
+    pub fn part(&self, taps: usize, [n0, n1, c0, c1]: [usize; 4]) -> Matrix<'static> {
+        let channels = self.k / taps;
+        let mut values = Vec::with_capacity((n1 - n0) * taps * (c1 - c0));
+        for row in n0..n1 {
+            for tap in 0..taps {
+                let from = row * self.k + tap * channels;
+                values.extend_from_slice(&self.values[from + c0..from + c1]);
+            }
+        }
+        let name = format!("{} [{n0}..{n1}, {c0}..{c1}]", self.name);
+        Matrix { name, n: n1 - n0, k: taps * (c1 - c0), values: values.into(), used: self.used }
+    }
+}
+
 /// A constant that is a matrix `[n, k]`.
 #[derive(Clone, Debug)]
 pub struct Stored<'a> {

@@ -131,22 +131,8 @@ impl Shared {
     }
 
     /// The elements of a rectangle, row-major `[rows, taps * channels]`.
-    pub fn block(&self, [n0, n1, c0, c1]: [usize; 4]) -> Matrix<'static> {
-        let channels = self.matrix.k / self.taps;
-        let mut values = Vec::with_capacity((n1 - n0) * self.taps * (c1 - c0));
-        for row in n0..n1 {
-            for tap in 0..self.taps {
-                let from = row * self.matrix.k + tap * channels;
-                values.extend_from_slice(&self.matrix.values[from + c0..from + c1]);
-            }
-        }
-        Matrix {
-            name: format!("{} [{n0}..{n1}, {c0}..{c1}]", self.matrix.name),
-            n: n1 - n0,
-            k: self.taps * (c1 - c0),
-            values: values.into(),
-            used: self.matrix.used,
-        }
+    pub fn block(&self, rectangle: [usize; 4]) -> Matrix<'static> {
+        self.matrix.part(self.taps, rectangle)
     }
 }
 

@@ -45,10 +45,12 @@ pub struct Choices {
 /// An option's name: a number or a word.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-#[allow(missing_docs)]
 pub enum Word {
+    /// `3`
     Integer(i64),
+    /// `0.5`
     Number(f64),
+    /// `"wide"`
     Text(String),
 }
 

@@ -94,7 +94,7 @@ fn convert_subnets(
     let front = making.front(&family, &whole, &samples, &name, watch)?;
 
     watch.stage("calibrate", front.len());
-    family.set_overlaid(making.overlaid(&family, &largest)?);
+    family.elastic.overlaid = making.overlaid(&family, &largest)?;
     let mut exact = store::draft(&family, Precision::Exact)?;
     let mut working = store::draft(&family, Precision::Planes)?;
     let all = batches(&whole.graph, &samples.calibration[..samples.calibration.len().min(STATISTICS)]);

@@ -221,9 +221,4 @@ impl Family {
         let found = difference(&self.template, &self.matrices, subnet);
         found.map_err(|why| ConvertError::Supernet { why: format!("{what}: {why}") })
     }
-
-    /// Notes that a subnet's statistics change these constants.
-    pub fn set_overlaid(&mut self, overlaid: Vec<ValueId>) {
-        self.elastic.overlaid = overlaid;
-    }
 }

@@ -112,7 +112,7 @@ fn tiles(draft: &mut Draft, matrix: &Matrix<'_>, sizes: &Sizes) -> Result<Expr, 
     for n1 in rows {
         let mut c0 = 0;
         for &c1 in &kept {
-            let block = part(matrix, taps, [n0, n1, c0, c1]);
+            let block = matrix.part(taps, [n0, n1, c0, c1]);
             args.push(Arg::Expr(Box::new(compress::planes(draft, &block)?.expr)));
             blocks.push([n0, n1, c0, c1]);
             c0 = c1;
@@ -123,18 +123,4 @@ fn tiles(draft: &mut Draft, matrix: &Matrix<'_>, sizes: &Sizes) -> Result<Expr, 
     params.insert("taps".into(), json!(taps));
     params.insert("blocks".into(), json!(blocks));
     Ok(Expr { kind: "tiles".into(), params, args, blobs: Vec::new() })
-}
-
-/// The elements of a rectangle, row-major `[rows, taps * channels]`.
-fn part(matrix: &Matrix<'_>, taps: usize, [n0, n1, c0, c1]: [usize; 4]) -> Matrix<'static> {
-    let channels = matrix.k / taps;
-    let mut values = Vec::with_capacity((n1 - n0) * taps * (c1 - c0));
-    for row in n0..n1 {
-        for tap in 0..taps {
-            let from = row * matrix.k + tap * channels;
-            values.extend_from_slice(&matrix.values[from + c0..from + c1]);
-        }
-    }
-    let name = format!("{} [{n0}..{n1}, {c0}..{c1}]", matrix.name);
-    Matrix { name, n: n1 - n0, k: taps * (c1 - c0), values: values.into(), used: matrix.used }
 }
