@@ -123,6 +123,7 @@ fn model(form: Form, density: f32, (n, k): (usize, usize), acts: Acts, isa: Isa)
         subnet: None,
         acts,
         takes: vec![Some(Take(0, 4))],
+        floats: vec![],
         end: 0,
         bytes: 0,
         quality: None,

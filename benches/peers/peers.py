@@ -245,9 +245,18 @@ def time_ours(args, pack, flags, shapes, threads):
 
 
 def our_rungs(card):
-    """{label: flags} of the best float rung and the best integer rung, each also with its products of floats by bf16."""
-    best = {rung["acts"]: rung["id"] for rung in card["rungs"]}  # stored worst first
-    rungs = [best[acts] for acts in ("f32", "i8") if acts in best]
+    """{label: flags} of the best float rung and the best of each way to hold integers, each also with its products of floats by bf16."""
+    best = {}
+    for rung in card["rungs"]:
+        kind, quality = (rung["acts"], rung["floats"]), rung["quality"]["value"]
+        if kind not in best or quality > best[kind]["quality"]["value"]:
+            best[kind] = rung
+    # A way with no more quality than one of fewer floats, as coarse rungs have it, is not asked for.
+    rungs, least = [], float("-inf")
+    for (acts, floats), rung in sorted(best.items()):
+        if acts == "f32" or rung["quality"]["value"] > least:
+            rungs.append(rung["id"])
+            least = max(least, rung["quality"]["value"])
     plain = {f"edge-run {rung}": ["--rung", rung] for rung in rungs}
     return plain | {f"edge-run {rung} bf16": ["--rung", rung, "--bf16", "--bake"] for rung in rungs}
 

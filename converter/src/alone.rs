@@ -84,14 +84,4 @@ impl Alone {
     pub fn costs<'a>(&'a self, sensitivity: &'a Sensitivity) -> Costs<'a> {
         Costs { tensors: sensitivity, codes: &self.codes, values: &self.values }
     }
-
-    /// The same of a draft in which not all tensors have one scale a row.
-    pub fn taken(self, draft: &Draft, choices: &Choices) -> Alone {
-        let is_coded = |t: usize| {
-            let root = draft.header.tensors[choices.tensors[t] as usize].roots.first();
-            root.is_some() && choices.nested[t].one_scale.as_ref() == root
-        };
-        let codes = self.codes.iter().enumerate().map(|(t, cost)| if is_coded(t) { *cost } else { 0.0 });
-        Alone { codes: codes.collect(), ..self }
-    }
 }

@@ -42,7 +42,7 @@ impl Candidate<'_> {
     }
 
     /// All that a run of the rung follows from but its inputs: the graph with its ranges, constants, weight expressions, blobs by
-    /// their content, how activations are held and what is taken.
+    /// their content, how activations are held, which of them stay floats and what is taken.
     pub fn key(&self, rung: &Rung) -> Key {
         let header = &self.draft.header;
         let mut hashed = self.draft.hashed.borrow_mut();
@@ -62,7 +62,7 @@ impl Candidate<'_> {
             let bytes = |number: u32| number.to_le_bytes();
             take.map_or([[0xff; 4]; 2], |take| [bytes(take.0), bytes(take.1)])
         });
-        let mix = Mix::of("candidate").key(content).key(graph).debug(&rung.acts);
+        let mix = Mix::of("candidate").key(content).key(graph).debug(&rung.acts).debug(&rung.floats);
         mix.bytes(takes.collect::<Vec<_>>().as_flattened()).done()
     }
 }
@@ -174,6 +174,7 @@ mod tests {
         let mut all = vec![
             key(|_, _| ()),
             key(|_, rung| rung.acts = Acts::I8),
+            key(|_, rung| rung.floats = vec![0]),
             key(|_, rung| rung.takes[0] = Some(Take(0, 2))),
             key(|_, rung| rung.takes[0] = Some(Take(1, 1))),
             key(|_, rung| rung.takes[0] = None),

@@ -10,7 +10,7 @@ use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
-use crate::ladder::{self, Choices, Integer, Part, Probes, Sensitivity, Wishes};
+use crate::ladder::{self, AIMS, Choices, FINE, Found, Integer, Kind, Probes, Profile, Sensitivity, Wishes};
 use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
@@ -154,7 +154,7 @@ pub fn convert(
     for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(seen.ranges(&[])) {
         value.range = range;
     }
-    calibrate::as_given(&mut draft.header.graphs[graph as usize]);
+    let given = calibrate::as_given(&mut draft.header.graphs[graph as usize]) > 0;
     describe(&mut draft, source, options);
 
     if !options.without.contains(&Family::Corrections) {
@@ -183,43 +183,57 @@ pub fn convert(
     let judges = &calibration[..(JUDGES * count).min(calibration.len())];
     let judges_want = evaluator.run(&float_model, float_rung, judges)?;
     let judges = Probes::new(judges, &judges_want, &units);
-    let mut integer = Integer {
-        evaluator: &evaluator,
-        draft: &mut draft,
-        graph,
-        choices: &choices,
-        sensitivity: &sensitivity,
-        probes: judges.first(count),
-        judges,
-        elements: &elements,
-        prices: &prices,
-        takes: choices.integer_takes(),
-    };
-    integer.finer_weights()?;
-    let mut float_values = integer.keep_floats(|done, total| watch.progress_of(done, total))?;
-    watch.stage("measure rows", 1);
-    integer.one_scale(|done, total| watch.progress_of(done, total))?;
-    watch.stage("refine", 1);
-    float_values.extend(integer.refine(|done, total| watch.progress_of(done, total))?);
-    let float_values = float_values.into_iter().map(|v| integer.name(Part::Value(v))).collect();
-    let finest = integer.takes.clone();
-    let all = choices.bytes(integer.draft, &choices.finest());
-    let sizes = options.wishes.weight_sizes(integer.draft, graph, all)?;
-    let steps = ladder::climb(integer.draft, &choices, &sensitivity, &sizes);
+    choices.add_coded(&mut draft);
+    let mut found = Vec::new();
+    // Where the model says itself what is codes, there is nothing to choose.
+    let aims = if given { &AIMS[..1] } else { &AIMS[..] };
+    for aim in aims {
+        let mut integer = Integer {
+            evaluator: &evaluator,
+            draft: &draft,
+            graph,
+            choices: &choices,
+            sensitivity: &sensitivity,
+            probes: judges.first(count),
+            judges,
+            elements: &elements,
+            prices: &prices,
+            aim: *aim,
+            profile: Profile::integers(&choices),
+        };
+        let mut last = String::new();
+        integer.search(|stage, done, total| {
+            if stage != last {
+                watch.stage(stage, total);
+                last = stage.to_string();
+            }
+            watch.progress_of(done, total);
+        })?;
+        let (distortion, profile) = (integer.judged()?, integer.profile);
+        found.push(Found { distortion, time: profile.time(&choices, &prices), profile });
+    }
+    let profiles = ladder::distinct(found);
+    choices.settle(&mut draft, &profiles);
+    let float_values = profiles.last().map_or(&[][..], |profile| &profile.floats);
+    let float_values =
+        float_values.iter().map(|v| draft.header.graphs[graph as usize].name(*v).to_string()).collect();
+    let all = choices.bytes(&draft, &choices.finest());
+    let sizes = options.wishes.weight_sizes(&draft, graph, all)?;
+    let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
 
-    let mut rungs = ladder::rungs(integer.draft, &choices, &steps, &finest, graph, "");
-    rungs.extend(exact_rung(integer.draft, graph, options.keep_float));
+    let mut rungs = ladder::rungs(&draft, &choices, &steps, &profiles, given, graph, "");
+    rungs.extend(exact_rung(&mut draft, graph, options.keep_float).map(|rung| (rung, Kind::Floats)));
     // Exact floats take the place of those that everything so far was measured against.
     drop((float_model, float, even_model, even));
     for matrix in exact {
-        matrix.store(integer.draft, &mut model.constants)?;
+        matrix.store(&mut draft, &mut model.constants)?;
     }
     watch.stage("measure rungs", rungs.len());
-    let candidate = integer.draft.candidate();
+    let candidate = draft.candidate();
     let opened = candidate.model();
     let held = Probes::new(held_out, &want, &units);
     let (mut measured, mut latencies) = (Vec::with_capacity(rungs.len()), Vec::new());
-    for (i, mut rung) in rungs.into_iter().enumerate() {
+    for (i, (mut rung, kind)) in rungs.into_iter().enumerate() {
         rung.quality = Some(Quality {
             metric: "sqnr_db".to_string(),
             value: sqnr_db(evaluator.distortion(&candidate, &rung, &held)?) as f32,
@@ -229,14 +243,26 @@ pub fn convert(
         if options.wishes.max_latency.is_some() {
             latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held_out[0])?));
         }
-        measured.push(ladder::link(integer.draft, opened, rung)?);
+        measured.push(ladder::link(&draft, opened, (rung, kind))?);
         watch.progress(i + 1);
     }
     let mut chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
-    let rungs: Vec<Rung> = chain.iter().map(|(rung, _)| rung.clone()).collect();
-    let limit = limited(&mut integer, &rungs, &held, watch)?;
+    let rungs: Vec<Rung> = chain.iter().map(|link| link.rung.clone()).collect();
+    let search = Integer {
+        evaluator: &evaluator,
+        draft: &draft,
+        graph,
+        choices: &choices,
+        sensitivity: &sensitivity,
+        probes: held,
+        judges,
+        elements: &elements,
+        prices: &prices,
+        aim: FINE,
+        profile: Profile::integers(&choices),
+    };
+    let limit = limited(search, &rungs, &held, watch)?;
     draft.header.rungs = rungs;
-    let alone = alone.taken(&draft, &choices);
     let costs = alone.costs(&sensitivity);
     let candidate = draft.candidate();
     let mut parts = Vec::with_capacity(draft.header.rungs.len());
@@ -351,13 +377,13 @@ pub(crate) fn lower(
     }
     let graph = draft.graph(graph);
     let tensors = (0..nested.len() as u32).collect();
-    Ok((graph, Choices { tensors, nested }, exact))
+    Ok((graph, Choices::new(tensors, nested), exact))
 }
 
 /// The best integer rung and the tensor or value that costs it most, when it is below [`GOOD`]. Looked for where the quality
 /// was measured: what the search was made with may hold no such sample.
 fn limited(
-    integer: &mut Integer<'_>,
+    search: Integer<'_>,
     rungs: &[Rung],
     held: &Probes<'_>,
     watch: &mut dyn Watch,
@@ -365,7 +391,7 @@ fn limited(
     let quality = |r: &Rung| r.quality.as_ref().map_or(f64::NEG_INFINITY, |q| f64::from(q.value));
     let best = rungs.iter().filter(|r| r.acts == Acts::I8).max_by(|a, b| quality(a).total_cmp(&quality(b)));
     let Some(best) = best.filter(|r| quality(r) < GOOD) else { return Ok(None) };
-    let noises = integer.evaluator.noises(&integer.draft.candidate(), best, held)?;
+    let noises = search.evaluator.noises(&search.draft.candidate(), best, held)?;
     let mut worst: Vec<usize> = (0..noises.len()).collect();
     worst.sort_by(|a, b| noises[*b].total_cmp(&noises[*a]));
     worst.truncate(WORST);
@@ -373,9 +399,8 @@ fn limited(
     let want: Vec<Outputs> = worst.iter().map(|i| held.want[*i].clone()).collect();
     let mut integer = Integer {
         probes: Probes::new(&samples, &want, held.units),
-        takes: integer.choices.of_rung(best),
-        draft: &mut *integer.draft,
-        ..*integer
+        profile: Profile::of_rung(search.choices, best),
+        ..search
     };
     watch.stage("find the limit", 1);
     let worst = integer.worst(|done, total| watch.progress_of(done, total))?;

@@ -186,6 +186,7 @@ pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
         subnet: None,
         acts,
         takes: Vec::new(),
+        floats: Vec::new(),
         end: 0,
         bytes: 0,
         quality: None,

@@ -1,7 +1,7 @@
 //! A pack's header with the bytes behind it.
 
 use crate::graph::{Graph, Source, TensorId};
-use crate::pack::{BlobId, BlobSource, ConstantData, Header, Rung, Take};
+use crate::pack::{Acts, BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::{Matrix, PlanError, Thin};
 use crate::subnet::{self, Made};
 use crate::weights::{self, Correction, Registry, WeightError, Weights};
@@ -16,7 +16,7 @@ pub struct Model {
     source: Arc<dyn BlobSource>,
     registry: Arc<Registry>,
     /// Weights bound so far: binding checks a tensor's expression but touches no weight.
-    bound: Mutex<HashMap<(TensorId, Take), Arc<dyn Weights>>>,
+    bound: Mutex<HashMap<(TensorId, Take, Acts), Arc<dyn Weights>>>,
     /// The subnet that was asked for last, as a model of its own.
     made: Mutex<Option<(u32, Arc<SubnetModel>)>>,
 }
@@ -160,12 +160,16 @@ impl Model {
         let take = rung.takes.get(tensor as usize).copied().flatten();
         let take = take.ok_or_else(|| WeightError::Unused { tensor, rung: rung.id.clone() })?;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(weights) = bound.get(&(tensor, take)) {
+        if let Some(weights) = bound.get(&(tensor, take, rung.acts)) {
             return Ok(weights.clone());
         }
-        let weights = weights::bind(&self.registry, &self.header, tensor as usize, take, &self.source)?;
+        let bind = match rung.acts {
+            Acts::I8 => weights::bind,
+            Acts::F32 => weights::bind_reals,
+        };
+        let weights = bind(&self.registry, &self.header, tensor as usize, take, &self.source)?;
         let weights: Arc<dyn Weights> = weights.into();
-        bound.insert((tensor, take), weights.clone());
+        bound.insert((tensor, take, rung.acts), weights.clone());
         Ok(weights)
     }
 

@@ -151,10 +151,10 @@ def broken(result, bound):
 
 
 def top_rungs(rungs):
-    """Ids of the largest rung of each kind of activations."""
+    """Ids of the rung of each kind of activations whose quality its pack says is best."""
     best = {}
     for r in rungs:
-        if r["acts"] not in best or r["bytes"] > best[r["acts"]]["bytes"]:
+        if r["acts"] not in best or r["quality"]["value"] > best[r["acts"]]["quality"]["value"]:
             best[r["acts"]] = r
     return {r["id"] for r in best.values()}
 

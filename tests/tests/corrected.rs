@@ -108,6 +108,7 @@ impl Pack {
             subnet: None,
             acts,
             takes: vec![Some(Take(0, case.take))],
+            floats: vec![],
             end: 0,
             bytes: 0,
             quality: None,

@@ -63,6 +63,7 @@ fn all_codes(pack: &std::path::Path) -> Model {
     for value in header.graphs.iter_mut().flat_map(|graph| &mut graph.values) {
         value.range = value.range.or(Some((-8.0, 8.0)));
     }
+    header.rungs.iter_mut().for_each(|rung| rung.floats.clear());
     for take in header.rungs.iter_mut().filter(|rung| rung.acts == Acts::I8).flat_map(|rung| &mut rung.takes)
     {
         *take = take.map(|Take(root, level)| Take(root, level.min(4)));
@@ -89,7 +90,7 @@ fn branches_write_their_channels_into_the_joined_value() {
     b.node("Conv", "cat w4", "y", &[("kernel_shape", Ints(&[1, 1]))]);
     for (rung, copies) in copies(&b.finish("branches"), "Concat_cat") {
         // In an integer rung parts of other scales are requantized on their way in.
-        assert!(copies == 0 || rung.ends_with("-a8"), "{rung}: {copies} copies into the joined value");
+        assert!(copies == 0 || rung.contains("-a8"), "{rung}: {copies} copies into the joined value");
     }
 }
 
@@ -128,7 +129,7 @@ fn a_skip_that_would_live_long_is_copied() {
     for (rung, copies) in copies(&b.finish("skip"), "Concat_cat") {
         // In an integer rung parts of other scales are requantized on their way in.
         assert!(
-            copies == 2 || rung.ends_with("-a8"),
+            copies == 2 || rung.contains("-a8"),
             "{rung}: {copies} of the skip and of what no product makes"
         );
     }

@@ -79,6 +79,7 @@ fn run(mut draft: Draft, registry: Registry, root: Expr, take: u32) -> (Vec<f32>
         subnet: None,
         acts: Acts::F32,
         takes: vec![Some(Take(0, take))],
+        floats: vec![],
         end: 0,
         bytes: 0,
         quality: None,

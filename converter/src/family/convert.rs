@@ -9,7 +9,7 @@ use crate::draft::{Draft, float_draft};
 use crate::error::ConvertError;
 use crate::import;
 use crate::journal::{Journal, Mix};
-use crate::ladder::{self, Probes};
+use crate::ladder::{self, Kind, Probes};
 use crate::measure::{Evaluator, Outputs};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
@@ -113,10 +113,13 @@ pub fn convert(
     let (measured, latencies) =
         rungs::measured(&evaluator, &draft, candidates, &held, &samples.origin, options, watch)?;
     let opened = draft.open();
-    let linked = measured.into_iter().map(|rung| ladder::link(&draft, &opened, rung));
+    let linked = measured.into_iter().map(|rung| {
+        let kind = Kind::of(&rung);
+        ladder::link(&draft, &opened, (rung, kind))
+    });
     let measured = linked.collect::<Result<Vec<_>, _>>()?;
     let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
-    draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
+    draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
     let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     watch.stage("write", 1);

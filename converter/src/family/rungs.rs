@@ -5,11 +5,11 @@ use crate::compress::{Level, PLANE_BITS, Root};
 use crate::convert::{Options, Watch};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use crate::ladder::{self, Choices, Integer, Part, Probes};
+use crate::ladder::{self, Choices, FINE, Integer, Part, Probes, Profile};
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::samples::Sample;
 use crate::units::Units;
-use edge_runtime::graph::Source;
+use edge_runtime::graph::{Source, ValueId};
 use edge_runtime::pack::{Quality, Rung, Take};
 use edge_runtime::weights::{Registry, needed_blobs};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub fn candidates(
         let prices = ladder::prices(draft, graph as u32, &choices, elements);
         let mut integer = Integer {
             evaluator,
-            draft: &mut *draft,
+            draft: &*draft,
             graph: graph as u32,
             choices: &choices,
             sensitivity: &sensitivity,
@@ -58,18 +58,23 @@ pub fn candidates(
             judges: probes,
             elements,
             prices: &prices,
-            takes: choices.integer_takes(),
+            aim: FINE,
+            profile: Profile::integers(&choices),
         };
-        integer.finer_weights()?;
-        let mut kept = integer.keep_floats(|_, _| {})?;
-        kept.extend(integer.refine(|_, _| {})?);
-        float_values.extend(kept.into_iter().map(|v| format!("s{graph}: {}", integer.name(Part::Value(v)))));
-        let finest = integer.takes.clone();
+        integer.search(|_, _, _| {})?;
+        let named = |v: &ValueId| format!("s{graph}: {}", integer.name(Part::Value(*v)));
+        float_values.extend(integer.profile.floats.iter().map(named));
+        let mut profile = integer.profile;
+        // There is one profile, so its floats are the graph's.
+        for value in std::mem::take(&mut profile.floats) {
+            draft.header.graphs[graph].values[value as usize].range = None;
+        }
         let all = choices.bytes(draft, &choices.finest());
         let sizes = options.wishes.weight_sizes(draft, graph as u32, all)?;
         let steps = ladder::climb(draft, &choices, &sensitivity, &sizes);
         let prefix = format!("s{graph}-");
-        candidates.extend(ladder::rungs(draft, &choices, &steps, &finest, graph as u32, &prefix));
+        let rungs = ladder::rungs(draft, &choices, &steps, &[profile], false, graph as u32, &prefix);
+        candidates.extend(rungs.into_iter().map(|(rung, _)| rung));
         watch.progress(graph + 1);
     }
     Ok((candidates, float_values))
@@ -135,7 +140,7 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
         // Others may read the root as it is.
         nested.push(Root { expr, levels, one_scale: None });
     }
-    Ok(Choices { tensors, nested })
+    Ok(Choices::new(tensors, nested))
 }
 
 /// Accuracy on labelled samples, else the distance to the largest subnet's floats.

@@ -2,6 +2,7 @@
 
 use super::Choices;
 use super::climb::Step;
+use super::profile::Profile;
 use crate::draft::{Draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use edge_runtime::pack::{Acts, BlobId, Rung};
@@ -9,72 +10,124 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A rung, and every blob that it reads.
-pub type Link = (Rung, Vec<BlobId>);
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The rung.
+    pub rung: Rung,
+    /// What it reads.
+    pub blobs: Vec<BlobId>,
+    /// How much of it is floats: see [`Kind`].
+    pub kind: Kind,
+}
 
-/// The rungs of a chain: each step with f32 activations, and with i8 ones as far as the finest integer rung goes (`finest`, by
-/// tensor): what has more planes there would be multiplied as floats, which only f32 activations gain from. Names start with
+/// How rungs hold values: a profile of integers, from the fastest, or floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// i8 activations.
+    Integers(usize),
+    /// f32 activations.
+    Floats,
+}
+
+impl Kind {
+    /// What a rung is where there is one profile.
+    pub fn of(rung: &Rung) -> Kind {
+        match rung.acts {
+            Acts::I8 => Kind::Integers(0),
+            Acts::F32 => Kind::Floats,
+        }
+    }
+}
+
+/// The rungs of a chain: each step with f32 activations, and with i8 ones of each profile as far as it goes:
+/// what has more planes there would be multiplied as floats, which only f32 activations gain from. With `given`, the model itself says where
+/// its values are codes: floats give what integers give, so they are there only where no profile goes. Names start with
 /// `prefix`.
 pub fn rungs(
     draft: &Draft,
     choices: &Choices,
     steps: &[Step],
-    finest: &[usize],
+    profiles: &[Profile],
+    given: bool,
     graph: u32,
     prefix: &str,
-) -> Vec<Rung> {
-    let mut rungs: Vec<Rung> = Vec::new();
-    let mut add = |takes: &[usize], suffix: &str, acts: Acts| {
-        let bits = choices.mean_bits(draft, takes);
-        let mut rung = plain_rung(&rung_id(&rungs, prefix, bits, suffix), graph, acts);
-        rung.takes = choices.takes(draft, takes);
-        rungs.push(rung);
-    };
-    let mut last = Vec::new();
+) -> Vec<(Rung, Kind)> {
+    let (mut rungs, mut kinds): (Vec<Rung>, Vec<Kind>) = (Vec::new(), Vec::new());
+    let mut last = vec![Vec::new(); profiles.len()];
     for Step { takes } in steps {
-        let integer: Vec<usize> = takes.iter().zip(finest).map(|(take, most)| *take.min(most)).collect();
-        if integer != last {
-            add(&integer, "-a8", Acts::I8);
-            last = integer;
+        let bits = |takes: &[usize]| choices.mean_bits(draft, takes);
+        let mut covered = false;
+        for (kind, profile) in profiles.iter().enumerate() {
+            let most = takes.iter().zip(&profile.takes);
+            let takes_here: Vec<usize> = most.map(|(take, most)| *take.min(most)).collect();
+            covered |= given && takes_here == *takes;
+            if takes_here == last[kind] {
+                continue;
+            }
+            let suffix = match profile.floats.len() {
+                0 => "-a8".to_string(),
+                floats => format!("-a8f{floats}"),
+            };
+            let id = rung_id(&rungs, prefix, bits(&takes_here), &suffix);
+            let mut rung = plain_rung(&id, graph, Acts::I8);
+            rung.takes = profile.takes(draft, choices, &takes_here);
+            rung.floats.clone_from(&profile.floats);
+            last[kind] = takes_here;
+            rungs.push(rung);
+            kinds.push(Kind::Integers(kind));
         }
-        add(takes, "", Acts::F32);
+        if !covered {
+            let mut rung = plain_rung(&rung_id(&rungs, prefix, bits(takes), ""), graph, Acts::F32);
+            rung.takes = choices.takes(draft, takes);
+            rungs.push(rung);
+            kinds.push(Kind::Floats);
+        }
     }
-    rungs
+    rungs.into_iter().zip(kinds).collect()
 }
 
 /// A rung with its bytes and blobs.
 ///
 /// # Errors
 /// When a tensor's expression is not sound.
-pub fn link(draft: &Draft, model: &Arc<edge_runtime::Model>, mut rung: Rung) -> Result<Link, ConvertError> {
+pub fn link(
+    draft: &Draft,
+    model: &Arc<edge_runtime::Model>,
+    (mut rung, kind): (Rung, Kind),
+) -> Result<Link, ConvertError> {
     let blobs = model.blobs_of(&rung)?;
     rung.bytes = blobs.iter().map(|b| draft.blobs[*b as usize].len() as u64).sum();
-    Ok((rung, blobs))
+    Ok(Link { rung, blobs, kind })
 }
 
 /// Rungs closer than this share of their bytes are one: the better.
 const APART: f64 = 0.01;
+/// What a rung of integers must have beyond one of a faster profile, in dB of its quality.
+const WORTH: f32 = 0.5;
 
-/// Rungs by size, without those that cost more bytes than another of the same activations and are no better, or hardly more than one
-/// that is worse; the last one of all stays.
+/// Rungs by size, without those that cost more bytes than another of the same kind and are no better, or hardly more than one
+/// that is worse, and without those of integers that are hardly better than a faster one of no more bytes; the last one of all stays.
 pub fn undominated(mut measured: Vec<Link>) -> Vec<Link> {
     let value = |r: &Rung| r.quality.as_ref().map_or(f32::MIN, |q| q.value);
-    measured.sort_by_key(|(r, _)| (r.bytes, r.acts == Acts::F32));
-    let last = measured.last().map(|(r, _)| r.id.clone());
-    let mut best: HashMap<Acts, f32> = HashMap::new();
-    measured.retain(|(rung, _)| {
-        let bar = best.entry(rung.acts).or_insert(f32::MIN);
-        let keep = value(rung) > *bar || Some(&rung.id) == last.as_ref();
+    measured.sort_by_key(|link| (link.rung.bytes, link.kind));
+    let last = measured.last().map(|link| link.rung.id.clone());
+    let mut best: HashMap<Kind, f32> = HashMap::new();
+    measured.retain(|Link { rung, kind, .. }| {
+        let faster = best.iter().filter(|(other, _)| *other < kind && *kind != Kind::Floats);
+        let faster = faster.map(|(_, value)| value + WORTH).fold(f32::MIN, f32::max);
+        let bar = best.entry(*kind).or_insert(f32::MIN);
+        let keep = (value(rung) > *bar && value(rung) > faster) || Some(&rung.id) == last.as_ref();
         *bar = bar.max(value(rung));
         keep
     });
     // From the best down, each beside the last one that stays.
-    let mut above: HashMap<Acts, u64> = HashMap::new();
+    let mut above: HashMap<Kind, u64> = HashMap::new();
     measured.reverse();
-    measured.retain(|(rung, _)| {
-        let last = above.get(&rung.acts);
+    measured.retain(|Link { rung, kind, .. }| {
+        let last = above.get(kind);
         let keep = last.is_none_or(|bytes| *bytes as f64 >= rung.bytes as f64 * (1.0 + APART));
         if keep {
-            above.insert(rung.acts, rung.bytes);
+            above.insert(*kind, rung.bytes);
         }
         keep
     });
@@ -95,31 +148,32 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
         }
     };
     for acts in [Acts::F32, Acts::I8] {
-        chain.iter().filter(|(rung, _)| rung.acts == acts).for_each(|(_, blobs)| place(blobs.clone()));
+        chain.iter().filter(|link| link.rung.acts == acts).for_each(|link| place(link.blobs.clone()));
     }
     place((0..draft.blobs.len() as BlobId).filter(|id| !golden.contains(id)).collect());
     place(golden);
-    (sections, chain.iter().map(|(_, blobs)| blobs.clone()).collect())
+    (sections, chain.iter().map(|link| link.blobs.clone()).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, undominated};
+    use super::{Kind, Link, undominated};
     use crate::draft::plain_rung;
     use edge_runtime::pack::{Acts, Quality};
 
-    fn rung(id: &str, acts: Acts, bytes: u64, value: f32) -> Link {
+    fn rung(id: &str, kind: Kind, bytes: u64, value: f32) -> Link {
         let quality = Quality { metric: "sqnr_db".into(), value, samples: String::new() };
+        let acts = if kind == Kind::Floats { Acts::F32 } else { Acts::I8 };
         let mut rung = plain_rung(id, 0, acts);
         (rung.bytes, rung.quality) = (bytes, Some(quality));
-        (rung, Vec::new())
+        Link { rung, blobs: Vec::new(), kind }
     }
 
     /// A model whose constants are most of its bytes.
     #[test]
     fn of_many_close_rungs_some_stay() {
-        let all = (0..=40).map(|i| rung(&i.to_string(), Acts::F32, 1000 + 4 * i, i as f32)).collect();
-        let left: Vec<u64> = undominated(all).into_iter().map(|(rung, _)| rung.bytes).collect();
+        let all = (0..=40).map(|i| rung(&i.to_string(), Kind::Floats, 1000 + 4 * i, i as f32)).collect();
+        let left: Vec<u64> = undominated(all).into_iter().map(|link| link.rung.bytes).collect();
         assert_eq!(left.last(), Some(&1160));
         assert!(left.len() > 10 && left[0] < 1012, "{left:?}");
         assert!(left.windows(2).all(|pair| pair[1] * 100 >= pair[0] * 101), "{left:?}");
@@ -127,17 +181,31 @@ mod tests {
 
     #[test]
     fn what_costs_more_and_is_no_better_is_left_out() {
-        let f32 = Acts::F32;
+        let f32 = Kind::Floats;
         let all = vec![
             rung("a", f32, 1000, 10.0),
             rung("worse", f32, 1200, 9.0),
-            rung("other", Acts::I8, 1200, 9.0),
+            rung("other", Kind::Integers(0), 1200, 9.0),
             rung("close", f32, 1300, 12.0),
             rung("b", f32, 1305, 13.0),
             rung("equal", f32, 1500, 13.0),
             rung("last", f32, 2000, 12.0),
         ];
-        let left: Vec<String> = undominated(all).into_iter().map(|(rung, _)| rung.id).collect();
+        let left: Vec<String> = undominated(all).into_iter().map(|link| link.rung.id).collect();
         assert_eq!(left, ["a", "other", "b", "last"]);
+    }
+
+    #[test]
+    fn more_floats_must_be_worth_their_time() {
+        let [fast, fine] = [Kind::Integers(0), Kind::Integers(1)];
+        let all = vec![
+            rung("fast", fast, 1000, 10.0),
+            rung("as good", fine, 1000, 10.4),
+            rung("better", fine, 1100, 11.0),
+            rung("faster", fast, 1200, 10.8),
+            rung("floats", Kind::Floats, 1200, 10.2),
+        ];
+        let left: Vec<String> = undominated(all).into_iter().map(|link| link.rung.id).collect();
+        assert_eq!(left, ["fast", "better", "faster", "floats"]);
     }
 }

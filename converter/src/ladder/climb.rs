@@ -139,7 +139,7 @@ mod tests {
         };
         let nested = vec![root(0, true), root(1, true), root(2, false)];
         let costs = vec![vec![0.2, 0.1, 0.0], vec![0.4, 0.1, 0.0], vec![0.3, 0.0]];
-        (Choices { tensors: vec![0, 1, 2], nested }, Sensitivity::new(costs))
+        (Choices::new(vec![0, 1, 2], nested), Sensitivity::new(costs))
     }
 
     #[test]

@@ -10,8 +10,10 @@
 //! rows:    weights take one scale a row where that adds little (`rows.rs`)
 //! both:    of what is left, whatever takes away most of the distortion for its price, until the aim is met
 //! ```
+//! How much that is, the profile's [`Aim`] says.
 
 use super::activations::ranges;
+use super::profile::{Aim, FLOATS, GROUPS, Profile, Rows};
 use super::{Choices, Probes, Sensitivity};
 use crate::compress::{INTEGER_BITS, Use, matrix_operands};
 use crate::draft::{Draft, plain_rung};
@@ -20,14 +22,12 @@ use crate::measure::Evaluator;
 use edge_runtime::graph::{Op, Source, ValueId};
 use edge_runtime::pack::{Acts, Rung, Tensor};
 
-/// Output distortion that the finest integer rung aims at: 36 dB on the probes. Other samples are served some 10 dB worse by what few of them chose.
-pub const AIM: f64 = 2.5e-4;
-/// Most of the model that becomes floats for the aim's sake: beyond it, an integer rung is one in name only.
-const MOST_PRICE: f64 = 1.0;
 /// What a part of no size still costs: a step that changes between integers and floats.
 const LEAST_PRICE: f64 = 2e-3;
 /// What a share of the multiply-adds costs that floats do and not integers, which take half the time.
 const FLOAT_WORK: f64 = 0.5;
+/// Multiply-adds of integers in the time of making one such integer of a weight of more bits.
+const ROUNDING: f64 = 500.0;
 /// A part that takes away less of the distortion than this is within the noise of measuring.
 const LEAST_GAIN: f64 = 0.02;
 /// Parts that are tried together before they are told apart.
@@ -53,12 +53,12 @@ pub struct Gain {
     pub gain: f64,
 }
 
-/// The finest integer rung in the making.
+/// The finest rung of a profile in the making.
 pub struct Integer<'a> {
     /// Runs candidates.
     pub evaluator: &'a Evaluator<'a>,
-    /// The pack; ranges of its graph are taken away from values that become floats.
-    pub draft: &'a mut Draft,
+    /// The pack.
+    pub draft: &'a Draft,
     /// The graph's id.
     pub graph: u32,
     /// The ladder's choices.
@@ -73,13 +73,21 @@ pub struct Integer<'a> {
     pub elements: &'a [usize],
     /// By tensor: see [`prices`].
     pub prices: &'a [Price],
-    /// The take of each tensor.
-    pub takes: Vec<usize>,
+    /// What is aimed at.
+    pub aim: Aim,
+    /// How the rung holds weights and values.
+    pub profile: Profile,
 }
 
 /// What a tensor's products cost beyond those of integers alone, as a share of the whole model in one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Price {
+    /// Its multiply-adds.
+    pub work: f64,
+    /// What it is multiplied with; the last, where that is more than one.
+    pub input: Option<ValueId>,
+    /// Making integers of one scale a row of weights of more than 8 bits, once a run.
+    pub rounding: f64,
     /// When they run on floats: by [`FLOAT_WORK`] of their multiply-adds, and of the elements of their results.
     pub floats: f64,
     /// When thin matrices of one column correct them: by the multiply-adds of these.
@@ -91,6 +99,7 @@ pub struct Price {
 /// The prices of tensors in a graph whose values have so many `elements`.
 pub fn prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) -> Vec<Price> {
     let (mut rows, mut results) = (vec![0.0; choices.tensors.len()], vec![0.0; choices.tensors.len()]);
+    let mut inputs = vec![None; choices.tensors.len()];
     let graph = &draft.header.graphs[graph as usize];
     graph.body.for_each(&mut |node| {
         let count = |id: Option<&Option<ValueId>>| {
@@ -107,6 +116,7 @@ pub fn prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) 
                 _ => count(node.inputs.first()) / (*k).max(1) as f64,
             };
             results[t] += count(node.outputs.first());
+            inputs[t] = node.inputs.first().copied().flatten().filter(|_| *operand > 0);
         }
     });
     let size = |t: usize| {
@@ -117,6 +127,9 @@ pub fn prices(draft: &Draft, graph: u32, choices: &Choices, elements: &[usize]) 
     let all = (0..rows.len()).map(work).sum::<f64>().max(1.0);
     let values = elements.iter().sum::<usize>().max(1) as f64;
     let price = |t: usize| Price {
+        work: work(t) / all,
+        input: inputs[t],
+        rounding: ROUNDING * size(t).0 * size(t).1 / all,
         floats: FLOAT_WORK * work(t) / all + results[t] / values,
         column: rows[t] * (size(t).0 + size(t).1) / all,
         results: results[t] / values,
@@ -128,7 +141,8 @@ impl Integer<'_> {
     /// The rung as it stands.
     pub fn rung(&self, acts: Acts) -> Rung {
         let mut rung = plain_rung("integer", self.graph, acts);
-        rung.takes = self.choices.takes(self.draft, &self.takes);
+        rung.takes = self.profile.takes(self.draft, self.choices, &self.profile.takes);
+        rung.floats.clone_from(&self.profile.floats);
         rung
     }
 
@@ -144,20 +158,40 @@ impl Integer<'_> {
         self.evaluator.distortion(&self.draft.candidate(), &self.rung(acts), &probes)
     }
 
-    /// Makes finer the tensors that cost most for their price, until the weights alone leave half of [`AIM`].
+    /// Distortion of the rung as it stands, on the samples that say whether a part helped.
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn judged(&self) -> Result<f64, ConvertError> {
+        self.cost_on(self.judges, Acts::I8)
+    }
+
+    /// All of the search.
+    ///
+    /// # Errors
+    /// As [`Integer::cost`].
+    pub fn search(&mut self, mut stage: impl FnMut(&str, usize, usize)) -> Result<(), ConvertError> {
+        self.finer_weights()?;
+        self.keep_floats(|done, total| stage("measure values", done, total))?;
+        self.one_scale(|done, total| stage("measure rows", done, total))?;
+        self.refine(|done, total| stage("refine", done, total))
+    }
+
+    /// Makes finer the tensors that cost most for their price, until the weights alone leave half of the aim.
     ///
     /// # Errors
     /// As [`Integer::cost`].
     pub fn finer_weights(&mut self) -> Result<(), ConvertError> {
         let mut spent = 0.0;
-        while self.cost(Acts::F32)? > AIM / 2.0 {
+        while self.cost(Acts::F32)? > self.aim.distortion / 2.0 {
             let mut best: Option<(f64, f64, usize, usize)> = None;
-            for tensor in 0..self.takes.len() {
-                let take = self.takes[tensor];
+            for tensor in 0..self.profile.takes.len() {
+                let take = self.profile.takes[tensor];
                 for to in take + 1..=self.choices.nested[tensor].levels.len() {
                     let gain = self.sensitivity.of(tensor, take) - self.sensitivity.of(tensor, to);
                     let price = self.price_to(tensor, to);
-                    let enough = gain > LEAST_GAIN * AIM && spent + price <= MOST_PRICE / 2.0;
+                    let enough =
+                        gain > LEAST_GAIN * self.aim.distortion && spent + price <= self.aim.price / 2.0;
                     if enough && best.is_none_or(|(slope, ..)| gain / price > slope) {
                         best = Some((gain / price, price, tensor, to));
                     }
@@ -165,22 +199,21 @@ impl Integer<'_> {
             }
             let Some((_, price, tensor, to)) = best else { break };
             spent += price;
-            self.takes[tensor] = to;
+            self.profile.takes[tensor] = to;
         }
         Ok(())
     }
 
-    /// Makes finer whatever takes away most for its price, until the distortion is at [`AIM`], the price too high, or
-    /// nothing helps. Gives the values that became floats.
+    /// Makes finer whatever takes away most for its price, until the distortion is at the aim, the price too high, or
+    /// nothing helps.
     ///
     /// # Errors
     /// As [`Integer::cost`].
-    pub fn refine(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<ValueId>, ConvertError> {
-        let mut floats = Vec::new();
+    pub fn refine(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<(), ConvertError> {
         let mut spent = 0.0;
         let mut now = self.cost_on(self.judges, Acts::I8)?;
         for _ in 0..ROUNDS {
-            if now <= AIM {
+            if now <= self.aim.distortion {
                 break;
             }
             let mut gains = self.gains(&mut progress)?;
@@ -188,26 +221,23 @@ impl Integer<'_> {
             let before = now;
             for Gain { part, gain } in gains {
                 let price = self.price(part);
-                if now <= AIM || spent + price > MOST_PRICE {
+                if now <= self.aim.distortion || spent + price > self.aim.price {
                     continue;
                 }
-                let undo = self.make_finer(part);
+                self.make_finer(part);
                 let after = self.cost_on(self.judges, Acts::I8)?;
                 // Parts of one chain share a gain; the second one has none left. And a gain on a few samples may be luck.
                 if now - after < gain / 4.0 {
-                    self.restore(part, undo);
+                    self.make_coarser(part);
                     continue;
                 }
                 (now, spent) = (after, spent + price);
-                if let Part::Value(value) = part {
-                    floats.push(value);
-                }
             }
             if now > before * (1.0 - LEAST_GAIN) {
                 break;
             }
         }
-        Ok(floats)
+        Ok(())
     }
 
     /// The part that costs most in the rung as it stands, and what it costs.
@@ -234,19 +264,19 @@ impl Integer<'_> {
     fn gains(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<Vec<Gain>, ConvertError> {
         let all = self.cost(Acts::I8)?;
         // A tensor that costs nothing with f32 activations has nothing to give.
-        let tensors = (0..self.takes.len()).filter(|t| {
-            self.takes[*t] < self.choices.nested[*t].levels.len()
-                && self.sensitivity.of(*t, self.takes[*t]) > LEAST_GAIN * AIM
+        let tensors = (0..self.profile.takes.len()).filter(|t| {
+            self.profile.takes[*t] < self.choices.nested[*t].levels.len()
+                && self.sensitivity.of(*t, self.profile.takes[*t]) > LEAST_GAIN * self.aim.distortion
         });
         let values = ranges(&self.draft.header.graphs[self.graph as usize]);
-        let parts: Vec<Part> =
-            tensors.map(Part::Tensor).chain(values.iter().map(|(v, _)| Part::Value(*v))).collect();
+        let values = values.into_iter().filter(|v| self.profile.floats.binary_search(v).is_err());
+        let parts: Vec<Part> = tensors.map(Part::Tensor).chain(values.map(Part::Value)).collect();
         let mut gains = Vec::new();
         let mut rest: Vec<&[Part]> = parts.chunks(RUN).collect();
         while let Some(run) = rest.pop() {
-            let undo: Vec<_> = run.iter().map(|part| self.make_finer(*part)).collect();
+            run.iter().for_each(|part| self.make_finer(*part));
             let without = self.cost(Acts::I8);
-            run.iter().zip(undo).for_each(|(part, undo)| self.restore(*part, undo));
+            run.iter().for_each(|part| self.make_coarser(*part));
             let gain = all - without?;
             match run {
                 _ if gain <= LEAST_GAIN * all => {}
@@ -265,7 +295,7 @@ impl Integer<'_> {
     /// elements that become floats.
     fn price(&self, part: Part) -> f64 {
         let share = match part {
-            Part::Tensor(t) => return self.price_to(t, self.takes[t] + 1),
+            Part::Tensor(t) => return self.price_to(t, self.profile.takes[t] + 1),
             Part::Value(v) => {
                 let all: usize = self.elements.iter().sum();
                 self.elements.get(v as usize).copied().unwrap_or(0) as f64 / all.max(1) as f64
@@ -274,14 +304,24 @@ impl Integer<'_> {
         share + LEAST_PRICE
     }
 
+    /// Time of a tensor's products without one scale a row, as a share of all multiply-adds.
+    pub(super) fn time_without_rows(&self, tensor: usize) -> f64 {
+        let bits = self.choices.nested[tensor].levels[self.profile.takes[tensor] - 1].bits;
+        self.prices[tensor].work * if bits > INTEGER_BITS { FLOATS } else { GROUPS }
+    }
+
     /// The price of a finer take of a tensor, see [`Integer::price`].
     fn price_to(&self, tensor: usize, to: usize) -> f64 {
         let root = &self.choices.nested[tensor];
         let all = self.choices.bytes(self.draft, &self.choices.integer_takes());
-        let bytes = root.added(self.draft, self.takes[tensor], to);
+        let bytes = root.added(self.draft, self.profile.takes[tensor], to);
         let (price, is, was) =
-            (self.prices[tensor], &root.levels[to - 1], &root.levels[self.takes[tensor] - 1]);
-        let floats = if is.bits > INTEGER_BITS && was.bits <= INTEGER_BITS { price.floats } else { 0.0 };
+            (self.prices[tensor], &root.levels[to - 1], &root.levels[self.profile.takes[tensor] - 1]);
+        let floats = match is.bits > INTEGER_BITS && was.bits <= INTEGER_BITS {
+            true if self.profile.rows[tensor] == Rows::Any => price.rounding,
+            true => price.floats,
+            false => 0.0,
+        };
         let factors = match is.rank {
             0 => 0.0,
             rank => rank as f64 * price.column + price.results,
@@ -289,23 +329,17 @@ impl Integer<'_> {
         bytes as f64 / all.max(1) as f64 + floats + factors + LEAST_PRICE
     }
 
-    /// Makes a part finer; gives how it was: a value's range.
-    fn make_finer(&mut self, part: Part) -> Option<(f32, f32)> {
+    fn make_finer(&mut self, part: Part) {
         match part {
-            Part::Tensor(t) => {
-                self.takes[t] += 1;
-                None
-            }
-            Part::Value(v) => self.draft.header.graphs[self.graph as usize].values[v as usize].range.take(),
+            Part::Tensor(t) => self.profile.takes[t] += 1,
+            Part::Value(v) => self.profile.hold(v, true),
         }
     }
 
-    fn restore(&mut self, part: Part, range: Option<(f32, f32)>) {
+    fn make_coarser(&mut self, part: Part) {
         match part {
-            Part::Tensor(t) => self.takes[t] -= 1,
-            Part::Value(v) => {
-                self.draft.header.graphs[self.graph as usize].values[v as usize].range = range;
-            }
+            Part::Tensor(t) => self.profile.takes[t] -= 1,
+            Part::Value(v) => self.profile.hold(v, false),
         }
     }
 }

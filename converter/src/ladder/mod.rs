@@ -6,6 +6,7 @@ mod climb;
 mod integer;
 mod parts;
 mod probes;
+mod profile;
 mod rows;
 mod sensitivity;
 #[cfg(test)]
@@ -13,11 +14,12 @@ mod tests;
 mod unused;
 mod wishes;
 
-pub use chain::{layout, link, rungs, undominated};
+pub use chain::{Kind, Link, layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
 pub use parts::Costs;
 pub use probes::Probes;
+pub use profile::{AIMS, Aim, FINE, Found, Profile, Rows, distinct};
 pub use sensitivity::{Sensitivity, code_costs, sensitivities, stored_costs};
 pub use unused::drop_unused;
 pub use wishes::Wishes;
@@ -33,9 +35,16 @@ pub struct Choices {
     pub tensors: Vec<TensorId>,
     /// Root 0 of each tensor: the nested one.
     pub nested: Vec<Root>,
+    /// The root that gives products of integers the same planes with one scale a row, where a tensor has one.
+    pub coded: Vec<Option<u32>>,
 }
 
 impl Choices {
+    /// Choices of these tensors, none of which has a root of codes yet.
+    pub fn new(tensors: Vec<TensorId>, nested: Vec<Root>) -> Choices {
+        Choices { coded: vec![None; tensors.len()], tensors, nested }
+    }
+
     /// The takes as a rung of the draft lists them: by tensor id, nothing of other graphs' tensors.
     pub fn takes(&self, draft: &Draft, takes: &[usize]) -> Vec<Option<Take>> {
         let mut all = vec![None; draft.header.tensors.len()];

@@ -34,7 +34,11 @@ impl Costs<'_> {
         rung: &Rung,
         probes: &Probes<'_>,
     ) -> Result<Option<Parts>, ConvertError> {
-        if rung.takes.iter().flatten().any(|take| take.0 != 0) {
+        let of_ladder = |(tensor, coded): (&u32, &Option<u32>)| {
+            let root = rung.takes.get(*tensor as usize).copied().flatten().map(|take| take.0);
+            root.is_none_or(|root| root == 0 || Some(root) == *coded)
+        };
+        if !choices.tensors.iter().zip(&choices.coded).all(of_ladder) {
             return Ok(None);
         }
         let draft = candidate.draft();
@@ -42,12 +46,16 @@ impl Costs<'_> {
         let integer = rung.acts == Acts::I8;
         let tensor = |(t, take): (usize, usize)| {
             let id = choices.tensors[t] as usize;
-            let codes = if integer { self.codes.get(t).copied().unwrap_or(0.0) } else { 0.0 };
+            let root = rung.takes[id].map(|take| &draft.header.tensors[id].roots[take.0 as usize]);
+            let has_codes = integer && root.is_some() && root == choices.nested[t].one_scale.as_ref();
+            let codes = if has_codes { self.codes.get(t).copied().unwrap_or(0.0) } else { 0.0 };
             let cost = if take == 0 { 0.0 } else { self.tensors.of(t, take) };
             (cost + codes, draft.header.tensors[id].name.as_str())
         };
         let tensors = choices.of_rung(rung).into_iter().enumerate().map(tensor);
-        let values = graph.values.iter().enumerate().filter(|(_, value)| integer && value.range.is_some());
+        let is_float = |v: usize| rung.floats.binary_search(&(v as ValueId)).is_ok();
+        let values = graph.values.iter().enumerate();
+        let values = values.filter(|(v, value)| integer && value.range.is_some() && !is_float(*v));
         let values =
             values.map(|(v, _)| (self.values.get(v).copied().unwrap_or(0.0), graph.name(v as ValueId)));
         let (mut sum, mut worst) = (0.0, (0.0, ""));

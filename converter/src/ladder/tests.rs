@@ -1,8 +1,11 @@
-use super::{Choices, Integer, Part, Price, Probes, Sensitivity, climb, rungs, sensitivities};
+use super::{
+    Choices, FINE, Integer, Kind, Part, Price, Probes, Profile, Rows, Sensitivity, climb, prices, rungs,
+    sensitivities,
+};
 use crate::calibrate::{self, Fold};
 use crate::compress::PLANE_BITS;
 use crate::convert::{Options, lower};
-use crate::draft::{Draft, float_draft};
+use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs};
 use crate::model::{Array, Model};
@@ -10,7 +13,7 @@ use crate::samples::Sample;
 use crate::units::Units;
 use edge_runtime::graph::{Act, DType, Dim, Node, Op, Port, Source, ValueId};
 use edge_runtime::inputs::NamedArray;
-use edge_runtime::pack::Acts;
+use edge_runtime::pack::{Acts, Rung, Take, Tensor};
 use edge_runtime::random::uniform;
 use std::sync::atomic::AtomicBool;
 
@@ -19,8 +22,11 @@ const SIZES: [usize; 3] = [64, 32, 16];
 /// The take of 8 bits.
 const INTEGER: usize = 4;
 /// What floats cost in place of each tensor's integers.
-const PRICES: [Price; 2] =
-    [Price { floats: 0.4, column: 0.0, results: 0.0 }, Price { floats: 0.1, column: 0.0, results: 0.0 }];
+const PRICES: [Price; 2] = [price(0.4), price(0.1)];
+const fn price(floats: f64) -> Price {
+    Price { work: 0.0, input: None, rounding: 1.0, floats, column: 0.0, results: 0.0 }
+}
+
 /// The value between the two products.
 const HIDDEN: ValueId = 3;
 
@@ -95,7 +101,7 @@ impl Bench {
         let ranges = calibrate::ranges(&evaluator, &float, &samples, |_| ()).unwrap();
         let elements = calibrate::elements(&evaluator, &opened, rung, &model.graph, &samples[..1]).unwrap();
         let mut draft = Draft::new(model);
-        let (graph, choices, _) = lower(&mut draft, model, &Options::default()).unwrap();
+        let (graph, mut choices, _) = lower(&mut draft, model, &Options::default()).unwrap();
         for (value, range) in draft.header.graphs[graph as usize].values.iter_mut().zip(ranges) {
             value.range = range;
         }
@@ -103,14 +109,15 @@ impl Bench {
         let probes = Probes::new(&samples, &want, &no_units);
         let sensitivity = sensitivities(&evaluator, &draft, graph, &choices, &probes, |_, _| ()).unwrap();
         let units = Units::default();
+        choices.add_coded(&mut draft);
         Bench { evaluator, draft, choices, sensitivity, samples, want, elements, units }
     }
 
-    fn integer(&mut self) -> Integer<'_> {
+    fn integer(&self) -> Integer<'_> {
         let probes = Probes::new(&self.samples, &self.want, &self.units);
         Integer {
             evaluator: &self.evaluator,
-            draft: &mut self.draft,
+            draft: &self.draft,
             graph: 0,
             choices: &self.choices,
             sensitivity: &self.sensitivity,
@@ -118,7 +125,8 @@ impl Bench {
             judges: probes,
             elements: &self.elements,
             prices: &PRICES,
-            takes: self.choices.integer_takes(),
+            aim: FINE,
+            profile: Profile::integers(&self.choices),
         }
     }
 }
@@ -144,26 +152,27 @@ fn wide_value() -> Model {
 
 #[test]
 fn a_tensor_that_8_bits_cannot_hold_takes_16_and_no_other_does() {
-    let mut bench = Bench::new(&coarse_tensor());
+    let bench = Bench::new(&coarse_tensor());
     let mut integer = bench.integer();
     let coarse = integer.cost(Acts::I8).unwrap();
     assert_eq!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Tensor(1)));
     integer.finer_weights().unwrap();
-    assert_eq!(integer.takes, [INTEGER, PLANE_BITS.len()]);
+    assert_eq!(integer.profile.takes, [INTEGER, PLANE_BITS.len()]);
     let fine = integer.cost(Acts::I8).unwrap();
     assert!(fine < coarse / 10.0, "{fine} after {coarse}");
 }
 
 #[test]
 fn a_value_that_256_levels_cannot_hold_stays_a_float_and_no_other_does() {
-    let mut bench = Bench::new(&wide_value());
+    let bench = Bench::new(&wide_value());
     let mut integer = bench.integer();
     // No code is zero: even 8-bit weights of 0 let the wide channel through.
     integer.finer_weights().unwrap();
     let coarse = integer.cost(Acts::I8).unwrap();
     // With the second product on floats, floats into the first one spare the value its i8 form as well.
     assert!(matches!(integer.worst(|_, _| ()).unwrap().map(|g| g.part), Some(Part::Value(_))));
-    assert_eq!(integer.keep_floats(|_, _| ()).unwrap(), [HIDDEN]);
+    integer.keep_floats(|_, _| ()).unwrap();
+    assert_eq!(integer.profile.floats, [HIDDEN]);
     assert!(integer.cost(Acts::I8).unwrap() < coarse / 10.0);
     assert_eq!(integer.name(Part::Value(HIDDEN)), "h");
 }
@@ -173,24 +182,22 @@ fn refining_takes_what_gains_most_and_leaves_the_rest_as_it_was() {
     let mut bench = Bench::new(&wide_value());
     // Half of this model's elements are beyond the price of refining, so the value is made cheap here.
     bench.elements[HIDDEN as usize] = 0;
-    let range = |integer: &Integer<'_>, v: usize| integer.draft.header.graphs[0].values[v].range;
     let mut integer = bench.integer();
-    let of_input = range(&integer, 0);
     let coarse = integer.cost(Acts::I8).unwrap();
-    assert!(integer.refine(|_, _| ()).unwrap().contains(&HIDDEN));
-    assert!(range(&integer, HIDDEN as usize).is_none());
-    assert_eq!(range(&integer, 0), of_input);
+    integer.refine(|_, _| ()).unwrap();
+    assert_eq!(integer.profile.floats, [HIDDEN]);
     assert!(integer.cost(Acts::I8).unwrap() < coarse / 10.0);
 }
 
 #[test]
 fn a_good_rung_is_left_alone() {
-    let mut bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
+    let bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
     let mut integer = bench.integer();
     integer.finer_weights().unwrap();
-    assert_eq!(integer.takes, [INTEGER; 2]);
-    assert!(integer.keep_floats(|_, _| ()).unwrap().is_empty());
-    assert!(integer.refine(|_, _| ()).unwrap().is_empty());
+    assert_eq!(integer.profile.takes, [INTEGER; 2]);
+    integer.keep_floats(|_, _| ()).unwrap();
+    integer.refine(|_, _| ()).unwrap();
+    assert_eq!(integer.profile, Profile::integers(&bench.choices));
 }
 
 /// The half of each row of w0 that is 200 times the other makes the same of every hidden channel, which w1 takes away again: what is
@@ -206,19 +213,58 @@ fn cancelling() -> Model {
 
 #[test]
 fn rows_have_one_scale_where_that_adds_little() {
-    let kinds = |bench: &Bench| -> Vec<String> {
-        bench.draft.header.tensors.iter().map(|tensor| tensor.roots[0].kind.clone()).collect()
+    let kinds = |draft: &Draft| -> Vec<Vec<String>> {
+        let kinds = |tensor: &Tensor| tensor.roots.iter().map(|root| root.kind.clone()).collect();
+        draft.header.tensors.iter().map(kinds).collect()
     };
     let mut even = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
-    assert_eq!(even.integer().one_scale(|_, _| ()).unwrap(), 2);
-    assert_eq!(kinds(&even), ["row_codes", "row_codes"]);
+    let mut search = even.integer();
+    assert_eq!(search.one_scale(|_, _| ()).unwrap(), 2);
+    let takes = search.rung(Acts::I8).takes;
+    assert_eq!(takes, [Some(Take(1, INTEGER as u32)); 2]);
+    let all = search.profile;
     let mut uneven = Bench::new(&cancelling());
     // Its 256 levels would lose the small half before the weights do.
     uneven.draft.header.graphs[0].values[HIDDEN as usize].range = None;
     let before = uneven.integer().cost(Acts::I8).unwrap();
-    assert_eq!(uneven.integer().one_scale(|_, _| ()).unwrap(), 1);
-    assert_eq!(kinds(&uneven), ["planes", "row_codes"]);
-    assert!(uneven.integer().cost(Acts::I8).unwrap() <= before);
+    let mut search = uneven.integer();
+    assert_eq!(search.one_scale(|_, _| ()).unwrap(), 1);
+    assert!(search.cost(Acts::I8).unwrap() <= before);
+    let one = search.profile;
+    // What all profiles take stands alone, what some take beside the other, what none takes goes.
+    let plain = Profile::integers(&even.choices);
+    uneven.choices.settle(&mut uneven.draft, std::slice::from_ref(&one));
+    assert_eq!(kinds(&uneven.draft), [["planes"], ["row_codes"]]);
+    assert_eq!(one.takes(&uneven.draft, &uneven.choices, &[1, 2]), [Some(Take(0, 1)), Some(Take(0, 2))]);
+    even.choices.settle(&mut even.draft, &[all.clone(), one, plain]);
+    assert_eq!(kinds(&even.draft), [["planes", "row_codes"], ["planes", "row_codes"]]);
+    let takes = all.takes(&even.draft, &even.choices, &[1, 2]);
+    assert_eq!(takes, [Some(Take(1, 1)), Some(Take(1, 2))]);
+    let rung = Rung { takes, floats: vec![HIDDEN], ..plain_rung("r", 0, Acts::I8) };
+    let read = Profile::of_rung(&even.choices, &rung);
+    assert_eq!(read, Profile { takes: vec![1, 2], floats: vec![HIDDEN], rows: vec![Rows::Any; 2] });
+    // Above 8 bits they are floats, or integers made of more bits.
+    let mut fine = Profile { takes: vec![INTEGER + 1; 2], ..all };
+    fine.rows[0] = Rows::Any;
+    let takes = fine.takes(&even.draft, &even.choices, &fine.takes);
+    assert_eq!(takes, [Some(Take(1, INTEGER as u32 + 1)), Some(Take(0, INTEGER as u32 + 1))]);
+}
+
+#[test]
+fn more_floats_and_more_scales_take_more_time() {
+    let bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
+    let prices = prices(&bench.draft, 0, &bench.choices, &bench.elements);
+    let plain = Profile::integers(&bench.choices);
+    let rows = Profile { rows: vec![Rows::Eight; 2], ..plain.clone() };
+    let mut floats = rows.clone();
+    floats.hold(HIDDEN, true);
+    let fine = Profile { takes: vec![PLANE_BITS.len(), INTEGER], ..rows.clone() };
+    let time = |profile: &Profile| profile.time(&bench.choices, &prices);
+    assert!((time(&rows) - 1.0).abs() < 1e-9);
+    assert!(time(&floats) > 1.0 && time(&fine) > 1.0 && time(&plain) > 1.0);
+    // Both products, each of them.
+    let sum = time(&floats) + time(&fine);
+    assert!((sum - 3.0).abs() < 1e-9, "{sum}");
 }
 
 /// By the usual formula: steps `s` add `s^2 / 12` to each element, here of x, which is between its range's ends.
@@ -253,9 +299,20 @@ fn the_ladder_passes_through_the_finest_integer_rung_and_nests() {
     let finest = [INTEGER, INTEGER + 1];
     let steps = climb(&bench.draft, &bench.choices, &bench.sensitivity, &[]);
     assert_eq!(steps.last().map(|s| &s.takes[..]), Some(&[PLANE_BITS.len(); 2][..]), "{steps:?}");
-    let rungs = rungs(&bench.draft, &bench.choices, &steps, &finest, 0, "");
-    let integer: Vec<_> =
-        rungs.iter().filter(|r| r.acts == Acts::I8).map(|r| bench.choices.of_rung(r)).collect();
+    let profile = Profile { takes: finest.to_vec(), ..Profile::integers(&bench.choices) };
+    let profiles = [profile];
+    let all = rungs(&bench.draft, &bench.choices, &steps, &profiles, false, 0, "");
+    let of = |all: &[(Rung, Kind)], acts: Acts| -> Vec<Vec<usize>> {
+        let rungs = all.iter().filter(|(rung, _)| rung.acts == acts);
+        rungs.map(|(rung, _)| bench.choices.of_rung(rung)).collect()
+    };
+    let integer = of(&all, Acts::I8);
+    assert_eq!(of(&all, Acts::F32).len(), steps.len());
+    // Where the model says what its codes are, floats are there only beyond them.
+    let given = rungs(&bench.draft, &bench.choices, &steps, &profiles, true, 0, "");
+    assert_eq!(of(&given, Acts::I8), integer);
+    let beyond = |takes: &Vec<usize>| takes.iter().zip(&finest).any(|(take, most)| take > most);
+    assert!(of(&given, Acts::F32).iter().all(beyond));
     assert_eq!(integer.last().map(|takes| &takes[..]), Some(&finest[..]), "{integer:?}");
     assert!(integer.windows(2).all(|pair| pair[0] != pair[1]), "{integer:?}");
     // To sizes: what fits each, and no more.

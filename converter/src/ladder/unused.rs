@@ -32,16 +32,15 @@ pub fn drop_unused(draft: &mut Draft, golden: &mut [BlobId], needs: &mut [Link])
         }
     }
     golden.iter_mut().for_each(follow);
-    needs.iter_mut().flat_map(|(_, blobs)| blobs).for_each(follow);
+    needs.iter_mut().flat_map(|link| &mut link.blobs).for_each(follow);
 }
 
 /// Takes away the corrections of levels that no rung takes.
 fn trim(header: &mut Header) {
     for t in 0..header.tensors.len() {
-        let takes = header.rungs.iter().filter_map(|rung| rung.takes.get(t).copied().flatten());
-        let used: BTreeSet<usize> = takes.filter(|take| take.0 == 0).map(|take| take.1 as usize).collect();
-        if let Some(root) = header.tensors[t].roots.first_mut() {
-            keep_levels(root, &used);
+        for (root, of) in header.tensors[t].roots.iter_mut().zip(0..) {
+            let takes = header.rungs.iter().filter_map(|rung| rung.takes.get(t).copied().flatten());
+            keep_levels(root, &takes.filter(|take| take.0 == of).map(|take| take.1 as usize).collect());
         }
     }
 }
@@ -107,6 +106,7 @@ fn blobs(expr: &Expr, read: &mut BTreeSet<BlobId>) {
 mod tests {
     use super::drop_unused;
     use crate::draft::{Draft, plain_rung};
+    use crate::ladder::{Kind, Link};
     use edge_runtime::pack::{Acts, Arg, Take, Tensor};
     use serde_json::json;
 
@@ -126,8 +126,10 @@ mod tests {
             rung.takes = vec![Some(Take(0, take))];
             draft.header.rungs.push(rung);
         }
-        let (mut golden, mut needs) =
-            (ids[8..].to_vec(), vec![(plain_rung("r", 0, Acts::F32), vec![0, 3, 7])]);
+        let (mut golden, mut needs) = (
+            ids[8..].to_vec(),
+            vec![Link { rung: plain_rung("r", 0, Acts::F32), blobs: vec![0, 3, 7], kind: Kind::Floats }],
+        );
         drop_unused(&mut draft, &mut golden, &mut needs);
         let root = &draft.header.tensors[0].roots[0];
         assert_eq!(
@@ -139,7 +141,7 @@ mod tests {
         assert_eq!(left, [0, 3, 4, 5, 7, 8]);
         assert_eq!((root.args.len(), &root.blobs[..]), (3, &[3, 4][..]));
         let Arg::Expr(thin) = &root.args[1] else { panic!("{root:?}") };
-        assert_eq!((&thin.blobs[..], golden, &needs[0].1[..]), (&[1][..], vec![5], &[0, 1, 4][..]));
+        assert_eq!((&thin.blobs[..], golden, &needs[0].blobs[..]), (&[1][..], vec![5], &[0, 1, 4][..]));
         assert_eq!(draft.header.blobs.len(), draft.hashes().len());
         // Equal bytes are found where they are now.
         assert_eq!((draft.blob(vec![7; 8]), draft.blob(vec![1; 8])), (4, 6));

@@ -1,11 +1,11 @@
 //! What the caller wants of the ladder: sizes, a least quality, a longest time.
 
-use super::chain::Link;
+use super::chain::{Kind, Link};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::device::ByteSize;
 use edge_runtime::graph::Source;
-use edge_runtime::pack::{Acts, ConstantData, Rung};
+use edge_runtime::pack::{ConstantData, Rung};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ impl Wishes {
         let refuse = |option, why| Err(ConvertError::Option { option, why });
         let mut chain = chain;
         if let Some(least) = self.min_quality {
-            let best = chain.iter().map(|(r, _)| value(r)).fold(f32::MIN, f32::max);
-            chain.retain(|(rung, _)| value(rung) >= least);
+            let best = chain.iter().map(|link| value(&link.rung)).fold(f32::MIN, f32::max);
+            chain.retain(|link| value(&link.rung) >= least);
             if chain.is_empty() {
                 return refuse("--min-quality", format!("{least} is above the best rung's {best:.1}"));
             }
@@ -72,8 +72,8 @@ impl Wishes {
         if let Some(most) = self.max_latency {
             let latency =
                 |rung: &Rung| latencies.iter().find(|(id, _)| *id == rung.id).map(|(_, time)| *time);
-            let least = chain.iter().filter_map(|(r, _)| latency(r)).min().unwrap_or_default();
-            chain.retain(|(rung, _)| latency(rung).is_none_or(|time| time <= most));
+            let least = chain.iter().filter_map(|link| latency(&link.rung)).min().unwrap_or_default();
+            chain.retain(|link| latency(&link.rung).is_none_or(|time| time <= most));
             if chain.is_empty() {
                 return refuse(
                     "--max-latency",
@@ -81,28 +81,28 @@ impl Wishes {
                 );
             }
         }
-        let sizes = self.sizes(chain.iter().map(|(r, _)| r.bytes).max().unwrap_or(0))?;
+        let sizes = self.sizes(chain.iter().map(|link| link.rung.bytes).max().unwrap_or(0))?;
         if sizes.is_empty() {
             return Ok(chain);
         }
         let mut kept: HashSet<String> = HashSet::new();
+        let kinds: HashSet<Kind> = chain.iter().map(|link| link.kind).collect();
         for size in &sizes {
-            for acts in [Acts::I8, Acts::F32] {
-                let fits = chain.iter().filter(|(r, _)| r.acts == acts && r.bytes <= *size);
-                kept.extend(
-                    fits.max_by(|a, b| value(&a.0).total_cmp(&value(&b.0))).map(|(r, _)| r.id.clone()),
-                );
+            for kind in &kinds {
+                let fits = chain.iter().filter(|link| link.kind == *kind && link.rung.bytes <= *size);
+                let best = fits.max_by(|a, b| value(&a.rung).total_cmp(&value(&b.rung)));
+                kept.extend(best.map(|link| link.rung.id.clone()));
             }
         }
         if kept.is_empty() {
-            let least = chain.iter().map(|(r, _)| r.bytes).min().unwrap_or(0);
+            let least = chain.iter().map(|link| link.rung.bytes).min().unwrap_or(0);
             let asked = ByteSize(sizes.last().copied().unwrap_or(0));
             return refuse(
                 "--budgets",
                 format!("{asked} is less than the smallest rung's {}", ByteSize(least)),
             );
         }
-        chain.retain(|(rung, _)| kept.contains(&rung.id));
+        chain.retain(|link| kept.contains(&link.rung.id));
         Ok(chain)
     }
 }
@@ -122,7 +122,7 @@ fn constants(draft: &Draft, graph: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Link, Wishes};
+    use super::{Kind, Link, Wishes};
     use crate::draft::plain_rung;
     use edge_runtime::pack::{Acts, Quality};
     use std::time::Duration;
@@ -132,7 +132,7 @@ mod tests {
             let quality = Quality { metric: "sqnr_db".into(), value, samples: String::new() };
             let mut rung = plain_rung(id, 0, acts);
             (rung.bytes, rung.quality) = (bytes, Some(quality));
-            (rung, Vec::new())
+            Link { kind: Kind::of(&rung), rung, blobs: Vec::new() }
         };
         vec![
             rung("a8", Acts::I8, 100, 9.0),
@@ -148,7 +148,7 @@ mod tests {
         let times: Vec<_> =
             times.iter().map(|(id, ms)| (id.to_string(), Duration::from_millis(*ms))).collect();
         let left = wishes.of(chain(), &times).map_err(|e| e.to_string())?;
-        Ok(left.into_iter().map(|(rung, _)| rung.id).collect())
+        Ok(left.into_iter().map(|link| link.rung.id).collect())
     }
 
     #[test]

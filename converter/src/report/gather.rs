@@ -197,9 +197,11 @@ fn layer(model: &Model, costs: &Costs<'_>, rung: &Rung, index: usize, take: Take
 /// Finds each rung's next finer one, and what it lacks beside it.
 fn lacks(model: &Model, rungs: &mut [RungFigures]) {
     let takes = |i: usize| &model.header().rungs[i].takes;
+    let floats = |i: usize| &model.header().rungs[i].floats;
     for i in 0..rungs.len() {
         let alike = |j: &usize| {
-            (rungs[*j].graph, rungs[*j].acts) == (rungs[i].graph, rungs[i].acts) && takes(*j) != takes(i)
+            let alike = (rungs[*j].graph, rungs[*j].acts) == (rungs[i].graph, rungs[i].acts);
+            alike && floats(*j) == floats(i) && takes(*j) != takes(i)
         };
         let above = |j: &usize| (rungs[*j].bytes, *j) > (rungs[i].bytes, i);
         let finer = (0..rungs.len()).filter(above).filter(alike).min_by_key(|j| (rungs[*j].bytes, *j));

@@ -14,7 +14,7 @@ use crate::family::rungs::{self, HELD_OUT, Probed};
 use crate::import::ofa::Norm;
 use crate::import::{Norms, Statistics};
 use crate::journal::{Journal, Key, Mix};
-use crate::ladder::{self, Probes};
+use crate::ladder::{self, Kind, Probes};
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
@@ -167,10 +167,11 @@ fn convert_subnets(
     let mut links = Vec::with_capacity(measured.len());
     for rung in measured {
         let folded = written.folded(&rung, draft.header.tensors.len());
-        links.push(ladder::link(&draft, &opened, folded)?);
+        let kind = Kind::of(&folded);
+        links.push(ladder::link(&draft, &opened, (folded, kind))?);
     }
     let chain = options.wishes.of(ladder::undominated(links), &latencies)?;
-    draft.header.rungs = chain.iter().map(|(rung, _)| rung.clone()).collect();
+    draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
     let golden = match models.last() {
         Some(model) => golden(&mut draft, model, golden_run.as_ref(), options, &verdict)?,
         None => Vec::new(),

@@ -1,7 +1,7 @@
 //! The header's content: everything about a pack but the bytes of its blobs. Stored as JSON.
 
 use super::BlobSource;
-use crate::graph::{DType, Graph};
+use crate::graph::{DType, Graph, ValueId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -296,6 +296,9 @@ pub struct Rung {
     pub acts: Acts,
     /// One entry a tensor; `None` where the rung's graph does not use it.
     pub takes: Vec<Option<Take>>,
+    /// Values of the graph that stay floats in a rung of i8 activations though they have a range; ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floats: Vec<ValueId>,
     /// Position just past the last byte that the rung needs: where a blob ends, or the header when it needs none.
     pub end: u64,
     /// Bytes of weights and constants that the rung reads: the lengths of its blobs.

@@ -352,6 +352,9 @@ impl<'a> Builder<'a> {
 
     /// How a value is held as i8, if it may be: by the source model's own codes, or over its range.
     fn quant_of(&self, value: ValueId) -> Option<Quant> {
+        if self.rung.floats.binary_search(&value).is_ok() {
+            return None;
+        }
         let value = &self.graph.values[value as usize];
         let (lo, hi) = value.range?;
         Some(match value.codes {

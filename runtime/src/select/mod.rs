@@ -1,6 +1,7 @@
 //! Ladder + device -> rung.
 
 mod need;
+mod pace;
 mod reader;
 mod share;
 mod together;
@@ -8,6 +9,7 @@ mod together;
 mod together_tests;
 
 pub use need::{Need, START_SPREAD, Weighing};
+pub use pace::{PaceError, select_within};
 pub use reader::{Access, Reader, select_read};
 pub use share::{Share, ShareError};
 pub use together::{Member, TogetherError, choose_together};

@@ -18,6 +18,7 @@ mod node;
 pub mod planes;
 mod registry;
 mod row_codes;
+mod row_reals;
 mod source;
 pub mod sparse;
 mod tiles;
@@ -31,7 +32,7 @@ pub use corrected::{Correction, Factors};
 pub use error::WeightError;
 pub use float::Float;
 pub use node::Node;
-pub use registry::{Construct, Registry, bind, needed_blobs};
+pub use registry::{Construct, Registry, bind, bind_reals, needed_blobs};
 pub use source::Bytes;
 pub use sparse::{Bitmap, FewPanels, KeptBlocks};
 

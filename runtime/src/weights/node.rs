@@ -55,6 +55,11 @@ impl<'n, 'a> Node<'n, 'a> {
         }
     }
 
+    /// Whether nobody will ask for integer codes.
+    pub fn is_for_reals(&self) -> bool {
+        self.binding.reals
+    }
+
     /// Rows.
     pub fn n(&self) -> usize {
         self.place.n

@@ -106,6 +106,21 @@ pub fn bind(
     Binding::new(registry, header, Some(source)).tensor(tensor, take)
 }
 
+/// As [`bind`], for readers of reals alone: codes are not asked for, so what is there for their sake is left out.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_reals(
+    registry: &Registry,
+    header: &Header,
+    tensor: usize,
+    take: Take,
+    source: &Arc<dyn BlobSource>,
+) -> Result<Box<dyn Weights>, WeightError> {
+    let binding = Binding::new(registry, header, Some(source));
+    Binding { reals: true, ..binding }.tensor(tensor, take)
+}
+
 /// The blobs that the part `take` of a tensor reads, shared operands' included, in the order of first use.
 ///
 /// # Errors
@@ -128,6 +143,8 @@ pub(super) struct Binding<'a> {
     pub(super) source: Arc<dyn BlobSource>,
     /// Whether blobs must be there, not only listed.
     pub(super) present: bool,
+    /// Whether nobody will ask for integer codes.
+    pub(super) reals: bool,
     /// Blobs in use, in the order of first use.
     blobs: Vec<BlobId>,
     seen: BTreeSet<BlobId>,
@@ -148,7 +165,8 @@ impl<'a> Binding<'a> {
     fn new(registry: &'a Registry, header: &'a Header, source: Option<&Arc<dyn BlobSource>>) -> Binding<'a> {
         let present = source.is_some();
         let source = source.map_or_else(|| Arc::new(Absent) as Arc<dyn BlobSource>, Arc::clone);
-        Binding { registry, header, source, present, blobs: Vec::new(), seen: BTreeSet::new(), parts: 0 }
+        let (blobs, seen) = (Vec::new(), BTreeSet::new());
+        Binding { registry, header, source, present, reals: false, blobs, seen, parts: 0 }
     }
 
     fn tensor(&mut self, tensor: usize, take: Take) -> Result<Box<dyn Weights>, WeightError> {

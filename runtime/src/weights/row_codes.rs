@@ -5,6 +5,7 @@
 //! products of integers see it: whatever reads reals reads the operand.
 
 use super::node::Node;
+use super::row_reals::RowReals;
 use super::{BLOCK, CodeForm, CodesOut, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
@@ -29,10 +30,13 @@ pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, Wei
     node.counts(1, 0)?;
     let operand = node.operand(0, Some((node.n(), node.k())), node.take())?;
     Ok(match operand.code_form() {
-        Some(form) if operand.k() <= MAX_CODE_GROUP => {
+        Some(form) if operand.k() <= MAX_CODE_GROUP && !node.is_for_reals() => {
             Box::new(RowCodes { operand, form, variant: select(node.isa()) })
         }
-        // More bits than integer products take, or none at all.
+        None if operand.k() <= MAX_CODE_GROUP && !node.is_for_reals() => {
+            Box::new(RowReals { operand, variant: select(node.isa()) })
+        }
+        // More than integer products add up.
         _ => operand,
     })
 }

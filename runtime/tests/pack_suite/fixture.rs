@@ -130,6 +130,7 @@ fn rung(id: &str, terms: u32) -> Rung {
         subnet: None,
         acts: Acts::I8,
         takes: vec![Some(Take(0, terms)), Some(Take(0, terms))],
+        floats: vec![],
         end: 0,
         bytes: 0,
         quality: Some(Quality { metric: "sqnr_db".to_owned(), value: 20.5, samples: "none".to_owned() }),

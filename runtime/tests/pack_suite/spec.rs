@@ -31,6 +31,7 @@ fn example() -> (Contents, MemorySource) {
             subnet: None,
             acts: Acts::F32,
             takes: vec![],
+            floats: vec![],
             end: 0,
             bytes: 0,
             quality: None,

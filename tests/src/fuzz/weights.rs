@@ -117,6 +117,7 @@ fn multiply(
         graph: 0,
         acts,
         takes,
+        floats: Vec::new(),
         end: 0,
         bytes: 0,
         quality: None,

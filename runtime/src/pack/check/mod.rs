@@ -116,6 +116,21 @@ fn check_rungs(header: &Header, header_end: u64, tensors_used: &[Vec<u32>]) -> R
                 in_range(place, "root", take.0, tensor.roots.len())?;
             }
         }
+        // Ids of a subnet's values are known when it is made.
+        let values = if rung.subnet.is_none() { header.graphs[rung.graph as usize].values.len() } else { 0 };
+        for pair in rung.floats.windows(2) {
+            if pair[0] >= pair[1] {
+                return Err(PackError::Number {
+                    place: place(),
+                    what: "a float value",
+                    value: pair[1].to_string(),
+                    need: "must be above the one before it",
+                });
+            }
+        }
+        if let Some(last) = rung.floats.last() {
+            in_range(place, "float value", *last, values)?;
+        }
         if let Some(subnet) = rung.subnet {
             in_range(place, "subnet", subnet, header.subnets.len())?;
             let graph = header.subnets[subnet as usize].graph;

@@ -9,7 +9,9 @@ mod own_leaf;
 mod refusals;
 mod sparse;
 
-use super::{BLOCK, CodeForm, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, dense, planes};
+use super::{
+    BLOCK, CodeForm, CodesOut, PANEL, Part, Registry, WeightError, Weights, bind, bind_reals, dense, planes,
+};
 use crate::pack::{Arg, Blob, BlobId, BlobSource, Expr, Header, MemorySource, Take, Tensor};
 use crate::random::{philox, uniform};
 use edge_kernels::Isa;
@@ -60,6 +62,11 @@ impl Pack {
 
     fn bind(&self, tensor: usize, take: u32) -> Result<Box<dyn Weights>, WeightError> {
         bind(&Registry::standard(), &self.header, tensor, Take(0, take), &self.source())
+    }
+
+    /// As [`Pack::bind`], for readers of reals.
+    fn bind_reals(&self, tensor: usize, take: u32) -> Result<Box<dyn Weights>, WeightError> {
+        bind_reals(&Registry::standard(), &self.header, tensor, Take(0, take), &self.source())
     }
 
     /// The weight as bound for each instruction set, every way to read it checked; returns its values.

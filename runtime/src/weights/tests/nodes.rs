@@ -193,7 +193,7 @@ fn row_codes_are_the_matrix_rounded_to_one_scale_a_row() {
             assert_eq!(pack.checked(tensor, take), pack.checked(grouped, take), "take {take} of [{n}, {k}]");
             let form = pack.bind(tensor, take).unwrap().code_form();
             let one_scale = form.map(|form| (form.group, form.half_offset, form.bits));
-            assert_eq!(one_scale, (take < 5).then_some((k, false, 8)), "take {take} of [{n}, {k}]");
+            assert_eq!(one_scale, Some((k, false, 8)), "take {take} of [{n}, {k}]");
         }
         // The largest code of each row is the largest there can be, and every part of the matrix has the codes of the whole.
         let weights = pack.bind(tensor, 4).unwrap();
@@ -214,15 +214,56 @@ fn row_codes_are_the_matrix_rounded_to_one_scale_a_row() {
     }
 }
 
+/// More than 8 bits, and stored reals, by the formula of `PACK.md`; read as they are where nobody asks for codes.
+#[test]
+fn reals_become_codes_of_one_scale_a_row() {
+    for (n, k) in [(21, 75), (16, 64), (40, 1400), (3, 9), (1, 1)] {
+        let mut w = gaussian(n * k, 12);
+        // A row of zeros, one of tiny numbers, one with a number that is none.
+        for (i, w) in w.iter_mut().enumerate() {
+            *w *= [1.0, 1.0, 0.0, 1e-30][(i / k).min(3)];
+        }
+        let mut pack = Pack::default();
+        let planes =
+            pack.planes(&w, n, k, &planes::Spec { scale: super::super::Float::F32, ..Default::default() });
+        let planes = pack.tensor(n, k, planes);
+        let stored = pack.dense(&w, n, k);
+        let stored = pack.tensor(n, k, stored);
+        for (operand, take) in [(planes, 5), (planes, 6), (stored, 0)] {
+            let node = node("row_codes", json!({}), vec![Arg::Shared(operand as u32, 0)]);
+            let tensor = pack.tensor(n, k, node);
+            let weights = pack.bind(tensor, take).unwrap();
+            assert_eq!(pack.checked(tensor, take), pack.checked(operand, take));
+            let (codes, scales) = given_out(&*weights);
+            for (r, row) in weights.materialize().chunks(k).enumerate() {
+                let largest = row.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+                let factor = if largest > 0.0 { (127.0 / largest).min(f32::MAX) } else { 0.0 };
+                let want: Vec<i8> = row.iter().map(|w| (w * factor).round_ties_even() as i8).collect();
+                assert_eq!(&codes[r * k..][..k], want, "row {r} of [{n}, {k}], take {take}");
+                assert_eq!(scales[r], largest / 127.0, "row {r} of [{n}, {k}], take {take}");
+            }
+            let reals = pack.bind_reals(tensor, take).unwrap();
+            assert_eq!(reals.code_form(), None);
+            assert_eq!(reals.materialize(), weights.materialize());
+        }
+    }
+}
+
 /// `[n][k]` codes.
 fn codes_of(w: &dyn Weights) -> Vec<i8> {
+    given_out(w).0
+}
+
+/// `[n][k]` codes, and the scales of the first group of each row.
+fn given_out(w: &dyn Weights) -> (Vec<i8>, Vec<f32>) {
     let (n, k, form) = (w.n(), w.k(), w.code_form().unwrap());
     let (panels, blocks, groups) = (n.div_ceil(PANEL), k.div_ceil(BLOCK), k.div_ceil(form.group));
     let mut codes = vec![99; panels * blocks * PANEL * BLOCK];
     let (mut scales, mut sums) = (vec![0.0; panels * groups * PANEL], vec![0; panels * groups * PANEL]);
     w.fill_codes(0..panels, CodesOut { codes: &mut codes, scales: &mut scales, sums: &mut sums });
     let at = |r: usize, c: usize| ((r / PANEL * blocks + c / BLOCK) * PANEL + r % PANEL) * BLOCK + c % BLOCK;
-    (0..n * k).map(|i| codes[at(i / k, i % k)]).collect()
+    let scale = |r: usize| scales[r / PANEL * groups * PANEL + r % PANEL];
+    ((0..n * k).map(|i| codes[at(i / k, i % k)]).collect(), (0..n).map(scale).collect())
 }
 
 #[test]

@@ -3,17 +3,20 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edge_runtime::device::ByteSize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
   edge-run model.pack --mem 64MB --input photo.png --top 5
   edge-run model.pack --mem 8MiB --input x=x.npy --output out.npz --explain
+  edge-run model.pack --mem 64MB --latency 5ms --input photo.png
   edge-run plan model.pack --mem 64MB --json
   edge-run inspect model.pack
   edge-run verify model.pack
   edge-run bench model.pack --mem 64MB --repeat 50
 
-Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 5 does not fit the memory,
+Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 5 does not fit the memory or the
+latency,
 6 device or I/O, 7 golden check failed, 130 interrupted.
 
 Environment: EDGE_THREADS, EDGE_ISA (scalar, avx2, ...), EDGE_LOG (error, warn, info, debug).";
@@ -88,6 +91,9 @@ pub struct RunArgs {
     /// Write the outputs to a NumPy archive.
     #[arg(short, long, value_name = "FILE.npz")]
     pub output: Option<PathBuf>,
+    /// Run the best rung that takes at most so long here, such as 5ms or 800us: some are tried, on the inputs given.
+    #[arg(long, value_name = "TIME", conflicts_with = "rung", value_parser = duration)]
+    pub latency: Option<Duration>,
     /// Print the N greatest elements of the first output, with their labels.
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
@@ -130,6 +136,9 @@ pub struct BenchArgs {
     pub pack: Option<PathBuf>,
     #[command(flatten)]
     pub target: Target,
+    /// Time the best rung that takes at most so long here, such as 5ms or 800us.
+    #[arg(long, value_name = "TIME", conflicts_with = "rung", value_parser = duration)]
+    pub latency: Option<Duration>,
     /// Timed runs.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub repeat: usize,
@@ -169,4 +178,34 @@ pub struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// A time with its unit: us, ms or s.
+fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("expected a time above 0 with its unit, such as 5ms, 800us or 1.5s, got `{text}`");
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[number.len()..] {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        _ => return Err(bad()),
+    };
+    let value: f64 = number.parse().map_err(|_| bad())?;
+    Duration::try_from_secs_f64(value * seconds).ok().filter(|time| !time.is_zero()).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+    use std::time::Duration;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("5ms"), Ok(Duration::from_millis(5)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("800us"), Ok(Duration::from_micros(800)));
+        for bad in ["5", "ms", "-1ms", "0ms", "1e99s", "nans", "5 minutes", "5m", ""] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::profile::{Profile, print_limits};
 use crate::{inputs, load};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
-use edge_runtime::select::Request;
+use edge_runtime::select::{Access, Reader, Request};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -21,8 +21,10 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let Some(path) = &args.pack else { return Ok(()) };
     let opened = load::open(path, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
-    let selection = opened
-        .select(&Request { copies_outputs: false, ..opened.request(target) }, &inputs::specs(&arrays))?;
+    let request = Request { copies_outputs: false, ..opened.request(target) };
+    let mut reader = Reader::new(opened.pack.clone(), Access::Mapped);
+    let request = opened.within(request, &arrays, &mut reader, args.latency)?;
+    let selection = opened.select(&request, &inputs::specs(&arrays))?;
     let rung = opened.model.header().rungs[selection.rung].clone();
     let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
     let need = selection.need;

@@ -4,7 +4,7 @@ use edge_runtime::device::DeviceError;
 use edge_runtime::inputs::InputError;
 use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
-use edge_runtime::select::SelectError;
+use edge_runtime::select::{PaceError, SelectError};
 use edge_runtime::{RunError, SessionError};
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +16,8 @@ pub enum Failure {
     Pack(#[from] PackError),
     #[error(transparent)]
     Select(#[from] SelectError),
+    #[error("{0}")]
+    TooSlow(String),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -34,6 +36,17 @@ pub enum Failure {
     Write { path: PathBuf, error: std::io::Error },
     #[error("stdout: {0}")]
     Stdout(#[from] std::io::Error),
+}
+
+impl From<PaceError> for Failure {
+    fn from(error: PaceError) -> Failure {
+        match error {
+            PaceError::Select(error) => error.into(),
+            PaceError::Session(error) => error.into(),
+            PaceError::Run(error) => error.into(),
+            slow => Failure::TooSlow(slow.to_string()),
+        }
+    }
 }
 
 /// The published table; the same numbers everywhere.
@@ -58,7 +71,7 @@ impl Failure {
                 _ => BAD_FILE,
             },
             Failure::Session(SessionError::Plan(e)) | Failure::Plan(e) => plan(e),
-            Failure::Session(_) => DOES_NOT_FIT,
+            Failure::Session(_) | Failure::TooSlow(_) => DOES_NOT_FIT,
             Failure::Run(RunError::Cancelled) => INTERRUPTED,
             Failure::Run(
                 RunError::NotFinite { .. } | RunError::InputBytes { .. } | RunError::Step { .. },

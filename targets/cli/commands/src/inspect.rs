@@ -101,6 +101,7 @@ fn describe(pack: &PackFile) -> Value {
             "id": r.id,
             "graph": r.graph,
             "acts": r.acts,
+            "floats": r.floats.len(),
             "bytes": r.bytes,
             "end": r.end,
             "arena": r.arena,

@@ -2,14 +2,17 @@
 
 use crate::args::Target;
 use crate::exit::Failure;
-use edge_runtime::Model;
+use crate::inputs;
 use edge_runtime::device::{ByteSize, Device};
+use edge_runtime::inputs::NamedArray;
 use edge_runtime::pack::{PackFile, Rung};
 use edge_runtime::plan::InputSpec;
 use edge_runtime::select::{self, Candidate, Reader, Request, Selection};
 use edge_runtime::weights::Registry;
+use edge_runtime::{Model, Session};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An opened pack and the device it is to run on.
 pub struct Opened {
@@ -88,6 +91,23 @@ impl Opened {
     ) -> Result<(Selection, Model), Failure> {
         let (selection, source) = select::select_read(&self.device, &self.model, inputs, request, reader)?;
         Ok((selection, self.model.with_source(source)))
+    }
+
+    /// Restricts a request to the best rung that fits and runs within `latency` on these inputs.
+    pub fn within<'a>(
+        &'a self,
+        request: Request<'a>,
+        arrays: &[NamedArray],
+        reader: &mut Reader,
+        latency: Option<Duration>,
+    ) -> Result<Request<'a>, Failure> {
+        let Some(latency) = latency else { return Ok(request) };
+        let specs = inputs::specs(arrays);
+        let set = |session: &mut Session| {
+            arrays.iter().enumerate().try_for_each(|(i, array)| session.set_input(i, &array.data))
+        };
+        let rung = select::select_within(&self.device, &self.model, &specs, &request, reader, latency, set)?;
+        Ok(Request { forced: Some(&self.rung(rung).id), ..request })
     }
 
     /// The better rung that would take least more.

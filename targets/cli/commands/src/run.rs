@@ -32,6 +32,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         (false, false) => Access::Mapped,
     };
     let mut reader = Reader::new(opened.pack.clone(), access);
+    let request = opened.within(request, &arrays, &mut reader, args.latency)?;
     let (selection, model) = opened.select_read(&request, &specs, &mut reader)?;
     let model = Arc::new(model);
     if args.explain {
