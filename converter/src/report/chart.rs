@@ -107,15 +107,6 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
-/// How a series' points are joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Joined {
-    /// Each to the next.
-    InOrder,
-    /// By the best that can be had for so much or less.
-    Frontier,
-}
-
 /// A chart of points, laid out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Chart {
@@ -162,8 +153,8 @@ struct Mark {
 const LABEL_HEIGHT: f64 = 36.0;
 
 impl Chart {
-    /// Lays out series in one chart; `None` without a single finite point.
-    pub fn new(series: &[Series], joined: Joined) -> Option<Chart> {
+    /// Lays out series in one chart, the best points of each joined; `None` without a single finite point.
+    pub fn new(series: &[Series]) -> Option<Chart> {
         let finite = |p: &&Point| p.x.is_finite() && p.y.is_finite();
         let points = || series.iter().flat_map(|s| &s.points).filter(finite);
         let across = Axis::of(points().map(|p| p.x))?;
@@ -173,11 +164,8 @@ impl Chart {
         let (mut lines, mut marks) = (Vec::new(), Vec::new());
         for series in series {
             let points: Vec<&Point> = series.points.iter().filter(finite).collect();
-            let joined: Vec<(f64, f64)> = match joined {
-                Joined::InOrder => points.iter().map(|p| (p.x, p.y)).collect(),
-                Joined::Frontier => frontier(points.iter().map(|p| (p.x, p.y)).collect()),
-            };
-            let places: Vec<(f64, f64)> = joined.into_iter().map(|(a, b)| (x(a), y(b))).collect();
+            let best = frontier(points.iter().map(|p| (p.x, p.y)).collect());
+            let places: Vec<(f64, f64)> = best.into_iter().map(|(a, b)| (x(a), y(b))).collect();
             lines.push(Line { class: series.name, path: path(&places) });
             marks.extend(points.into_iter().map(|p| Mark::new(series.name, p, x(p.x), y(p.y))));
         }
@@ -286,11 +274,12 @@ mod tests {
     fn what_is_not_finite_is_no_point() {
         assert_eq!(Axis::of([]), None);
         assert_eq!(Axis::of([f64::NAN, f64::INFINITY]), None);
-        assert!(Chart::new(&series(vec![point(0, 1.0, f64::NAN)]), Joined::InOrder).is_none());
-        let chart = Chart::new(
-            &series(vec![point(0, 1.0, 2.0), point(1, 2.0, f64::NAN), point(2, f64::INFINITY, 3.0)]),
-            Joined::InOrder,
-        );
+        assert!(Chart::new(&series(vec![point(0, 1.0, f64::NAN)])).is_none());
+        let chart = Chart::new(&series(vec![
+            point(0, 1.0, 2.0),
+            point(1, 2.0, f64::NAN),
+            point(2, f64::INFINITY, 3.0),
+        ]));
         let chart = chart.unwrap();
         assert_eq!(chart.marks.len(), 1);
         assert!(!chart.lines[0].path.contains("NaN") && !chart.lines[0].path.contains("inf"));
@@ -298,8 +287,7 @@ mod tests {
 
     #[test]
     fn points_lie_inside_and_more_is_right_and_up() {
-        let chart =
-            Chart::new(&series(vec![point(0, 1.0, 5.0), point(1, 4.0, 30.0)]), Joined::InOrder).unwrap();
+        let chart = Chart::new(&series(vec![point(0, 1.0, 5.0), point(1, 4.0, 30.0)])).unwrap();
         let [a, b] = &chart.marks[..] else { panic!("{chart:?}") };
         assert!(a.x < b.x && a.y > b.y);
         for mark in [a, b] {

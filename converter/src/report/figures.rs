@@ -1,6 +1,6 @@
 //! The page's charts: quality against weights, memory, and time.
 
-use super::chart::{Chart, Joined, Point, Series};
+use super::chart::{Chart, Point, Series};
 use super::page::{Page, RungFigures};
 use super::words::{acts, clipped, is_exact, latency, quality, size};
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(super) fn figures(page: &Page, metric: &str) -> Vec<Figure> {
         Figure {
             title,
             axes: format!("{metric}, against {what} in {name}"),
-            chart: Chart::new(&series, Joined::InOrder),
+            chart: Chart::new(&series),
             note: note.to_string(),
         }
     };
@@ -38,17 +38,22 @@ pub(super) fn figures(page: &Page, metric: &str) -> Vec<Figure> {
     );
     let missing = |why: &Option<String>| why.as_ref().map(|why| format!("Not measured: {}.", clipped(why)));
     vec![
-        memory("Quality and weights", &sizes, "weights", "What a rung reads of the file."),
+        memory(
+            "Quality and weights",
+            &sizes,
+            "weights",
+            "What a rung reads of the file. Lines: the best for so many bytes.",
+        ),
         memory(
             "Quality and memory",
             &peaks,
             "planned peak",
-            "Weights, arena and plan, weights resident and pictures whole; what the program itself holds comes on top.",
+            "Weights, arena and plan, weights resident and pictures whole; what the program itself holds comes on top. Lines: the best for so much memory.",
         ),
         Figure {
             title: "Quality and latency",
             axes: format!("{metric}, against milliseconds a run"),
-            chart: Chart::new(&series, Joined::Frontier),
+            chart: Chart::new(&series),
             note: missing(&page.not_timed).unwrap_or(timed),
         },
     ]

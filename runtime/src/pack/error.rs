@@ -52,6 +52,10 @@ pub enum PackError {
     HeaderLength { len: u64, cap: u64 },
     #[error("the header ends at byte {end} but the file has {file_len}; fetch the rest")]
     CutHeader { end: u64, file_len: u64 },
+    #[error(
+        "the packed header gives {found} bytes of text and the preamble says {len}; fetch the file again"
+    )]
+    HeaderText { len: u64, found: u64 },
     #[error("the header's hash is {actual:032x}, expected {expected:032x}; fetch the file again")]
     HeaderHash { expected: u128, actual: u128 },
     #[error("the header may take {needs} bytes of memory when decoded, {cap} are allowed")]

@@ -4,6 +4,7 @@
 use super::check::check;
 use super::layout::{file_order, full_len};
 use super::owner::owner_of;
+use super::packed::unpacked;
 use super::preamble::{PREAMBLE, Preamble, RUNTIME_VERSION, hash128};
 use super::scan::{MAX_DECODED, decoded_bound};
 use super::{Blob, BlobId, Header, PackError, Rung};
@@ -227,8 +228,9 @@ pub(super) fn read_header(
 
     // Checked against both caps before the text itself is read: it is part of what decoding takes.
     let cap = memory.min(MAX_DECODED);
-    if preamble.header_len > cap {
-        return Err(PackError::HeaderMemory { needs: preamble.header_len, cap });
+    let both = preamble.header_len + preamble.text_len;
+    if both > cap {
+        return Err(PackError::HeaderMemory { needs: both, cap });
     }
     let mut text = Vec::new();
     text.try_reserve_exact(preamble.header_len as usize)
@@ -236,6 +238,9 @@ pub(super) fn read_header(
     text.resize(preamble.header_len as usize, 0);
     read_exact_at(file, &mut text, PREAMBLE as u64).map_err(io_error("read the header", path))?;
     preamble.check_hash(&text)?;
+    if preamble.text_len > 0 {
+        text = unpacked(&text, preamble.text_len)?;
+    }
     let needs = decoded_bound(&text)?;
     if needs > cap {
         return Err(PackError::HeaderMemory { needs, cap });

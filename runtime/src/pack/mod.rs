@@ -8,6 +8,7 @@ mod layout;
 mod loaded;
 mod map;
 mod owner;
+mod packed;
 mod preamble;
 mod scan;
 mod source;

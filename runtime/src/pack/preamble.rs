@@ -21,11 +21,16 @@ pub const PREAMBLE: usize = 64;
 /// Bytes at the start of the preamble that the header's hash covers too: a changed version is a changed hash.
 const HASHED: usize = 24;
 
+/// The length of a packed header's text, which the hash covers as well.
+const TEXT: std::ops::Range<usize> = 40..48;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Preamble {
     pub min_runtime: u32,
     pub header_len: u64,
     pub hash: u128,
+    /// Bytes of the header's text where it is packed, else 0.
+    pub text_len: u64,
 }
 
 /// The first 16 bytes of the BLAKE3 hash of `parts`, one after the other, as a big-endian number, so that it
@@ -46,10 +51,17 @@ pub(super) fn finish128(hasher: &blake3::Hasher) -> u128 {
 }
 
 impl Preamble {
-    pub fn new(min_runtime: u32, header: &[u8]) -> Preamble {
-        let mut preamble = Preamble { min_runtime, header_len: header.len() as u64, hash: 0 };
-        preamble.hash = hash128(&[&preamble.encode()[..HASHED], header]);
+    /// Of a header as it is stored: packed, of a text of `text_len` bytes, or with 0 as it is.
+    pub fn new(min_runtime: u32, header: &[u8], text_len: u64) -> Preamble {
+        let mut preamble = Preamble { min_runtime, header_len: header.len() as u64, hash: 0, text_len };
+        preamble.hash = preamble.hash_of(header);
         preamble
+    }
+
+    fn hash_of(&self, header: &[u8]) -> u128 {
+        let bytes = self.encode();
+        let text = if self.text_len > 0 { &bytes[TEXT] } else { &[] };
+        hash128(&[&bytes[..HASHED], text, header])
     }
 
     pub fn encode(&self) -> [u8; PREAMBLE] {
@@ -59,6 +71,7 @@ impl Preamble {
         bytes[12..16].copy_from_slice(&self.min_runtime.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.header_len.to_le_bytes());
         bytes[24..40].copy_from_slice(&self.hash.to_be_bytes());
+        bytes[TEXT].copy_from_slice(&self.text_len.to_le_bytes());
         bytes
     }
 
@@ -84,12 +97,13 @@ impl Preamble {
         if min_runtime > RUNTIME_VERSION {
             return Err(PackError::RuntimeTooOld { needs: min_runtime, have: RUNTIME_VERSION });
         }
-        if let Some(offset) = (40..PREAMBLE).find(|&i| bytes[i] != 0) {
+        if let Some(offset) = (TEXT.end..PREAMBLE).find(|&i| bytes[i] != 0) {
             return Err(PackError::Reserved { offset, value: bytes[offset] });
         }
-        let header_len = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;
-        if header_len > MAX_HEADER {
-            return Err(PackError::HeaderLength { len: header_len, cap: MAX_HEADER });
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        let (header_len, text_len) = (u64_at(16), u64_at(TEXT.start));
+        if let Some(len) = [header_len, text_len].into_iter().find(|len| *len > MAX_HEADER) {
+            return Err(PackError::HeaderLength { len, cap: MAX_HEADER });
         }
         let end = PREAMBLE as u64 + header_len;
         if end > file_len {
@@ -97,12 +111,12 @@ impl Preamble {
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&bytes[24..40]);
-        Ok(Preamble { min_runtime, header_len, hash: u128::from_be_bytes(hash) })
+        Ok(Preamble { min_runtime, header_len, hash: u128::from_be_bytes(hash), text_len })
     }
 
     /// Whether `header` is what this preamble announces.
     pub fn check_hash(&self, header: &[u8]) -> Result<(), PackError> {
-        let actual = hash128(&[&self.encode()[..HASHED], header]);
+        let actual = self.hash_of(header);
         if actual != self.hash {
             return Err(PackError::HeaderHash { expected: self.hash, actual });
         }

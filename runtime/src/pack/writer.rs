@@ -5,6 +5,7 @@
 use super::check::check;
 use super::file::io_error;
 use super::layout::{MAX_HEADER, full_len, place};
+use super::packed::packed;
 use super::preamble::{PREAMBLE, Preamble, hash128};
 use super::scan::{MAX_DECODED, decoded_bound};
 use super::temporary::Temporary;
@@ -54,11 +55,12 @@ pub fn write(
     cancel: &AtomicBool,
 ) -> Result<Written, PackError> {
     let min_runtime = contents.min_runtime;
-    let (header, text, order) = finish(contents, source, cancel)?;
+    let (header, stored, order) = finish(contents, source, cancel)?;
+    let Stored { bytes: text, text_len } = stored;
     let header_end = (PREAMBLE + text.len()) as u64;
     let file_len = full_len(&header, header_end);
     let temporary = Temporary::new(path.as_ref())?;
-    let preamble = Preamble::new(min_runtime, &text);
+    let preamble = Preamble::new(min_runtime, &text, text_len);
     let mut out = io::BufWriter::with_capacity(CHUNK, temporary.file());
     let emitted = emit(&mut out, &preamble, &text, &header, &order, source, cancel);
     // Taken apart without a second attempt to write what is still in the buffer.
@@ -74,12 +76,19 @@ pub fn write(
     Ok(Written { padding: file_len - header_end - used, header, header_end, file_len })
 }
 
-/// Completes the header; gives it, its text, and the ids of the blobs that have bytes in file order.
+/// A header as it lies in the file.
+struct Stored {
+    bytes: Vec<u8>,
+    /// See [`Preamble::text_len`].
+    text_len: u64,
+}
+
+/// Completes the header; gives it, how it is stored, and the ids of the blobs that have bytes in file order.
 fn finish(
     contents: Contents,
     source: &dyn BlobSource,
     cancel: &AtomicBool,
-) -> Result<(Header, Vec<u8>, Vec<BlobId>), PackError> {
+) -> Result<(Header, Stored, Vec<BlobId>), PackError> {
     let Contents { mut header, sections, needs, .. } = contents;
     let order: Vec<BlobId> = sections.iter().flatten().copied().collect();
     let mut times = vec![0; order.len()];
@@ -115,18 +124,24 @@ fn finish(
     }
 
     // Offsets stand in the header, and its length moves them. A later start never makes a number shorter, so the
-    // header's end, begun below the answer, only grows until it is the one that it was laid out for.
+    // header's end, begun below the answer, only grows until it is the one that it was laid out for. A packed one may come out shorter, too:
+    // then what it does not need stays 0.
     let mut header_end = PREAMBLE as u64;
-    let text = loop {
+    let (text, stored) = loop {
         header.sections = place(header_end, &sections, &mut header.blobs)?;
         for (rung, ids) in header.rungs.iter_mut().zip(&needs) {
             let with_bytes = ids.iter().map(|&id| &header.blobs[id as usize]).filter(|b| b.len > 0);
             rung.end = with_bytes.map(|b| b.offset + b.len).max().unwrap_or(header_end);
         }
         let text = serde_json::to_vec(&header).map_err(PackError::HeaderJson)?;
-        let end = (PREAMBLE + text.len()) as u64;
-        if end == header_end {
-            break text;
+        let packed = packed(&text);
+        let is_packed = packed.is_some();
+        let mut bytes = packed.unwrap_or_else(|| text.clone());
+        let end = (PREAMBLE + bytes.len()) as u64;
+        if end == header_end || is_packed && end < header_end {
+            bytes.resize(header_end as usize - PREAMBLE, 0);
+            let text_len = if is_packed { text.len() as u64 } else { 0 };
+            break (text, Stored { bytes, text_len });
         }
         header_end = end;
     };
@@ -141,7 +156,7 @@ fn finish(
     }
     check(&header, header_end)?;
     check_comes_back(&header, &text)?;
-    Ok((header, text, order))
+    Ok((header, stored, order))
 }
 
 fn first_missing(order: &[BlobId]) -> BlobId {
@@ -231,7 +246,7 @@ mod tests {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut out = io::BufWriter::new(full);
         let never = AtomicBool::new(false);
-        let preamble = Preamble::new(0, b"{}");
+        let preamble = Preamble::new(0, b"{}", 0);
         let header = Header::default();
         let stopped = emit(&mut out, &preamble, b"{}", &header, &[], &MemorySource::default(), &never);
         let (_, _) = out.into_parts();

@@ -52,6 +52,32 @@ fn header_and_blobs_come_back_by_every_way_of_reading() {
     assert!(mapped.blob(8).is_none() && loaded.blob(8).is_none());
 }
 
+/// Rungs end where their blobs do, so a header that comes out shorter than the room that was left for it moves nothing.
+#[test]
+fn a_long_header_is_packed_and_damage_to_it_is_seen() {
+    let dir = Dir::new();
+    let (mut contents, source) = contents();
+    contents.header.card.labels = (0..2000).map(|i| format!("label {i}")).collect();
+    let path = dir.file("model.pack");
+    let written = write(&path, contents, &source, &NEVER).unwrap();
+    let text = serde_json::to_vec(&written.header).unwrap();
+    assert!(written.header_end < (text.len() / 2) as u64, "{} of {}", written.header_end, text.len());
+    let pack = PackFile::open(&path).unwrap();
+    assert_eq!(*pack.header(), written.header);
+    pack.verify(&NEVER, |_, _| ()).unwrap();
+    // Decoding is counted with the text, which is longer than what is stored.
+    let tight = PackFile::open_within(&path, text.len() as u64).map(drop).unwrap_err();
+    assert!(matches!(tight, PackError::HeaderMemory { .. }), "{tight}");
+    let whole = std::fs::read(&path).unwrap();
+    for at in [40, 42, PREAMBLE, PREAMBLE + 100, written.header_end as usize - 1] {
+        let mut bad = whole.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        let error = PackFile::open(&path).map(drop).unwrap_err();
+        assert!(matches!(error, PackError::HeaderHash { .. }), "byte {at}: {error}");
+    }
+}
+
 #[test]
 fn layout_is_as_specified() {
     let dir = Dir::new();
