@@ -16,14 +16,15 @@
 
 use std::arch::x86_64::{
     __m256i, __m512, __m512i, __mmask64, _MM_HINT_T0, _mm_loadu_si128, _mm_mask_storeu_epi8, _mm_prefetch,
-    _mm_storeu_si128, _mm256_add_epi16, _mm256_cvtepi16_epi8, _mm256_loadu_si256, _mm256_set1_epi16,
-    _mm256_slli_epi16, _mm256_srai_epi16, _mm256_storeu_si256, _mm256_sub_epi16, _mm512_add_epi32,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_castsi512_si256, _mm512_cvtepi16_epi32,
-    _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_broadcast_i32x4, _mm512_mask_loadu_epi8, _mm512_maskz_loadu_epi8,
-    _mm512_mullo_epi32, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi8,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_xor_si512,
+    _mm_storeu_si128, _mm256_abs_epi16, _mm256_add_epi16, _mm256_cvtepi16_epi8, _mm256_loadu_si256,
+    _mm256_max_epu16, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16,
+    _mm256_storeu_si256, _mm256_sub_epi16, _mm512_add_epi32, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_castsi512_si256, _mm512_cvtepi16_epi32, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_broadcast_i32x4, _mm512_mask_loadu_epi8, _mm512_maskz_loadu_epi8, _mm512_mullo_epi32,
+    _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4,
+    _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16,
+    _mm512_unpacklo_epi8, _mm512_unpacklo_epi16, _mm512_xor_si512,
 };
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -60,22 +61,30 @@ fn run(task: &mut Task<'_, i8, i16>) {
     let s = task.shape;
     let fours = s.kh.div_ceil(FOUR);
     let fits = (1..=MAX_FOURS).contains(&fours) && (1..=MAX_WEIGHTS / fours).contains(&s.kw);
-    let largest = task.weights.iter().fold(0, |most: u16, w| most.max(w.unsigned_abs()));
+    let largest = largest(task.weights);
     let plan = if fits && largest <= LARGEST { Plan::of(s, fours, RING) } else { None };
     let Some(plan) = plan else { return avx512::run_i8(task) };
     let Aligned(ring) = &mut Aligned([MaybeUninit::<Fours>::uninit(); RING]);
     let Aligned(weights) = &mut Aligned([[MaybeUninit::<Fours>::uninit(); MAX_WEIGHTS]; 2]);
     let codes = Codes::of(task.epilogue, &mut task.out);
-    let channels = task.part.channels.len();
-    for first in (0..channels).step_by(GROUP) {
-        let mut group = Group::new(task, first, fours, weights);
+    for first in (0..task.part.channels.len()).step_by(GROUP) {
+        let mut group = Group::new(task, first, fours, largest, weights);
         group.codes = codes.filter(|codes| group.fits(codes, largest, s.kh * s.kw));
-        match group.blocks {
-            1 => rows::<4>(task, &plan, &group, ring),
-            2 => rows::<2>(task, &plan, &group, ring),
-            _ => rows::<1>(task, &plan, &group, ring),
-        }
+        rows(task, &plan, &group, ring);
     }
+}
+
+/// The largest magnitude of weights.
+#[target_feature(enable = "avx2")]
+fn largest(weights: &[i16]) -> u16 {
+    let mut largest = _mm256_setzero_si256();
+    for w in weights.as_chunks::<PANEL>().0 {
+        largest = _mm256_max_epu16(largest, _mm256_abs_epi16(load_i16(w)));
+    }
+    let mut lanes = [0u16; PANEL];
+    // SAFETY: 16 integers of 16 bits.
+    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), largest) };
+    lanes.into_iter().fold(0, u16::max)
 }
 
 /// 64 channels or fewer.
@@ -123,6 +132,7 @@ impl Group {
         task: &Task<'_, i8, i16>,
         first: usize,
         fours: usize,
+        largest: u16,
         area: &mut [[MaybeUninit<Fours>; MAX_WEIGHTS]; 2],
     ) -> Group {
         let s = task.shape;
@@ -133,22 +143,18 @@ impl Group {
         let columns = [0, 1, 2, 3].map(|i: usize| task.epilogue.columns(first + i % blocks * PANEL, all));
         // The numbers come as they are added up in registers of floats.
         let rest = _mm512_set1_epi32(-(task.zero_point + 128));
-        let mut large = false;
         let start = [0, 1, 2, 3].map(|i: usize| {
             let mut sum = _mm512_setzero_si512();
             for w in &weights[i % blocks * taps..][..taps] {
-                large |= w.iter().fold(0, |most: u16, w| most.max(w.unsigned_abs())) > 127;
                 sum = _mm512_add_epi32(sum, _mm512_cvtepi16_epi32(load_i16(w)));
             }
             _mm512_castsi512_ps(_mm512_mullo_epi32(sum, rest))
         });
-        let [low, high] = area;
-        pack(weights, (s.kh, s.kw), low, |w| match large {
-            true => _mm256_sub_epi16(w, _mm256_slli_epi16::<7>(upper(w))),
-            false => w,
-        });
+        let (size, [low, high]) = ((s.kh, s.kw), area);
+        let large = largest > 127;
+        pack(weights, size, low, if large { Part::Low } else { Part::Whole });
         if large {
-            pack(weights, (s.kh, s.kw), high, |w| upper(w));
+            pack(weights, size, high, Part::High);
         }
         Group {
             first,
@@ -165,6 +171,15 @@ impl Group {
         }
     }
 
+    /// Output rows in the quarters of a register.
+    fn together(&self) -> usize {
+        match self.blocks {
+            1 => 4,
+            2 => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether codes can be made at once.
     #[target_feature(enable = "avx512f,avx512dq")]
     fn fits(&self, codes: &Codes, largest: u16, taps: usize) -> bool {
@@ -173,21 +188,22 @@ impl Group {
     }
 }
 
-/// The high part of weights: `(w + 64) / 128`.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn upper(w: __m256i) -> __m256i {
-    _mm256_srai_epi16::<7>(_mm256_add_epi16(w, _mm256_set1_epi16(64)))
+/// Which bytes of weights: themselves, or `high` and `low` of `128 high + low`.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Whole,
+    Low,
+    High,
 }
 
-/// Weights `[block][taps][16]` as `[fours of rows][kw]`, made bytes of by `part`.
+/// Weights `[block][taps][16]` as `[fours of rows][kw]`.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-#[inline]
+#[inline(never)]
 fn pack(
     weights: &[[i16; PANEL]],
     (kh, kw): (usize, usize),
     area: &mut [MaybeUninit<Fours>; MAX_WEIGHTS],
-    part: impl Fn(__m256i) -> __m256i,
+    part: Part,
 ) {
     let taps = kh * kw;
     let blocks = weights.len() / taps;
@@ -196,9 +212,16 @@ fn pack(
         let mut rows = [_mm512_setzero_si512(); FOUR];
         for (ky, row) in (first..kh).zip(&mut rows) {
             for quarter in 0..FOUR {
-                let w = load_i16(&weights[quarter % blocks * taps + ky * kw + kx]);
-                let bytes = _mm256_cvtepi16_epi8(part(w));
-                *row = _mm512_mask_broadcast_i32x4(*row, 0xf << (FOUR * quarter), bytes);
+                let mut w = load_i16(&weights[quarter % blocks * taps + ky * kw + kx]);
+                if part != Part::Whole {
+                    let high = _mm256_srai_epi16::<7>(_mm256_add_epi16(w, _mm256_set1_epi16(64)));
+                    w = if part == Part::High {
+                        high
+                    } else {
+                        _mm256_sub_epi16(w, _mm256_slli_epi16::<7>(high))
+                    };
+                }
+                *row = _mm512_mask_broadcast_i32x4(*row, 0xf << (FOUR * quarter), _mm256_cvtepi16_epi8(w));
             }
         }
         // SAFETY: room for four registers.
@@ -206,18 +229,14 @@ fn pack(
     }
 }
 
-/// The output rows of one group, `TOGETHER` at a time.
+/// The output rows of one group, as many at a time as registers have room for.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn rows<const TOGETHER: usize>(
-    task: &mut Task<'_, i8, i16>,
-    plan: &Plan,
-    group: &Group,
-    ring: &mut [MaybeUninit<Fours>; RING],
-) {
+#[inline(never)]
+fn rows(task: &mut Task<'_, i8, i16>, plan: &Plan, group: &Group, ring: &mut [MaybeUninit<Fours>; RING]) {
     let s = task.shape;
     let Aligned(y) = &mut Aligned([[[0.0; PANEL]; PIXELS]; FOUR]);
     let Aligned(above) = &mut Aligned([[[0.0; PANEL]; PIXELS]; FOUR]);
-    for oy in task.part.rows.clone().step_by(TOGETHER) {
+    for oy in task.part.rows.clone().step_by(group.together()) {
         for ox in (0..s.ow).step_by(plan.strip) {
             let strip = plan.strip.min(s.ow - ox);
             // The last tile's size: results past its end are made of what the ring holds, and dropped.
@@ -226,7 +245,12 @@ fn rows<const TOGETHER: usize>(
                 tiled += rounded(plan.next(strip - tiled));
             }
             let width = (tiled - 1) * s.stride_w + plan.across;
-            fill::<TOGETHER>(task, group, (oy, ox), &mut ring[..width * group.fours]);
+            let filled = &mut ring[..width * group.fours];
+            match group.together() {
+                1 => fill::<1>(task, group, (oy, ox), filled),
+                2 => fill::<2>(task, group, (oy, ox), filled),
+                _ => fill::<4>(task, group, (oy, ox), filled),
+            }
             let mut at = 0;
             while at < strip {
                 let count = plan.next(strip - at);
@@ -247,7 +271,7 @@ fn rows<const TOGETHER: usize>(
                         join(above, y);
                     }
                 }
-                store::<TOGETHER>(task, group, (oy, ox + at), count, y);
+                store(task, group, (oy, ox + at), count, y);
                 at += count;
             }
         }
@@ -263,6 +287,7 @@ struct Source<const TOGETHER: usize> {
 
 /// Columns of the ring for output rows and columns from `(oy, ox)` on: `[fours][width]`.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+#[inline(never)]
 fn fill<const TOGETHER: usize>(
     task: &Task<'_, i8, i16>,
     group: &Group,
@@ -450,17 +475,11 @@ fn join(high: &Tile, low: &mut Tile) {
 
 /// What follows the sums of `count` pixels, of the output rows and columns from `(oy, ox)` on.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-#[inline]
-fn store<const TOGETHER: usize>(
-    task: &mut Task<'_, i8, i16>,
-    group: &Group,
-    (oy, ox): (usize, usize),
-    count: usize,
-    y: &mut Tile,
-) {
+#[inline(never)]
+fn store(task: &mut Task<'_, i8, i16>, group: &Group, (oy, ox): (usize, usize), count: usize, y: &mut Tile) {
     let s = task.shape;
     // Output rows that are there; the result's row of each.
-    let there = TOGETHER.min(task.part.rows.end - oy);
+    let there = group.together().min(task.part.rows.end - oy);
     let row = |t: usize| (oy + t - task.part.rows.start) * s.ow + ox;
     let Some(codes) = &group.codes else {
         for p in 0..count {

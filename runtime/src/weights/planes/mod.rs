@@ -498,11 +498,7 @@ impl Weights for Planes {
             self.load_code_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
             scales[rows..].fill(0.0);
             let planes = self.planes(panel * self.k..(panel + 1) * self.k);
-            self.variant.join_columns_i16(&planes[..self.planes.len()], rows, codes);
-            if self.even {
-                // Of `2q + 1`.
-                codes.iter_mut().for_each(|code| *code >>= 1);
-            }
+            self.variant.join_columns_i16(&planes[..self.planes.len()], rows, !self.even, codes);
         }
     }
 
