@@ -1,7 +1,7 @@
 //! AVX-512 VNNI: 64 channels are four registers, and one multiply-add takes four kernel rows.
 //!
 //! ```text
-//! for each 64 channels, for each output row, for each strip of columns:
+//! for each 64 channels, for each output row or two, for each strip of columns:
 //!     each input pixel goes once into a ring: the bytes of four input rows side by side, made unsigned; the zero point outside the image
 //!     for 12 (at the end 8, 4, 2 or 1) output columns at a time, for each register of channels:
 //!         one accumulator a pixel, from -(zero_point + 128) * sum(w) on, one multiply-add for each kernel column and four kernel rows
@@ -9,6 +9,8 @@
 //! ```
 //! Bytes of four rows come side by side within each quarter of a register: its register i of a pixel has channels 4 i to 4 i + 3 of
 //! each of the four blocks of 16. Codes are packed quarter by quarter too, so the order of channels is right again without a step of its own.
+//!
+//! Two output rows share a ring where they see no more fours of input rows than one does: the second's weights lie lower by the stride.
 //!
 //! Where there are 16 or 32 channels, the quarters of a register hold those of four or two output rows.
 //!
@@ -34,7 +36,7 @@ use super::super::gemm_f32::codes_avx512::Codes;
 use super::super::gemm_f32::epilogue_avx512::finish;
 use super::super::tile::{Aligned, each_row};
 use super::avx512::{NEAR, PIXELS, Plan, rounded};
-use super::{I8Variant, Isa, PANEL, Task, avx512};
+use super::{DepthwiseShape, I8Variant, Isa, PANEL, Task, avx512};
 
 pub(super) const I8: I8Variant =
     I8Variant { name: "depthwise_w16_a8__avx512_vnni", isa: Isa::Avx512Vnni, run };
@@ -43,9 +45,9 @@ pub(super) const I8: I8Variant =
 const FOUR: usize = 4;
 /// Channels of a group: four blocks.
 const GROUP: usize = FOUR * PANEL;
-/// Most fours of kernel rows, and of weights of one channel; more are left to floats.
+/// Most fours of kernel rows, and of all weights of a channel; more are left to floats.
 const MAX_FOURS: usize = 4;
-const MAX_WEIGHTS: usize = 32;
+const MAX_WEIGHTS: usize = 64;
 /// Pixels of the ring.
 const RING: usize = 64;
 /// Largest weight of two parts of 8 bits.
@@ -59,18 +61,44 @@ type Tile = [[[f32; PANEL]; PIXELS]; FOUR];
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn run(task: &mut Task<'_, i8, i16>) {
     let s = task.shape;
-    let fours = s.kh.div_ceil(FOUR);
-    let fits = (1..=MAX_FOURS).contains(&fours) && (1..=MAX_WEIGHTS / fours).contains(&s.kw);
     let largest = largest(task.weights);
-    let plan = if fits && largest <= LARGEST { Plan::of(s, fours, RING) } else { None };
-    let Some(plan) = plan else { return avx512::run_i8(task) };
+    let sizes = if largest <= LARGEST { Sizes::of(s, largest > 127) } else { None };
+    let plan = sizes.as_ref().and_then(|sizes| Plan::of(s, sizes.fours, RING));
+    let (Some(sizes), Some(plan)) = (sizes, plan) else { return avx512::run_i8(task) };
     let Aligned(ring) = &mut Aligned([MaybeUninit::<Fours>::uninit(); RING]);
-    let Aligned(weights) = &mut Aligned([[MaybeUninit::<Fours>::uninit(); MAX_WEIGHTS]; 2]);
+    let Aligned(weights) = &mut Aligned([MaybeUninit::<Fours>::uninit(); MAX_WEIGHTS]);
     let codes = Codes::of(task.epilogue, &mut task.out);
     for first in (0..task.part.channels.len()).step_by(GROUP) {
-        let mut group = Group::new(task, first, fours, largest, weights);
+        let mut group = Group::new(task, first, sizes, weights);
         group.codes = codes.filter(|codes| group.fits(codes, largest, s.kh * s.kw));
         rows(task, &plan, &group, ring);
+    }
+}
+
+/// What output rows are made of.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Output rows that share a ring: one or two.
+    rows: usize,
+    /// Fours of input rows.
+    fours: usize,
+    /// Fours of weights of a channel, in each of `parts`.
+    weights: usize,
+    /// Bytes of a weight.
+    parts: usize,
+}
+
+impl Sizes {
+    /// `None` when there are too many weights.
+    fn of(s: &DepthwiseShape, large: bool) -> Option<Sizes> {
+        let (fours, parts) = (s.kh.div_ceil(FOUR), 1 + usize::from(large));
+        let weights = fours.saturating_mul(s.kw);
+        if !(1..=MAX_FOURS).contains(&fours) || !(1..=MAX_WEIGHTS / parts).contains(&weights) {
+            return None;
+        }
+        let shared = s.dil_h == 1 && s.kh.saturating_add(s.stride_h).div_ceil(FOUR) == fours;
+        let rows = if shared && 2 * parts * weights <= MAX_WEIGHTS { 2 } else { 1 };
+        Some(Sizes { rows, fours, weights, parts })
     }
 }
 
@@ -95,11 +123,9 @@ struct Group {
     /// Blocks of 16 of them: those of quarter i are block `i % blocks`.
     blocks: usize,
     columns: [Columns; FOUR],
-    /// Fours of kernel rows.
-    fours: usize,
-    /// `[fours][kw]`: the weights, or their low parts; and their high ones, when there are any.
+    sizes: Sizes,
+    /// For each output row that shares a ring, for each part, the low one first: `[fours][kw]`.
     weights: *const Fours,
-    high: Option<*const Fours>,
     /// What the sums start from, and the epilogue's scale and bias, in the order of the registers.
     start: Registers,
     scale: Registers,
@@ -131,9 +157,8 @@ impl Group {
     fn new(
         task: &Task<'_, i8, i16>,
         first: usize,
-        fours: usize,
-        largest: u16,
-        area: &mut [[MaybeUninit<Fours>; MAX_WEIGHTS]; 2],
+        sizes: Sizes,
+        area: &mut [MaybeUninit<Fours>; MAX_WEIGHTS],
     ) -> Group {
         let s = task.shape;
         let all = task.part.channels.len();
@@ -150,20 +175,18 @@ impl Group {
             }
             _mm512_castsi512_ps(_mm512_mullo_epi32(sum, rest))
         });
-        let (size, [low, high]) = ((s.kh, s.kw), area);
-        let large = largest > 127;
-        pack(weights, size, low, if large { Part::Low } else { Part::Whole });
-        if large {
-            pack(weights, size, high, Part::High);
+        let parts: &[Part] = if sizes.parts > 1 { &[Part::Low, Part::High] } else { &[Part::Whole] };
+        for (i, area) in area.chunks_exact_mut(sizes.weights).enumerate().take(sizes.rows * sizes.parts) {
+            let down = i / sizes.parts * s.stride_h;
+            pack(weights, (s.kh, s.kw), down, parts[i % sizes.parts], area);
         }
         Group {
             first,
             channels,
             blocks,
             columns,
-            fours,
-            weights: low.as_ptr().cast(),
-            high: large.then_some(high.as_ptr().cast()),
+            sizes,
+            weights: area.as_ptr().cast(),
             start: Registers::of(start),
             scale: Registers::of(columns.each_ref().map(|columns| load(columns.scale()))),
             bias: Registers::of(columns.each_ref().map(|columns| load(columns.bias()))),
@@ -196,21 +219,23 @@ enum Part {
     High,
 }
 
-/// Weights `[block][taps][16]` as `[fours of rows][kw]`.
+/// Weights `[block][taps][16]` as `[fours of rows][kw]`, so many rows lower.
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 #[inline(never)]
 fn pack(
     weights: &[[i16; PANEL]],
     (kh, kw): (usize, usize),
-    area: &mut [MaybeUninit<Fours>; MAX_WEIGHTS],
+    down: usize,
     part: Part,
+    area: &mut [MaybeUninit<Fours>],
 ) {
     let taps = kh * kw;
     let blocks = weights.len() / taps;
-    for (i, to) in area.iter_mut().enumerate().take(kh.div_ceil(FOUR) * kw) {
+    for (i, to) in area.iter_mut().enumerate() {
         let (first, kx) = (i / kw * FOUR, i % kw);
         let mut rows = [_mm512_setzero_si512(); FOUR];
-        for (ky, row) in (first..kh).zip(&mut rows) {
+        for (at, row) in (first..).zip(&mut rows) {
+            let Some(ky) = at.checked_sub(down).filter(|ky| *ky < kh) else { continue };
             for quarter in 0..FOUR {
                 let mut w = load_i16(&weights[quarter % blocks * taps + ky * kw + kx]);
                 if part != Part::Whole {
@@ -236,7 +261,8 @@ fn rows(task: &mut Task<'_, i8, i16>, plan: &Plan, group: &Group, ring: &mut [Ma
     let s = task.shape;
     let Aligned(y) = &mut Aligned([[[0.0; PANEL]; PIXELS]; FOUR]);
     let Aligned(above) = &mut Aligned([[[0.0; PANEL]; PIXELS]; FOUR]);
-    for oy in task.part.rows.clone().step_by(group.together()) {
+    let sizes = group.sizes;
+    for oy in task.part.rows.clone().step_by(group.together() * sizes.rows) {
         for ox in (0..s.ow).step_by(plan.strip) {
             let strip = plan.strip.min(s.ow - ox);
             // The last tile's size: results past its end are made of what the ring holds, and dropped.
@@ -245,7 +271,7 @@ fn rows(task: &mut Task<'_, i8, i16>, plan: &Plan, group: &Group, ring: &mut [Ma
                 tiled += rounded(plan.next(strip - tiled));
             }
             let width = (tiled - 1) * s.stride_w + plan.across;
-            let filled = &mut ring[..width * group.fours];
+            let filled = &mut ring[..width * sizes.fours];
             match group.together() {
                 1 => fill::<1>(task, group, (oy, ox), filled),
                 2 => fill::<2>(task, group, (oy, ox), filled),
@@ -257,21 +283,25 @@ fn rows(task: &mut Task<'_, i8, i16>, plan: &Plan, group: &Group, ring: &mut [Ma
                 let window = Window {
                     ring: ring[at * s.stride_w..].as_ptr().cast(),
                     row: width * size_of::<Fours>(),
-                    fours: group.fours,
+                    fours: sizes.fours,
                     kw: s.kw,
                     across: s.dil_w * size_of::<Fours>(),
                     pixel: s.stride_w * size_of::<Fours>(),
                 };
-                // SAFETY: the ring has the columns of all taps of a strip's pixels, the last tile's rounded up, and the group the weights
-                // of all taps.
-                unsafe {
-                    window.run(count, group.weights, &group.start, y);
-                    if let Some(high) = group.high {
-                        window.run(count, high, &Registers([[0.0; PANEL]; FOUR]), above);
-                        join(above, y);
+                for (below, oy) in (oy..task.part.rows.end).enumerate().take(sizes.rows) {
+                    let weights = group.weights.wrapping_add(below * sizes.parts * sizes.weights);
+                    // SAFETY: the ring has the columns of all taps of a strip's pixels, the last tile's rounded up, and the group the
+                    // weights of all taps in each part.
+                    unsafe {
+                        window.run(count, weights, &group.start, y);
+                        if sizes.parts > 1 {
+                            let zeros = Registers([[0.0; PANEL]; FOUR]);
+                            window.run(count, weights.wrapping_add(sizes.weights), &zeros, above);
+                            join(above, y);
+                        }
                     }
+                    store(task, group, (oy, ox + at), count, y);
                 }
-                store(task, group, (oy, ox + at), count, y);
                 at += count;
             }
         }
@@ -295,7 +325,7 @@ fn fill<const TOGETHER: usize>(
     ring: &mut [MaybeUninit<Fours>],
 ) {
     let s = task.shape;
-    let width = ring.len() / group.fours;
+    let width = ring.len() / group.sizes.fours;
     let x = (ox * s.stride_w) as isize - s.pad_left as isize;
     let inside = |i: isize| usize::try_from(i).unwrap_or(0).min(width);
     // Columns of the ring that are in the image.
@@ -308,13 +338,15 @@ fn fill<const TOGETHER: usize>(
     // Bytes of the channels, in the quarters of each output row.
     let own = u64::MAX >> (64 - group.channels);
     let masks: [__mmask64; TOGETHER] = std::array::from_fn(|t| own << (t * quarters));
+    // Of all output rows that share the ring.
+    let kernel_rows = s.kh + (group.sizes.rows - 1) * s.stride_h;
     for (four, ring) in ring.chunks_exact_mut(width).enumerate() {
         let mut source = Source::<TOGETHER> { at: [[(padding.as_ptr(), 0); TOGETHER]; FOUR] };
         for (i, at) in source.at.iter_mut().enumerate() {
             for (t, at) in at.iter_mut().enumerate() {
-                let (ky, oy) = (four * FOUR + i, oy + t);
+                let (ky, oy) = (four * FOUR + i, oy + t * group.sizes.rows);
                 let y = (oy * s.stride_h + ky * s.dil_h).wrapping_sub(s.pad_top);
-                if ky < s.kh && oy < task.part.rows.end && y < s.h && !there.is_empty() {
+                if ky < kernel_rows && oy < task.part.rows.end && y < s.h && !there.is_empty() {
                     // Its last pixel's channels are in the image.
                     let row = &task.src[y * s.w * s.c + first..][..(there.len() - 1) * s.c + group.channels];
                     *at = (row.as_ptr(), s.c);
@@ -331,10 +363,12 @@ fn fill<const TOGETHER: usize>(
             }
         }
         // The row below is next; its pixels lie too far apart for the CPU to see it.
-        let below = s.stride_h * s.w * s.c;
-        let last = (s.kh - four * FOUR).min(FOUR) - 1;
+        let below = group.sizes.rows * s.stride_h * s.w * s.c;
+        let last = (kernel_rows - four * FOUR).min(FOUR) - 1;
         for to in middle {
-            _mm_prefetch::<_MM_HINT_T0>(source.at[last][TOGETHER - 1].0.wrapping_add(below).cast());
+            for i in last.saturating_sub(group.sizes.rows - 1)..last + 1 {
+                _mm_prefetch::<_MM_HINT_T0>(source.at[i][TOGETHER - 1].0.wrapping_add(below).cast());
+            }
             // SAFETY: the mask leaves the channels of a pixel, which is in the image, or of the padding; room for four registers.
             unsafe { store_fours(to.as_mut_ptr(), source.next(&masks)) };
         }
@@ -478,9 +512,10 @@ fn join(high: &Tile, low: &mut Tile) {
 #[inline(never)]
 fn store(task: &mut Task<'_, i8, i16>, group: &Group, (oy, ox): (usize, usize), count: usize, y: &mut Tile) {
     let s = task.shape;
-    // Output rows that are there; the result's row of each.
-    let there = group.together().min(task.part.rows.end - oy);
-    let row = |t: usize| (oy + t - task.part.rows.start) * s.ow + ox;
+    // Output rows that are there, those of quarters so many apart; the result's row of each.
+    let apart = group.sizes.rows;
+    let there = group.together().min((task.part.rows.end - oy).div_ceil(apart));
+    let row = |t: usize| (oy + t * apart - task.part.rows.start) * s.ow + ox;
     let Some(codes) = &group.codes else {
         for p in 0..count {
             let blocks = exchange([0, 1, 2, 3].map(|i: usize| load(&y[i][p])));

@@ -59,6 +59,7 @@ pub(in crate::cpu) fn product<T: Copy>(
     let all_codes = reals.and_then(|_| Codes::of(task.epilogue, &mut task.out));
     // Four k of codes below 2^7 and of differences of codes below 2^8 in each word.
     let most = 4.0 * 128.0 * 255.0 * task.a.cols() as f32;
+    let mut columns = [Columns::default(); 8];
     let mut panel = 0;
     while panel < panels {
         // As many as there are, in powers of two.
@@ -66,7 +67,6 @@ pub(in crate::cpu) fn product<T: Copy>(
         while count > panels - panel {
             count /= 2;
         }
-        let mut columns = [Columns::default(); 8];
         for (p, columns) in columns.iter_mut().enumerate().take(count) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
         }

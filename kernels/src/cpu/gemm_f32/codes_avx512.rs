@@ -83,6 +83,7 @@ impl Codes {
     /// # Safety
     /// The sums are there, and so are the rows and columns of the result, which nothing else uses.
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+    #[inline(never)]
     pub(in crate::cpu) unsafe fn store(
         &self,
         row: usize,

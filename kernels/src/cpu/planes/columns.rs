@@ -76,6 +76,12 @@ pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [
     }
 }
 
+/// `q` of `2q + 1`.
+#[inline(never)] // as above
+fn halve(numbers: &mut [i16]) {
+    numbers.iter_mut().for_each(|number| *number >>= 1);
+}
+
 impl Variant {
     /// Joins columns of codes of at most 14 bits to the numbers `2p + 1 - 2^b` of the first `channels` channels, or to `p - 2^(b-1)` unless
     /// `odd`; the others are 0. `out`: `[k][16]`.
@@ -89,8 +95,7 @@ impl Variant {
         // SAFETY: the CPU has the ISA: checked above.
         unsafe { (self.columns_i16)(planes, channels, columns) }
         if !odd {
-            // Of `2q + 1`.
-            out.iter_mut().for_each(|code| *code >>= 1);
+            halve(out);
         }
     }
 
