@@ -63,15 +63,16 @@ impl Integer<'_> {
 /// A value and its range.
 pub(super) type Entry = (ValueId, (f32, f32));
 
-/// The values of a graph that have a range, with it.
+/// The values of a graph that have a range, with it; but for those that the source model itself rounds, for as floats they would be
+/// rounded to the same codes one step later.
 pub(super) fn ranges(graph: &Graph) -> Vec<Entry> {
-    let known = graph.values.iter().enumerate();
+    let known = graph.values.iter().enumerate().filter(|(_, value)| value.codes.is_none());
     known.filter_map(|(i, v)| Some((i as ValueId, v.range?))).collect()
 }
 
-/// Leaves a graph with these ranges alone.
+/// Leaves a graph with these ranges alone, and those that [`ranges`] does not name.
 fn set(graph: &mut Graph, entries: &[Entry]) {
-    for value in &mut graph.values {
+    for value in graph.values.iter_mut().filter(|value| value.codes.is_none()) {
         value.range = None;
     }
     for (value, range) in entries {
