@@ -362,12 +362,14 @@ fn fill<const TOGETHER: usize>(
                 unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast::<u8>().add(64 * i).cast(), outside) };
             }
         }
-        // The row below is next; its pixels lie too far apart for the CPU to see it.
-        let below = group.sizes.rows * s.stride_h * s.w * s.c;
-        let last = (kernel_rows - four * FOUR).min(FOUR) - 1;
+        // Rows below are next, and their pixels lie too far apart for the CPU to see it: as many as the output rows go down.
+        let down = group.sizes.rows * s.stride_h;
+        let (below, rows) = (down * s.w * s.c, kernel_rows.saturating_sub(down)..kernel_rows);
+        let (start, end) = (rows.start.saturating_sub(four * FOUR), rows.end - four * FOUR);
+        let new = start.min(FOUR)..end.min(FOUR);
         for to in middle {
-            for i in last.saturating_sub(group.sizes.rows - 1)..last + 1 {
-                _mm_prefetch::<_MM_HINT_T0>(source.at[i][TOGETHER - 1].0.wrapping_add(below).cast());
+            for at in &source.at[new.clone()] {
+                _mm_prefetch::<_MM_HINT_T0>(at[TOGETHER - 1].0.wrapping_add(below).cast());
             }
             // SAFETY: the mask leaves the channels of a pixel, which is in the image, or of the padding; room for four registers.
             unsafe { store_fours(to.as_mut_ptr(), source.next(&masks)) };
