@@ -452,9 +452,9 @@ impl Weights for Planes {
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
         let split = Split::of(self.planes.iter().map(|(bits, _)| *bits))?;
-        // Their kernels know odd numbers alone.
-        let odd = !self.even && self.zeros.is_none() && !self.alike;
-        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP || !odd {
+        // Their kernels know no zero points, and a scale of its own for each row.
+        let known = self.zeros.is_none() && !self.alike;
+        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP || !known {
             return None;
         }
         let each = self.k.div_ceil(BLOCK);
@@ -479,6 +479,7 @@ impl Weights for Planes {
             k: self.k,
             group: self.group,
             one_scale: false,
+            odd: !self.even,
         })
     }
 
