@@ -209,6 +209,7 @@ fn skinny(c: &mut Criterion, machine: &Machine) {
                 k: K,
                 group: GROUP,
                 one_scale,
+                odd: true,
             };
             for m in [1, 4] {
                 let (x, mut c) = (floats(m * K), vec![0.0; m * N]);

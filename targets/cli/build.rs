@@ -8,4 +8,11 @@ fn main() {
         // always holds the same. AArch64 links so by itself, and Android 15 asks for 16 KiB at least.
         println!("cargo:rustc-link-arg-bins=-Wl,-z,max-page-size=65536");
     }
+    // Functions of the same instructions are kept once: 50 KB. Of the linkers, the one that this target has unless told otherwise (LLD) knows
+    // the option.
+    let own = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+    let told = own("RUSTC_LINKER") || own("CARGO_ENCODED_RUSTFLAGS");
+    if std::env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu") && !told {
+        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    }
 }

@@ -42,8 +42,10 @@ impl Integer<'_> {
     }
 }
 
-/// The values of a graph that have a range.
+/// The values of a graph that have a range; but for those that the source model itself rounds, for as floats they would be
+/// rounded to the same codes one step later.
 pub(super) fn ranges(graph: &Graph) -> Vec<ValueId> {
-    let known = graph.values.iter().enumerate().filter(|(_, value)| value.range.is_some());
+    let known = graph.values.iter().enumerate();
+    let known = known.filter(|(_, value)| value.range.is_some() && value.codes.is_none());
     known.map(|(i, _)| i as ValueId).collect()
 }

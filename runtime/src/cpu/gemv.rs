@@ -27,7 +27,9 @@ const MAX_FLOAT_ROWS: usize = 4;
 /// (they have a form then).
 pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<Stored> {
     if let Some(blocks) = weights.borrow_blocks() {
+        let odd = blocks.values.borrow_planes(0..1).is_some_and(|planes| planes.odd);
         let planes = (weights.code_form().is_some() || !integer)
+            && odd
             && stored(blocks.values, m, integer) == Some(Stored::Planes);
         return planes.then_some(Stored::BlocksOfPlanes);
     }
@@ -40,7 +42,9 @@ pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<S
         let takes = if integer { codes && few::takes_codes(keep, of) } else { m <= MAX_FLOAT_ROWS };
         return (takes && m <= MAX_ROWS).then_some(Stored::FewOfPlanes);
     }
-    if m <= MAX_ROWS && (codes || !integer) && weights.borrow_planes(some.clone()).is_some() {
+    // Of even numbers there are products of integers alone.
+    let takes = |planes: PlanePanels<'_>| if integer { codes } else { planes.odd };
+    if m <= MAX_ROWS && weights.borrow_planes(some.clone()).is_some_and(takes) {
         return Some(Stored::Planes);
     }
     (m <= gemv_half::MAX_ROWS && !integer && weights.borrow_halves(some).is_some()).then_some(Stored::Halves)

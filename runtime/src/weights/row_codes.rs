@@ -102,7 +102,8 @@ impl Weights for RowCodes {
     }
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
-        let planes = self.operand.borrow_planes(panels).filter(|planes| planes.split.is_nested())?;
+        let nested = |planes: &PlanePanels<'_>| planes.split.is_nested() && planes.odd;
+        let planes = self.operand.borrow_planes(panels).filter(nested)?;
         Some(PlanePanels { one_scale: true, ..planes })
     }
 

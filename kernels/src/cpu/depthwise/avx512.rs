@@ -32,7 +32,7 @@ pub(super) const I8: I8Variant =
     I8Variant { name: "depthwise_w16_a8__avx512", isa: Isa::Avx512, run: run_i8 };
 
 /// Most pixels of a tile.
-const PIXELS: usize = 12;
+pub(super) const PIXELS: usize = 12;
 /// Most kernel rows; more are left to AVX2.
 const MAX_ROWS: usize = 16;
 /// Most taps of an i8 kernel; more are left to AVX2.
@@ -42,7 +42,7 @@ const RING: usize = 256;
 /// Input of a band of rows: a part of any second-level cache.
 const BAND_BYTES: usize = 256 << 10;
 /// Pixels that share a pointer: x86 addresses reach three by one pointer and one stride.
-const NEAR: usize = 3;
+pub(super) const NEAR: usize = 3;
 
 /// Results of one tile, `[pixel][16]`.
 type Tile = [[f32; PANEL]; PIXELS];
@@ -118,7 +118,7 @@ impl Window<'_> {
 
 /// The least size of a tile that holds so many pixels.
 #[inline(always)]
-fn rounded(pixels: usize) -> usize {
+pub(super) fn rounded(pixels: usize) -> usize {
     match pixels {
         9.. => PIXELS,
         5.. => 8,
@@ -144,7 +144,7 @@ fn run_f32(task: &mut Task<'_, f32, f32>) {
 }
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn run_i8(task: &mut Task<'_, i8, i16>) {
+pub(super) fn run_i8(task: &mut Task<'_, i8, i16>) {
     let taps = task.shape.kh.saturating_mul(task.shape.kw);
     let Some(plan) = Plan::new(task.shape).filter(|_| taps <= MAX_TAPS) else { return avx2::run_i8(task) };
     let Aligned(ring) = &mut Aligned([[0.0; PANEL]; RING]);
@@ -190,34 +190,44 @@ fn floats(weights: &[[i16; PANEL]], low: &mut [[f32; PANEL]], high: &mut [[f32; 
     split
 }
 
+/// Pixels that so many taps span. Sizes may be anything: what overflows does not fit.
+fn span(taps: usize, dilation: usize) -> usize {
+    (taps.max(1) - 1).saturating_mul(dilation).saturating_add(1)
+}
+
 /// Sizes of the ring.
-struct Plan {
+pub(super) struct Plan {
     /// Most pixels of a tile, and of a strip: whole tiles.
     pixels: usize,
-    strip: usize,
+    pub(super) strip: usize,
     /// Rows of the ring, and columns that one pixel's window spans.
     rows: usize,
-    across: usize,
+    pub(super) across: usize,
 }
 
 impl Plan {
     /// `None` when the window is too large for the ring.
     fn new(s: &DepthwiseShape) -> Option<Plan> {
-        // Sizes may be anything: what overflows does not fit.
-        let span =
-            |taps: usize, dilation: usize| (taps.max(1) - 1).saturating_mul(dilation).saturating_add(1);
-        let (rows, across) = (span(s.kh, s.dil_h), span(s.kw, s.dil_w));
+        if s.kh > MAX_ROWS || s.kh == 0 || s.kw == 0 {
+            return None;
+        }
+        Plan::of(s, span(s.kh, s.dil_h), RING)
+    }
+
+    /// With so many rows, in a ring of so many pixels.
+    pub(super) fn of(s: &DepthwiseShape, rows: usize, ring: usize) -> Option<Plan> {
+        let across = span(s.kw, s.dil_w);
         let fits = |pixels: &usize| {
             let columns = (pixels - 1).saturating_mul(s.stride_w).saturating_add(across);
-            columns.saturating_mul(rows) <= RING
+            columns.saturating_mul(rows) <= ring
         };
         let pixels = [PIXELS, 8, 4, 2, 1].into_iter().find(fits)?;
-        let strip = ((RING / rows - across) / s.stride_w + 1) / pixels * pixels;
-        (s.kh <= MAX_ROWS && s.kh > 0 && s.kw > 0).then_some(Plan { pixels, strip, rows, across })
+        let strip = ((ring / rows - across) / s.stride_w + 1) / pixels * pixels;
+        Some(Plan { pixels, strip, rows, across })
     }
 
     /// Output columns of the next tile when `left` are left: so that the last ones are full.
-    fn next(&self, left: usize) -> usize {
+    pub(super) fn next(&self, left: usize) -> usize {
         let size = match left {
             13..=16 | 5..=8 => 8,
             9.. => PIXELS,

@@ -20,6 +20,8 @@ mod place;
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::ops::Range;
 
@@ -152,6 +154,8 @@ pub static F32_VARIANTS: &[F32Variant] = &[
 
 /// Best first; scalar last.
 pub static I8_VARIANTS: &[I8Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    vnni::I8,
     #[cfg(target_arch = "x86_64")]
     avx512::I8,
     #[cfg(target_arch = "x86_64")]

@@ -17,6 +17,8 @@ struct Case {
     weights: Vec<f32>,
     weights_i16: Vec<i16>,
     scale: Vec<f32>,
+    /// Of codes; the largest makes some that i32 does not hold.
+    inv_scale: f32,
     bias: Vec<f32>,
     residual: Vec<f32>,
 }
@@ -30,7 +32,8 @@ impl Case {
         let start = random.below(shape.oh);
         let rows = start..start + random.below(shape.oh - start) + 1;
         let (pixels, taps) = (shape.h * shape.w * shape.c, shape.kh * shape.kw);
-        let largest = [256.0, 32_767.0][random.below(2)];
+        // Of one byte, of two, and beyond what two bytes hold; sums of the last are not exact in f32.
+        let largest = [127.9, 256.0, 16_256.0, 32_767.0][random.below(4)];
         let mut weights = random.floats((last - first) * taps * PANEL);
         for (i, w) in weights.iter_mut().enumerate() {
             let padding = i / PANEL / taps * PANEL + i % PANEL >= channels.len();
@@ -41,7 +44,7 @@ impl Case {
             image: random.floats(pixels),
             codes: random.codes(pixels),
             zero_point: [-128, 127, -3][random.below(3)],
-            // Sums of the larger ones are not exact in f32.
+            inv_scale: [0.01, 1e-4, 1e9][random.below(3)],
             weights_i16: weights.iter().map(|w| (w * largest) as i16).collect(),
             weights,
             scale: random.floats(channels.len()),
@@ -52,10 +55,11 @@ impl Case {
     }
 
     fn random(random: &mut Random) -> Self {
+        let channels = [50, 150][random.below(2)];
         let shape = DepthwiseShape {
             h: 1 + random.below(9),
             w: 1 + random.below(14),
-            c: 1 + random.below(50),
+            c: 1 + random.below(channels),
             kh: 1 + random.below(5),
             kw: 1 + random.below(5),
             stride_h: 1 + random.below(3),
@@ -103,7 +107,7 @@ impl Case {
         let view = MatMut::new(&mut floats, m, n, n);
         variant.run(view, &self.shape, &self.part, image, &self.weights_i16, &epilogue);
         let out = MatMut::new(&mut codes, m, n, n + 2);
-        let out = Output::I8 { out, inv_scale: 0.01, zero_point: -9 };
+        let out = Output::I8 { out, inv_scale: self.inv_scale, zero_point: -9 };
         variant.run(out, &self.shape, &self.part, image, &self.weights_i16, &epilogue);
         assert!(
             codes.chunks(n + 2).all(|row| row[n..] == [77; 2]),
@@ -159,6 +163,12 @@ fn layer_shapes_give_the_same_bits() {
         square(28, 120, 5, 2, 14),
         square(14, 480, 3, 1, 14),
         square(7, 96, 7, 1, 7),
+        square(20, 16, 3, 1, 20),
+        square(23, 32, 3, 2, 12),
+        square(7, 192, 5, 1, 7),
+        square(60, 80, 9, 1, 60),
+        square(30, 40, 17, 1, 30),
+        square(40, 33, 11, 2, 20),
     ] {
         Case::new(&mut random, shape).compare(random.below(6));
     }
@@ -235,6 +245,17 @@ fn scalar_is_within_the_bound_of_f64() {
             let error = (f64::from(got_i8) - want).abs();
             assert!(error <= bound, "i8 pixel {pixel} channel {lane} of {s:?}: error {error}, bound {bound}");
         }
+    }
+}
+
+#[test]
+fn biases_that_are_no_numbers_give_the_same_codes() {
+    let mut random = Random::new(27);
+    for _ in 0..200 {
+        let mut case = Case::random(&mut random);
+        let at = random.below(case.bias.len());
+        case.bias[at] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e38][random.below(4)];
+        case.compare(random.below(6));
     }
 }
 

@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 
 use super::super::gemm_u8::Reals;
 use super::super::tile::{Aligned, each_row};
+use super::codes_avx512::Codes;
 use super::epilogue_avx512::finish;
 use super::{Columns, Isa, MAX_RUNS, Output, PANEL, Task, Variant};
 
@@ -55,6 +56,10 @@ pub(in crate::cpu) fn product<T: Copy>(
         2..=3 => 4,
         _ => 2,
     };
+    let all_codes = reals.and_then(|_| Codes::of(task.epilogue, &mut task.out));
+    // Four k of codes below 2^7 and of differences of codes below 2^8 in each word.
+    let most = 4.0 * 128.0 * 255.0 * task.a.cols() as f32;
+    let mut columns = [Columns::default(); 8];
     let mut panel = 0;
     while panel < panels {
         // As many as there are, in powers of two.
@@ -62,11 +67,18 @@ pub(in crate::cpu) fn product<T: Copy>(
         while count > panels - panel {
             count /= 2;
         }
-        let mut columns = [Columns::default(); 8];
         for (p, columns) in columns.iter_mut().enumerate().take(count) {
             *columns = task.epilogue.columns((panel + p) * PANEL, task.out.cols());
         }
-        let place = Place { panel, columns: &columns[..count] };
+        let columns = &columns[..count];
+        let codes = all_codes.as_ref().zip(reals).filter(|(codes, reals)| {
+            let scales = reals.scales[panel..].iter();
+            scales.zip(columns).all(|(scales, columns)| {
+                // SAFETY: 16 floats.
+                codes.fit(most, unsafe { _mm512_loadu_ps(scales.as_ptr()) }, columns)
+            })
+        });
+        let place = Place { panel, columns, codes };
         let mut row = 0;
         for tile in 0..tiles {
             let rows = (m - row) / (tiles - tile);
@@ -80,8 +92,10 @@ pub(in crate::cpu) fn product<T: Copy>(
 /// The panels of a block.
 struct Place<'a> {
     /// The first of them.
-    pub(in crate::cpu) panel: usize,
+    panel: usize,
     columns: &'a [Columns],
+    /// Makes codes of their sums, where that is all there is to do.
+    codes: Option<(&'a Codes, &'a Reals<'a>)>,
 }
 
 /// `rows` rows from `row` times the panels of `place`, by a kernel for as many.
@@ -94,7 +108,8 @@ fn block<T: Copy>(
     reals: Option<&Reals<'_>>,
     store: Store,
 ) {
-    let (a, k) = (task.a, task.a.cols());
+    // By reference: to copy a view of rows takes longer than a tile of few k.
+    let (a, k) = (&task.a, task.a.cols());
     let panels = &task.panels[place.panel * k * PANEL..][..place.columns.len() * k * PANEL];
     // All rows are there.
     let _ = a.run(row + rows - 1, 0);
@@ -134,6 +149,14 @@ fn block<T: Copy>(
         store(&sums, to);
         std::slice::from_raw_parts_mut(tile.as_mut_ptr().cast(), rows * place.columns.len())
     };
+    if let Some((codes, reals)) = place.codes {
+        for (p, sums) in tile.chunks(2 * rows).enumerate() {
+            let columns = &place.columns[2 * p..place.columns.len().min(2 * p + 2)];
+            // SAFETY: the result has the rows and the columns, and is the task's.
+            unsafe { codes.store(row, sums, columns, (reals, place.panel + 2 * p)) };
+        }
+        return;
+    }
     for (p, (columns, tile)) in place.columns.iter().zip(tile.chunks_exact_mut(rows)).enumerate() {
         if let Some(reals) = reals {
             scale(reals, place.panel + p, tile);

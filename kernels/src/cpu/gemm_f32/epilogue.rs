@@ -171,6 +171,18 @@ impl Columns {
         self.valid
     }
 
+    /// Their scales.
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::cpu) fn scale(&self) -> &[f32; PANEL] {
+        &self.scale
+    }
+
+    /// Their biases.
+    #[cfg(target_arch = "x86_64")]
+    pub(in crate::cpu) fn bias(&self) -> &[f32; PANEL] {
+        &self.bias
+    }
+
     #[inline(always)]
     fn scaled(&self, acc: &[f32; PANEL]) -> [f32; PANEL] {
         let mut y = *acc;
@@ -335,7 +347,7 @@ fn store_part<T: Copy>(lanes: &[T; PANEL], to: &mut [T]) {
 }
 
 #[inline(always)]
-fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
+pub(super) fn quantize(y: &[f32; PANEL], inv_scale: f32, zero_point: i32) -> [i8; PANEL] {
     // Added to a whole number in [-128, 127], its code is the low byte of the sum's bits. A cast to integer
     // would saturate again, lane by lane.
     const WHOLE: f32 = 12_582_912.0; // 1.5 * 2^23

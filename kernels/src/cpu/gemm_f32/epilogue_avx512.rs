@@ -41,12 +41,11 @@ pub(in crate::cpu) fn finish(
     let at_once = AtOnce::of(epilogue.act);
     let added = match after {
         None => Some((std::ptr::null(), 0)),
-        Some(Source { values: Values::F32(values), stride, .. }) => Some((*values, *stride)),
-        Some(_) => None,
+        Some(source) => (!source.codes).then_some((source.at.cast(), source.stride)),
     };
-    if let (Some(function), Results::F32(out), None, Some(added)) = (&at_once, &to.results, before, added) {
+    if let (Some(function), false, None, Some(added)) = (&at_once, to.codes, before, added) {
         // The usual case, in a loop that asks nothing.
-        let (by, to) = ([scale, bias, factor], (*out, to.stride, to.mask));
+        let (by, to) = ([scale, bias, factor], (to.at.cast(), to.stride, to.mask));
         // SAFETY: both were made for the rows of the tile.
         unsafe {
             // Calls that can be inlined: by a pointer, small models would take 2 % more time.
@@ -59,9 +58,9 @@ pub(in crate::cpu) fn finish(
         }
         return;
     }
-    if let (Some(function), Results::I8 { codes, inv_scale, zero }, None) = (&at_once, &to.results, &source) {
-        let (by, codes_by) = ([scale, bias, factor], [_mm512_set1_ps(*inv_scale), _mm512_set1_ps(*zero)]);
-        let to = (*codes, to.stride, to.mask);
+    if let (Some(function), true, None) = (&at_once, to.codes, &source) {
+        let (by, codes_by) = ([scale, bias, factor], [_mm512_set1_ps(to.inv_scale), _mm512_set1_ps(to.zero)]);
+        let to = (to.at.cast(), to.stride, to.mask);
         // SAFETY: the target was made for the rows of the tile.
         unsafe {
             match function.times {
@@ -263,15 +262,17 @@ fn mask(columns: &Columns) -> __mmask16 {
 }
 
 /// A tile's part of a residual. Checked when made, so that nothing is checked row by row.
+///
+/// No enumeration, as [`Target`] is none: what has a part that is not written is copied in pieces larger than those that it was written in,
+/// for which the CPU waits.
 struct Source {
     mask: __mmask16,
     stride: usize,
-    values: Values,
-}
-
-enum Values {
-    F32(*const f32),
-    I8 { codes: *const i8, scale: f32, zero_point: i32 },
+    /// Floats, or `codes` of a scale and a zero point.
+    at: *const u8,
+    codes: bool,
+    scale: f32,
+    zero_point: i32,
 }
 
 impl Source {
@@ -279,23 +280,23 @@ impl Source {
     #[inline(always)]
     fn new(addend: &Addend<'_>, row: usize, rows: usize, columns: &Columns) -> Source {
         /// The first of the elements, when the last row is in the matrix, and so all others.
-        fn start<T>(x: &Rows<'_, T>, row: usize, rows: usize, range: Range<usize>) -> (usize, *const T) {
+        fn start<T>(x: &Rows<'_, T>, row: usize, rows: usize, range: Range<usize>) -> (usize, *const u8) {
             let last = row + rows.max(1) - 1;
             let _ = &x.row(last)[range.clone()];
-            (x.stride(), x.row(row)[range].as_ptr())
+            (x.stride(), x.row(row)[range].as_ptr().cast())
         }
         let range = columns.start..columns.start + columns.valid;
-        let (stride, values) = match addend {
+        let mask = mask(columns);
+        match addend {
             Addend::F32(x) => {
-                let (stride, values) = start(x, row, rows, range);
-                (stride, Values::F32(values))
+                let (stride, at) = start(x, row, rows, range);
+                Source { mask, stride, at, codes: false, scale: 0.0, zero_point: 0 }
             }
             Addend::I8 { rows: x, scale, zero_point } => {
-                let (stride, codes) = start(x, row, rows, range);
-                (stride, Values::I8 { codes, scale: *scale, zero_point: *zero_point })
+                let (stride, at) = start(x, row, rows, range);
+                Source { mask, stride, at, codes: true, scale: *scale, zero_point: *zero_point }
             }
-        };
-        Source { mask: mask(columns), stride, values }
+        }
     }
 
     /// `y` and row `r`.
@@ -305,18 +306,15 @@ impl Source {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     unsafe fn plus(&self, r: usize, y: __m512) -> __m512 {
-        match self.values {
-            Values::F32(values) => {
-                // SAFETY: a row that `new` checked, as many floats as the mask has bits.
-                let x = unsafe { _mm512_maskz_loadu_ps(self.mask, values.add(r * self.stride)) };
-                _mm512_add_ps(y, x)
-            }
-            Values::I8 { codes, scale, zero_point } => {
-                // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
-                let x = unsafe { _mm_maskz_loadu_epi8(self.mask, codes.add(r * self.stride)) };
-                let x = _mm512_sub_epi32(_mm512_cvtepi8_epi32(x), _mm512_set1_epi32(zero_point));
-                _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(scale), y)
-            }
+        if self.codes {
+            // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
+            let x = unsafe { _mm_maskz_loadu_epi8(self.mask, self.at.cast::<i8>().add(r * self.stride)) };
+            let x = _mm512_sub_epi32(_mm512_cvtepi8_epi32(x), _mm512_set1_epi32(self.zero_point));
+            _mm512_fmadd_ps(_mm512_cvtepi32_ps(x), _mm512_set1_ps(self.scale), y)
+        } else {
+            // SAFETY: a row that `new` checked, as many floats as the mask has bits.
+            let x = unsafe { _mm512_maskz_loadu_ps(self.mask, self.at.cast::<f32>().add(r * self.stride)) };
+            _mm512_add_ps(y, x)
         }
     }
 }
@@ -325,7 +323,11 @@ impl Source {
 struct Target {
     mask: __mmask16,
     stride: usize,
-    results: Results,
+    /// Floats, or `codes`.
+    at: *mut u8,
+    codes: bool,
+    inv_scale: f32,
+    zero: f32,
 }
 
 /// Sixteen codes.
@@ -342,24 +344,22 @@ fn quantized(y: __m512, inv_scale: __m512, zero: __m512) -> __m128i {
 /// Rows from one that is stored to one whose cache line is asked for.
 const AHEAD: usize = 24;
 
-enum Results {
-    F32(*mut f32),
-    I8 { codes: *mut i8, inv_scale: f32, zero: f32 },
-}
-
 impl Target {
     /// `rows` rows from `row` on.
     #[inline(always)]
     fn new(out: &mut Output<'_>, row: usize, rows: usize, columns: &Columns) -> Target {
         let (rows, range) = (row..row + rows, columns.start..columns.start + columns.valid);
-        let (stride, results) = match out {
-            Output::F32(out) => (out.stride(), Results::F32(out.part(rows, range).as_mut_ptr())),
-            Output::I8 { out, inv_scale, zero_point } => {
-                let codes = out.part(rows, range).as_mut_ptr();
-                (out.stride(), Results::I8 { codes, inv_scale: *inv_scale, zero: *zero_point as f32 })
+        let mask = mask(columns);
+        match out {
+            Output::F32(out) => {
+                let (stride, at) = (out.stride(), out.part(rows, range).as_mut_ptr().cast());
+                Target { mask, stride, at, codes: false, inv_scale: 0.0, zero: 0.0 }
             }
-        };
-        Target { mask: mask(columns), stride, results }
+            Output::I8 { out, inv_scale, zero_point } => {
+                let (stride, at) = (out.stride(), out.part(rows, range).as_mut_ptr().cast());
+                Target { mask, stride, at, codes: true, inv_scale: *inv_scale, zero: *zero_point as f32 }
+            }
+        }
     }
 
     /// Stores row `r`.
@@ -369,18 +369,16 @@ impl Target {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     unsafe fn write(&self, r: usize, y: __m512) {
-        match self.results {
-            Results::F32(to) => {
-                // A result larger than the cache would wait for every line that it writes: each is asked for two tiles ahead.
-                _mm_prefetch::<_MM_HINT_T0>(to.wrapping_add((r + AHEAD) * self.stride).cast());
-                // SAFETY: a row that `new` checked, as many floats as the mask has bits.
-                unsafe { _mm512_mask_storeu_ps(to.add(r * self.stride), self.mask, y) };
-            }
-            Results::I8 { codes, inv_scale, zero } => {
-                let q = quantized(y, _mm512_set1_ps(inv_scale), _mm512_set1_ps(zero));
-                // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
-                unsafe { store_codes(codes.add(r * self.stride), self.mask, q) };
-            }
+        if self.codes {
+            let q = quantized(y, _mm512_set1_ps(self.inv_scale), _mm512_set1_ps(self.zero));
+            // SAFETY: a row that `new` checked, as many bytes as the mask has bits.
+            unsafe { store_codes(self.at.cast::<i8>().add(r * self.stride), self.mask, q) };
+        } else {
+            let to = self.at.cast::<f32>();
+            // A result larger than the cache would wait for every line that it writes: each is asked for two tiles ahead.
+            _mm_prefetch::<_MM_HINT_T0>(to.wrapping_add((r + AHEAD) * self.stride).cast());
+            // SAFETY: a row that `new` checked, as many floats as the mask has bits.
+            unsafe { _mm512_mask_storeu_ps(to.add(r * self.stride), self.mask, y) };
         }
     }
 }

@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::cpu) mod codes_avx512;
 mod epilogue;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod epilogue_avx2;

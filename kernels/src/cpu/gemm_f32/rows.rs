@@ -12,6 +12,8 @@ pub struct Rows<'a, T> {
     data: &'a [T],
     rows: usize,
     cols: usize,
+    /// Elements of a run: not to be divided for by each tile.
+    len: usize,
     stride: usize,
     /// Where the runs of row 0 start; the first `count`.
     offsets: [usize; MAX_RUNS],
@@ -46,7 +48,7 @@ impl<'a, T> Rows<'a, T> {
         all[..count].copy_from_slice(offsets);
         // Runs overlap at will, so that their sum may pass what memory holds.
         let Some(cols) = len.checked_mul(count) else { panic!("{count} runs of {len} elements") };
-        Rows { data, rows, cols, stride, offsets: all, count }
+        Rows { data, rows, cols, len, stride, offsets: all, count }
     }
 
     /// Number of rows.
@@ -71,7 +73,7 @@ impl<'a, T> Rows<'a, T> {
 
     /// Elements of a run.
     pub fn run_len(&self) -> usize {
-        self.cols / self.count
+        self.len
     }
 
     /// Run `i` of row `r`.
@@ -81,7 +83,7 @@ impl<'a, T> Rows<'a, T> {
     #[inline(always)]
     pub fn run(&self, r: usize, i: usize) -> &'a [T] {
         assert!(r < self.rows && i < self.count, "run {i} of row {r}, of {} x {}", self.rows, self.count);
-        &self.data[r * self.stride + self.offsets[i]..][..self.cols / self.count]
+        &self.data[r * self.stride + self.offsets[i]..][..self.len]
     }
 
     /// The elements that rows lie in, and where in them the runs of row 0 start.

@@ -44,8 +44,9 @@ impl Weights {
     }
 }
 
-fn quantized(c: &mut [i8], m: usize, n: usize) -> Output<'_> {
-    Output::I8 { out: MatMut::new(c, m, n, n), inv_scale: 3.0, zero_point: -5 }
+/// Rows with a gap of two behind each; by a scale that makes codes beyond i32, too.
+fn quantized(c: &mut [i8], m: usize, n: usize, i: usize) -> Output<'_> {
+    Output::I8 { out: MatMut::new(c, m, n, n + 2), inv_scale: [3.0, 0.02, 1e8][i % 3], zero_point: -5 }
 }
 
 /// Rows of words, `stride` apart.
@@ -82,7 +83,21 @@ fn every_variant_gives_the_bits_of_one_plain_group() {
         let zero_point = [0, -128, 127, 5, -77][i % 5];
         // A row of zeros: what is scaled is 0, by scales of either sign.
         x[..k].fill(zero_point as i8);
-        let epilogue = match i % 3 {
+        let mut odd = bias.clone();
+        odd[random.below(n)] = [f32::NAN, f32::INFINITY, -1e38][random.below(3)];
+        let epilogue = match i % 7 {
+            3 => Epilogue { act: Activation::Relu, bias: Some(&bias), ..Epilogue::default() },
+            4 => Epilogue {
+                scale: Scale::Uniform(0.01),
+                act: Activation::Clip { lo: -1.5, hi: 6.0 },
+                ..Epilogue::default()
+            },
+            5 => Epilogue {
+                act: Activation::Clip { lo: 0.5, hi: 6.0 },
+                bias: Some(&odd),
+                ..Epilogue::default()
+            },
+            6 => Epilogue { scale: Scale::PerColumn(&bias), bias: Some(&bias), ..Epilogue::default() },
             0 => Epilogue { scale: Scale::Uniform(0.003), ..Epilogue::default() },
             1 => Epilogue::default(),
             _ => Epilogue {
@@ -106,17 +121,17 @@ fn every_variant_gives_the_bits_of_one_plain_group() {
         let mut row_sums = vec![0; m];
         definition.row_sums(Rows::new(&x, m, k, k), &panels, &mut row_sums);
         let rows = I8Rows { rows: Rows::new(&x, m, k, k), zero_point, row_sums: &row_sums };
-        let (mut want, mut want_codes) = (vec![0.0; m * n], vec![0; m * n]);
+        let (mut want, mut want_codes) = (vec![0.0; m * n], vec![1; m * (n + 2)]);
         definition.run(MatMut::new(&mut want, m, n, n), rows, &panels, &epilogue);
-        definition.run(quantized(&mut want_codes, m, n), rows, &panels, &epilogue);
+        definition.run(quantized(&mut want_codes, m, n, i), rows, &panels, &epilogue);
         for v in every() {
             let stride = k.div_ceil(FOUR) + random.below(3);
             let (x, made) = (words(v, &x, m, k, stride), w.words(v, k));
             let panels = U8Panels { words: &made, scales: &w.scales, sums: &w.sums };
             let x = Rows::new(&x, m, k.div_ceil(FOUR), stride);
-            let (mut got, mut got_codes) = (vec![f32::NAN; m * n], vec![1; m * n]);
+            let (mut got, mut got_codes) = (vec![f32::NAN; m * n], vec![1; m * (n + 2)]);
             v.run(MatMut::new(&mut got, m, n, n), x, zero_point, &panels, &epilogue);
-            v.run(quantized(&mut got_codes, m, n), x, zero_point, &panels, &epilogue);
+            v.run(quantized(&mut got_codes, m, n, i), x, zero_point, &panels, &epilogue);
             let what = format!("{} {m} x {n} x {k}, zero {zero_point}", v.name);
             assert_same_bits(&got, &want, &what);
             assert_eq!(got_codes, want_codes, "{what}");

@@ -278,7 +278,7 @@ unsafe fn by_group<S: Planes>(tile: &Tile<'_>, to: &mut [f32; PANEL]) {
         }
         // SAFETY: the caller's promise.
         let scales = unsafe { scales_of(&tile.scales, g) };
-        let offset = (1 - (1 << S::BITS)) * tile.rest(g, 0);
+        let offset = (tile.odd - (1 << S::BITS)) * tile.rest(g, 0);
         for lane in 0..PANEL {
             let zero = codes[lane].wrapping_mul(tile.zero_point);
             let t = dots[lane].wrapping_sub(zero).wrapping_mul(2).wrapping_add(offset);

@@ -259,7 +259,7 @@ unsafe fn by_group<S: Planes, const R: usize>(tile: &Tile<'_>, to: &mut Results)
         let scale = unsafe { tile.scales.of(g) };
         let zero = _mm512_mullo_epi32(together(codes), _mm512_set1_epi32(tile.zero_point));
         for (r, (total, acc)) in total.iter_mut().zip(acc).enumerate() {
-            let offset = (1 - (1 << bits)) * tile.rest(g, r);
+            let offset = (tile.odd - (1 << bits)) * tile.rest(g, r);
             // Twice the sum of products with `p`, whose multiples of `2^SHIFT` are what was added up.
             let sum = _mm512_sub_epi32(together(acc), zero);
             let sum = match S::SHIFT {

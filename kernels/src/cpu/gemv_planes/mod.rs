@@ -3,7 +3,8 @@
 //! A matrix that few rows are multiplied with is read once, so that reading it is all the time there is. The other products take codes
 //! that were joined before, which writes and reads each of them once more; here codes are joined in registers.
 //!
-//! The codes `p` of `b` bits lie as [`super::planes`] has them, in units of `[16][8]`, and stand for `w = 2p + 1 - 2^b`. With
+//! The codes `p` of `b` bits lie as [`super::planes`] has them, in units of `[16][8]`, and stand for `w = 2p + 1 - 2^b`; those of a model that
+//! came with integers for `w = 2p - 2^b`, with a scale a group alone. With
 //! `s` the scale of a column and group as it is stored:
 //! ```text
 //! a scale a group:   t[g] = sum over k in g of w * (x - zero_point)                    exact, i32
@@ -138,6 +139,8 @@ pub struct PlanePanels<'a> {
     pub group: usize,
     /// Whether codes are given out with a scale a column.
     pub one_scale: bool,
+    /// Whether codes stand for odd numbers, else for even ones.
+    pub odd: bool,
 }
 
 impl<'a> PlanePanels<'a> {
@@ -156,6 +159,7 @@ impl<'a> PlanePanels<'a> {
         let (k, group) = (self.k, self.group);
         assert!(self.split.bits() <= 8, "{name}: codes of {} bits", self.split.bits());
         assert!(!self.one_scale || self.split.is_nested(), "{name}: {:?} with a scale a column", self.split);
+        assert!(!self.one_scale || self.odd, "{name}: even numbers with a scale a column");
         let (limit, sum) = match self.one_scale {
             true => (MAX_GROUP_PLAIN, k),
             false => (MAX_GROUP_HALF_OFFSET, group.min(k)),

@@ -196,7 +196,7 @@ macro_rules! kernels {
                     let [dots, codes] = sums.together();
                     // SAFETY: the caller's promise.
                     let scales = unsafe { scales_of(tile, g) };
-                    let rest = tile.rest(g, 0);
+                    let rest = tile.odd * tile.rest(g, 0);
                     for lane in 0..PANEL {
                         let zero = codes[lane].wrapping_mul(tile.zero_point);
                         let t = dots[lane].wrapping_sub(zero).wrapping_mul(2).wrapping_add(rest);

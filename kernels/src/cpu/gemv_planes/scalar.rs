@@ -66,7 +66,7 @@ fn by_group(task: &Task<'_>, panel: usize, row: usize) -> [f32; PANEL] {
             |unit| codes(w, panel, unit),
             |k, q| {
                 for (t, q) in t.iter_mut().zip(q) {
-                    *t += (2 * i32::from(q) + 1) * (i32::from(x[k]) - task.zero_point);
+                    *t += (2 * i32::from(q) + i32::from(w.odd)) * (i32::from(x[k]) - task.zero_point);
                 }
             },
         );

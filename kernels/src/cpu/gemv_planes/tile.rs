@@ -28,6 +28,8 @@ pub(super) type Finish = unsafe fn(&Epilogue<'_>, &mut Output<'_>, usize, &Colum
 pub(super) struct Tile<'a> {
     pub(super) split: Split,
     pub(super) one_scale: bool,
+    /// What codes add to twice themselves, less `2^b`.
+    pub(super) odd: i32,
     /// Rows to be made, 1 or as many as the kernel has, and those that are there: the last ones may be the same row again.
     #[cfg_attr(target_arch = "aarch64", expect(dead_code, reason = "its kernels have one row"))]
     pub(super) rows: usize,
@@ -122,6 +124,7 @@ pub(super) unsafe fn each_tile(task: &mut Task<'_>, most: usize, make: Make, fin
             let tile = Tile {
                 split: w.split,
                 one_scale: w.one_scale,
+                odd: i32::from(w.odd),
                 rows,
                 there,
                 planes,

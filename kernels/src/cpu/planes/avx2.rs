@@ -45,7 +45,7 @@ type Unit = [__m256i; 4];
 
 /// Joins `[16][8]` units; `planes` has at least as many as `out`.
 #[target_feature(enable = "avx2,fma")]
-fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
+pub(super) fn join_i8(planes: &[Plane<'_>], out: &mut [i8]) {
     let half = _mm256_set1_epi8((1u32 << (total_bits(planes) - 1)) as u8 as i8);
     // The splits in use get a loop of their own: known shifts, codes in registers from plane to plane.
     match *planes {

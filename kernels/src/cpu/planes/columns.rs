@@ -76,18 +76,27 @@ pub(super) fn columns_f32(planes: &[Plane<'_>], scales: &Scales<'_>, out: &mut [
     }
 }
 
+/// `q` of `2q + 1`.
+#[inline(never)] // as above
+fn halve(numbers: &mut [i16]) {
+    numbers.iter_mut().for_each(|number| *number >>= 1);
+}
+
 impl Variant {
-    /// Joins columns of codes of at most 14 bits to the odd numbers `2p + 1 - 2^b` of the first `channels` channels; the others
-    /// are 0. `out`: `[k][16]`.
+    /// Joins columns of codes of at most 14 bits to the numbers `2p + 1 - 2^b` of the first `channels` channels, or to `p - 2^(b-1)` unless
+    /// `odd`; the others are 0. `out`: `[k][16]`.
     ///
     /// # Panics
     /// When `out` is not whole columns, a plane has other bits or another length, or the CPU lacks the ISA.
-    pub fn join_columns_i16(&self, planes: &[Plane<'_>], channels: usize, out: &mut [i16]) {
+    pub fn join_columns_i16(&self, planes: &[Plane<'_>], channels: usize, odd: bool, out: &mut [i16]) {
         assert!(self.isa.supported(), "{}: this CPU lacks {}", self.name, self.isa);
         let columns = out.as_chunks_mut::<PANEL>().0;
         check(planes, columns.len(), 14);
         // SAFETY: the CPU has the ISA: checked above.
         unsafe { (self.columns_i16)(planes, channels, columns) }
+        if !odd {
+            halve(out);
+        }
     }
 
     /// Joins columns of codes of at most 16 bits to reals: the number times its scale, rounded once. `out`: `[k][16]`; `scales`:

@@ -9,6 +9,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod columns;
 #[cfg(target_arch = "x86_64")]
 mod columns_avx2;
@@ -125,6 +127,8 @@ impl<'a> Scales<'a> {
 
 /// Best first; scalar last.
 pub static VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    avx512::VARIANT,
     #[cfg(target_arch = "x86_64")]
     avx2::VARIANT,
     #[cfg(target_arch = "aarch64")]

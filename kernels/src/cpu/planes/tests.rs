@@ -149,7 +149,7 @@ fn columns_of_codes_are_widened_channel_by_channel() {
 fn single_columns_are_joined_as_any_unit() {
     for bits in SPLITS {
         let total: u32 = bits.iter().sum();
-        for k in [0, 1, 8, 9, 25] {
+        for k in [0, 1, 8, 9, 16, 25, 49] {
             let bytes: Vec<Vec<u8>> = bits
                 .iter()
                 .map(|w| (0..k * 2 * *w as usize).map(|i| (i * 77 + 13 * *w as usize) as u8).collect())
@@ -164,7 +164,11 @@ fn single_columns_are_joined_as_any_unit() {
                 variant.join_columns_f32(&planes, &scales, Numbers::Odd, 8, &mut reals);
                 variant.join_columns_f32(&planes, &scales, Numbers::Even(Some(&scales)), 8, &mut even);
                 if total <= 14 {
-                    variant.join_columns_i16(&planes, 11, &mut odd);
+                    variant.join_columns_i16(&planes, 11, false, &mut odd);
+                    let half: Vec<i16> = odd.iter().map(|q| 2 * q + 1).collect();
+                    variant.join_columns_i16(&planes, 11, true, &mut odd);
+                    let kept = |(i, (half, odd)): (usize, (&i16, &i16))| i % PANEL >= 11 || half == odd;
+                    assert!(half.iter().zip(&odd).enumerate().all(kept), "{} {bits:?}", variant.name);
                 }
                 for c in 0..k {
                     join(&planes, c, &mut codes);

@@ -452,9 +452,9 @@ impl Weights for Planes {
 
     fn borrow_planes(&self, panels: Range<usize>) -> Option<PlanePanels<'_>> {
         let split = Split::of(self.planes.iter().map(|(bits, _)| *bits))?;
-        // Their kernels know odd numbers alone.
-        let odd = !self.even && self.zeros.is_none() && !self.alike;
-        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP || !odd {
+        // Their kernels know no zero points, and a scale of its own for each row.
+        let known = self.zeros.is_none() && !self.alike;
+        if self.layout != Layout::Panel || self.group > MAX_CODE_GROUP || !known {
             return None;
         }
         let each = self.k.div_ceil(BLOCK);
@@ -479,6 +479,7 @@ impl Weights for Planes {
             k: self.k,
             group: self.group,
             one_scale: false,
+            odd: !self.even,
         })
     }
 
@@ -498,11 +499,7 @@ impl Weights for Planes {
             self.load_code_scales(self.layout.scale_at(panel * PANEL, 0, 1), scales);
             scales[rows..].fill(0.0);
             let planes = self.planes(panel * self.k..(panel + 1) * self.k);
-            self.variant.join_columns_i16(&planes[..self.planes.len()], rows, codes);
-            if self.even {
-                // Of `2q + 1`.
-                codes.iter_mut().for_each(|code| *code >>= 1);
-            }
+            self.variant.join_columns_i16(&planes[..self.planes.len()], rows, !self.even, codes);
         }
     }
 

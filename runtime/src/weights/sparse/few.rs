@@ -163,7 +163,7 @@ impl Weights for KeptFew {
     fn borrow_few(&self, panels: Range<usize>) -> Option<FewPanels<'_>> {
         let each = self.k.div_ceil(self.of) * self.keep * 2 * bits(self.of);
         let units = &self.positions.as_slice()[panels.start * each..panels.end * each];
-        let planes = self.values.borrow_planes(panels)?;
+        let planes = self.values.borrow_planes(panels).filter(|planes| planes.odd)?;
         Some(FewPanels { few: Few { units, keep: self.keep, of: self.of }, planes })
     }
 
