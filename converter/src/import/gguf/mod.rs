@@ -18,6 +18,9 @@ mod kinds;
 mod metadata;
 mod tensors;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::GgufError;
 pub use kinds::{Codes, Form, KINDS, Kind};
 pub use tensors::TensorInfo;
