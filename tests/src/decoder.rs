@@ -1,5 +1,5 @@
 //! A Llama decoder as its authors' formulas have it (Touvron et al., 2023; Su et al., 2021), in plain loops of f64: what converted ones are
-//! compared with. `tests/reference/gguf/tiny.py` holds it against llama.cpp.
+//! compared with.
 
 use crate::gguf::{BASE, BLOCKS, Builder, DEPTH, EPSILON, HEADS, INNER, VOCABULARY, WIDTH};
 use edge_converter::import::gguf::blocks::Block;

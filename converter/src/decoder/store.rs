@@ -5,7 +5,7 @@ use crate::error::ConvertError;
 use crate::import::ImportError;
 use crate::import::decoder::{Part, Weight};
 use crate::import::gguf::blocks::Block;
-use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind, TensorInfo};
+use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind};
 use edge_runtime::graph::DType;
 use edge_runtime::pack::{Expr, Tensor};
 use edge_runtime::weights::Float;
@@ -36,7 +36,6 @@ pub fn tensor(draft: &mut Draft, file: &Gguf, weight: &Weight) -> Result<Tensor,
         (Part::Minima, Form::Codes(codes)) => source.minima(&codes)?,
         _ => return Err(source.wrong("is no such matrix".into())),
     };
-    file.release(source.info);
     let blobs = blobs.into_iter().map(|bytes| draft.blob(bytes)).collect();
     let name = match weight.part {
         Part::Minima => format!("{}{MINIMA}", weight.tensor),
@@ -52,7 +51,6 @@ type Stored = (Expr, Vec<Vec<u8>>);
 struct Source<'a> {
     file: &'a Gguf,
     weight: &'a Weight,
-    info: &'a TensorInfo,
     kind: &'static Kind,
     /// Elements of a row of the tensor.
     width: usize,
@@ -65,7 +63,7 @@ impl<'a> Source<'a> {
         let info = file.get(&weight.tensor).ok_or_else(missing)?;
         let kind = Kind::of(info.kind).ok_or_else(missing)?;
         let width = info.dims.last().copied().unwrap_or_default();
-        Ok(Source { file, weight, info, kind, width, bytes: file.bytes(info) })
+        Ok(Source { file, weight, kind, width, bytes: file.bytes(info) })
     }
 
     fn wrong(&self, why: String) -> ConvertError {
@@ -86,6 +84,12 @@ impl<'a> Source<'a> {
         self.bytes.get(at..at + len).unwrap_or_default()
     }
 
+    /// Lets the memory behind rows go that were read.
+    fn let_go(&self, rows: &Range<usize>) {
+        let len = self.width / self.kind.elements * self.kind.bytes;
+        self.file.release(self.bytes.get(rows.start * len..rows.end * len).unwrap_or_default());
+    }
+
     /// Decodes the blocks of a row: `see` gets each with the column that it begins at.
     fn blocks(&self, r: usize, codes: &Codes, mut see: impl FnMut(usize, &Block)) {
         let mut block = Block::default();
@@ -100,17 +104,20 @@ impl<'a> Source<'a> {
         let unit = unit(codes);
         let mut worst = None;
         let mut fits = [Fit::default(); 2];
-        for r in 0..self.weight.n {
-            self.blocks(r, codes, |column, block| {
-                for (g, (scale, minimum)) in groups(codes, self.kind, block).enumerate() {
-                    let stored = scale * unit;
-                    if !(stored.is_finite() && minimum.is_finite()) {
-                        worst = worst.or(Some((r, column + g * codes.group, scale, minimum)));
+        for rows in self.spans() {
+            for r in rows.clone() {
+                self.blocks(r, codes, |column, block| {
+                    for (g, (scale, minimum)) in groups(codes, self.kind, block).enumerate() {
+                        let stored = scale * unit;
+                        if !(stored.is_finite() && minimum.is_finite()) {
+                            worst = worst.or(Some((r, column + g * codes.group, scale, minimum)));
+                        }
+                        fits[0].add(stored, codes.scaled_scales);
+                        fits[1].add(centre(codes, scale, minimum), codes.scaled_scales);
                     }
-                    fits[0].add(stored, codes.scaled_scales);
-                    fits[1].add(centre(codes, scale, minimum), codes.scaled_scales);
-                }
-            });
+                });
+            }
+            self.let_go(&rows);
         }
         if let Some((row, column, scale, minimum)) = worst {
             let minimum = if codes.minima { format!(", its minimum {minimum}") } else { String::new() };
@@ -120,6 +127,25 @@ impl<'a> Source<'a> {
             )));
         }
         Ok(fits.map(|fit| fit.float()))
+    }
+
+    /// Appends the blobs of further rows, which are read.
+    fn append(
+        &self,
+        made: &mut Option<Stored>,
+        rows: &Range<usize>,
+        blobs: Vec<Vec<u8>>,
+        expr: impl FnOnce() -> Expr,
+    ) {
+        let (_, all) = made.get_or_insert_with(|| (expr(), vec![Vec::new(); blobs.len()]));
+        for (all, blob) in all.iter_mut().zip(blobs) {
+            if all.capacity() == 0 {
+                // All rows take as much as these, and what pads the last panel.
+                all.reserve_exact(blob.len() / rows.len() * (self.weight.n + PANEL));
+            }
+            all.extend(blob);
+        }
+        self.let_go(rows);
     }
 
     fn layout(&self) -> Layout {
@@ -159,7 +185,7 @@ impl<'a> Source<'a> {
             };
             let (blobs, params) = planes::encode_integers(&integers, rows.len(), k, bits, self.layout())
                 .map_err(|e| self.wrong(e.to_string()))?;
-            append(&mut made, blobs, || Expr {
+            self.append(&mut made, &rows, blobs, || Expr {
                 kind: "planes".into(),
                 params,
                 args: Vec::new(),
@@ -207,17 +233,9 @@ impl<'a> Source<'a> {
                 .map_err(|e| self.wrong(e.to_string()))?;
             let EncodedDense { blob, .. } = encoded;
             let expr = || EncodedDense { blob: Vec::new(), dtype, layout }.expr(0);
-            append(&mut made, vec![blob], expr);
+            self.append(&mut made, &rows, vec![blob], expr);
         }
         made.ok_or_else(|| self.wrong("no rows".into()))
-    }
-}
-
-/// Appends the blobs of further rows.
-fn append(made: &mut Option<Stored>, blobs: Vec<Vec<u8>>, expr: impl FnOnce() -> Expr) {
-    match made {
-        None => *made = Some((expr(), blobs)),
-        Some((_, all)) => all.iter_mut().zip(blobs).for_each(|(all, blob)| all.extend(blob)),
     }
 }
 

@@ -98,9 +98,9 @@ impl Gguf {
         self.map.as_ref().get(info.place.clone()).unwrap_or_default()
     }
 
-    /// Lets the memory behind a tensor's bytes go; the next use reads them again.
-    pub fn release(&self, info: &TensorInfo) {
-        self.map.release(self.bytes(info));
+    /// Lets the memory behind some bytes of the file go; the next use reads them again.
+    pub fn release(&self, part: &[u8]) {
+        self.map.release(part);
     }
 
     /// Whether there is such a key.
