@@ -24,8 +24,9 @@ pub fn string(text: &[u8]) -> Vec<u8> {
 }
 
 impl Builder {
-    /// Adds a key with a type's number and the bytes of its value.
+    /// Sets a key to a type's number and the bytes of its value.
     pub fn key(&mut self, key: &str, kind: u32, value: &[u8]) -> &mut Builder {
+        self.keys.retain(|(known, _)| known != key);
         self.keys.push((key.to_string(), [&kind.to_le_bytes()[..], value].concat()));
         self
     }

@@ -10,12 +10,14 @@ use crate::error::ConvertError;
 use crate::import::ImportError;
 use crate::import::decoder::{Decoder, import};
 use crate::import::gguf::Gguf;
+use crate::import::tokenizer::{Found, import as import_tokenizer};
 use crate::ladder;
 use crate::report::{Measurements, Report, RungReport};
 use crate::witness::Verdict;
 use edge_runtime::graph::{DType, Source};
-use edge_runtime::pack::{Acts, Take};
+use edge_runtime::pack::{Acts, BlobId, Take};
 use edge_runtime::plan::{InputSpec, Plan, PlanOptions};
+use edge_runtime::tokenizer::Tokens;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,6 +56,7 @@ pub fn convert_gguf(
         watch.progress(i + 1);
     }
     let graph = draft.graph(graph);
+    let blob = tokenizer(&mut draft, &file)?;
     describe(&mut draft, source, options);
 
     let (mut elements, mut bytes) = (0, 0);
@@ -74,7 +77,13 @@ pub fn convert_gguf(
     let rungs = vec![RungReport::new(&link.0)];
 
     watch.stage("write", 1);
-    let (sections, needs) = ladder::layout(&draft, &[link], Vec::new());
+    let (mut sections, needs) = ladder::layout(&draft, &[link], Vec::new());
+    if let Some(blob) = blob {
+        // Before what rungs add: whoever has a rung can read and write.
+        sections.iter_mut().for_each(|section| section.retain(|id| *id != blob));
+        sections.retain(|section| !section.is_empty());
+        sections.insert(0, vec![blob]);
+    }
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(Report {
@@ -92,6 +101,21 @@ pub fn convert_gguf(
         tensors: Vec::new(),
         rungs,
     })
+}
+
+/// Stores the file's tokenizer, or says in the card why there is none. Gives the blob of its tables.
+fn tokenizer(draft: &mut Draft, file: &Gguf) -> Result<Option<BlobId>, ConvertError> {
+    match import_tokenizer(file).map_err(ImportError::from)? {
+        Found::Tokenizer(tokens, tables) => {
+            let blob = draft.blob(tables);
+            draft.header.tokenizer = Some(Tokens { blob, ..tokens });
+            Ok(Some(blob))
+        }
+        Found::Nothing(why) => {
+            draft.header.card.metadata.insert("no_tokenizer".into(), why);
+            Ok(None)
+        }
+    }
 }
 
 /// Refuses options that ask for more than the weights as they are.

@@ -15,6 +15,7 @@ mod plan_time;
 mod states;
 pub mod supernet;
 mod text;
+pub mod tokenizer;
 
 pub use error::{ImportError, MOST_LISTED, Unsupported};
 pub use onnx::{NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, read_value};

@@ -2,6 +2,7 @@
 
 use super::BlobSource;
 use crate::graph::{DType, Graph};
+use crate::tokenizer::Tokens;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Header {
     /// What the precision of single tensors costs, as far as it was measured; ascending by graph, tensor, root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<Cost>,
+    /// How texts become token ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<Tokens>,
     /// The header that this one continues: tensors, constants and blobs count on from its. No file has one; a subnet's header, which is
     /// made in memory, shares all that the pack has.
     #[serde(skip)]

@@ -204,16 +204,20 @@ impl Gguf {
         Ok(Some(strings.collect()))
     }
 
-    /// Elements of an array; `None` when there is no such key.
+    /// The integers of an array of i32 or u32; `None` when there is no such key.
     ///
     /// # Errors
-    /// When it is no array.
-    pub fn length(&self, key: &str) -> Result<Option<u64>, GgufError> {
-        match self.keys.get(key) {
-            None => Ok(None),
-            Some(Value::Many { count, .. }) => Ok(Some(*count)),
-            Some(other) => Err(self.wrong_type(key, other, "an array")),
-        }
+    /// When it is something else.
+    pub fn integers(&self, key: &str) -> Result<Option<Vec<i64>>, GgufError> {
+        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        let Value::Many { kind: kind @ (Type::I32 | Type::U32), place, .. } = value else {
+            return Err(self.wrong_type(key, value, "an array of i32"));
+        };
+        let words = self.map.as_ref()[place.clone()].as_chunks::<4>().0.iter();
+        Ok(Some(match kind {
+            Type::U32 => words.map(|bytes| i64::from(u32::from_le_bytes(*bytes))).collect(),
+            _ => words.map(|bytes| i64::from(i32::from_le_bytes(*bytes))).collect(),
+        }))
     }
 
     /// What is wrong with a key of this file.
