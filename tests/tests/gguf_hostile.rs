@@ -180,3 +180,31 @@ fn sizes_that_do_not_fit_one_another_are_refused() {
         refused(&written, &[says]);
     }
 }
+
+#[test]
+fn tokenizers_that_contradict_themselves_are_refused() {
+    let with = |change: &dyn Fn(&mut Builder)| {
+        let mut file = tiny();
+        file.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "gpt-2");
+        file.texts("tokenizer.ggml.tokens", &[b"a", b"b", b"ab"]).texts("tokenizer.ggml.merges", &[b"a b"]);
+        change(&mut file);
+        file.finish()
+    };
+    let folder = Folder::new("gguf-tokens");
+    let source = folder.write("m.gguf", &with(&|_| ()));
+    edge_convert().arg(source).arg("-o").arg(folder.file("m.pack")).run().expect(0);
+    let merges = |merge: &'static [u8]| with(&|file| _ = file.texts("tokenizer.ggml.merges", &[merge]));
+    refused(&merges(b"a c"), &["merge 0, `a c`", "among the tokens"]);
+    refused(&merges(b"ab"), &["merge 0, `ab`: two tokens"]);
+    refused(&merges(b""), &["merge 0, ``"]);
+    refused(
+        &with(&|file| _ = file.count("tokenizer.ggml.merges", 7)),
+        &["merges", "an array of strings is expected"],
+    );
+    refused(&with(&|file| _ = file.count("tokenizer.ggml.eos_token_id", 3)), &["3, and there are 3 tokens"]);
+    let kinds = [&5u32.to_le_bytes()[..], &2u64.to_le_bytes(), &[0; 8]].concat();
+    refused(
+        &with(&|file| _ = file.key("tokenizer.ggml.token_type", 9, &kinds)),
+        &["2 elements for 3 tokens"],
+    );
+}

@@ -25,6 +25,25 @@ def llama(out, matrix, vector):
     return 2, []
 
 
+def qwen2(out, matrix, vector):
+    """Two layers, biases of queries, keys and values."""
+    out.add_block_count(2)
+    out.add_rope_freq_base(1000.0)
+    for i in range(2):
+        for part, size in [("q", HEADS * DEPTH), ("k", KV * DEPTH), ("v", KV * DEPTH)]:
+            vector(f"blk.{i}.attn_{part}.bias", size, 0.0)
+    return 2, []
+
+
+def qwen3(out, matrix, vector):
+    """Two layers, queries and keys normed by heads."""
+    out.add_block_count(2)
+    out.add_key_length(DEPTH)
+    out.add_value_length(DEPTH)
+    out.add_rope_freq_base(1000.0)
+    return 2, [("attn_q_norm", DEPTH), ("attn_k_norm", DEPTH)]
+
+
 def gemma3(out, matrix, vector):
     """Seven layers, the sixth of which sees all; the others see four tokens."""
     out.add_block_count(7)
@@ -79,7 +98,7 @@ def logits(path):
 
 
 def main():
-    for name, family in [("llama", llama), ("gemma3", gemma3)]:
+    for name, family in [("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("gemma3", gemma3)]:
         write(name, family)
         got = logits(HERE / f"{name}.gguf")
         np.savez_compressed(HERE / f"{name}.npz", input_ids=np.array([IDS], np.int64), logits=got[None])

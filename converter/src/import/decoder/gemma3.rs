@@ -18,10 +18,12 @@ pub(super) const FAMILY: Family = Family { name: "gemma3", build };
 
 /// Where files do not say it.
 const FREQUENCY_BASE: f32 = 1_000_000.0;
-/// Of layers that see a window; no file says it.
+/// Of layers that see a window, where files do not say it.
 const LOCAL_FREQUENCY_BASE: f32 = 10_000.0;
-/// Every so many layers, one sees all that came before.
+/// Every so many layers, one sees all that came before; where files do not say it.
 const PATTERN: usize = 6;
+/// Layers of the one size whose scores have another factor, which no file says either.
+const OTHER_SCALE: usize = 62;
 
 fn build(layers: &mut Layers<'_>) -> Result<(), GgufError> {
     let (blocks, width) = (layers.needed("block_count")?, layers.needed("embedding_length")?);
@@ -35,7 +37,15 @@ fn build(layers: &mut Layers<'_>) -> Result<(), GgufError> {
     let base = layers.real("rope.freq_base")?.unwrap_or(FREQUENCY_BASE);
     let factor = layers.position_factor()?;
     let window = layers.needed("attention.sliding_window")?;
+    let local_base = layers.real("rope.freq_base_swa")?.unwrap_or(LOCAL_FREQUENCY_BASE);
+    let pattern = layers.count("attention.sliding_window_pattern")?.unwrap_or(PATTERN);
     layers.without("final_logit_softcapping", "capped logits")?;
+    if blocks == OTHER_SCALE && layers.real("attention.scale")?.is_none() {
+        let what = format!(
+            "{blocks} layers without the key `gemma3.attention.scale`: their factor is not 1 / sqrt(depth)"
+        );
+        return Err(layers.unsupported(vec![what]));
+    }
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
     let ids = layers.input();
@@ -44,12 +54,12 @@ fn build(layers: &mut Layers<'_>) -> Result<(), GgufError> {
     let mut x = layers.binary("embedding/scaled", BinaryOp::Mul, rows, scale);
     let positions = layers.positions(ids);
     let global = layers.angles("rotary", positions, turned, (base, factor), &[]);
-    let local = layers.angles("rotary/local", positions, turned, (LOCAL_FREQUENCY_BASE, 1.0), &[]);
+    let local = layers.angles("rotary/local", positions, turned, (local_base, 1.0), &[]);
     let all = layers.mask("mask", positions, None);
     let near = layers.mask("mask/local", positions, Some(window));
     for i in 0..blocks {
         let block = format!("blk.{i}");
-        let seen = if i % PATTERN + 1 == PATTERN { (global, all) } else { (local, near) };
+        let seen = if i % pattern + 1 == pattern { (global, all) } else { (local, near) };
         let y = layers.rms_norm(x, &format!("{block}.attn_norm"), width, epsilon)?;
         let y = layers.attention(y, &block, width, &heads, seen)?;
         let output = format!("{block}.attn_output");

@@ -3,6 +3,7 @@
 //! ```text
 //! layers.rs     matrices, norms, look-ups: what every family is made of
 //! attention.rs  positions, rotary angles, masks, heads
+//! prenorm.rs    the layers of Llama and Qwen
 //! llama.rs      a family: its keys, its tensors, the order of its layers
 //! ```
 //!
@@ -13,6 +14,8 @@ mod attention;
 mod gemma3;
 mod layers;
 mod llama;
+mod prenorm;
+mod qwen;
 
 use super::gguf::{Form, Gguf, GgufError, Kind};
 use crate::model::Array;
@@ -95,7 +98,7 @@ struct Family {
     build: fn(&mut Layers<'_>) -> Result<(), GgufError>,
 }
 
-static FAMILIES: &[Family] = &[llama::FAMILY, gemma3::FAMILY];
+static FAMILIES: &[Family] = &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma3::FAMILY];
 
 /// Makes the graph of a file.
 ///
