@@ -87,7 +87,7 @@ fn text(i: u64, corpus: &[char], added: &[&str]) -> String {
 
 fn open(pack: &Path) -> Tokenizer {
     let file = PackFile::open(pack).unwrap();
-    let blob = file.header().tokenizer.as_ref().unwrap().blob as usize;
+    let blob = file.header().tokenizer_blob().unwrap() as usize;
     let blob = &file.header().blobs[blob];
     // Nothing behind its tables is mapped.
     let source = file.map(blob.offset + blob.len).unwrap();

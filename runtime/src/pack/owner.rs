@@ -27,7 +27,7 @@ pub(super) fn owner_of(header: &Header, id: BlobId) -> String {
     if let Some(subnet) = header.subnets.iter().position(|subnet| subnet.overlay == Some(id)) {
         return format!("constants of subnet {subnet}");
     }
-    if header.tokenizer.as_ref().is_some_and(|tokens| tokens.blob == id) {
+    if header.tokenizer_blob() == Some(id) {
         return "the tokenizer's tables".to_owned();
     }
     if let Some(golden) = &header.golden {

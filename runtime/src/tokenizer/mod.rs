@@ -106,16 +106,29 @@ fn word(bytes: &[u8], i: usize) -> u32 {
     bytes.get(4 * i..4 * i + 4).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))
 }
 
+impl Tokens {
+    /// As a pack's header has it.
+    pub fn described(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(described)) => Some(described),
+            _ => None,
+        }
+    }
+}
+
 impl Tokenizer {
     /// The tokenizer of a pack, whose `source` holds the blob of its tables. Every number of them is checked once.
     ///
     /// # Errors
     /// When there is none, it is of another kind, or its tables contradict themselves.
     pub fn new(header: &Header, source: Arc<dyn BlobSource>) -> Result<Tokenizer, TokenizerError> {
-        let tokens = header.tokenizer.clone().ok_or(TokenizerError::None)?;
-        if tokens.kind != BYTE_PAIRS {
-            return Err(TokenizerError::Kind { kind: tokens.kind });
+        let described = header.tokenizer.clone().ok_or(TokenizerError::None)?;
+        match described.get("kind").and_then(|kind| kind.as_str()) {
+            Some(BYTE_PAIRS) => {}
+            kind => return Err(TokenizerError::Kind { kind: kind.unwrap_or_default().to_string() }),
         }
+        let tokens: Tokens = serde_json::from_value(described.into())
+            .map_err(|e| TokenizerError::Tables { why: e.to_string() })?;
         let wrong = |why: &str| TokenizerError::Tables { why: why.to_string() };
         let blob = source.blob(tokens.blob).ok_or(TokenizerError::Missing { blob: tokens.blob })?;
         let (n, m, r) = (tokens.tokens, tokens.merges, tokens.ranges);

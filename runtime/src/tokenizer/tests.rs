@@ -49,7 +49,7 @@ fn tables() -> (Tokens, Vec<u8>) {
 }
 
 fn open(tokens: Tokens, blob: Vec<u8>) -> Result<Tokenizer, TokenizerError> {
-    let header = Header { tokenizer: Some(tokens), ..Header::default() };
+    let header = Header { tokenizer: tokens.described(), ..Header::default() };
     Tokenizer::new(&header, Arc::new(MemorySource::from(vec![blob])))
 }
 

@@ -87,9 +87,10 @@ impl Layers<'_> {
         let Positions { column, row } = positions;
         let mut seen = self.binary(&format!("{name}/before"), BinaryOp::LessOrEqual, row, column);
         if let Some(window) = window {
-            let far = self.binary(&format!("{name}/distance"), BinaryOp::Sub, column, row);
-            let most = self.constant(&format!("{name}/window"), Array::i64(&[], &[window as i64]));
-            let near = self.binary(&format!("{name}/near"), BinaryOp::Less, far, most);
+            // Compared as lines and columns: their difference would be a table of integers.
+            let size = self.constant(&format!("{name}/window"), Array::i64(&[], &[window as i64]));
+            let end = self.binary(&format!("{name}/end"), BinaryOp::Add, row, size);
+            let near = self.binary(&format!("{name}/near"), BinaryOp::Less, column, end);
             seen = self.binary(&format!("{name}/seen"), BinaryOp::And, seen, near);
         }
         let zero = self.number(&format!("{name}/zero"), 0.0);
