@@ -1,6 +1,7 @@
 //! Why a conversion stops.
 
 use crate::import::ImportError;
+use crate::import::gguf::GgufError;
 use crate::import::ofa::SupernetError;
 use edge_runtime::inputs::InputError;
 use edge_runtime::pack::{PackError, PackTrouble};
@@ -58,8 +59,11 @@ impl ConvertError {
     pub fn exit_code(&self) -> u8 {
         match self {
             ConvertError::Import(
-                ImportError::Unsupported(_) | ImportError::Supernet(SupernetError::Kind { .. }),
+                ImportError::Unsupported(_)
+                | ImportError::Supernet(SupernetError::Kind { .. })
+                | ImportError::Gguf(GgufError::Unsupported { .. }),
             ) => 3,
+            ConvertError::Import(ImportError::Gguf(GgufError::Read { .. })) => 6,
             ConvertError::Import(_) | ConvertError::Weight { .. } | ConvertError::Supernet { .. } => 4,
             ConvertError::Io { .. } | ConvertError::Device(_) => 6,
             ConvertError::Pack(e) => match e.trouble() {

@@ -3,9 +3,11 @@
 //! Everything here panics when it fails: it is for tests only.
 #![deny(missing_docs)]
 
+pub mod decoder;
 mod disk;
 mod folder;
 pub mod fuzz;
+pub mod gguf;
 pub mod models;
 pub mod moving;
 pub mod onnx;

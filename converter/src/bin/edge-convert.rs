@@ -5,10 +5,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::compress::Family;
 use edge_converter::import::ImportError;
 use edge_converter::import::checkpoint::{Checkpoint, Listing};
+use edge_converter::import::gguf::Gguf;
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
-use edge_converter::{compare, convert, convert_checkpoint, convert_supernet, default_folder, write_page};
+use edge_converter::{
+    compare, convert, convert_checkpoint, convert_gguf, convert_supernet, default_folder, write_page,
+};
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
@@ -28,6 +31,7 @@ Examples:
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
   edge-convert ofa_mbv3.pth -o family.pack --calib samples/
+  edge-convert llama.gguf -o llama.pack
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
   edge-convert inspect checkpoint.pth
@@ -41,7 +45,7 @@ gives the same pack. At most 512 MB are kept; what was not used for longest goes
 Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O,
 7 not confirmed by the witness, 130 interrupted.";
 
-/// Turns a trained model, ONNX or the checkpoint of a once-for-all network, into one model.pack with a ladder of rungs.
+/// Turns a trained model, ONNX, the checkpoint of a once-for-all network or a GGUF file, into one model.pack with a ladder of rungs.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge-convert",
@@ -372,6 +376,9 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
     let report = match (&args.supernet, &args.models[..]) {
+        (None, [model]) if Gguf::is_one(model) => {
+            convert_gguf(model, &args.output, &options, &mut bars, stop)
+        }
         (None, [model]) if Checkpoint::is_one(model) => {
             convert_checkpoint(model, &args.output, &options, &mut bars, stop)
         }

@@ -5,6 +5,7 @@ use crate::draft::Draft;
 use crate::error::ConvertError;
 use crate::integers::Integers;
 use edge_runtime::pack::Expr;
+use edge_runtime::weights::Float;
 use edge_runtime::weights::planes::{self, Layout};
 
 /// Stores a matrix as the integers that it was made of; `None` when scales do not lie along its rows, or its elements are others.
@@ -52,6 +53,8 @@ pub fn integers(
         group: if grouped { block } else { 0 },
         scales: &integers.scales,
         zeros: &integers.zeros,
+        half_offset: false,
+        scale: Float::F32,
     };
     let (blobs, params) = planes::encode_integers(&whole, matrix.n, matrix.k, bits, layout)
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;

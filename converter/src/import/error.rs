@@ -1,6 +1,7 @@
 //! Why a model is not imported.
 
 use super::checkpoint::CheckpointError;
+use super::gguf::GgufError;
 use super::ofa::SupernetError;
 use serde::Serialize;
 use std::fmt;
@@ -21,6 +22,9 @@ pub enum ImportError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The GGUF file cannot be read, or holds no decoder that is implemented.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The checkpoint holds no once-for-all network, or not that subnet.
     #[error(transparent)]
     Supernet(#[from] SupernetError),

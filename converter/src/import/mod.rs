@@ -1,17 +1,21 @@
 //! Trained models as they come, turned into the runtime's graph and its constants.
 //!
 //! [`checkpoint`] reads named tensors that come without a graph, [`ofa`] makes graphs of those of once-for-all networks.
+//! [`gguf`] reads files of language models, [`decoder`] makes graphs of their metadata.
 //! [`import_onnx`] reads ONNX. What it cannot express it refuses, everything at once ([`ImportError::Unsupported`]); it never guesses.
 //! Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
 
 pub mod checkpoint;
+pub mod decoder;
 mod error;
+pub mod gguf;
 pub mod ofa;
 mod onnx;
 mod plan_time;
 mod states;
 pub mod supernet;
 mod text;
+pub mod tokenizer;
 
 pub use error::{ImportError, MOST_LISTED, Unsupported};
 pub use onnx::{NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, read_value};

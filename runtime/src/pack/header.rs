@@ -36,6 +36,9 @@ pub struct Header {
     /// What the precision of single tensors costs, as far as it was measured; ascending by graph, tensor, root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub costs: Vec<Cost>,
+    /// How texts become token ids: [`crate::tokenizer::Tokens`], decoded by whoever needs it, so that others need no decoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<serde_json::Map<String, serde_json::Value>>,
     /// The header that this one continues: tensors, constants and blobs count on from its. No file has one; a subnet's header, which is
     /// made in memory, shares all that the pack has.
     #[serde(skip)]
@@ -69,6 +72,12 @@ impl Header {
     /// Number of constants, the whole's among them.
     pub fn constant_count(&self) -> usize {
         self.whole.as_ref().map_or(0, |whole| whole.constants.len()) + self.constants.len()
+    }
+
+    /// The blob of the tokenizer's tables, when it is one.
+    pub fn tokenizer_blob(&self) -> Option<BlobId> {
+        let blob = self.tokenizer.as_ref()?.get("blob")?.as_u64()?;
+        BlobId::try_from(blob).ok()
     }
 
     /// The blobs: the whole's where there is one.

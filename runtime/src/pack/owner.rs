@@ -27,6 +27,9 @@ pub(super) fn owner_of(header: &Header, id: BlobId) -> String {
     if let Some(subnet) = header.subnets.iter().position(|subnet| subnet.overlay == Some(id)) {
         return format!("constants of subnet {subnet}");
     }
+    if header.tokenizer_blob() == Some(id) {
+        return "the tokenizer's tables".to_owned();
+    }
     if let Some(golden) = &header.golden {
         let is = |value: &GoldenValue| matches!(value.source, GoldenSource::Blob(blob) if blob == id);
         if let Some(i) = golden.inputs.iter().position(is) {

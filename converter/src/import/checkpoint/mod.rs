@@ -311,7 +311,7 @@ fn read(index: usize, source: &Source, part: Option<&str>) -> Result<Contents, C
     } else if safetensors::begins(bytes) {
         safetensors::read(index, source)
     } else if bytes.starts_with(b"GGUF") {
-        kind("GGUF; expected PyTorch's .pth, safetensors, .npz or .npy")
+        kind("GGUF; `edge-convert FILE -o PACK` takes it, alone")
     } else if bytes.starts_with(b"\x89HDF") {
         kind("HDF5; save the weights as safetensors or .npz")
     } else if bytes.get(257..262) == Some(b"ustar") {

@@ -68,6 +68,9 @@ pub(super) fn check(header: &Header, header_end: u64) -> Result<(), PackError> {
     if let Some(golden) = &header.golden {
         check_golden(header, golden)?;
     }
+    if let Some(blob) = header.tokenizer_blob() {
+        in_range(|| "the tokenizer".to_owned(), "blob", blob, header.blobs.len())?;
+    }
     for (name, preprocess) in &header.card.preprocess {
         check_preprocess(name, preprocess)?;
     }

@@ -167,7 +167,7 @@ pub fn encode(
     Ok(EncodedPlanes { blobs, spec: spec.clone(), gains, squared_error })
 }
 
-/// Integers `[n, k]` as a model came with them: element `(r, c)` is `(code - zero) * scale` of its group.
+/// Integers `[n, k]` as a model came with them: element `(r, c)` is `(code - zero) * scale` of its group, a scale being of either sign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Integers<'a> {
     /// Row-major codes, signed, of so many bits as the planes have together.
@@ -178,12 +178,17 @@ pub struct Integers<'a> {
     pub scales: &'a [f32],
     /// Zero points, as many as scales; none where all are 0.
     pub zeros: &'a [i8],
+    /// Whether a code stands for half more than it is, as codes do that are not `whole`; there are no zero points then.
+    pub half_offset: bool,
+    /// What scales are stored in, times `2^(bits - 1)`: what that does not hold is rounded.
+    pub scale: Float,
 }
 
 /// Blobs in the order of `PACK.md`, and the parameters of the expression.
 type BlobsAndParams = (Vec<Vec<u8>>, serde_json::Map<String, serde_json::Value>);
 
-/// Encodes integers as planes whose codes are `whole`: all planes together stand for each element exactly.
+/// Encodes integers as planes: all of them together stand for each element exactly, but for what [`Integers::scale`] rounds. Rows in
+/// whole panels, encoded by themselves, give parts of the blobs that all rows give.
 ///
 /// # Errors
 /// See [`EncodeError`].
@@ -198,12 +203,13 @@ pub fn encode_integers(
     layout: Layout,
 ) -> Result<BlobsAndParams, EncodeError> {
     assert_eq!(w.codes.len(), n * k, "codes of [{n}, {k}]");
-    let spec = Spec { group: w.group, bits: bits.to_vec(), layout, scale: Float::F32, ..Spec::default() };
+    let spec = Spec { group: w.group, bits: bits.to_vec(), layout, scale: w.scale, ..Spec::default() };
     check(&spec)?;
     let group = if w.group == 0 { k } else { w.group.min(k) };
     let (groups, alike, total) = (k.div_ceil(group), w.scales.len() == 1, bits.iter().sum::<u32>());
     assert!(alike || w.scales.len() == n * groups, "{} scales of [{n}, {k}]", w.scales.len());
-    assert!(w.zeros.is_empty() || w.zeros.len() == w.scales.len(), "{} zero points", w.zeros.len());
+    let zeros = if w.half_offset { 0 } else { w.scales.len() };
+    assert!(w.zeros.is_empty() || w.zeros.len() == zeros, "{} zero points", w.zeros.len());
     if !(1..=8).contains(&total) || (alike && groups > 1) {
         let value = format!("{bits:?}, {} scales", w.scales.len());
         return Err(EncodeError::Spec {
@@ -214,12 +220,16 @@ pub fn encode_integers(
     }
     // Of codes of b bits a step is `s / 2^b`, of which numbers are twice the code.
     let unit = (1u32 << (total - 1)) as f32;
-    let stored: Vec<f32> = w.scales.iter().map(|scale| scale * unit).collect();
+    let stored: Vec<f32> = w.scales.iter().map(|scale| w.scale.round(scale * unit)).collect();
     if let Some(index) = stored.iter().position(|scale| !scale.is_finite()) {
         return Err(EncodeError::NotFinite { index, value: w.scales[index] });
     }
     let mut blobs = vec![match alike {
-        true => stored[0].to_le_bytes().to_vec(),
+        true => {
+            let mut bytes = Vec::new();
+            w.scale.encode(stored[0], &mut bytes);
+            bytes
+        }
         false => pack_scales(&stored, n, groups, &spec),
     }];
     if !w.zeros.is_empty() {
@@ -239,8 +249,8 @@ pub fn encode_integers(
     params.insert("group".into(), json!(w.group));
     params.insert("bits".into(), json!(bits));
     params.insert("layout".into(), json!(layout));
-    params.insert("scale".into(), json!(Float::F32));
-    for (name, is) in [("whole", true), ("zeros", !w.zeros.is_empty()), ("alike", alike)] {
+    params.insert("scale".into(), json!(w.scale));
+    for (name, is) in [("whole", !w.half_offset), ("zeros", !w.zeros.is_empty()), ("alike", alike)] {
         if is {
             params.insert(name.into(), json!(true));
         }

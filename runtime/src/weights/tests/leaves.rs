@@ -198,7 +198,10 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
         (9, 24, Layout::Tight),
         (24, 9, Layout::Tight),
     ] {
-        let forms: [(&[u32], usize, bool, bool); 9] = [
+        let forms: [(&[u32], usize, bool, bool); 12] = [
+            (&[1, 4], 8, false, false),
+            (&[1, 2], 16, false, true),
+            (&[2, 2, 2], 16, false, false),
             (&[8], 0, false, false),
             (&[8], 0, false, true),
             (&[2, 2, 2, 2], 0, false, false),
@@ -219,10 +222,15 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
             let codes: Vec<i8> = bytes(n * k, 9).into_iter().map(code).collect();
             let groups = if group == 0 { 1 } else { k.div_ceil(group) };
             let count = if alike { 1 } else { n * groups };
-            let scales: Vec<f32> = gaussian(count, 4).iter().map(|s| s.abs() * 0.01 + 1e-3).collect();
+            // Of either sign, and such that f16 holds them.
+            let scale = |s: &f32| half::f16::from_f32(s * 0.01 + 1e-3f32.copysign(*s)).to_f32();
+            let scales: Vec<f32> = gaussian(count, 4).iter().map(scale).collect();
             let zero_points: Vec<i8> = bytes(count, 8).into_iter().map(code).collect();
             let zeros = if zeros { &zero_points[..] } else { &[] };
-            let integers = planes::Integers { codes: &codes, group, scales: &scales, zeros };
+            let half_offset = zeros.is_empty() && total == 5;
+            let scale = if n == 21 { Float::F16 } else { Float::F32 };
+            let integers =
+                planes::Integers { codes: &codes, group, scales: &scales, zeros, half_offset, scale };
             let (blobs, params) = planes::encode_integers(&integers, n, k, bits, layout).unwrap();
             let mut pack = Pack::default();
             let blobs = blobs.into_iter().map(|bytes| pack.blob(bytes)).collect();
@@ -238,8 +246,9 @@ fn integers_of_a_model_are_held_exactly_and_their_prefixes_nearly() {
                 let values = pack.checked(tensor, take as u32);
                 for (i, value) in values.iter().enumerate() {
                     let zero = i32::from(zeros.get(at(i)).copied().unwrap_or(0));
-                    let want = (i32::from(codes[i]) - zero) as f32 * scales[at(i)];
-                    let step = scales[at(i)] * f32::from(1u8 << (total - bits)) * 0.5001;
+                    let between = if half_offset { 0.5 } else { 0.0 };
+                    let want = ((i32::from(codes[i]) - zero) as f32 + between) * scales[at(i)];
+                    let step = scales[at(i)].abs() * f32::from(1u8 << (total - bits)) * 0.5001;
                     let bound = if bits == total { 0.0 } else { step };
                     assert!(
                         (value - want).abs() <= bound,

@@ -1,0 +1,376 @@
+//! What decoders are made of, appended to a graph layer by layer. Values between layers are `[1, tokens, columns]`.
+
+use super::{Decoder, Part, Rows, Weight};
+use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind, TensorInfo};
+use crate::model::Array;
+use edge_runtime::graph::{
+    Act, BinaryOp, DType, Dim, Graph, Node, Op, Port, ReduceOp, Source, UnaryOp, ValueId,
+};
+use std::collections::{BTreeSet, HashMap};
+
+/// Largest number that a key may count: sizes are held against the tensors' shapes, but some are made use of before.
+const MAX_COUNT: usize = 1 << 20;
+
+/// The name of the axis of tokens.
+const TOKENS: &str = "tokens";
+
+/// A graph that grows.
+pub(super) struct Layers<'a> {
+    file: &'a Gguf,
+    /// The architecture's name, which its keys begin with.
+    family: &'static str,
+    graph: Graph,
+    constants: Vec<Array>,
+    weights: Vec<Weight>,
+    /// The values of matrices.
+    matrices: HashMap<(String, Part, Rows), ValueId>,
+    /// Sums of so many neighbouring columns of values.
+    sums: HashMap<(ValueId, usize), ValueId>,
+    /// Tensors that have a place in the graph.
+    used: BTreeSet<String>,
+}
+
+/// A product with a matrix of the file, and what follows it.
+#[derive(Clone, Copy)]
+pub(super) struct Linear<'n> {
+    /// The tensors' name without `.weight` and `.bias`; a bias is there or not.
+    pub name: &'n str,
+    /// Rows: columns of the result.
+    pub n: usize,
+    /// Columns: those of the operand.
+    pub k: usize,
+    pub rows: Rows,
+    /// Added to the product.
+    pub residual: Option<ValueId>,
+    /// Applied last.
+    pub act: Act,
+}
+
+impl<'n> Linear<'n> {
+    /// The product alone.
+    pub fn plain(name: &'n str, n: usize, k: usize) -> Linear<'n> {
+        Linear { name, n, k, rows: Rows::Same, residual: None, act: Act::None }
+    }
+}
+
+impl<'a> Layers<'a> {
+    pub fn new(file: &'a Gguf, family: &'static str) -> Layers<'a> {
+        Layers {
+            file,
+            family,
+            graph: Graph::default(),
+            constants: Vec::new(),
+            weights: Vec::new(),
+            matrices: HashMap::new(),
+            sums: HashMap::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// The decoder, when every tensor has its place in it.
+    pub fn finish(self) -> Result<Decoder, GgufError> {
+        let left: Vec<String> = self
+            .file
+            .tensors()
+            .iter()
+            .filter(|info| !self.used.contains(&info.name))
+            .map(|info| format!("tensor `{}` in architecture `{}`", info.name, self.family))
+            .take(crate::import::MOST_LISTED)
+            .collect();
+        if !left.is_empty() {
+            return Err(self.unsupported(left));
+        }
+        Ok(Decoder { graph: self.graph, constants: self.constants, weights: self.weights })
+    }
+
+    /// What of this file is not implemented.
+    pub fn unsupported(&self, what: Vec<String>) -> GgufError {
+        GgufError::Unsupported { path: self.file.path().into(), what }
+    }
+
+    // ---- keys ------------------------------------------------------------------------------------------------
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.family)
+    }
+
+    /// A number of the architecture, at least 1; `None` when the file does not say it.
+    pub fn count(&self, key: &str) -> Result<Option<usize>, GgufError> {
+        let key = self.key(key);
+        match self.file.count(&key)? {
+            Some(count) if !(1..=MAX_COUNT).contains(&count) => {
+                Err(self.file.wrong_key(&key, format!("{count}; 1 to {MAX_COUNT} is expected")))
+            }
+            count => Ok(count),
+        }
+    }
+
+    /// As [`Layers::count`], of a key that has to be there.
+    pub fn needed(&self, key: &str) -> Result<usize, GgufError> {
+        self.count(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A real number above 0; `None` when the file does not say it.
+    pub fn real(&self, key: &str) -> Result<Option<f32>, GgufError> {
+        let key = self.key(key);
+        match self.file.real(&key)? {
+            Some(number) if number <= 0.0 => {
+                Err(self.file.wrong_key(&key, format!("{number}; a number above 0 is expected")))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// A text; `None` when the file does not say it.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
+        self.file.text(&self.key(key))
+    }
+
+    /// Refuses what a key asks for, unless it is missing or 0.
+    pub fn without(&self, key: &str, what: &str) -> Result<(), GgufError> {
+        let key = self.key(key);
+        // Which of both it is depends on the key.
+        let asked = match self.file.count(&key) {
+            Ok(count) => count.is_some_and(|count| count > 0),
+            Err(_) => self.file.real(&key)?.is_some_and(|number| number != 0.0),
+        };
+        if asked { Err(self.unsupported(vec![format!("{what} (key `{key}`)")])) } else { Ok(()) }
+    }
+
+    /// What is wrong with a key.
+    pub fn wrong(&self, key: &str, why: String) -> GgufError {
+        self.file.wrong_key(&self.key(key), why)
+    }
+
+    /// A key that is not there.
+    pub fn missing(&self, key: &str) -> GgufError {
+        self.wrong(key, "missing".into())
+    }
+
+    // ---- tensors ---------------------------------------------------------------------------------------------
+
+    /// Whether the file has a tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.get(name).is_some()
+    }
+
+    fn tensor(&mut self, name: &str) -> Result<(&'a TensorInfo, &'static Kind), GgufError> {
+        let Some(info) = self.file.get(name) else {
+            return Err(self.file.wrong_tensor(name, format!("missing in architecture `{}`", self.family)));
+        };
+        self.used.insert(name.to_string());
+        // Types were checked before.
+        match Kind::of(info.kind) {
+            Some(kind) => Ok((info, kind)),
+            None => Err(self.file.wrong_tensor(name, format!("type {}", info.kind))),
+        }
+    }
+
+    /// The shape of a matrix.
+    pub fn shape(&mut self, name: &str) -> Result<[usize; 2], GgufError> {
+        let (info, _) = self.tensor(name)?;
+        match info.dims[..] {
+            [n, k] => Ok([n, k]),
+            _ => Err(self.file.wrong_tensor(name, format!("shape {:?}; a matrix is expected", info.dims))),
+        }
+    }
+
+    /// A tensor of one dimension, its floats in f32.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, GgufError> {
+        let (info, kind) = self.tensor(name)?;
+        let Form::Floats(dtype) = kind.form else {
+            return Err(self.file.wrong_tensor(name, format!("{}; F32, F16 or BF16 is expected", kind.name)));
+        };
+        if info.dims != [len] {
+            return Err(self.file.wrong_tensor(name, format!("shape {:?}; [{len}] is expected", info.dims)));
+        }
+        let values = crate::draft::to_f32(dtype, self.file.bytes(info));
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(self.file.wrong_tensor(name, format!("element {at} is {}", values[at]))),
+            None => Ok(values),
+        }
+    }
+
+    /// The value of a part of a tensor.
+    fn matrix(&mut self, part: Part, tensor: &str, rows: Rows, [n, k]: [usize; 2], product: bool) -> ValueId {
+        let key = (tensor.to_string(), part, rows);
+        if let Some(value) = self.matrices.get(&key) {
+            if let Source::Weight(id) = self.graph.values[*value as usize].source {
+                self.weights[id as usize].product |= product;
+            }
+            return *value;
+        }
+        let id = self.weights.len() as u32;
+        self.weights.push(Weight { tensor: tensor.to_string(), part, n, k, rows, product });
+        let name = if part == Part::Minima { format!("{tensor}/minima") } else { tensor.to_string() };
+        let value = self.graph.add_value(name, Source::Weight(id));
+        self.matrices.insert(key, value);
+        value
+    }
+
+    /// A matrix `[n, k]`: its floats or codes, and what its groups have for minima.
+    fn parts(
+        &mut self,
+        tensor: &str,
+        rows: Rows,
+        [n, k]: [usize; 2],
+        product: bool,
+    ) -> Result<(ValueId, Option<(ValueId, usize)>), GgufError> {
+        let (info, kind) = self.tensor(tensor)?;
+        if info.dims != [n, k] {
+            let why =
+                format!("shape {:?}; [{n}, {k}] is expected by the file's keys and other tensors", info.dims);
+            return Err(self.file.wrong_tensor(tensor, why));
+        }
+        match kind.form {
+            Form::Codes(Codes { group, minima, .. }) => {
+                let codes = self.matrix(Part::Codes, tensor, rows, [n, k], product);
+                let minima = minima.then(|| {
+                    (self.matrix(Part::Minima, tensor, rows, [n, k.div_ceil(group)], product), group)
+                });
+                Ok((codes, minima))
+            }
+            _ => Ok((self.matrix(Part::Floats, tensor, rows, [n, k], product), None)),
+        }
+    }
+
+    // ---- operations ------------------------------------------------------------------------------------------
+
+    /// An operation with one result.
+    pub fn op(&mut self, name: &str, op: Op, inputs: &[Option<ValueId>]) -> ValueId {
+        let y = self.graph.add_value(name, Source::Computed);
+        let node = Node { name: name.to_string(), op, inputs: inputs.to_vec(), outputs: vec![Some(y)] };
+        self.graph.body.nodes.push(node);
+        y
+    }
+
+    /// Both halves of the last dimension.
+    pub fn halves(&mut self, name: &str, x: ValueId, sizes: [usize; 2]) -> [ValueId; 2] {
+        let sizes = self.integers(&format!("{name}/sizes"), &sizes.map(|size| size as i64));
+        let parts = [0, 1].map(|i| self.graph.add_value(format!("{name}/{i}"), Source::Computed));
+        self.graph.body.nodes.push(Node {
+            name: name.to_string(),
+            op: Op::Split { axis: -1 },
+            inputs: vec![Some(x), Some(sizes)],
+            outputs: parts.map(Some).to_vec(),
+        });
+        parts
+    }
+
+    /// `a op b`.
+    pub fn binary(&mut self, name: &str, op: BinaryOp, a: ValueId, b: ValueId) -> ValueId {
+        self.op(name, Op::Binary(op), &[Some(a), Some(b)])
+    }
+
+    /// A function of each element.
+    pub fn unary(&mut self, name: &str, op: UnaryOp, x: ValueId) -> ValueId {
+        self.op(name, Op::Unary(op), &[Some(x)])
+    }
+
+    /// A constant.
+    pub fn constant(&mut self, name: &str, array: Array) -> ValueId {
+        let id = self.constants.len() as u32;
+        self.constants.push(array);
+        self.graph.add_value(name, Source::Constant(id))
+    }
+
+    /// A vector of integers.
+    pub fn integers(&mut self, name: &str, values: &[i64]) -> ValueId {
+        self.constant(name, Array::i64(&[values.len()], values))
+    }
+
+    /// A scalar.
+    pub fn number(&mut self, name: &str, value: f32) -> ValueId {
+        self.constant(name, Array::f32(&[], &[value]))
+    }
+
+    /// Another shape; 0 keeps a size.
+    pub fn reshape(&mut self, name: &str, x: ValueId, shape: &[i64]) -> ValueId {
+        let shape = self.integers(&format!("{name}/shape"), shape);
+        self.op(name, Op::Reshape { allow_zero: false }, &[Some(x), Some(shape)])
+    }
+
+    /// `x / sqrt(mean(x²) + epsilon) * weight` over the last dimension, of `len` elements.
+    pub fn rms_norm(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        len: usize,
+        epsilon: f32,
+    ) -> Result<ValueId, GgufError> {
+        let tensor = format!("{name}.weight");
+        let weight = self.vector(&tensor, len)?;
+        let weight = self.constant(&tensor, Array::f32(&[len], &weight));
+        Ok(self.op(name, Op::RmsNorm { axis: -1, epsilon }, &[Some(x), Some(weight)]))
+    }
+
+    /// `act(x wᵀ + bias + residual)`.
+    ///
+    /// Where groups of columns have minima, `w = codes + minima`, the minima alike in a group: their product is that of the sums of
+    /// `x` over each group.
+    pub fn linear(&mut self, x: ValueId, of: &Linear<'_>) -> Result<ValueId, GgufError> {
+        let &Linear { name, n, k, rows, residual, act } = of;
+        let (codes, minima) = self.parts(&format!("{name}.weight"), rows, [n, k], true)?;
+        let bias = format!("{name}.bias");
+        let bias = match self.has(&bias) {
+            true => {
+                let values = self.vector(&bias, n)?;
+                let values: Vec<f32> = (0..n).map(|r| values[rows.of(r)]).collect();
+                Some(self.constant(&bias, Array::f32(&[n], &values)))
+            }
+            false => None,
+        };
+        let product = |act| Op::Linear { out_features: n, act, act_after_residual: true };
+        let Some((minima, group)) = minima else {
+            return Ok(self.op(name, product(act), &[Some(x), Some(codes), None, bias, residual]));
+        };
+        let sums = self.sums(x, k, group);
+        let of_codes = format!("{name}/codes");
+        let y = self.op(&of_codes, product(Act::None), &[Some(x), Some(codes), None, bias, residual]);
+        Ok(self.op(name, product(act), &[Some(sums), Some(minima), None, None, Some(y)]))
+    }
+
+    /// `[1, tokens, k / group]`: the sum of each group of columns.
+    fn sums(&mut self, x: ValueId, k: usize, group: usize) -> ValueId {
+        if let Some(sums) = self.sums.get(&(x, group)) {
+            return *sums;
+        }
+        let name = format!("{}/sums", self.graph.name(x));
+        let by_groups = self.reshape(&format!("{name}/groups"), x, &[0, 0, (k / group) as i64, group as i64]);
+        let op = Op::Reduce { kind: ReduceOp::Sum, axes: vec![-1], keep_dims: false };
+        let sums = self.op(&name, op, &[Some(by_groups)]);
+        self.sums.insert((x, group), sums);
+        sums
+    }
+
+    /// Rows of a matrix: `[1, tokens, k]`.
+    pub fn look_up(&mut self, ids: ValueId, tensor: &str, [n, k]: [usize; 2]) -> Result<ValueId, GgufError> {
+        let (codes, minima) = self.parts(tensor, Rows::Same, [n, k], false)?;
+        let gather = Op::Gather { axis: 0 };
+        let rows = self.op("embedding", gather.clone(), &[Some(codes), Some(ids)]);
+        let Some((minima, group)) = minima else { return Ok(rows) };
+        let minima = self.op("embedding/minima", gather, &[Some(minima), Some(ids)]);
+        let groups = (k / group) as i64;
+        let rows = self.reshape("embedding/groups", rows, &[0, 0, groups, group as i64]);
+        let minima = self.reshape("embedding/minima/groups", minima, &[0, 0, groups, 1]);
+        let whole = self.binary("embedding/sum", BinaryOp::Add, rows, minima);
+        Ok(self.reshape("embedding/whole", whole, &[0, 0, k as i64]))
+    }
+
+    // ---- ports -----------------------------------------------------------------------------------------------
+
+    /// The token ids: `[1, tokens]`.
+    pub fn input(&mut self) -> ValueId {
+        let ids = self.graph.add_value("input_ids", Source::Computed);
+        let dims = Some(vec![Dim::Fixed(1), Dim::Named(TOKENS.into())]);
+        self.graph.inputs.push(Port { value: ids, dtype: DType::I64, dims, plan_time: false });
+        ids
+    }
+
+    /// The logits: `[1, tokens, vocabulary]`.
+    pub fn output(&mut self, logits: ValueId, vocabulary: usize) {
+        self.graph.values[logits as usize].name = "logits".into();
+        let dims = Some(vec![Dim::Fixed(1), Dim::Named(TOKENS.into()), Dim::Fixed(vocabulary)]);
+        self.graph.outputs.push(Port { value: logits, dtype: DType::F32, dims, plan_time: false });
+    }
+}

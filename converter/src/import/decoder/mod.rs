@@ -1,0 +1,144 @@
+//! Decoder language models: the runtime's graph from a file's metadata, one file a family.
+//!
+//! ```text
+//! layers.rs     matrices, norms, look-ups: what every family is made of
+//! attention.rs  positions, rotary angles, masks, heads
+//! prenorm.rs    the layers of Llama and Qwen
+//! llama.rs      a family: its keys, its tensors, the order of its layers
+//! ```
+//!
+//! A graph takes token ids and gives logits of every position. Its matrices stay in the file: [`Weight`] says which part of which tensor
+//! each is, and whoever stores them reads a few rows at a time.
+
+mod attention;
+mod gemma3;
+mod layers;
+mod llama;
+mod prenorm;
+mod qwen;
+
+use super::gguf::{Form, Gguf, GgufError, Kind};
+use crate::model::Array;
+use edge_runtime::graph::Graph;
+use layers::Layers;
+use std::collections::BTreeMap;
+
+/// A decoder before its matrices are stored.
+#[derive(Debug)]
+pub struct Decoder {
+    /// What it computes; `Source::Constant` counts in `constants`, `Source::Weight` in `weights`.
+    pub graph: Graph,
+    /// Norms and shapes.
+    pub constants: Vec<Array>,
+    /// Matrices.
+    pub weights: Vec<Weight>,
+}
+
+/// A matrix `[n, k]` of a graph, made of a tensor of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// The tensor.
+    pub tensor: String,
+    /// What of it.
+    pub part: Part,
+    /// Rows.
+    pub n: usize,
+    /// Columns.
+    pub k: usize,
+    /// Which row of the tensor each row is.
+    pub rows: Rows,
+    /// Whether products read it; else rows of it are looked up.
+    pub product: bool,
+}
+
+/// What a matrix is of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Its floats.
+    Floats,
+    /// Its codes with their scales. Where groups have minima, a code of `b` bits stands for `scale * (code - (2^b - 1) / 2)`: it lies
+    /// evenly around 0.
+    Codes,
+    /// For each group of columns what is missing then, `minimum + scale * (2^b - 1) / 2`: a column a group.
+    Minima,
+}
+
+/// The order of a matrix's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// As in the file.
+    Same,
+    /// Of each `head` rows, the first `turned` are pairs of neighbours that rotary positions turn together; here all first elements of these
+    /// pairs stand before all second ones.
+    Pairs {
+        /// Rows of a head.
+        head: usize,
+        /// Those that are turned.
+        turned: usize,
+    },
+}
+
+impl Rows {
+    /// The tensor's row that row `r` is.
+    pub fn of(self, r: usize) -> usize {
+        let Rows::Pairs { head, turned } = self else { return r };
+        let (first, at, half) = (r / head * head, r % head, turned / 2);
+        match at {
+            at if at < half => first + 2 * at,
+            at if at < turned => first + 2 * (at - half) + 1,
+            at => first + at,
+        }
+    }
+}
+
+/// A family of architectures.
+struct Family {
+    /// What files call it: `general.architecture`.
+    name: &'static str,
+    build: fn(&mut Layers<'_>) -> Result<(), GgufError>,
+}
+
+static FAMILIES: &[Family] = &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma3::FAMILY];
+
+/// Makes the graph of a file.
+///
+/// # Errors
+/// When its architecture or one of its types is not implemented, a key or a tensor is missing or has another shape, or there are tensors
+/// that the architecture does not have.
+pub fn import(file: &Gguf) -> Result<Decoder, GgufError> {
+    const KEY: &str = "general.architecture";
+    let Some(name) = file.text(KEY)? else { return Err(file.wrong_key(KEY, "missing".into())) };
+    let mut what = Vec::new();
+    let family = FAMILIES.iter().find(|family| family.name == name);
+    if family.is_none() {
+        let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+        let name: String = name.chars().take(100).collect();
+        what.push(format!("architecture `{name}`; there is {}", known.join(", ")));
+    }
+    what.extend(unknown_kinds(file));
+    match family {
+        Some(family) if what.is_empty() => {
+            let mut layers = Layers::new(file, family.name);
+            (family.build)(&mut layers)?;
+            layers.finish()
+        }
+        _ => Err(GgufError::Unsupported { path: file.path().into(), what }),
+    }
+}
+
+/// The types of the file's tensors that nothing here decodes.
+fn unknown_kinds(file: &Gguf) -> Vec<String> {
+    let mut found: BTreeMap<u32, (usize, &str)> = BTreeMap::new();
+    for info in file.tensors() {
+        let decoded = Kind::of(info.kind).is_some_and(|kind| !matches!(kind.form, Form::Other));
+        if !decoded {
+            found.entry(info.kind).or_insert((0, &info.name)).0 += 1;
+        }
+    }
+    let line = |(id, (count, first)): (u32, (usize, &str))| {
+        let name = Kind::of(id).map_or_else(|| format!("of number {id}"), |kind| kind.name.to_string());
+        let tensors = if count == 1 { "tensor" } else { "tensors" };
+        format!("type {name} of {count} {tensors}, `{first}` first; quantise the model to another type")
+    };
+    found.into_iter().take(crate::import::MOST_LISTED).map(line).collect()
+}

@@ -1,0 +1,68 @@
+//! Layers that norm what they read and add what they make: what Llama began with, and Qwen has too.
+//!
+//! ```text
+//! x = x + output(attention(norm(x)))            grouped queries, rotary positions
+//! x = x + down(silu(gate(norm(x))) * up(norm(x)))
+//! logits = output(norm(x))                      tied to the embedding where there is no such tensor
+//! ```
+
+use super::Rows;
+use super::layers::{Layers, Linear};
+use crate::import::gguf::GgufError;
+use edge_runtime::graph::Act;
+
+/// What families differ by.
+#[derive(Clone, Copy)]
+pub(super) struct Style {
+    /// Whether the file's rotary positions turn neighbours; else elements that are half a head apart.
+    pub neighbours: bool,
+    /// Whether each head's query and key are normed.
+    pub head_norms: bool,
+}
+
+/// Where files do not say it.
+const FREQUENCY_BASE: f32 = 10_000.0;
+
+/// The whole graph.
+pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), GgufError> {
+    layers.without("expert_count", "a mixture of experts")?;
+    let (blocks, width) = (layers.needed("block_count")?, layers.needed("embedding_length")?);
+    let inner = layers.needed("feed_forward_length")?;
+    let epsilon = layers
+        .real("attention.layer_norm_rms_epsilon")?
+        .ok_or_else(|| layers.missing("attention.layer_norm_rms_epsilon"))?;
+    let mut heads = layers.heads(width)?;
+    let turned = layers.turned_width(heads.depth)?;
+    if style.neighbours {
+        heads.rows = Rows::Pairs { head: heads.depth, turned };
+    }
+    heads.norms = style.head_norms.then_some(epsilon);
+    let base = layers.real("rope.freq_base")?.unwrap_or(FREQUENCY_BASE);
+    let factor = layers.position_factor()?;
+    let divisors = match layers.has("rope_freqs.weight") {
+        true => layers.vector("rope_freqs.weight", turned / 2)?,
+        false => Vec::new(),
+    };
+
+    let [vocabulary, _] = layers.shape("token_embd.weight")?;
+    let ids = layers.input();
+    let mut x = layers.look_up(ids, "token_embd.weight", [vocabulary, width])?;
+    let positions = layers.positions(ids);
+    let angles = layers.angles("rotary", positions, turned, (base, factor), &divisors);
+    let mask = layers.mask("mask", positions, None);
+    for i in 0..blocks {
+        let block = format!("blk.{i}");
+        let y = layers.rms_norm(x, &format!("{block}.attn_norm"), width, epsilon)?;
+        let y = layers.attention(y, &block, width, &heads, (angles, mask))?;
+        let output = format!("{block}.attn_output");
+        let linear = Linear::plain(&output, width, heads.heads * heads.value_depth);
+        x = layers.linear(y, &Linear { residual: Some(x), ..linear })?;
+        let y = layers.rms_norm(x, &format!("{block}.ffn_norm"), width, epsilon)?;
+        x = layers.gated(y, &block, [width, inner], Act::Silu, Some(x))?;
+    }
+    let x = layers.rms_norm(x, "output_norm", width, epsilon)?;
+    let last = if layers.has("output.weight") { "output" } else { "token_embd" };
+    let logits = layers.linear(x, &Linear::plain(last, vocabulary, width))?;
+    layers.output(logits, vocabulary);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! Tokenizers of source models, as the flat tables that packs have (`runtime/PACK.md`, "Tokenizer").
+//!
+//! ```text
+//! byte_pairs.rs  vocabulary and merges of byte-level byte-pair encoding
+//! patterns.rs    how texts are split before that, by the names that files give it
+//! ```
+
+mod byte_pairs;
+mod patterns;
+
+use super::gguf::{Gguf, GgufError};
+use edge_runtime::tokenizer::Tokens;
+
+/// A tokenizer before its tables are a blob.
+pub enum Found {
+    /// One; the id of its blob is for whoever stores it.
+    Tokenizer(Tokens, Vec<u8>),
+    /// None that is implemented, or none at all: why.
+    Nothing(String),
+}
+
+/// The tokenizer of a file.
+///
+/// # Errors
+/// When it contradicts itself: a merge of tokens that are not there, for one.
+pub fn import(file: &Gguf) -> Result<Found, GgufError> {
+    let nothing = |why: &str| Ok(Found::Nothing(why.to_string()));
+    let name = |text: &str| text.chars().take(40).collect::<String>();
+    match file.text("tokenizer.ggml.model")? {
+        None | Some("no_vocab") => nothing("the file has none"),
+        Some("gpt2") => match file.text("tokenizer.ggml.pre")? {
+            None => nothing("the file does not say how texts are split"),
+            Some(pre) => match patterns::named(pre) {
+                Some(split) => byte_pairs::import(file, split),
+                None => Ok(Found::Nothing(format!("texts split as `{}` are not implemented", name(pre)))),
+            },
+        },
+        Some(model) => Ok(Found::Nothing(format!("tokens of model `{}` are not implemented", name(model)))),
+    }
+}

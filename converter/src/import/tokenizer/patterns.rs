@@ -1,0 +1,113 @@
+//! How texts are split: the regular expressions of published tokenizers as patterns.
+
+use edge_runtime::tokenizer::{Atom, Classes, Pattern};
+use regex_syntax::hir::{Class, HirKind};
+
+const BLANK: Classes = Classes::BLANK;
+const LETTER: Classes = Classes::LETTER;
+const NUMBER: Classes = Classes::NUMBER;
+const SPACE: Classes = Classes::SPACE;
+
+fn atoms(atoms: &[(Classes, bool, u32, Option<u32>)]) -> Pattern {
+    let atom = |(of, not, least, most): &(Classes, bool, u32, Option<u32>)| Atom {
+        of: *of,
+        not: *not,
+        least: *least,
+        most: *most,
+    };
+    Pattern { atoms: atoms.iter().map(atom).collect(), ..Pattern::default() }
+}
+
+/// GPT-2's: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
+fn gpt2() -> Vec<Pattern> {
+    let words = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].map(str::to_string).to_vec();
+    let blank = (BLANK, false, 0, Some(1));
+    let spaces = atoms(&[(SPACE, false, 1, None)]);
+    vec![
+        Pattern { words, ..Pattern::default() },
+        atoms(&[blank, (LETTER, false, 1, None)]),
+        atoms(&[blank, (NUMBER, false, 1, None)]),
+        atoms(&[blank, (SPACE.or(LETTER).or(NUMBER), true, 1, None)]),
+        Pattern { before: Some(SPACE), ..spaces.clone() },
+        spaces,
+    ]
+}
+
+/// The passes of a name; `None` when it is not known.
+pub(super) fn named(name: &str) -> Option<Vec<Vec<Pattern>>> {
+    // One number at a time, before anything else.
+    let digits = || vec![atoms(&[(NUMBER, false, 1, Some(1))])];
+    match name {
+        "gpt-2" => Some(vec![gpt2()]),
+        "smollm" => Some(vec![digits(), gpt2()]),
+        _ => None,
+    }
+}
+
+/// First and last character of each range with its classes, ascending, as Unicode has them.
+pub(super) fn ranges() -> Vec<[u32; 3]> {
+    // Where a class begins or ends.
+    let mut edges: Vec<(u32, i64, u32)> = Vec::new();
+    for (pattern, classes) in
+        [(r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE), (" ", BLANK), (r"[\r\n]", Classes::LINE_END)]
+    {
+        let Ok(hir) = regex_syntax::parse(&format!("[{}]", pattern.trim_matches(['[', ']']))) else {
+            continue;
+        };
+        match hir.kind() {
+            HirKind::Class(Class::Unicode(class)) => edges.extend(class.iter().flat_map(|range| {
+                [(range.start() as u32, 1, classes.0), (range.end() as u32 + 1, -1, classes.0)]
+            })),
+            HirKind::Literal(literal) => {
+                let c = u32::from(literal.0[0]);
+                edges.extend([(c, 1, classes.0), (c + 1, -1, classes.0)]);
+            }
+            _ => {}
+        }
+    }
+    edges.sort_unstable();
+    let (mut ranges, mut now): (Vec<[u32; 3]>, u32) = (Vec::new(), 0);
+    for (i, (at, step, class)) in edges.iter().enumerate() {
+        now = if *step > 0 { now | class } else { now & !class };
+        let Some((end, ..)) = edges.get(i + 1).filter(|next| next.0 > *at && now != 0) else { continue };
+        match ranges.last_mut() {
+            Some(last) if last[1] + 1 == *at && last[2] == now => last[1] = end - 1,
+            _ => ranges.push([*at, end - 1, now]),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+    use edge_runtime::tokenizer::Classes;
+
+    /// The standard library knows two of the classes, of a Unicode that may be some characters ahead.
+    #[test]
+    fn ranges_are_those_of_unicode() {
+        let ranges = ranges();
+        assert!(
+            ranges.windows(2).all(|pair| pair[0][1] < pair[1][0]) && ranges.len() < 1200,
+            "{}",
+            ranges.len()
+        );
+        let classes = |c: char| {
+            let i = ranges.partition_point(|range| range[1] < c as u32);
+            ranges.get(i).filter(|range| range[0] <= c as u32).map_or(0, |range| range[2])
+        };
+        let has = |c, class: Classes| classes(c) & class.0 != 0;
+        let mut newer = 0;
+        for c in '\0'..=char::MAX {
+            assert_eq!(has(c, Classes::SPACE), c.is_whitespace(), "{c:?}");
+            assert!(!has(c, Classes::NUMBER) || c.is_numeric(), "{c:?}");
+            newer += usize::from(c.is_numeric() && !has(c, Classes::NUMBER));
+            assert!(!has(c, Classes::LETTER) || c.is_alphabetic(), "{c:?}");
+            assert_eq!(has(c, Classes::BLANK), c == ' ', "{c:?}");
+            assert_eq!(has(c, Classes::LINE_END), matches!(c, '\r' | '\n'), "{c:?}");
+        }
+        assert!(newer < 64, "{newer}");
+        assert!(['a', 'ß', 'я', '中', 'ہ', 'ª'].into_iter().all(|c| has(c, Classes::LETTER)));
+        assert!(!has('\u{301}', Classes::LETTER) && !has('_', Classes::LETTER));
+    }
+}

@@ -1,0 +1,231 @@
+//! Tokenizers of converted files against the `tokenizers` crate: equal ids for texts of all scripts, and the texts back.
+
+use edge_converter::import::gguf::Gguf;
+use edge_runtime::pack::PackFile;
+use edge_runtime::random::philox;
+use edge_runtime::tokenizer::Tokenizer;
+use edge_tests::gguf::{Tiny, llama};
+use edge_tests::{Folder, cached_model, edge_convert};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+
+/// Sentences in many scripts, beside what is written in this repository.
+const SENTENCES: &str = "Le cœur a ses raisons. Übung macht den Meister. Быть или не быть, вот в чём вопрос. 知之为知之，不知为不知。\
+    吾輩は猫である。名前はまだ無い。 모든 인간은 태어날 때부터 자유롭다. सत्यमेव जयते। إن مع العسر يسرا. בראשית ברא אלהים. ความพยายามอยู่ที่ไหน \
+    Γνῶθι σεαυτόν. Ångström, naïve, façade; 1,234.56 € ½ ² Ⅷ ٣٤٥ 🙂👩‍👩‍👧🇩🇪 ∀x∈ℝ: x²≥0\n\n\tdef f(x):\r\n        return x  # it's, they're, I'd\n";
+
+/// Where random characters come from.
+const BLOCKS: [(u32, u32); 18] = [
+    (0x20, 0x7e),
+    (0x20, 0x7e),
+    (0x30, 0x39),
+    (0xa0, 0x17f),
+    (0x300, 0x36f),
+    (0x391, 0x3c9),
+    (0x410, 0x44f),
+    (0x5d0, 0x5ea),
+    (0x620, 0x669),
+    (0x905, 0x96f),
+    (0xe01, 0xe4e),
+    (0x2000, 0x206f),
+    (0x2150, 0x218b),
+    (0x3040, 0x30ff),
+    (0x4e00, 0x9fff),
+    (0xac00, 0xd7a3),
+    (0xe000, 0xe0ff),
+    (0x1f300, 0x1f64f),
+];
+
+fn corpus() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let files = ["README.md", "ARCHITECTURE.md", "runtime/PACK.md", "runtime/src/session/mod.rs"];
+    let texts = files.map(|name| std::fs::read_to_string(root.join(name)).unwrap());
+    texts.concat() + &SENTENCES.repeat(20)
+}
+
+/// Text `i` of a sequence: parts of a corpus, random characters, blanks, words that are split apart, added tokens.
+fn text(i: u64, corpus: &[char], added: &[&str]) -> String {
+    let mut text = String::new();
+    let parts = 1 + philox(1, i)[0] % 6;
+    for part in 0..u64::from(parts) {
+        let word = philox(2, i * 8 + part);
+        let count = word[1] as usize % 24;
+        match word[0] % 8 {
+            0..=2 => {
+                let at = word[2] as usize % (corpus.len() - count);
+                text.extend(&corpus[at..at + count]);
+            }
+            3 | 4 => text.extend((0..count as u64).filter_map(|j| {
+                let word = philox(3, i * 1024 + part * 32 + j);
+                let (first, last) = BLOCKS[word[0] as usize % BLOCKS.len()];
+                char::from_u32(first + word[1] % (last - first + 1))
+            })),
+            5 => {
+                let blanks = [' ', ' ', '\n', '\t', '\r', '\u{a0}', '\u{3000}'];
+                let blank = |j: u64| blanks[philox(4, i * 64 + j)[0] as usize % blanks.len()];
+                text.extend((0..count as u64 % 9).map(blank));
+            }
+            6 => {
+                let words =
+                    ["'s", "'ll", "'LL", "'", "don't", "I'd've", " 's", "2024", "3.14", "x1y2", "--", "…"];
+                text.push_str(words[word[2] as usize % words.len()]);
+            }
+            _ if added.is_empty() => {}
+            _ => {
+                let token = added[word[2] as usize % added.len()];
+                let end = if word[3].is_multiple_of(3) { token.len() - 1 } else { token.len() };
+                text.push_str(&token[..end]);
+            }
+        }
+    }
+    text
+}
+
+fn open(pack: &Path) -> Tokenizer {
+    let file = PackFile::open(pack).unwrap();
+    let blob = file.header().tokenizer_blob().unwrap() as usize;
+    let blob = &file.header().blobs[blob];
+    // Nothing behind its tables is mapped.
+    let source = file.map(blob.offset + blob.len).unwrap();
+    Tokenizer::new(file.header(), Arc::new(source)).unwrap()
+}
+
+/// Texts of each comparison; fewer where the reference is not optimised.
+const TEXTS: u64 = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
+
+/// Equal ids of so many texts, and the texts back.
+fn same(ours: &Tokenizer, theirs: &tokenizers::Tokenizer, count: u64, added: &[&str]) {
+    let corpus: Vec<char> = corpus().chars().collect();
+    let (mut ids, mut bytes, mut all) = (Vec::new(), Vec::new(), 0);
+    // Bytes that are no token are left out.
+    let mut known = [false; 256];
+    for id in 0..ours.tokens().tokens as u32 {
+        if let [byte] = ours.text(id).unwrap() {
+            known[usize::from(*byte)] = true;
+        }
+    }
+    for i in 0..count {
+        let text = text(i, &corpus, added);
+        ids.clear();
+        bytes.clear();
+        ours.encode(&text, true, &mut ids);
+        let want = theirs.encode(text.as_str(), false).unwrap();
+        assert_eq!(ids, want.get_ids(), "text {i}: {text:?}");
+        ours.decode(&ids, &mut bytes).unwrap();
+        let kept = text.bytes().filter(|byte| known[usize::from(*byte)]);
+        assert!(bytes.iter().copied().eq(kept), "text {i}");
+        all += ids.len();
+    }
+    eprintln!("{count} texts, {all} tokens");
+}
+
+/// A tokenizer as its own format has it.
+fn described(digits: bool, vocabulary: Value, merges: Value, added: &[(u32, &str)]) -> tokenizers::Tokenizer {
+    let bytes =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let digits = digits.then(|| json!({"type": "Digits", "individual_digits": true}));
+    let passes: Vec<Value> = digits.into_iter().chain([bytes]).collect();
+    let added = added.iter().map(|(id, content)| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+    });
+    let whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+        "normalizer": null, "pre_tokenizer": {"type": "Sequence", "pretokenizers": passes},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": merges}
+    });
+    tokenizers::Tokenizer::from_str(&whole.to_string()).unwrap()
+}
+
+/// Tokens by id and merges, of a vocabulary trained here.
+fn trained() -> (Vec<String>, Vec<String>) {
+    let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
+    let bytes = tokenizers::pre_tokenizers::byte_level::ByteLevel::new(false, true, true);
+    tokenizer.with_pre_tokenizer(Some(bytes));
+    let alphabet = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet();
+    let trainer = BpeTrainer::builder().vocab_size(2000).show_progress(false);
+    let mut trainer: TrainerWrapper = trainer.initial_alphabet(alphabet.into_iter().collect()).build().into();
+    tokenizer.train(&mut trainer, corpus().lines()).unwrap();
+    let whole: Value = serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap();
+    let vocabulary = whole["model"]["vocab"].as_object().unwrap();
+    let mut tokens = vec![String::new(); vocabulary.len()];
+    for (token, id) in vocabulary {
+        tokens[id.as_u64().unwrap() as usize] = token.clone();
+    }
+    let merge = |merge: &Value| match merge {
+        Value::Array(pair) => format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+        merge => merge.as_str().unwrap().to_string(),
+    };
+    (tokens, whole["model"]["merges"].as_array().unwrap().iter().map(merge).collect())
+}
+
+#[test]
+fn a_trained_vocabulary_gives_the_ids_of_the_reference() {
+    let (mut tokens, merges) = trained();
+    assert!(merges.len() > 1000);
+    let vocabulary = |tokens: &[String]| {
+        Value::Object(tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect())
+    };
+    let plain = vocabulary(&tokens);
+    let added = ["<|end|>", "<|end|>s", "<|user says|>", "[é]"];
+    let ids: Vec<(u32, &str)> =
+        added.iter().enumerate().map(|(i, token)| ((tokens.len() + i) as u32, *token)).collect();
+    let kinds = (0..tokens.len()).map(|_| 1i32).chain([3, 3, 3, 4]);
+    let kinds: Vec<u8> = kinds.flat_map(i32::to_le_bytes).collect();
+    tokens.extend(added.map(str::to_string));
+    for (pre, digits) in [("gpt-2", false), ("smollm", true)] {
+        let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: true, bias: false });
+        file.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", pre);
+        file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
+        file.texts("tokenizer.ggml.merges", &merges.iter().map(String::as_bytes).collect::<Vec<_>>());
+        let count = (tokens.len() as u64).to_le_bytes();
+        file.key("tokenizer.ggml.token_type", 9, &[&5u32.to_le_bytes()[..], &count, &kinds].concat());
+        file.count("tokenizer.ggml.eos_token_id", tokens.len() as u32 - 4);
+        let folder = Folder::new("tokenizer");
+        let (source, pack) = (folder.write("m.gguf", &file.finish()), folder.file("m.pack"));
+        edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
+        let ours = open(&pack);
+        assert_eq!(ours.tokens().last, [tokens.len() as u32 - 4]);
+        let theirs = described(digits, plain.clone(), json!(merges), &ids);
+        same(&ours, &theirs, TEXTS, &added);
+    }
+}
+
+/// SmolLM2's own, when it is in the models' cache; and what llama.cpp makes of a prompt (`tests/reference/expected/smollm2.json`).
+#[test]
+fn smollm2_has_the_ids_of_the_reference() {
+    let Some(source) = optional("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let folder = Folder::new("tokenizer");
+    let pack = folder.file("m.pack");
+    edge_convert().arg(&source).arg("-o").arg(&pack).run().expect(0);
+    let ours = open(&pack);
+    let mut ids = Vec::new();
+    ours.encode("The three primary colors are", false, &mut ids);
+    assert_eq!(ids, [504, 1296, 3003, 4683, 359]);
+
+    let file = Gguf::open(&source).unwrap();
+    let strings = |key: &str| {
+        let strings = file.strings(key).unwrap().unwrap();
+        strings.into_iter().map(|text| String::from_utf8(text.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    let (tokens, merges) = (strings("tokenizer.ggml.tokens"), strings("tokenizer.ggml.merges"));
+    let kinds = file.integers("tokenizer.ggml.token_type").unwrap().unwrap();
+    let controls = tokens.iter().zip(&kinds).enumerate().filter(|(_, (_, kind))| **kind == 3);
+    let added: Vec<(u32, &str)> = controls.map(|(id, (token, _))| (id as u32, token.as_str())).collect();
+    assert!(added.len() > 10);
+    let vocabulary = tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let theirs = described(true, Value::Object(vocabulary), json!(merges), &added);
+    let names: Vec<&str> = added.iter().map(|(_, token)| *token).collect();
+    same(&ours, &theirs, TEXTS, &names);
+}
+
+/// A model that CI does not fetch.
+fn optional(name: &str) -> Option<std::path::PathBuf> {
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from).unwrap_or_default();
+    home.join(".cache/edge-models").join(name).is_file().then(|| cached_model(name)).flatten()
+}
