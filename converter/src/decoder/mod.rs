@@ -11,7 +11,7 @@ use crate::import::ImportError;
 use crate::import::decoder::{Decoder, import};
 use crate::import::gguf::Gguf;
 use crate::import::tokenizer::{Found, import as import_tokenizer};
-use crate::ladder;
+use crate::ladder::{self, Kind};
 use crate::report::{Measurements, Report, RungReport};
 use crate::witness::Verdict;
 use edge_runtime::graph::{DType, Source};
@@ -71,10 +71,11 @@ pub fn convert_gguf(
     rung.takes = draft.header.tensors.iter().map(|_| Some(Take(0, 0))).collect();
     let opened = draft.open();
     rung.arena = arena(&opened, &rung)?;
-    let link = ladder::link(&draft, &opened, rung)?;
+    let kind = Kind::of(&rung);
+    let link = ladder::link(&draft, &opened, (rung, kind))?;
     drop(opened);
-    draft.header.rungs.push(link.0.clone());
-    let rungs = vec![RungReport::new(&link.0)];
+    draft.header.rungs.push(link.rung.clone());
+    let rungs = vec![RungReport::new(&link.rung)];
 
     watch.stage("write", 1);
     let (mut sections, needs) = ladder::layout(&draft, &[link], Vec::new());
