@@ -1,6 +1,7 @@
 //! Tokenizers of converted files against the `tokenizers` crate: equal ids for texts of all scripts, and the texts back.
 
 use edge_converter::import::gguf::Gguf;
+use edge_runtime::inputs::read_npz;
 use edge_runtime::pack::PackFile;
 use edge_runtime::random::philox;
 use edge_runtime::tokenizer::Tokenizer;
@@ -196,7 +197,7 @@ fn a_trained_vocabulary_gives_the_ids_of_the_reference() {
     }
 }
 
-/// SmolLM2's own, when it is in the models' cache; and what llama.cpp makes of a prompt (`tests/reference/expected/smollm2.json`).
+/// SmolLM2's own, when it is in the models' cache; and what llama.cpp makes of a prompt and of a text (`tests/reference/expected`).
 #[test]
 fn smollm2_has_the_ids_of_the_reference() {
     let Some(source) = optional("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
@@ -207,6 +208,19 @@ fn smollm2_has_the_ids_of_the_reference() {
     let mut ids = Vec::new();
     ours.encode("The three primary colors are", false, &mut ids);
     assert_eq!(ids, [504, 1296, 3003, 4683, 359]);
+    if let Some(text) = optional("text/jargon.txt") {
+        // The bytes whose first 512 tokens `expected/smollm2.npz` has, as llama.cpp read them.
+        let bytes = std::fs::read(text).unwrap();
+        let text = String::from_utf8_lossy(&bytes[400_000..406_000]).replace('\u{fffd}', "");
+        let expected = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/expected/smollm2.npz");
+        let stored = read_npz(&expected, 1 << 20).unwrap();
+        let want = stored.iter().find(|array| array.name == "in:ppl_ids").unwrap();
+        let width = want.dtype.bytes();
+        let want = want.data.chunks_exact(width).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        ids.clear();
+        ours.encode(&text, false, &mut ids);
+        assert!(ids.iter().copied().take(512).eq(want));
+    }
 
     let file = Gguf::open(&source).unwrap();
     let strings = |key: &str| {

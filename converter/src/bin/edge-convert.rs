@@ -301,6 +301,10 @@ fn run(args: &Args) -> Result<(), ConvertError> {
 }
 
 fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
+    if Gguf::is_one(&args.model) {
+        let why = "a pack of a GGUF file holds its weights as they are; compare it with llama.cpp, as tests/reference/llm.py does".into();
+        return Err(ConvertError::Option { option: "MODEL", why });
+    }
     let options = Options {
         calib: args.input.clone(),
         shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
@@ -383,11 +387,11 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
             convert_checkpoint(model, &args.output, &options, &mut bars, stop)
         }
         (None, models) if models.iter().any(|model| Checkpoint::is_one(model)) => {
-            let why = "a checkpoint holds all its subnets, and is converted alone".into();
+            let why = "a checkpoint or a GGUF file holds all of its model, and is converted alone".into();
             Err(ConvertError::Option { option: "MODELS", why })
         }
         (Some(_), models) if models.iter().any(|model| Checkpoint::is_one(model)) => {
-            let why = "describes an ONNX file; a checkpoint says itself what is elastic, leave it out".into();
+            let why = "describes an ONNX file; a checkpoint says itself what is elastic, a GGUF file has nothing that is: leave it out".into();
             Err(ConvertError::Option { option: "--supernet", why })
         }
         (None, models) => convert(models, &args.output, &options, &mut bars, stop),

@@ -26,8 +26,9 @@ def llama(out, matrix, vector):
 
 
 def qwen2(out, matrix, vector):
-    """Two layers, biases of queries, keys and values."""
+    """Two layers, biases of queries, keys and values, positions stretched by 4."""
     out.add_block_count(2)
+    out.add_rope_scaling_factor(4.0)
     out.add_rope_freq_base(1000.0)
     for i in range(2):
         for part, size in [("q", HEADS * DEPTH), ("k", KV * DEPTH), ("v", KV * DEPTH)]:

@@ -205,15 +205,16 @@ impl Layers<'_> {
         Ok(width)
     }
 
-    /// The factor on positions: 1, or less where contexts were stretched linearly.
+    /// The factor on positions: 1, or less where contexts were stretched linearly, which a factor alone says too.
     pub fn position_factor(&self) -> Result<f32, GgufError> {
-        let factor = self.real("rope.scaling.factor")?;
+        let factor = match self.real("rope.scaling.factor")? {
+            Some(factor) => Some(factor),
+            // Of older files.
+            None => self.real("rope.scale_linear")?,
+        };
         match self.text("rope.scaling.type")? {
-            None | Some("none") => Ok(1.0),
-            Some("linear") => match factor {
-                Some(factor) => Ok(1.0 / factor),
-                None => Err(self.missing("rope.scaling.factor")),
-            },
+            Some("none") => Ok(1.0),
+            None | Some("linear") => Ok(factor.map_or(1.0, |factor| 1.0 / factor)),
             Some(other) => {
                 let other: String = other.chars().take(100).collect();
                 Err(self.unsupported(vec![format!("rope scaling `{other}`; there is none, linear")]))
