@@ -27,10 +27,12 @@ const PRODUCTS: [(&str, usize, usize, usize); 7] = [
 ];
 
 /// Height and width, channels, kernel, stride.
-const DEPTHWISE: [(&str, usize, usize, usize, usize); 3] = [
+const DEPTHWISE: [(&str, usize, usize, usize, usize); 5] = [
     ("efficientnet-lite0 112x112x32 3x3", 112, 32, 3, 1),
     ("efficientnet-lite0 56x56x144 5x5 stride 2", 56, 144, 5, 2),
     ("efficientnet-lite0 14x14x480 5x5", 14, 480, 5, 1),
+    ("efficientnet-lite0 7x7x1152 5x5", 7, 1152, 5, 1),
+    ("efficientnet-lite0 112x112x96 3x3 stride 2", 112, 96, 3, 2),
 ];
 
 fn products(c: &mut Criterion, machine: &Machine) {
@@ -283,15 +285,17 @@ fn depthwise(c: &mut Criterion, machine: &Machine) {
             });
         }
         let (image, w) = (codes(side * side * channels), codes(weights));
-        let w = Aligned::new(w.len(), |i| 2 * i16::from(w[i]) + 1);
         let mut out = zeros::<i8>(pixels * channels);
-        for variant in depthwise::I8_VARIANTS.iter().filter(|v| v.isa.supported()) {
-            group.bench(&format!("{} {name}", variant.name), work, || {
-                let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
-                let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
-                let image = I8Image { codes: black_box(&image), zero_point: 3 };
-                variant.run(out, &shape, &part, image, black_box(&w), &epilogue);
-            });
+        for (kind, factor, offset) in [("8 bits", 1, 0), ("odd numbers of 9 bits", 2, 1)] {
+            let w = Aligned::new(w.len(), |i| factor * i16::from(w[i].max(-127)) + offset);
+            for variant in depthwise::I8_VARIANTS.iter().filter(|v| v.isa.supported()) {
+                group.bench(&format!("{} {name}, {kind}", variant.name), work, || {
+                    let out = MatMut::new(black_box(&mut out), pixels, channels, channels);
+                    let out = Output::I8 { out, inv_scale: 0.02, zero_point: -5 };
+                    let image = I8Image { codes: black_box(&image), zero_point: 3 };
+                    variant.run(out, &shape, &part, image, black_box(&w), &epilogue);
+                });
+            }
         }
     }
     group.finish();
