@@ -43,7 +43,7 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         levels.push(Level { bits, rank: 0, blobs: blobs[..i + 2].to_vec() });
     }
     let expr = encoded.expr(blobs);
-    let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone()));
+    let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone(), true));
     Ok(Root { expr, levels, one_scale })
 }
 
@@ -54,8 +54,10 @@ pub(super) fn scale(values: &[f32], least: f32) -> Float {
     if held { Float::F16 } else { Float::F32 }
 }
 
-/// The same matrix, given out to products of integers with one scale a row.
-pub fn row_codes(matrix: Expr) -> Expr {
+/// The same matrix, given out to products of integers with one scale a row; with `wide`, where it has more than 8 bits as well.
+pub fn row_codes(matrix: Expr, wide: bool) -> Expr {
     let args = vec![Arg::Expr(Box::new(matrix))];
-    Expr { kind: "row_codes".into(), params: Default::default(), args, blobs: Vec::new() }
+    let params =
+        if wide { [("wide".to_string(), true.into())].into_iter().collect() } else { Default::default() };
+    Expr { kind: "row_codes".into(), params, args, blobs: Vec::new() }
 }

@@ -26,17 +26,18 @@ struct RowCodes {
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>) -> Result<Box<dyn Weights>, WeightError> {
-    node.only(&[])?;
+    node.only(&["wide"])?;
     node.counts(1, 0)?;
+    let wide = node.param("wide", "true or false")?.unwrap_or(false);
     let operand = node.operand(0, Some((node.n(), node.k())), node.take())?;
     Ok(match operand.code_form() {
         Some(form) if operand.k() <= MAX_CODE_GROUP && !node.is_for_reals() => {
             Box::new(RowCodes { operand, form, variant: select(node.isa()) })
         }
-        None if operand.k() <= MAX_CODE_GROUP && !node.is_for_reals() => {
+        None if wide && operand.k() <= MAX_CODE_GROUP && !node.is_for_reals() => {
             Box::new(RowReals { operand, variant: select(node.isa()) })
         }
-        // More than integer products add up.
+        // More than integer products take, or add up.
         _ => operand,
     })
 }

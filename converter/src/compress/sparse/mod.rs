@@ -173,7 +173,7 @@ pub fn sparse(draft: &mut Draft, matrix: &Matrix, structure: Structure) -> Resul
     let blobs: Vec<_> = positions.blobs.iter().map(|bytes| draft.blob(bytes.clone())).collect();
     levels.iter_mut().for_each(|level| level.blobs.extend(&blobs));
     // A row's scale stands before the values of a bitmap, whose own are of many rows.
-    let values = if structure == Structure::Bitmap { expr } else { row_codes(expr) };
+    let values = if structure == Structure::Bitmap { expr } else { row_codes(expr, false) };
     Ok(Root { expr: positions.expr(values, blobs), levels, one_scale: None })
 }
 
@@ -292,7 +292,7 @@ mod tests {
             draft.header.tensors.push(tensor);
             let model = draft.open();
             for (take, Level { bits, .. }) in (1..).zip(&root.levels) {
-                let mut rung = plain_rung("only", 0, Acts::F32);
+                let mut rung = plain_rung("only", 0, Acts::I8);
                 rung.takes = vec![Some(Take(0, take))];
                 let weights = model.weights(&rung, 0).unwrap();
                 assert_eq!(weights.code_form().is_some(), *bits <= 8, "{structure:?}, {bits} bits");

@@ -193,7 +193,7 @@ fn row_codes_are_the_matrix_rounded_to_one_scale_a_row() {
             assert_eq!(pack.checked(tensor, take), pack.checked(grouped, take), "take {take} of [{n}, {k}]");
             let form = pack.bind(tensor, take).unwrap().code_form();
             let one_scale = form.map(|form| (form.group, form.half_offset, form.bits));
-            assert_eq!(one_scale, Some((k, false, 8)), "take {take} of [{n}, {k}]");
+            assert_eq!(one_scale, (take < 5).then_some((k, false, 8)), "take {take} of [{n}, {k}]");
         }
         // The largest code of each row is the largest there can be, and every part of the matrix has the codes of the whole.
         let weights = pack.bind(tensor, 4).unwrap();
@@ -230,7 +230,7 @@ fn reals_become_codes_of_one_scale_a_row() {
         let stored = pack.dense(&w, n, k);
         let stored = pack.tensor(n, k, stored);
         for (operand, take) in [(planes, 5), (planes, 6), (stored, 0)] {
-            let node = node("row_codes", json!({}), vec![Arg::Shared(operand as u32, 0)]);
+            let node = node("row_codes", json!({"wide": true}), vec![Arg::Shared(operand as u32, 0)]);
             let tensor = pack.tensor(n, k, node);
             let weights = pack.bind(tensor, take).unwrap();
             assert_eq!(pack.checked(tensor, take), pack.checked(operand, take));

@@ -55,10 +55,10 @@ fn check_positions(w: &[f32], n: usize, k: usize, positions: &Positions) {
                 assert!(near && zero, "{leaf:?}, take {take}, [{}, {}]: {got}, want {want}", i / k, i % k);
             }
             let form = pack.bind(tensor, take).unwrap().code_form();
-            // Planes of 12 bits and more have none of their own.
+            // Of planes of 12 bits and more there are none.
             let scaled = leaf == Leaf::Planes && positions.params.get("scaled") == Some(&json!(true));
             let unscaled = positions.params.get("scaled") == Some(&json!(false));
-            let expected = !unscaled && (leaf == Leaf::RowCodes || scaled && (1..5).contains(&take));
+            let expected = (leaf == Leaf::RowCodes || scaled) && !unscaled && (1..5).contains(&take);
             assert_eq!(form.is_some(), expected, "{leaf:?}, take {take}");
             assert!(form.is_none_or(|form| form.group == k && !form.half_offset));
         }
