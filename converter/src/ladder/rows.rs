@@ -21,6 +21,9 @@ impl Integer<'_> {
     pub fn one_scale(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<usize, ConvertError> {
         let all: Vec<usize> =
             (0..self.profile.takes.len()).filter(|t| self.choices.coded[*t].is_some()).collect();
+        if all.is_empty() {
+            return Ok(0);
+        }
         let mut so_far = self.cost_on(self.judges, Acts::I8)?;
         let most = (self.aim.rows * self.aim.distortion - so_far).max(self.aim.rows_add * so_far);
         // What saves more time may add more.

@@ -251,6 +251,13 @@ fn rows_have_one_scale_where_that_adds_little() {
 }
 
 #[test]
+fn a_model_without_weights_has_no_rows() {
+    let mut bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
+    bench.choices.coded = vec![None; 2];
+    assert_eq!(bench.integer().one_scale(|_, _| ()).unwrap(), 0);
+}
+
+#[test]
 fn more_floats_and_more_scales_take_more_time() {
     let bench = Bench::new(&model(|which, row, col| 0.5 * noise(which, row * 64 + col)));
     let prices = prices(&bench.draft, 0, &bench.choices, &bench.elements);
