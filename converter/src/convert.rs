@@ -246,7 +246,7 @@ pub fn convert(
         measured.push(ladder::link(&draft, opened, (rung, kind))?);
         watch.progress(i + 1);
     }
-    let mut chain = options.wishes.of(ladder::undominated(ladder::sharing(&draft, measured)), &latencies)?;
+    let mut chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|link| link.rung.clone()).collect();
     let search = Integer {
         evaluator: &evaluator,

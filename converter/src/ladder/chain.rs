@@ -6,7 +6,7 @@ use super::profile::Profile;
 use crate::draft::{Draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use edge_runtime::pack::{Acts, BlobId, Rung};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A rung, and every blob that it reads.
@@ -135,29 +135,6 @@ pub fn undominated(mut measured: Vec<Link>) -> Vec<Link> {
     measured
 }
 
-/// Most bytes that a rung of integers may add to what rungs of floats have, as a share of its own.
-const ADDED: f64 = 1e-3;
-
-/// Rungs without those of integers that take levels of their own: the ladder of floats has enough, and what a pack holds for one rung alone makes it
-/// larger for all. The best of each kind stay.
-pub fn sharing(draft: &Draft, measured: Vec<Link>) -> Vec<Link> {
-    let value = |link: &Link| link.rung.quality.as_ref().map_or(f32::MIN, |q| q.value);
-    let floats = measured.iter().filter(|link| link.kind == Kind::Floats).cloned().collect();
-    let floats: HashSet<BlobId> = undominated(floats).into_iter().flat_map(|link| link.blobs).collect();
-    let mut best: HashMap<Kind, f32> = HashMap::new();
-    for link in &measured {
-        let best = best.entry(link.kind).or_insert(f32::MIN);
-        *best = best.max(value(link));
-    }
-    let stays = |link: &Link| {
-        let own = link.blobs.iter().filter(|id| !floats.contains(id));
-        let own: usize = own.map(|id| draft.blobs[*id as usize].len()).sum();
-        let shares = own as f64 <= ADDED * link.rung.bytes as f64;
-        link.kind == Kind::Floats || floats.is_empty() || shares || value(link) == best[&link.kind]
-    };
-    measured.into_iter().filter(stays).collect()
-}
-
 /// Sections in file order, and the blobs that each rung needs: each rung's new blobs are a section, those of rungs with f32 activations
 /// first, of which the others read a part; then what no rung reads, and last the golden data.
 pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
@@ -180,8 +157,8 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
 
 #[cfg(test)]
 mod tests {
-    use super::{BlobId, Kind, Link, sharing, undominated};
-    use crate::draft::{Draft, plain_rung};
+    use super::{Kind, Link, undominated};
+    use crate::draft::plain_rung;
     use edge_runtime::pack::{Acts, Quality};
 
     fn rung(id: &str, kind: Kind, bytes: u64, value: f32) -> Link {
@@ -216,32 +193,6 @@ mod tests {
         ];
         let left: Vec<String> = undominated(all).into_iter().map(|link| link.rung.id).collect();
         assert_eq!(left, ["a", "other", "b", "last"]);
-    }
-
-    #[test]
-    fn integers_have_no_levels_of_their_own() {
-        let mut draft = Draft::default();
-        let ids: Vec<BlobId> = (0..4u8).map(|id| draft.blob(vec![id; 100])).collect();
-        let of = |id: &str, kind, value, blobs: &[usize]| {
-            let blobs: Vec<BlobId> = blobs.iter().map(|i| ids[*i]).collect();
-            let bytes = 100 * blobs.len() as u64;
-            Link { blobs, ..rung(id, kind, bytes, value) }
-        };
-        let [floats, fast, fine] = [Kind::Floats, Kind::Integers(0), Kind::Integers(1)];
-        let all = vec![
-            of("f", floats, 10.0, &[0]),
-            of("worse", floats, 9.0, &[0, 3]),
-            of("g", floats, 20.0, &[0, 1]),
-            of("shares", fast, 8.0, &[0]),
-            of("own", fast, 8.5, &[0, 3]),
-            of("best", fast, 9.0, &[0, 1, 2]),
-            of("fine", fine, 12.0, &[0, 2]),
-        ];
-        let left: Vec<String> = sharing(&draft, all.clone()).into_iter().map(|link| link.rung.id).collect();
-        assert_eq!(left, ["f", "worse", "g", "shares", "best", "fine"]);
-        // Where there are no floats, integers are the ladder.
-        let integers: Vec<Link> = all.into_iter().filter(|link| link.kind != floats).collect();
-        assert_eq!(sharing(&draft, integers).len(), 4);
     }
 
     #[test]
