@@ -222,7 +222,7 @@ pub fn convert(
     let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
 
     let mut rungs = ladder::rungs(&draft, &choices, &steps, &profiles, given, graph, "");
-    rungs.extend(exact_rung(&mut draft, graph, options.keep_float).map(|rung| (rung, Kind::Floats)));
+    rungs.extend(exact_rung(&draft, graph, options.keep_float).map(|rung| (rung, Kind::Floats)));
     // Exact floats take the place of those that everything so far was measured against.
     drop((float_model, float, even_model, even));
     for matrix in exact {

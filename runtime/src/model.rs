@@ -10,13 +10,16 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What a bound weight is known by: rungs of floats ask for no codes.
+type Bound = (TensorId, Take, Acts);
+
 /// A family of models, ready to be planned: everything of the pack but a decision.
 pub struct Model {
     header: Arc<Header>,
     source: Arc<dyn BlobSource>,
     registry: Arc<Registry>,
     /// Weights bound so far: binding checks a tensor's expression but touches no weight.
-    bound: Mutex<HashMap<(TensorId, Take, Acts), Arc<dyn Weights>>>,
+    bound: Mutex<HashMap<Bound, Arc<dyn Weights>>>,
     /// The subnet that was asked for last, as a model of its own.
     made: Mutex<Option<(u32, Arc<SubnetModel>)>>,
 }
