@@ -176,6 +176,11 @@ impl Model {
         Ok(weights)
     }
 
+    /// Lets go of the weights that were bound for plans; sessions hold theirs.
+    pub(crate) fn forget_bound(&self) {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The blobs that a rung reads of a tensor.
     pub(crate) fn tensor_blobs(&self, rung: &Rung, tensor: TensorId) -> Result<Vec<BlobId>, WeightError> {
         match rung.takes.get(tensor as usize).copied().flatten() {

@@ -133,7 +133,8 @@ fn the_trio_reads_a_page_in_one_budget() {
     let ended = trio.read(&format!("--json --mem {least} --threads 1"));
     let answer = ended.expect(0).json();
     assert!(ended.peak <= least, "{} of {least}: {answer:#}", ended.peak);
-    trio.read(&format!("--mem {} --threads 1", least - (1 << 20))).expect(5);
+    // What attempts with larger pictures left on the heap counts, and is more or less from run to run.
+    trio.read(&format!("--mem {} --threads 1", least - (3 << 20))).expect(5);
 
     // Bad calls.
     trio.read("--mem 96MB --side 7").expect(2);

@@ -64,8 +64,11 @@ fn beside(others: &[(String, u64)]) -> String {
 pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Share>, TogetherError> {
     let process = match device.process_held() {
         Some(_) => 0,
-        // Before any planning: what that leaves on the heap is part of what a first run touches.
+        // Before any planning: what that leaves on the heap is part of what a first run touches. What an attempt before this one left, for
+        // larger pictures, is not.
         None => {
+            members.iter().for_each(|member| member.model.forget_bound());
+            device::trim_heap();
             let bytes = device::current_rss().unwrap_or(0) + FIRST_RUN;
             // Where not even the process fits, the models cannot: the refusal below counts both.
             device.hold_process(bytes).map_or(bytes, |_| 0)
@@ -121,6 +124,9 @@ pub fn choose_together(device: &Device, members: &[Member<'_>]) -> Result<Vec<Sh
         let (name, rung, weighing) = (member.name.into(), step.rung, step.weighing);
         shares.push(Share { name, rung, weighing, need, plan });
     }
+    // What every rung was planned with is megabytes on a long ladder.
+    members.iter().for_each(|member| member.model.forget_bound());
+    device::trim_heap();
     Ok(shares)
 }
 
