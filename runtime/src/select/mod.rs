@@ -15,6 +15,7 @@ pub use share::{Share, ShareError};
 pub use together::{Member, TogetherError, choose_together};
 
 use crate::device::{self, ByteSize, Device};
+use crate::graph::ValueId;
 use crate::model::Model;
 use crate::pack::{Acts, BlobId, Header, PackError, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
@@ -281,6 +282,13 @@ fn net(rung: &Rung) -> Net {
     (rung.graph, rung.subnet)
 }
 
+/// What rungs have in common whose plans differ by little: the graph, and how values are held.
+type Held<'a> = (Net, Acts, &'a [ValueId]);
+
+fn held(rung: &Rung) -> Held<'_> {
+    (net(rung), rung.acts, &rung.floats)
+}
+
 /// Plans one rung at a time: what is kept of a plan that is not chosen is a number, and what it reads.
 struct Plans<'a> {
     model: &'a Model,
@@ -291,8 +299,8 @@ struct Plans<'a> {
     baseline: u64,
     /// What a plan of each graph or subnet reads of the pack: the same for all its rungs.
     reads: HashMap<Net, Reads>,
-    /// Of rungs that did not fit in bands either: their graph or subnet, their activations, and what arena and plan took at least.
-    least: Vec<(Net, Acts, u64)>,
+    /// Of rungs that did not fit in bands either: how they hold values, and what arena and plan took at least.
+    least: Vec<(Held<'a>, u64)>,
 }
 
 /// What scratch a rung's formats need makes plans of one graph differ by: less than this share.
@@ -348,7 +356,7 @@ impl<'a> Plans<'a> {
         let (plan, need) = self.cut(plan, need, rung, weighing, request, budget)?;
         if need.total() > budget {
             let header = self.rung(rung);
-            self.least.push((net(header), header.acts, need.arena + need.plan));
+            self.least.push((held(header), need.arena + need.plan));
         }
         Ok((plan, need))
     }
@@ -427,12 +435,12 @@ impl<'a> Plans<'a> {
         let rung = self.rung(rung);
         let Some(reads) = self.reads.get(&net(rung)) else { return Ok(None) };
         let weights = reads.bytes(self.model, rung, weighing)?;
-        let same = self.least.iter().find(|(graph, acts, _)| (*graph, *acts) == (net(rung), rung.acts));
-        let plan = same.map_or(0, |(.., bytes)| bytes - bytes / PLANS_DIFFER);
+        let same = self.least.iter().find(|(kind, _)| *kind == held(rung));
+        let plan = same.map_or(0, |(_, bytes)| bytes - bytes / PLANS_DIFFER);
         Ok(Some(self.baseline + need::FIRST_RUN + weights + plan + request.extra))
     }
 
-    /// Of some rungs the one that takes least, weights streamed. Plans of one graph and one kind of activations differ by little more
+    /// Of some rungs the one that takes least, weights streamed. Plans of one graph that hold values alike differ by little more
     /// than their weights, so that of these the one with the least is planned.
     fn least(&mut self, rungs: &[usize], request: &Request<'_>) -> Result<Option<(usize, Need)>, PlanError> {
         let mut floors = Vec::with_capacity(rungs.len());
@@ -443,7 +451,7 @@ impl<'a> Plans<'a> {
         let mut least: Option<(usize, Need)> = None;
         let mut planned = Vec::new();
         for (floor, rung) in floors {
-            let kind = (net(self.rung(rung)), self.rung(rung).acts);
+            let kind = held(self.rung(rung));
             if planned.contains(&kind) {
                 continue;
             }

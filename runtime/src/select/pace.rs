@@ -1,7 +1,7 @@
 //! Rungs that run fast enough on this device, which is measured and not foretold: what a rung takes depends on the CPU, on its other work and
 //! on the inputs.
 
-use super::{Reader, Request, SelectError, Weighing, select_beside};
+use super::{Reader, Request, SelectError, Weighing, held, select_beside};
 use crate::RunError;
 use crate::device::{self, Device};
 use crate::model::Model;
@@ -88,7 +88,9 @@ pub fn select_within(
         if fastest.is_none_or(|(least, _)| took < least) {
             fastest = Some((took, index));
         }
-        left.retain(|other| *other != index && !(alike(&rungs[*other], rung) && near(&rungs[*other], rung)));
+        left.retain(|other| {
+            *other != index && !(held(&rungs[*other]) == held(rung) && near(&rungs[*other], rung))
+        });
     }
     let (took, index) = fastest.ok_or(SelectError::NoRung)?;
     Err(PaceError::TooSlow { latency, tried, rung: rungs[index].id.clone(), took })
@@ -111,11 +113,6 @@ fn pace(session: &mut Session, latency: Duration) -> Result<Duration, RunError> 
     }
     times.sort_unstable();
     Ok(times[RUNS / 2])
-}
-
-/// Whether rungs hold the same values the same way.
-fn alike(a: &Rung, b: &Rung) -> bool {
-    (a.graph, a.subnet, a.acts) == (b.graph, b.subnet, b.acts) && a.floats == b.floats
 }
 
 fn near(rung: &Rung, slow: &Rung) -> bool {
