@@ -139,9 +139,9 @@ class Bounds(unittest.TestCase):
             self.assertEqual(len(compare.broken(result, {})), 1)
 
     def test_top_rungs(self):
-        rungs = [{"id": "a", "bytes": 5, "acts": "f32"}, {"id": "b", "bytes": 9, "acts": "f32"},
-                 {"id": "c", "bytes": 3, "acts": "i8"}]
-        self.assertEqual(compare.top_rungs(rungs), {"b", "c"})
+        rung = lambda name, acts, value: {"id": name, "acts": acts, "quality": {"value": value}}
+        rungs = [rung("a", "f32", 60.0), rung("b", "f32", 50.0), rung("c", "i8", 20.0), rung("d", "i8", 30.0)]
+        self.assertEqual(compare.top_rungs(rungs), {"a", "d"})
 
 
 class Inputs(unittest.TestCase):
