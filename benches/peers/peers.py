@@ -254,9 +254,11 @@ def our_rungs(card):
     # A way with no more quality than one of fewer floats, as coarse rungs have it, is not asked for.
     rungs, least = [], float("-inf")
     for (acts, floats), rung in sorted(best.items()):
-        if acts == "f32" or rung["quality"]["value"] > least:
+        if acts == "f32":
             rungs.append(rung["id"])
-            least = max(least, rung["quality"]["value"])
+        elif rung["quality"]["value"] > least:
+            rungs.append(rung["id"])
+            least = rung["quality"]["value"]
     plain = {f"edge-run {rung}": ["--rung", rung] for rung in rungs}
     return plain | {f"edge-run {rung} bf16": ["--rung", rung, "--bf16", "--bake"] for rung in rungs}
 
