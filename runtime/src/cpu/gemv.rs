@@ -15,7 +15,7 @@ use edge_kernels::cpu::spread::Few;
 use std::ops::Range;
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
-const WORK: usize = 2 << 20;
+pub(super) const WORK: usize = 2 << 20;
 
 /// Panels of kept blocks whose rows are gathered at a time, when there is one row: scratch has room for four of values, 16 times as much.
 const TOGETHER: usize = 8;
@@ -103,6 +103,13 @@ pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool)
         (Stored::Halves, _) => kernels.gemv_half.map(Kernel::Halves),
         (Stored::Blocks, _) => None,
     }
+}
+
+/// The kernel of a product of `m` rows of floats with planes that are not floats already, when there is one for so many.
+pub(super) fn float_planes(kernels: &Kernels, w: &dyn Weights, m: usize) -> Option<&'static FloatVariant> {
+    let kernel = kernels.gemv_floats.filter(|v| m <= v.most_rows)?;
+    let planes = w.borrow_f32(0..1).is_none() && w.borrow_planes(0..1).is_some_and(|planes| planes.odd);
+    planes.then_some(kernel)
 }
 
 /// As [`super::product::gemm`], by such a kernel.

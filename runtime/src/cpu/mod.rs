@@ -18,6 +18,7 @@ pub(crate) mod reduce;
 pub(crate) mod resize;
 mod tasks;
 pub(crate) mod transposed;
+mod unfold;
 mod window_sums;
 mod windows;
 pub(crate) mod winograd;
@@ -270,6 +271,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
     match &step.op {
         StepOp::Gemm { m, n, k, finish } => product::gemm(ctx, step, views, *m, *n, *k, *finish)?,
         StepOp::Conv { geometry, finish } => product::conv(ctx, step, views, geometry, *finish)?,
+        StepOp::Unfold { geometry } => unfold::run(step, views, geometry),
         StepOp::TransformFilters { ic, oc } => winograd::transform(ctx, step, views, *ic, *oc)?,
         StepOp::PackPairs { n, k } => panels::pack_pairs(ctx, step, views, *n, *k)?,
         StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish)?,

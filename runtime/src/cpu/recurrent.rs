@@ -1,14 +1,16 @@
 //! LSTM and GRU layers: one product for all inputs, then a small product a step.
 
+use super::gemv::{WORK, float_planes};
 use super::memory::Views;
 use super::panels::panel_layout;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::graph::{Direction, RnnActivation};
 use crate::plan::{RnnShape, Step};
-use crate::weights::PANEL;
+use crate::weights::{PANEL, Weights};
 use edge_kernels::MatMut;
 use edge_kernels::cpu::activation::Activation;
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, ResidualOrder, Rows};
+use edge_kernels::cpu::gemv_planes::FloatVariant;
 use edge_kernels::cpu::recurrent::{Gru, Lstm, gru_finish, gru_reset, gru_step, lstm_step};
 
 /// Floats of a layer's scratch: the parts of [`Space`].
@@ -65,6 +67,46 @@ impl<'a> Space<'a> {
     }
 }
 
+/// Most steps that multiply planes as they are stored: with more, it takes less time to decode them once.
+const FEW_STEPS: usize = 8;
+
+/// The matrix of the state, which every step multiplies.
+enum Recurrent<'a> {
+    Panels(&'a [f32]),
+    Planes(&'a dyn Weights, &'static FloatVariant),
+}
+
+impl<'a> Recurrent<'a> {
+    /// An `[n, k]` matrix for so many steps of `m` rows; what has to be decoded is, into `area`.
+    fn of(
+        ctx: &Context<'_>,
+        matrix: &'a MatrixView<'_>,
+        n: usize,
+        (steps, m): (usize, usize),
+        area: &'a mut [f32],
+    ) -> Recurrent<'a> {
+        if let MatrixView::Weights(w) = matrix
+            && steps <= FEW_STEPS
+            && let Some(kernel) = float_planes(&ctx.kernels, *w, m)
+        {
+            return Recurrent::Planes(*w, kernel);
+        }
+        Recurrent::Panels(all_panels(matrix, n, area))
+    }
+
+    /// `out = epilogue(x · R)`
+    fn multiply(&self, ctx: &Context<'_>, out: MatMut<'_, f32>, x: Rows<'_, f32>, epilogue: &Epilogue<'_>) {
+        match self {
+            Recurrent::Panels(panels) => ctx.kernels.gemm_f32.run(out, x, panels, epilogue),
+            Recurrent::Planes(w, kernel) => {
+                if let Some(planes) = w.borrow_planes(0..out.cols().div_ceil(PANEL)) {
+                    kernel.run(out, x, &planes, epilogue);
+                }
+            }
+        }
+    }
+}
+
 /// All panels of a matrix: as stored, or decoded into `area`.
 fn all_panels<'a>(matrix: &'a MatrixView<'_>, n: usize, area: &'a mut [f32]) -> &'a [f32] {
     match matrix {
@@ -79,7 +121,8 @@ fn all_panels<'a>(matrix: &'a MatrixView<'_>, n: usize, area: &'a mut [f32]) -> 
     }
 }
 
-/// `out[m][n] = x[m][k] · w`, the panels decoded a group at a time, tiles shared among the workers.
+/// `out[m][n] = x[m][k] · w`: of a few rows with planes as they are stored, else the panels decoded a group at a time; tiles shared among
+/// the workers.
 fn product(
     ctx: &Context<'_>,
     w: &MatrixView<'_>,
@@ -91,6 +134,18 @@ fn product(
     let layout = panel_layout(n, k, None);
     let epilogue = Epilogue::default();
     let mut whole = MatMut::new(out, m, n, n);
+    if let MatrixView::Weights(w) = w
+        && let Some(kernel) = float_planes(&ctx.kernels, *w, m)
+    {
+        let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;
+        ctx.pool.tiles(whole, m, cols, |_, _, col, tile| {
+            let panels = col / PANEL..(col + tile.cols()).div_ceil(PANEL);
+            if let Some(planes) = w.borrow_planes(panels) {
+                kernel.run(tile, Rows::new(x, m, k, k), &planes, &epilogue);
+            }
+        });
+        return;
+    }
     for first in (0..n.div_ceil(PANEL)).step_by(layout.panels) {
         let panels = first..(first + layout.panels).min(n.div_ceil(PANEL));
         let each = k * PANEL;
@@ -177,7 +232,7 @@ pub(super) fn lstm(
             return Err("two matrices a direction expected".into());
         };
         product(ctx, of_input, x, space.inputs, [steps * batch, 4 * h, input], space.panels);
-        let recurrent = all_panels(of_state, 4 * h, space.recurrent);
+        let recurrent = Recurrent::of(ctx, of_state, 4 * h, (steps, batch), space.recurrent);
         let state_c = &mut last_c[d * batch * h..(d + 1) * batch * h];
         match c0 {
             Some(c0) => state_c.copy_from_slice(&c0[d * batch * h..(d + 1) * batch * h]),
@@ -191,7 +246,7 @@ pub(super) fn lstm(
         for i in 0..steps {
             let t = if pass.reverse { steps - 1 - i } else { i };
             let from_input = &space.inputs[t * batch * 4 * h..(t + 1) * batch * 4 * h];
-            recur(ctx, space.hidden, recurrent, from_input, space.gates, [batch, 4 * h, h]);
+            recur(ctx, space.hidden, &recurrent, from_input, space.gates, [batch, 4 * h, h]);
             for b in 0..batch {
                 let gates = &mut space.gates[b * 4 * h..(b + 1) * 4 * h];
                 if let Some(bias) = bias {
@@ -211,7 +266,7 @@ pub(super) fn lstm(
 fn recur(
     ctx: &Context<'_>,
     h: &[f32],
-    panels: &[f32],
+    recurrent: &Recurrent<'_>,
     from_input: &[f32],
     out: &mut [f32],
     [m, n, k]: [usize; 3],
@@ -219,7 +274,7 @@ fn recur(
     let residual = Addend::F32(Rows::new(from_input, m, n, n));
     let epilogue =
         Epilogue { residual: Some((residual, ResidualOrder::BeforeActivation)), ..Epilogue::default() };
-    ctx.kernels.gemm_f32.run(MatMut::new(out, m, n, n), Rows::new(h, m, k, k), panels, &epilogue);
+    recurrent.multiply(ctx, MatMut::new(out, m, n, n), Rows::new(h, m, k, k), &epilogue);
 }
 
 /// Adds both halves of a bias: of the input's product and of the state's.
@@ -253,7 +308,14 @@ pub(super) fn gru(
             return Err("two matrices a direction expected".into());
         };
         product(ctx, of_input, x, space.inputs, [steps * batch, 3 * h, input], space.panels);
-        let recurrent = all_panels(of_state, 3 * h, space.recurrent);
+        // What stands before the reset is a product of its own, column by column.
+        let (recurrent, panels): (_, &[f32]) = match shape.flag {
+            true => (Recurrent::of(ctx, of_state, 3 * h, (steps, 1), space.recurrent), &[]),
+            false => {
+                let panels = all_panels(of_state, 3 * h, space.recurrent);
+                (Recurrent::Panels(panels), panels)
+            }
+        };
         match h0 {
             Some(h0) => space.hidden.copy_from_slice(&h0[d * batch * h..(d + 1) * batch * h]),
             None => space.hidden.fill(0.0),
@@ -270,7 +332,7 @@ pub(super) fn gru(
                 }
                 let none = Epilogue::default();
                 let a = Rows::new(state, 1, h, h);
-                ctx.kernels.gemm_f32.run(MatMut::new(from_state, 1, 3 * h, 3 * h), a, recurrent, &none);
+                recurrent.multiply(ctx, MatMut::new(from_state, 1, 3 * h, 3 * h), a, &none);
                 if shape.flag {
                     if let Some((_, of_state)) = bias {
                         from_state.iter_mut().zip(of_state).for_each(|(g, b)| *g += b);
@@ -286,7 +348,7 @@ pub(super) fn gru(
                     let (gates, candidate) = from_input.split_at_mut(2 * h);
                     let reset_h = &mut from_state[2 * h..];
                     gru_reset(ctx.kernels.loops, &gru, gates, state, reset_h);
-                    hidden_product(recurrent, reset_h, candidate, h);
+                    hidden_product(panels, reset_h, candidate, h);
                     gru_finish(ctx.kernels.loops, &gru, &gates[..h], candidate, state);
                 }
             }

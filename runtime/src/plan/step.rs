@@ -236,6 +236,8 @@ pub enum StepOp {
     Gemm { m: usize, n: usize, k: usize, finish: Finish },
     /// x, scale?, bias?, residual?, factor?
     Conv { geometry: ConvGeometry, finish: Finish },
+    /// x; its windows as rows
+    Unfold { geometry: ConvGeometry },
     /// no operand: a 3 x 3 filter's matrix, transformed for `Winograd`
     TransformFilters { ic: usize, oc: usize },
     /// no operand: a matrix [n, k] to panels of bf16 pairs
@@ -339,6 +341,7 @@ impl StepOp {
             StepOp::Table(_) => "table",
             StepOp::Gemm { .. } => "gemm",
             StepOp::Conv { .. } => "conv",
+            StepOp::Unfold { .. } => "unfold",
             StepOp::TransformFilters { .. } => "transform_filters",
             StepOp::PackPairs { .. } => "pack_pairs",
             StepOp::Winograd { .. } => "winograd",

@@ -1,10 +1,13 @@
 //! The step of a product with a matrix: its kernel's kind, its scratch, what follows it.
 
-use crate::graph::{Act, TensorId};
+use crate::graph::{Act, DType, TensorId};
 use crate::plan::build::{Builder, Why};
 use crate::plan::fact::Fact;
 use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored, Thin};
 use crate::weights::Factors;
+
+/// Most windows of floats that are multiplied with a weight as it is stored: with more, it takes less time to decode it once.
+const MAX_FLOAT_WINDOWS: usize = 4;
 
 /// Scale, bias, residual and factor as the kernels take them, with their shapes proved.
 #[derive(Default)]
@@ -51,6 +54,16 @@ impl Product {
         }
     }
 
+    /// Whether a convolution has so few windows that they are better gathered: as rows they are multiplied with the weight as it is
+    /// stored, which is not decoded then.
+    fn has_few_windows(&self, b: &Builder, weights: &Matrix, integer: bool) -> bool {
+        if self.geometry.is_none_or(|g| g.groups != 1) {
+            return false;
+        }
+        let floats = !integer && (b.bf16 || self.m > MAX_FLOAT_WINDOWS);
+        !floats && as_stored(b, weights, self.m, integer).is_some()
+    }
+
     /// The tensor whose correction has gains and shifts for this product's rows: those of the left one of two thin matrices that
     /// stand alone, else of the matrix.
     fn corrected(&self, b: &Builder, weights: &Matrix) -> Option<TensorId> {
@@ -77,6 +90,17 @@ impl Product {
     ) -> Result<(), Why> {
         let Product { m, n, k, geometry } = *self;
         let integer = x.quant.is_some();
+        if let Some(g) = geometry
+            && self.has_few_windows(b, &weights, integer)
+        {
+            let rows = match x.quant {
+                Some(quant) => b.result_i8(quant, &[m, k])?,
+                None => b.result(DType::F32, &[m, k])?,
+            };
+            b.emit(StepOp::Unfold { geometry: g }, &[Some(x)], &[&rows])?;
+            let product = Product { geometry: None, ..*self };
+            return product.emit(b, &rows, weights, extra, (act, before), out);
+        }
         let Extras { scale, bias, residual, factor } = extra;
         let inputs = [Some(x), scale.as_ref(), bias.as_ref(), residual.as_ref(), factor.as_ref()];
         let mut finish = Finish {
