@@ -6,9 +6,10 @@
 
 DIR holds NAME.pack for each model, as tests/reference/compare.py leaves them (with --convert-arg=--keep-float, so that a float
 rung is there). In each round every contender runs once, in a process of its own, the order turning from round to round:
-some warm-up runs, then --runs timed ones, of which the median counts. Printed for each contender: the median over the rounds
+some warm-up runs, then --runs timed ones, of which the median counts. Ours are the best float rung, the best integer rung and the
+fastest one of at least 20 dB, each with products of f32 and (`edge-run RUNG bf16`) with --bf16 --bake. Printed for each contender: the median over the rounds
 in ms, the least and the greatest round, MB resident at the peak above the empty process, and the ms from a path to the first
-result; of ours the last two are of the whole process, its start included. `edge-run RUNG bf16` is with --bf16 --bake.
+result; of ours the last two are of the whole process, its start included.
 Under it, the ratios of ours to each peer's: the median over the rounds of the ratio within a round, so that what
 disturbs the machine for a while disturbs both.
 
@@ -46,6 +47,7 @@ MODELS = {
 }
 PEERS = ["onnxruntime", "onnxruntime-int8", "openvino", "openvino-bf16", "ncnn", "mnn"]
 WARMUP = 5
+QUALITY = 20  # dB, signal to noise of the outputs, of the fastest integer rung that is asked for
 
 
 class Missing(Exception):
@@ -244,21 +246,17 @@ def time_ours(args, pack, flags, shapes, threads):
     return {"ms": found["ms"]["p50"], "load_ms": load, "mb": found["peak_rss"] / 1e6}
 
 
-def our_rungs(card):
-    """{label: flags} of the best float rung and the best of each way to hold integers, each also with its products of floats by bf16."""
-    best = {}
-    for rung in card["rungs"]:
-        kind, quality = (rung["acts"], rung["floats"]), rung["quality"]["value"]
-        if kind not in best or quality > best[kind]["quality"]["value"]:
-            best[kind] = rung
-    # A way with no more quality than one of fewer floats, as coarse rungs have it, is not asked for.
-    rungs, least = [], float("-inf")
-    for (acts, floats), rung in sorted(best.items()):
-        if acts == "f32":
-            rungs.append(rung["id"])
-        elif rung["quality"]["value"] > least:
-            rungs.append(rung["id"])
-            least = rung["quality"]["value"]
+def our_rungs(args, card, pack, shapes, threads):
+    """{label: flags} of the best float rung, the best integer rung and the fastest one of at least QUALITY, each also with its products of
+    floats by bf16."""
+    value = lambda rung: rung["quality"]["value"]
+    floats, integers = ([r for r in card["rungs"] if r["acts"] == acts] for acts in ("f32", "i8"))
+    rungs = [max(kind, key=value)["id"] for kind in (floats, integers) if kind]
+    enough = [r["id"] for r in integers if value(r) >= QUALITY]
+    if enough:
+        took = {rung: time_ours(args, pack, ["--rung", rung], shapes, threads)["ms"] for rung in enough}
+        rungs.append(min(enough, key=took.get))
+    rungs = list(dict.fromkeys(rungs))
     plain = {f"edge-run {rung}": ["--rung", rung] for rung in rungs}
     return plain | {f"edge-run {rung} bf16": ["--rung", rung, "--bf16", "--bake"] for rung in rungs}
 
@@ -277,7 +275,7 @@ def measure(args, python, name, threads):
     pack = pathlib.Path(args.packs) / f"{name}.pack"
     card = json.loads(output([args.run, "inspect", pack, "--json"]))
     shapes, contenders, missing = our_shapes(card, spec), {}, {}
-    for label, flags in our_rungs(card).items():
+    for label, flags in our_rungs(args, card, pack, shapes, threads).items():
         contenders[label] = lambda flags=flags: time_ours(args, pack, flags, shapes, threads)
     for peer in args.peers:
         job = {"peer": peer, "model": model, "inputs": spec, "threads": threads, "runs": args.runs, "ncnn": args.ncnn,
