@@ -246,7 +246,8 @@ pub fn convert(
         measured.push(ladder::link(&draft, opened, (rung, kind))?);
         watch.progress(i + 1);
     }
-    let mut chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
+    let chain = ladder::affordable(&draft, ladder::undominated(measured));
+    let mut chain = options.wishes.of(chain, &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|link| link.rung.clone()).collect();
     let search = Integer {
         evaluator: &evaluator,

@@ -135,6 +135,56 @@ pub fn undominated(mut measured: Vec<Link>) -> Vec<Link> {
     measured
 }
 
+/// Most bytes of a pack, golden data apart, as a share of its largest rung's.
+const TOGETHER: f64 = 1.25;
+/// Bytes of a pack beside its blobs, as they are in packs of the models of `tests/models`: of its header for each tensor, and of header and
+/// padding for each rung.
+const EACH_TENSOR: usize = 800;
+const EACH_RUNG: usize = 2700;
+/// What a rung is worth at least, in dB, when its own bytes are held against it.
+const LEAST_VALUE: f32 = 1.0;
+
+/// Leaves out rungs of integers until the pack takes no more than [`TOGETHER`] of the largest one's bytes: first those with the most bytes
+/// for each dB of their quality, counting what floats do not read, each blob shared among its readers. The best of each profile stay.
+pub fn affordable(draft: &Draft, mut chain: Vec<Link>) -> Vec<Link> {
+    let value = |link: &Link| link.rung.quality.as_ref().map_or(f32::MIN, |q| q.value);
+    let largest = chain.iter().map(|link| link.rung.bytes).max().unwrap_or(0);
+    let mut best: HashMap<Kind, f32> = HashMap::new();
+    // Readers of each blob, and those that are floats.
+    let mut readers = vec![(0u32, 0u32); draft.blobs.len()];
+    for link in &chain {
+        let best = best.entry(link.kind).or_insert(f32::MIN);
+        *best = best.max(value(link));
+        for id in &link.blobs {
+            let (all, floats) = &mut readers[*id as usize];
+            *all += 1;
+            *floats += u32::from(link.kind == Kind::Floats);
+        }
+    }
+    let bytes = |id: usize| draft.blobs[id].len() as f64;
+    loop {
+        let blobs: f64 = (0..readers.len()).filter(|id| readers[*id].0 > 0).map(bytes).sum();
+        let beside = EACH_TENSOR * draft.header.tensors.len() + EACH_RUNG * chain.len();
+        if beside as f64 + blobs <= largest as f64 * TOGETHER {
+            return chain;
+        }
+        let price = |link: &Link| {
+            let own = link.blobs.iter().map(|id| *id as usize).filter(|id| readers[*id].1 == 0);
+            own.map(|id| bytes(id) / f64::from(readers[id].0)).sum::<f64>()
+                / f64::from(value(link).max(LEAST_VALUE))
+        };
+        let spare = |link: &Link| link.kind != Kind::Floats && Some(&value(link)) != best.get(&link.kind);
+        let prices = chain.iter().map(|link| if spare(link) { price(link) } else { 0.0 });
+        let Some((dearest, price)) = prices.enumerate().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            return chain;
+        };
+        if price == 0.0 {
+            return chain;
+        }
+        chain.remove(dearest).blobs.iter().for_each(|id| readers[*id as usize].0 -= 1);
+    }
+}
+
 /// Sections in file order, and the blobs that each rung needs: each rung's new blobs are a section, those of rungs with f32 activations
 /// first, of which the others read a part; then what no rung reads, and last the golden data.
 pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<BlobId>>, Vec<Vec<BlobId>>) {
@@ -157,8 +207,8 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Link, undominated};
-    use crate::draft::plain_rung;
+    use super::{Kind, Link, affordable, undominated};
+    use crate::draft::{Draft, plain_rung};
     use edge_runtime::pack::{Acts, Quality};
 
     fn rung(id: &str, kind: Kind, bytes: u64, value: f32) -> Link {
@@ -193,6 +243,36 @@ mod tests {
         ];
         let left: Vec<String> = undominated(all).into_iter().map(|link| link.rung.id).collect();
         assert_eq!(left, ["a", "other", "b", "last"]);
+    }
+
+    #[test]
+    fn integers_that_cost_most_for_their_quality_go_first() {
+        let mut draft = Draft::default();
+        let blobs: Vec<u32> =
+            [100, 15, 6, 10, 4].iter().map(|n| draft.blob(vec![*n; *n as usize * 10_000])).collect();
+        let read = |id: &str, kind, value, read: &[usize]| {
+            let blobs = read.iter().map(|i| blobs[*i]).collect();
+            Link { blobs, ..rung(id, kind, 1_000_000, value) }
+        };
+        let integers = Kind::Integers(0);
+        let chain = vec![
+            read("coarse", integers, 2.0, &[1]),
+            read("free", integers, 3.0, &[0]),
+            read("one of two", integers, 10.0, &[2, 3]),
+            read("other of two", integers, 11.0, &[2, 4]),
+            read("best", integers, 20.0, &[0, 4]),
+            read("floats", Kind::Floats, 60.0, &[0]),
+        ];
+        let left: Vec<String> =
+            affordable(&draft, chain.clone()).into_iter().map(|link| link.rung.id).collect();
+        assert_eq!(left, ["free", "one of two", "other of two", "best", "floats"]);
+        // Nothing is left out for bytes that floats read.
+        let dear = vec![
+            read("a", integers, 2.0, &[0]),
+            read("b", integers, 3.0, &[0]),
+            read("c", Kind::Floats, 9.0, &[0, 1, 2, 3]),
+        ];
+        assert_eq!(affordable(&draft, dear).len(), 3);
     }
 
     #[test]

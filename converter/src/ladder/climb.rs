@@ -14,7 +14,7 @@ pub struct Step {
 /// Least growth from one rung to the next, as a share of its bytes.
 const GROWTH: f64 = 0.035;
 /// Most padding of all rungs, as a share of the bytes: a section of its own costs half a page.
-const PADDING: f64 = 0.02;
+const PADDING: f64 = 0.03;
 /// Rungs that a small pack has nevertheless.
 const LEAST_RUNGS: f64 = 6.0;
 /// Half a page.
