@@ -91,7 +91,8 @@ def judged(case, free, command):
     if code:
         return f"exit {code}: {message[-400:]}"
     for name, g, w in zip([r for r in case.results if r], got, want):
-        verdict, note = judge.compare(case.shown(name, g), case.shown(name, w), RTOL, ATOL)
+        rtol, atol = (RTOL, ATOL) if case.tolerance is None else (0, case.tolerance * float(np.ptp(w)))
+        verdict, note = judge.compare(case.shown(name, g), case.shown(name, w), rtol, atol)
         if verdict != "pass":
             return f"{name}: {verdict} {note}"
     return None

@@ -26,6 +26,8 @@ class Case:
     result_type: int | None = None
     result_types: dict = dataclasses.field(default_factory=dict)
     keys: np.ndarray | None = None
+    # Of what onnxruntime rounds on the way and the command does not: the share of the range that results may differ by.
+    tolerance: float | None = None
 
     def shown(self, name, array):
         """What of a result is compared: of a cache the keys that are filled, for the rest is nobody's."""
@@ -471,6 +473,23 @@ def integer_products():
             yield case("QGemm", {**c, **how}, operands, stored + ["c"] if c["stored"] else [],
                        attributes={"transA": how["transA"], "transB": how["transB"], "alpha": 0.5 if how["transA"] else None},
                        result_type=helper.np_dtype_to_tensor_dtype(np.dtype(c["a"])) if how["quantised"] else TensorProto.FLOAT)
+    # onnxruntime rounds x and the state to 256 levels over their range. Rows that are on such a grid are not changed by that, so a single step
+    # is the same; of several the state between them is rounded.
+    grid = lambda v, *shape: ((v.i(256, *shape) * (np.arange(np.prod(shape)).reshape(shape) > 1)
+                               + 255 * (np.arange(np.prod(shape)).reshape(shape) == 1)) - 100).astype(np.float32) / 128
+    for c in options(w=["int8", "uint8"], columns=[False, True], steps=[1, 6], direction=["forward", "bidirectional"], state=[False, True]):
+        v = Values(label("DynamicQuantizeLSTM", c))
+        dirs, k, h, batch = 2 if c["direction"] == "bidirectional" else 1, 10, 12, 1
+        side = lambda name, k: [(name, v.rng.integers(*((-128, 128) if c["w"] == "int8" else (0, 256)), (dirs, k, 4 * h)).astype(c["w"]))]
+        groups = (dirs, 4 * h) if c["columns"] else (dirs,)
+        scales = lambda: v.rng.uniform(0.001, 0.004, groups).astype(np.float32)
+        zeros = lambda: np.full(groups, 131 if c["w"] == "uint8" else 0 if c["columns"] else 5, c["w"])
+        operands = [("x", grid(v, c["steps"], batch, k)), *side("w", k), *side("r", h), ("b", v.f(dirs, 8 * h, scale=0.2)), ("lens", None),
+                    ("h0", grid(v, dirs, batch, h) if c["state"] else None), ("c0", v.f(dirs, batch, h) if c["state"] else None),
+                    ("p", None), ("w_scale", scales()), ("w_zero", zeros()), ("r_scale", scales()), ("r_zero", zeros())]
+        yield case("DynamicQuantizeLSTM", c, operands, ["w", "r", "b", "w_scale", "w_zero", "r_scale", "r_zero"], results=["y", "y_h", "y_c"],
+                   attributes={"hidden_size": h, "direction": c["direction"]}, free={"x": "s"},
+                   tolerance=0.02 if c["steps"] > 1 or dirs > 1 and c["state"] else None)
     b, s, n, d = 2, 5, 3, 8
     h = n * d
     for c in options(mask=[None, "lengths", "keys"], unidirectional=[0, 1], past=[0, 4], columns=[False, True]):

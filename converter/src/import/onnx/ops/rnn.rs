@@ -1,13 +1,15 @@
 //! Recurrent operators.
 
 use super::{NOW, Operator, Types, op};
-use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::ctx::{Ctx, codes};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
 use crate::import::onnx::tensors::{arranged, floats};
+use crate::integers::Integers;
 use crate::model::Array;
 use edge_runtime::graph::{BinaryOp, DType, Direction, Op, PadMode, ReduceOp, RnnActivation, ValueId};
 
-const LSTM: &[&str] = &[
+/// Attributes of an LSTM.
+pub const LSTM: &[&str] = &[
     "activation_alpha",
     "activation_beta",
     "activations",
@@ -106,13 +108,8 @@ struct Parts {
     batch_first: bool,
 }
 
-/// Reads x, w, r, b, sequence_lens and initial_h, which both operators have.
+/// Reads x, w, r, b, sequence_lens and initial_h, which all operators have.
 fn parts<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, gates: usize, dirs: usize) -> Result<Parts, OpError> {
-    let batch_first = node.flag("layout", false)?;
-    let mut x = ctx.operand(node, 0)?;
-    if batch_first {
-        x = ctx.transpose(node, x, &[1, 0, 2]);
-    }
     let rows = match ctx.stored_dims(node, 2)? {
         Some(dims) => match dims.as_slice() {
             [d, rows, k] if *d == dirs && rows.checked_div(gates) == Some(*k) => Some(*k),
@@ -128,10 +125,26 @@ fn parts<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, gates: usize, dirs: usize) 
         (Some(size @ 1..=0x7fff_ffff), None) => size as usize,
         _ => return unknown("hidden_size"),
     };
+    let matrix = |ctx: &mut Ctx<'m>, i, dir| of_direction(ctx, node, i, dir, dirs);
+    parts_with(ctx, node, [gates, hidden, dirs], matrix)
+}
+
+/// The parts, each direction's matrices made by `matrix(operand, direction)`.
+fn parts_with<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    [gates, hidden, dirs]: [usize; 3],
+    matrix: impl Fn(&mut Ctx<'m>, usize, usize) -> Result<ValueId, OpError>,
+) -> Result<Parts, OpError> {
+    let batch_first = node.flag("layout", false)?;
+    let mut x = ctx.operand(node, 0)?;
+    if batch_first {
+        x = ctx.transpose(node, x, &[1, 0, 2]);
+    }
     let mut operands = vec![Some(x)];
     for dir in 0..2 {
         for i in [1, 2] {
-            operands.push(if dir < dirs { Some(of_direction(ctx, node, i, dir, dirs)?) } else { None });
+            operands.push(if dir < dirs { Some(matrix(ctx, i, dir)?) } else { None });
         }
     }
     let bias = ctx.relaid(node, 3, "f32".into(), |array| match floats(array) {
@@ -193,7 +206,85 @@ fn state<'m>(
 
 fn lstm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (direction, dirs) = direction(node)?;
-    let mut parts = parts(ctx, node, 4, dirs)?;
+    let parts = parts(ctx, node, 4, dirs)?;
+    lstm_of(ctx, node, (direction, dirs), parts)
+}
+
+/// An LSTM whose matrices are operands 1 and 2 turned, `[dirs, K, 4 H]`, of integers with their scales and zero points from operand 8
+/// on. Its rows are rounded to integers by whoever multiplies integers; here they stay as they are.
+pub fn dynamic_lstm<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
+    let (direction, dirs) = direction(node)?;
+    let hidden = match (ctx.stored_dims(node, 2)?.as_deref(), node.int_if("hidden_size")?) {
+        (Some(&[d, hidden, rows]), size)
+            if d == dirs
+                && Some(rows) == hidden.checked_mul(4)
+                && size.is_none_or(|s| s == hidden as i64) =>
+        {
+            hidden
+        }
+        (Some(dims), size) => {
+            return malformed(format!("a recurrence weight of shape {dims:?}, hidden_size {size:?}"));
+        }
+        (None, _) => return unsupported("weights that are computed are not implemented"),
+    };
+    let matrix = |ctx: &mut Ctx<'m>, i, dir| turned_integers(ctx, node, i, (dir, dirs, 4 * hidden));
+    let parts = parts_with(ctx, node, [4, hidden, dirs], matrix)?;
+    lstm_of(ctx, node, (direction, dirs), parts)
+}
+
+/// One direction's matrix `[rows, K]` of stored integers `[dirs, K, rows]`; scales and zero points are one a direction or one a row.
+fn turned_integers<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    i: usize,
+    (dir, dirs, rows): (usize, usize, usize),
+) -> Result<ValueId, OpError> {
+    let at = 6 + 2 * i;
+    let (Some(w), Some(scales)) = (ctx.array(node, i)?, ctx.array(node, at)?) else {
+        return unsupported("weights or scales that are computed are not implemented");
+    };
+    let k = match w.dims[..] {
+        [d, k, n] if d == dirs && n == rows => k,
+        _ => {
+            return malformed(format!("a weight of shape {:?} for {dirs} directions of {rows} rows", w.dims));
+        }
+    };
+    let (Some(all), Some(scales)) = (codes(&w, false), floats(&scales)) else {
+        return malformed("a weight of integers of 8 bits and scales of floats are expected");
+    };
+    let zeros = match (node.input(at + 1), ctx.array(node, at + 1)?) {
+        (None, _) if w.dtype == DType::U8 => vec![i8::MIN; scales.len()],
+        (None, _) => Vec::new(),
+        (Some(_), Some(zeros)) if zeros.dtype == w.dtype => codes(&zeros, false).unwrap_or_default(),
+        _ => return unsupported("zero points that are computed, or of another type, are not implemented"),
+    };
+    let each = match scales.len() {
+        len if len == dirs => 1,
+        len if len == dirs * rows => rows,
+        len => return malformed(format!("{len} scales for {dirs} directions of {rows} rows")),
+    };
+    if !(zeros.is_empty() || zeros.len() == scales.len()) {
+        return malformed(format!("{} zero points for {} scales", zeros.len(), scales.len()));
+    }
+    let own = |zeros: &[i8]| zeros.get(dir * each..(dir + 1) * each).unwrap_or_default().to_vec();
+    let zeros = own(&zeros);
+    let integers = Integers {
+        bits: 8,
+        codes: (0..rows * k).map(|at| all[(dir * k + at % k.max(1)) * rows + at / k.max(1)]).collect(),
+        scales: scales[dir * each..(dir + 1) * each].to_vec(),
+        zeros: if zeros.iter().all(|zero| *zero == 0) { Vec::new() } else { zeros },
+        dims: vec![rows, k],
+        blocks: vec![if each == 1 { rows } else { 1 }, k],
+    };
+    Ok(ctx.constant_of(node.input(i).unwrap_or(""), integers))
+}
+
+fn lstm_of<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    (direction, dirs): (Direction, usize),
+    mut parts: Parts,
+) -> Result<(), OpError> {
     parts.operands.push(state(ctx, node, 6, parts.batch_first)?);
     parts.operands.push(ctx.optional(node, 7)?);
     let op = Op::Lstm {

@@ -15,7 +15,7 @@ mod qlinear;
 use super::attention::rotary::{self, lines};
 use super::integer as standard;
 use super::qlinear as kept;
-use super::{MANY, NOW, Operator, Types, activation, op, quantized};
+use super::{MANY, NOW, Operator, Types, activation, op, quantized, rnn};
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use edge_runtime::graph::{Act, BinaryOp, DType, UnaryOp, ValueId};
@@ -108,6 +108,7 @@ pub const OPERATORS: &[Operator] = &[
     op("GatherBlockQuantized", (1, NOW), (3, 4), Types::Integer, BLOCKS, blocks::gather),
     op("MatMulIntegerToFloat", (1, NOW), (4, 7), Types::Integer, &[], integer::matmul_to_float),
     op("DynamicQuantizeMatMul", (1, NOW), (3, 5), Types::Float, &[], integer::dynamic_matmul),
+    op("DynamicQuantizeLSTM", (1, NOW), (11, 12), Types::Float, rnn::LSTM, rnn::dynamic_lstm),
     op("QGemm", (1, NOW), (6, 9), Types::Integer, Q_GEMM, |c, n| kept_or(c, n, kept::gemm, integer::gemm)),
     op("QAttention", (1, NOW), (5, 9), Types::Integer, Q_ATTENTION, integer::attention),
     op("QLinearConv", (1, NOW), (8, 9), Types::Integer, Q_CONV, standard::qlinear_conv),
