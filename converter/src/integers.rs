@@ -94,6 +94,29 @@ impl Integers {
         (moved.reals() == values).then_some(moved)
     }
 
+    /// The same with dimension `i` of the result being dimension `perm[i]`; `None` when `perm` is no permutation.
+    pub fn permuted(&self, perm: &[usize]) -> Option<Integers> {
+        let mut seen: Vec<usize> = perm.to_vec();
+        seen.sort_unstable();
+        if seen.iter().copied().ne(0..self.dims.len()) {
+            return None;
+        }
+        let along = |sizes: &[usize]| perm.iter().map(|d| sizes[*d]).collect::<Vec<usize>>();
+        let counts = self.counts();
+        let moved = permutation(&counts, perm);
+        let (groups, elements) = (moved.iter(), permutation(&self.dims, perm));
+        let zeros =
+            if self.zeros.is_empty() { Vec::new() } else { groups.clone().map(|g| self.zeros[*g]).collect() };
+        Some(Integers {
+            bits: self.bits,
+            codes: elements.iter().map(|at| self.codes[*at]).collect(),
+            scales: groups.map(|g| self.scales[*g]).collect(),
+            zeros,
+            dims: along(&self.dims),
+            blocks: along(&self.blocks),
+        })
+    }
+
     /// The same with another shape, scales along its rows; `None` when they are not. The array has two dimensions.
     pub fn by_rows(&self) -> Option<Integers> {
         let [n, k] = self.dims[..] else { return None };
@@ -166,6 +189,20 @@ impl Integers {
         }
         self
     }
+}
+
+/// For each element of a permuted array, in order, where it lies in the array of shape `dims`.
+fn permutation(dims: &[usize], perm: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for d in (1..dims.len()).rev() {
+        strides[d - 1] = strides[d] * dims[d];
+    }
+    let mut places = vec![0];
+    for d in perm {
+        let (dim, stride) = (dims[*d], strides[*d]);
+        places = places.into_iter().flat_map(|place| (0..dim).map(move |i| place + i * stride)).collect();
+    }
+    places
 }
 
 #[cfg(test)]
@@ -251,5 +288,21 @@ mod tests {
         assert!(plain.zeros.is_empty() && plain.reals() == x.reals());
         x.codes[3] = 127;
         assert_eq!(x.clone().without_zeros(), x);
+    }
+
+    #[test]
+    fn a_permutation_takes_scales_along() {
+        for zeros in [false, true] {
+            // Scales along dimension 2 in blocks of 2, and one for each of dimension 1.
+            let all = integers(&[2, 3, 4], &[2, 1, 2], zeros);
+            let moved = all.permuted(&[2, 0, 1]).unwrap();
+            assert!(moved.is_sound());
+            assert_eq!((&moved.dims[..], &moved.blocks[..]), (&[4, 2, 3][..], &[2, 2, 1][..]));
+            let (from, to) = (all.reals(), moved.reals());
+            for (a, b, c) in (0..24).map(|i| (i / 12, i / 4 % 3, i % 4)) {
+                assert_eq!(to[(c * 2 + a) * 3 + b], from[(a * 3 + b) * 4 + c]);
+            }
+        }
+        assert_eq!(integers(&[2, 3], &[2, 3], false).permuted(&[0, 0]), None);
     }
 }

@@ -67,6 +67,10 @@ impl Ctx<'_> {
                 Some(Integers { bits, codes, scales: vec![1.0], zeros, dims, blocks })
             }
             Op::Binary(BinaryOp::Sub) => self.less(x, inputs.get(1).copied().flatten()?),
+            Op::Transpose { perm } if array.dims.len() != 2 => {
+                let reversed: Vec<usize> = (0..array.dims.len()).rev().collect();
+                self.integers_of(x)?.permuted(if perm.is_empty() { &reversed } else { perm })
+            }
             Op::Transpose { .. } | Op::Reshape { .. } | Op::Flatten { .. } => {
                 let own = self.integers_of(x)?;
                 let others: Vec<Option<&Array>> =
