@@ -96,6 +96,10 @@ def quantised():
         case(f"weight_{kind}_axis",
              [node("DequantizeLinear", "w s z", "v", axis=0), node("Transpose", "v", "t"), node("MatMul", "x t")],
              {"x": floats(rng, 3, 4)}, constants=weight)
+        weight = {"w": integers(rng, dtype, 3, 3, 8, 12), "s": np.abs(floats(rng, 12)), "z": integers(rng, dtype, 12)}
+        case(f"weight_{kind}_turned", [node("DequantizeLinear", "w s z", "v", axis=3),
+                                       node("Transpose", "v", "t", perm=[3, 2, 0, 1]), node("Conv", "x t")],
+             {"x": floats(rng, 1, 8, 6, 7)}, constants=weight)
     u8, i8 = np.uint8, np.int8
     for k in (5, 258, 259, 700):
         a, b = integers(rng, u8, 3, k), integers(rng, i8, k, 4)
