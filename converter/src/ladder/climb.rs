@@ -13,21 +13,21 @@ pub struct Step {
 
 /// Least growth from one rung to the next, as a share of its bytes.
 const GROWTH: f64 = 0.035;
-/// Most padding of all rungs, as a share of the bytes: a section of its own costs half a page.
-const PADDING: f64 = 0.03;
+/// Most bytes of the header that rungs take, as a share of the bytes of weights.
+const HEADER: f64 = 0.08;
+/// Bytes of the header that a rung takes, about.
+const EACH_RUNG: f64 = 1024.0;
 /// Rungs that a small pack has nevertheless.
 const LEAST_RUNGS: f64 = 6.0;
-/// Half a page.
-const HALF_PAGE: f64 = 2048.0;
 
-/// Growth from one rung to the next of a ladder from `least` to `most` bytes: [`GROWTH`], or what keeps to [`PADDING`] or to [`LEAST_RUNGS`].
+/// Growth from one rung to the next of a ladder from `least` to `most` bytes: [`GROWTH`], or what keeps to [`HEADER`] or to [`LEAST_RUNGS`].
 fn growth(least: u64, most: u64) -> f64 {
-    let rungs = (PADDING * most as f64 / HALF_PAGE).max(LEAST_RUNGS);
+    let rungs = (HEADER * most as f64 / EACH_RUNG).max(LEAST_RUNGS);
     GROWTH.max((most as f64 / least.max(1) as f64).powf(1.0 / rungs) - 1.0)
 }
 
 /// The chains from the coarsest to the finest: planes are added where they take away the most output distortion
-/// for their bytes, distortions of different tensors being additive. Rungs are as close as padding allows or, with `sizes` (bytes of
+/// for their bytes, distortions of different tensors being additive. Rungs are as close as the header allows or, with `sizes` (bytes of
 /// weights, smallest first), as large as each of these allows.
 ///
 /// Distortions as large as those of thin matrices that stand alone are not additive, and what these take is not a part of any finer
@@ -48,7 +48,7 @@ pub fn climb(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, sizes:
     steps
 }
 
-/// The chain whose rungs are as close as padding allows.
+/// The chain whose rungs are as close as the header allows.
 fn close(draft: &Draft, choices: &Choices, sensitivity: &Sensitivity, start: Vec<usize>) -> Vec<Step> {
     let mut takes = start;
     let mut steps = vec![Step { takes: takes.clone() }];

@@ -265,7 +265,7 @@ pub struct Blob {
 /// A run of blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Section {
-    /// First byte, from the start of the file; a multiple of 4 KiB, of 64 KiB when the section has 1 MiB or more.
+    /// First byte, from the start of the file; a multiple of what `layout::section_align` says for its length.
     pub offset: u64,
     /// Number of bytes.
     pub len: u64,

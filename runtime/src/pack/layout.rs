@@ -13,7 +13,9 @@ pub const MAX_HEADER: u64 = 64 << 20;
 pub const BLOB_ALIGN: u64 = 64;
 
 /// Sections start at multiples of the smallest page, so that a mapping's pages hold one section each...
-const SMALL_SECTION_ALIGN: u64 = 4 << 10;
+const SECTION_ALIGN: u64 = 4 << 10;
+/// ...but for small ones, beside which that is not little: neighbours share a page...
+const SMALL_SECTION: u64 = 64 << 10;
 /// ...and large ones at multiples of the largest common page (arm64 with 64 KiB pages).
 const LARGE_SECTION_ALIGN: u64 = 64 << 10;
 /// From this many bytes on, 64 KiB of alignment is small against the section.
@@ -24,7 +26,11 @@ const MAX_FILE: u64 = i64::MAX as u64;
 
 /// The alignment of a section of `len` bytes.
 pub fn section_align(len: u64) -> u64 {
-    if len >= LARGE_SECTION { LARGE_SECTION_ALIGN } else { SMALL_SECTION_ALIGN }
+    match len {
+        LARGE_SECTION.. => LARGE_SECTION_ALIGN,
+        SMALL_SECTION.. => SECTION_ALIGN,
+        _ => BLOB_ALIGN,
+    }
 }
 
 fn align_up(at: u64, align: u64) -> Option<u64> {
