@@ -147,7 +147,7 @@ fn rung(id: &str, terms: u32) -> Rung {
 pub fn contents() -> (Contents, MemorySource) {
     let mut random = Random(1);
     let mut source = MemorySource::default();
-    for len in [32, 1000, 4097, (1 << 20) + 5, 64, 500, 2 * 8 * 4, 0] {
+    for len in [32, 1000, 70_001, (1 << 20) + 5, 64, 500, 2 * 8 * 4, 0] {
         source.push(random.bytes(len));
     }
     let mut view = leaf("view", &[]);
@@ -237,7 +237,7 @@ pub fn with_preamble(min_runtime: u32, header: &[u8], rest: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes of a header that edits may use up: see [`edited`].
-const FILLER: usize = 2000;
+const FILLER: usize = 4300;
 
 /// A whole small pack whose header has room for edits.
 pub fn roomy_pack() -> (Vec<u8>, Header, u64) {

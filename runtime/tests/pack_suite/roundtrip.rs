@@ -85,9 +85,9 @@ fn layout_is_as_specified() {
     let header = &written.header;
     assert_eq!(header.sections.len(), 4); // the one without bytes is left out
     let lens: Vec<u64> = header.sections.iter().map(|s| s.len).collect();
-    assert_eq!(lens, [64 + 64 + 512 + 1000, 4097, (1 << 20) + 5, 64]);
-    for section in &header.sections {
-        assert_eq!(section.offset % if section.len >= 1 << 20 { 65536 } else { 4096 }, 0);
+    assert_eq!(lens, [64 + 64 + 512 + 1000, 70_001, (1 << 20) + 5, 64]);
+    for (section, align) in header.sections.iter().zip([64, 4096, 65536, 64]) {
+        assert_eq!(section.offset % align, 0);
     }
     let ends: Vec<u64> = header.sections.iter().map(|s| s.offset + s.len).collect();
     let rung_ends: Vec<u64> = header.rungs.iter().map(|r| r.end).collect();
@@ -95,7 +95,7 @@ fn layout_is_as_specified() {
     assert_eq!(written.file_len, ends[3]);
     let bytes: Vec<u64> = header.rungs.iter().map(|r| r.bytes).collect();
     let first = 32 + 1000 + 64 + 500;
-    assert_eq!(bytes, [first, first + 4097, first + 4097 + (1 << 20) + 5]);
+    assert_eq!(bytes, [first, first + 70_001, first + 70_001 + (1 << 20) + 5]);
 }
 
 #[test]
