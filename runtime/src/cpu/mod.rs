@@ -1,6 +1,7 @@
 //! The CPU backend: runs the steps of a plan with the kernels chosen for this machine.
 
 pub(crate) mod attention;
+pub(crate) mod cached;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
@@ -16,6 +17,7 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+mod rotary;
 mod tasks;
 pub(crate) mod transposed;
 mod unfold;
@@ -57,6 +59,7 @@ pub(crate) struct Kernels {
     /// Where they are faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
+    pub gemv_rounded: Option<&'static gemv_planes::rounded::Variant>,
     pub gemv_bits: Option<&'static gemv_bits::Variant>,
     pub few_codes: Option<&'static few::Variant<u8>>,
     pub few_floats: Option<&'static few::Variant<f32>>,
@@ -86,6 +89,7 @@ impl Kernels {
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
             gemv_floats: gemv_planes::select_floats(isa),
+            gemv_rounded: gemv_planes::rounded::select(isa),
             gemv_bits: gemv_bits::select(isa),
             few_codes: few::select_codes(isa),
             few_floats: few::select_floats(isa),
@@ -141,6 +145,7 @@ impl Kernels {
             | StepOp::ConvTranspose { .. }
             | StepOp::MatMul(_)
             | StepOp::Attention(_)
+            | StepOp::CachedAttention(_)
             | StepOp::Lstm(_)
             | StepOp::Gru(_) => self.gemm_f32.name,
             StepOp::Winograd { .. } | StepOp::TransformFilters { .. } => self.winograd.name,
@@ -172,6 +177,7 @@ impl Kernels {
         .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemv_planes.map(|v| v.name))
         .chain(self.gemv_floats.map(|v| v.name))
+        .chain(self.gemv_rounded.map(|v| v.name))
         .chain(self.gemv_bits.map(|v| v.name))
         .chain(self.few_codes.map(|v| v.name))
         .chain(self.few_floats.map(|v| v.name))
@@ -279,6 +285,9 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
         StepOp::Attention(shape) => attention::run(ctx, views, shape),
+        StepOp::RotaryTable => rotary::table(ctx, views)?,
+        StepOp::Rotary { heads, depth, width } => rotary::turn(ctx, views, [*heads, *depth, *width]),
+        StepOp::CachedAttention(shape) => cached::run(ctx, views, shape)?,
         StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
         StepOp::Quantize(_) | StepOp::QuantizeByDivision(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
             elementwise::quantized(ctx, step, views)

@@ -8,6 +8,7 @@ use super::{Buffer, BufferKind, InputSpec, LIMIT, PlanOptions};
 use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, ConstantData, Rung};
+use edge_kernels::cpu::attention::PANEL;
 use std::sync::Arc;
 
 /// Known results up to this size are computed when the plan is made; larger ones when it runs.
@@ -26,6 +27,8 @@ pub(super) struct Builder<'a> {
     pub fast: bool,
     /// See [`super::PlanOptions::bf16`].
     pub bf16: bool,
+    /// See [`super::PlanOptions::rounded`].
+    pub rounded: bool,
     /// See [`super::PlanOptions::bake`].
     pub bake: bool,
     pub facts: Vec<Option<Fact>>,
@@ -80,6 +83,7 @@ impl<'a> Builder<'a> {
             workers: options.threads.max(1),
             fast: options.fast,
             bf16: options.bf16,
+            rounded: options.rounded,
             bake: options.bake,
             facts: vec![None; graph.values.len()],
             buffers: Vec::new(),
@@ -131,6 +135,27 @@ impl<'a> Builder<'a> {
             _ => self.buffer(port.dtype, spec.dims.clone(), BufferKind::Input(index)),
         };
         self.facts[port.value as usize] = Some(fact);
+    }
+
+    /// Makes room for what a graph that decodes keeps: whole panels of tokens and of depth.
+    pub fn kept(&mut self, specs: &[InputSpec], options: &PlanOptions) -> Result<(), PlanError> {
+        let Some(decoding) = &self.graph.decoding else { return Ok(()) };
+        let tokens = specs.get(decoding.ids).and_then(|spec| spec.dims.last()).copied().unwrap_or(0);
+        let context = options.context.unwrap_or(tokens);
+        let dtype = options.kept.unwrap_or(DType::F32);
+        for cache in &decoding.caches {
+            let columns = kept_columns(cache.depth, dtype);
+            let dims = [cache.heads, context.div_ceil(PANEL) * PANEL, columns];
+            let bytes = dims.iter().try_fold(dtype.bytes(), |bytes, d| bytes.checked_mul(*d));
+            if bytes.is_none_or(|bytes| bytes as u64 > LIMIT) {
+                let node = self.graph.name(cache.value).to_string();
+                let bytes = dims.iter().fold(dtype.bytes() as u128, |n, d| n.saturating_mul(*d as u128));
+                return Err(PlanError::TooLarge { node, bytes, limit: LIMIT });
+            }
+            let fact = self.buffer(dtype, dims.to_vec(), BufferKind::Kept);
+            self.facts[cache.value as usize] = Some(fact);
+        }
+        Ok(())
     }
 
     /// Plans the nodes of a block in order.
@@ -457,6 +482,11 @@ impl<'a> Builder<'a> {
             self.twins.push((value, twin.dtype, twin.clone()));
         }
     }
+}
+
+/// Elements of what is kept of a token and head: whole panels, and a scale beside codes.
+pub(crate) fn kept_columns(depth: usize, kept: DType) -> usize {
+    depth.div_ceil(PANEL) * PANEL + if kept == DType::I8 { 4 } else { 0 }
 }
 
 /// For each value, whether an operation that works on i8 takes it (and the caller does not).

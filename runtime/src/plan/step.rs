@@ -151,6 +151,8 @@ pub struct Finish {
     pub bf16: bool,
     /// The matrix has codes with one scale a row.
     pub one_scale: bool,
+    /// Few rows of floats may be rounded to 8 bits by groups of columns where that multiplies faster.
+    pub rounded: bool,
     /// The rows are few, and so the matrix is stored: as a product can read it.
     pub stored: Option<Stored>,
     /// The tensor whose correction has gains and shifts for the rows of the matrix.
@@ -194,6 +196,26 @@ pub struct AttentionShape {
     pub mask_rows: usize,
     pub mask_cols: usize,
     pub heads: Vec<Head>,
+}
+
+/// Attention over keys and values that are kept, with its sizes; see [`crate::graph::Op::CachedAttention`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct CachedShape {
+    pub tokens: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    /// Elements of a query and a key.
+    pub d: usize,
+    /// Elements of a value.
+    pub e: usize,
+    /// Tokens that there is room for: whole panels of keys.
+    pub context: usize,
+    /// How keys and values are kept.
+    pub kept: DType,
+    pub scale: f32,
+    pub window: Option<usize>,
+    pub soft_cap: Option<f32>,
 }
 
 /// The sizes of a recurrent layer.
@@ -254,6 +276,12 @@ pub enum StepOp {
     MatMul(MatMulShape),
     /// q, k, v, mask?
     Attention(AttentionShape),
+    /// past, frequencies
+    RotaryTable,
+    /// x, table
+    Rotary { heads: usize, depth: usize, width: usize },
+    /// q, k, v, past; results: what is attended to, keys and values that are kept
+    CachedAttention(CachedShape),
     /// x
     Pool { kind: PoolKind, geometry: ConvGeometry },
     /// x, indices, weights; the results `results` along the axis, of the elements `operand` alone
@@ -350,6 +378,9 @@ impl StepOp {
             StepOp::PackPanels { .. } => "pack_panels",
             StepOp::MatMul(_) => "matmul",
             StepOp::Attention(_) => "attention",
+            StepOp::RotaryTable => "rotary_table",
+            StepOp::Rotary { .. } => "rotary",
+            StepOp::CachedAttention(_) => "cached_attention",
             StepOp::Pool { .. } => "pool",
             StepOp::ResizeAxis { .. } => "resize",
             StepOp::Unary(_) => "unary",

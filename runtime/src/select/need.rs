@@ -17,6 +17,9 @@ pub(super) const FIRST_RUN: u64 = 2200 << 10;
 /// any page (`targets/cli/build.rs`).
 pub const START_SPREAD: u64 = 512 << 10;
 
+/// A weight that is bound, on the heap: language models have hundreds.
+const BOUND: u64 = 1 << 10;
+
 /// How a rung's weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighing {
@@ -60,6 +63,23 @@ impl Need {
             plan: own,
             extra,
         })
+    }
+
+    /// What a session takes that has several plans of a rung over one arena, weights resident.
+    pub(crate) fn of_plans(
+        baseline: u64,
+        model: &Model,
+        rung: &Rung,
+        plans: &[&Plan],
+    ) -> Result<Need, PlanError> {
+        let mut need = Need { process: 0, weights: 0, arena: 0, plan: 0, extra: 0 };
+        for plan in plans {
+            let own = Need::new(baseline, model, rung, plan, Weighing::Resident, 0)?;
+            let arena = need.arena.max(own.arena);
+            need = Need { weights: need.weights.max(own.weights), arena, plan: need.plan + own.plan, ..own };
+        }
+        let bound = rung.takes.iter().flatten().count() as u64 * BOUND;
+        Ok(Need { plan: need.plan + bound, ..need })
     }
 
     /// The planned peak.

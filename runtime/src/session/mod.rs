@@ -1,6 +1,7 @@
 //! Running a plan.
 
 mod moving;
+mod plans;
 
 pub use moving::{MoveError, Moved, Mover, Pressure};
 
@@ -35,6 +36,8 @@ pub struct Session {
     device: Arc<Device>,
     rung: Rung,
     plan: Plan,
+    /// Those that run over the same arena when they are asked for.
+    others: Vec<plans::Waiting>,
     memory: Memory,
     kernels: Kernels,
     /// By tensor; `None` for those of other rungs' graphs.
@@ -101,6 +104,7 @@ impl Session {
             rung,
             memory: Memory::new(&plan),
             plan,
+            others: Vec::new(),
             kernels: Kernels::select(device.isa()),
             weights,
             released: Vec::new(),
@@ -132,6 +136,7 @@ impl Session {
             origin.reshaped(inputs, self.reservation.bytes() - before);
         }
         self.plan = plan;
+        self.others.clear();
         self.baked = false;
         self.memory.refit(&self.plan);
         self.reset_state();
@@ -215,8 +220,7 @@ impl Session {
             return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
         }
         self.check_finite(index, operand.dtype, bytes)?;
-        let operand = operand.clone();
-        self.memory.write(&self.plan.buffers, &operand).copy_from_slice(bytes);
+        self.memory.write(&self.plan.buffers, operand).copy_from_slice(bytes);
         Ok(())
     }
 
@@ -228,9 +232,8 @@ impl Session {
     pub fn write_input(&mut self, index: usize, write: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
         self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else { return Ok(()) };
-        let operand = operand.clone();
-        write(self.memory.write(&self.plan.buffers, &operand));
-        let written = self.memory.read(&self.model, &self.plan.buffers, &operand);
+        write(self.memory.write(&self.plan.buffers, operand));
+        let written = self.memory.read(&self.model, &self.plan.buffers, operand);
         self.check_finite(index, operand.dtype, written)
     }
 
@@ -344,8 +347,11 @@ pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
         keep_values: false,
         fast,
         bf16: device.bf16(),
+        rounded: false,
         bake,
         cache,
+        context: None,
+        kept: None,
     }
 }
 
