@@ -44,6 +44,7 @@ fn tables() -> (Tokens, Vec<u8>) {
         split,
         first: None,
         last: vec![261],
+        ..Tokens::default()
     };
     (tokens, blob)
 }
