@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 
 mod cpu;
+pub mod decode;
 pub mod device;
 pub mod graph;
 #[cfg(feature = "inputs")]

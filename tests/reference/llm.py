@@ -77,7 +77,7 @@ class Pack:
     def logits(self, ids):
         """[tokens, vocabulary]."""
         given, got = self.args.out / "in.npz", self.args.out / "out.npz"
-        np.savez(given, input_ids=np.array([ids], np.int64))
+        np.savez(given, input_ids=np.array([ids], np.int64), past=np.zeros(1, np.int64), wanted=np.arange(len(ids)))
         command([self.args.run, self.path, "--input", given, "--output", got])
         return np.load(got)["logits"][0]
 

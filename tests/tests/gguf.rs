@@ -1,7 +1,7 @@
 //! Decoders in GGUF files through `edge-convert` and `edge-run`: families against llama.cpp, matrices of every type against plain loops.
 
 use edge_runtime::graph::DType;
-use edge_runtime::inputs::{NamedArray, read_npz, write_npy};
+use edge_runtime::inputs::{NamedArray, read_npz, write_npz};
 use edge_tests::decoder::logits;
 use edge_tests::gguf::{Builder, Tiny, llama};
 use edge_tests::{Folder, edge_convert, edge_run};
@@ -20,10 +20,19 @@ fn run(file: &[u8], ids: &[i64]) -> (Vec<f32>, u64) {
     let folder = Folder::new("gguf");
     let (source, pack) = (folder.write("m.gguf", file), folder.file("m.pack"));
     edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
-    let input = folder.file("input_ids.npy");
-    let data = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let array = NamedArray { name: "input_ids".into(), dtype: DType::I64, dims: vec![1, ids.len()], data };
-    write_npy(&input, &array).unwrap();
+    let input = folder.file("in.npz");
+    let array = |name: &str, dims: Vec<usize>, numbers: Vec<i64>| NamedArray {
+        name: name.into(),
+        dtype: DType::I64,
+        dims,
+        data: numbers.into_iter().flat_map(i64::to_le_bytes).collect(),
+    };
+    let arrays = [
+        array("input_ids", vec![1, ids.len()], ids.to_vec()),
+        array("past", vec![1], vec![0]),
+        array("wanted", vec![ids.len()], (0..ids.len() as i64).collect()),
+    ];
+    write_npz(&input, &arrays).unwrap();
     let out = folder.file("out.npz");
     edge_run().arg(&pack).arg("--input").arg(input).arg("--output").arg(&out).run().expect(0);
     let logits = read_npz(&out, 1 << 24).unwrap().swap_remove(0);

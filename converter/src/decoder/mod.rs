@@ -144,11 +144,17 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
     }
 }
 
-/// Bytes of activations of a run of [`TOKENS`] tokens.
+/// Bytes of activations of a run of [`TOKENS`] tokens, and of what is kept of them.
 fn arena(
     model: &std::sync::Arc<edge_runtime::Model>,
     rung: &edge_runtime::pack::Rung,
 ) -> Result<u64, ConvertError> {
-    let ids = InputSpec { name: "input_ids".into(), dtype: DType::I64, dims: vec![1, TOKENS], value: None };
-    Ok(Plan::new(model, rung, &[ids], &PlanOptions::default())?.memory() as u64)
+    let spec = |name: &str, dims: &[usize]| InputSpec {
+        name: name.into(),
+        dtype: DType::I64,
+        dims: dims.to_vec(),
+        value: None,
+    };
+    let inputs = [spec("input_ids", &[1, TOKENS]), spec("past", &[1]), spec("wanted", &[1])];
+    Ok(Plan::new(model, rung, &inputs, &PlanOptions::default())?.memory() as u64)
 }

@@ -63,6 +63,9 @@ fn carries_values(op: &Op) -> bool {
             | Op::Linear { .. }
             | Op::MatMul { .. }
             | Op::Attention { .. }
+            | Op::RotaryTable
+            | Op::Rotary
+            | Op::CachedAttention { .. }
             | Op::Pool { .. }
             | Op::Resize { .. }
             | Op::Softmax { .. }

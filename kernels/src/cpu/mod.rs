@@ -1,6 +1,7 @@
 //! CPU kernels, one folder an operation family.
 
 pub mod activation;
+pub mod attention;
 pub mod boxes;
 pub mod conv_narrow;
 pub mod depthwise;
@@ -29,6 +30,7 @@ pub mod quantize;
 pub mod recurrent;
 pub mod reduce;
 pub mod resize;
+pub mod rotary;
 pub mod shape;
 pub mod softmax;
 pub mod spread;

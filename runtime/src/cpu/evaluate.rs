@@ -34,7 +34,7 @@ pub(crate) fn evaluate(
     for (_, buffer) in buffers.iter_mut().enumerate().filter(|(id, _)| used(*id)) {
         let bytes = buffer.bytes.next_multiple_of(64);
         buffer.place = match buffer.kind {
-            BufferKind::Arena | BufferKind::Input(_) => {
+            BufferKind::Arena | BufferKind::Input(_) | BufferKind::Kept => {
                 arena += bytes;
                 BufferPlace::Arena(arena - bytes)
             }

@@ -49,10 +49,16 @@ impl Aligned {
 }
 
 /// Arena and known values of one session (or of one evaluation by the planner).
+///
+/// The arena's start, what is kept from run to run, is memory of its own: a larger rest can take the place of a smaller one beside it.
 pub(crate) struct Memory {
-    arena: Aligned,
+    kept: Aligned,
+    rest: Aligned,
     known: Aligned,
 }
+
+/// The values that a plan knows, of a plan that does not run at the moment.
+pub(crate) struct KnownValues(Aligned);
 
 /// What a step reads and writes.
 pub(crate) struct Views<'a> {
@@ -67,34 +73,73 @@ pub(crate) struct Views<'a> {
 impl Memory {
     /// The memory that a plan asks for, with its known values in place.
     pub fn new(plan: &Plan) -> Memory {
-        Memory::for_buffers(&plan.buffers, plan.arena_bytes, plan.known_bytes)
+        Memory { kept: Aligned::new(plan.kept_bytes), ..Memory::beside(plan, plan.arena_bytes) }
     }
 
     pub fn for_buffers(buffers: &[Buffer], arena_bytes: usize, known_bytes: usize) -> Memory {
-        let mut memory = Memory { arena: Aligned::new(arena_bytes), known: Aligned::new(known_bytes) };
-        for buffer in buffers {
-            if let (BufferKind::Known(bytes), BufferPlace::Known(at)) = (&buffer.kind, buffer.place) {
-                memory.known.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
-            }
+        Memory {
+            kept: Aligned::new(0),
+            rest: Aligned::new(arena_bytes),
+            known: KnownValues::new(buffers, known_bytes).0,
         }
-        memory
+    }
+
+    /// Memory for a plan with an arena of so many bytes, without those that are kept.
+    fn beside(plan: &Plan, arena_bytes: usize) -> Memory {
+        Memory::for_buffers(&plan.buffers, arena_bytes - plan.kept_bytes, plan.known_bytes)
+    }
+
+    /// Room for a plan with a larger arena, what is kept being the same. What else lies in the arena is lost.
+    pub fn grow(&mut self, arena_bytes: usize) {
+        let rest = arena_bytes.saturating_sub(self.kept.bytes);
+        if rest > self.rest.bytes {
+            // The two never count together.
+            self.rest = Aligned::new(0);
+            self.rest = Aligned::new(rest);
+        }
+    }
+
+    /// Runs another plan from now on.
+    pub fn exchange(&mut self, known: &mut KnownValues) {
+        std::mem::swap(&mut self.known, &mut known.0);
+    }
+
+    /// Bytes of the arena.
+    fn bytes(&self) -> usize {
+        self.kept.bytes + self.rest.bytes
+    }
+
+    /// A range of the arena, which lies in one part of it.
+    fn at(&self, range: Range<usize>) -> &[u8] {
+        match range.start.checked_sub(self.kept.bytes) {
+            Some(start) => &self.rest.as_slice()[start..start + range.len()],
+            None => &self.kept.as_slice()[range],
+        }
+    }
+
+    fn at_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        match range.start.checked_sub(self.kept.bytes) {
+            Some(start) => &mut self.rest.as_mut_slice()[start..start + range.len()],
+            None => &mut self.kept.as_mut_slice()[range],
+        }
     }
 
     /// The memory of another plan in place of this one's. An arena that is large enough is kept, with whatever lies in
     /// it.
     pub fn refit(&mut self, plan: &Plan) {
-        if plan.arena_bytes > self.arena.lines.len() * 64 {
+        let rest = plan.arena_bytes - plan.kept_bytes;
+        if plan.kept_bytes > 0 || self.kept.bytes > 0 || rest > self.rest.lines.len() * 64 {
             return self.renew(plan);
         }
-        let mut arena = std::mem::replace(&mut self.arena, Aligned::new(0));
-        arena.cut(plan.arena_bytes);
+        let mut arena = std::mem::replace(&mut self.rest, Aligned::new(0));
+        arena.cut(rest);
         // The known values are few and differ between plans.
-        *self = Memory { arena, ..Memory::for_buffers(&plan.buffers, 0, plan.known_bytes) };
+        *self = Memory { rest: arena, ..Memory::for_buffers(&plan.buffers, 0, plan.known_bytes) };
     }
 
     /// As [`Memory::new`], in place of what there is. That is let go first, so that the two never count together.
     pub fn renew(&mut self, plan: &Plan) {
-        *self = Memory { arena: Aligned::new(0), known: Aligned::new(0) };
+        *self = Memory::for_buffers(&[], 0, 0);
         *self = Memory::new(plan);
     }
 
@@ -103,7 +148,7 @@ impl Memory {
         let buffer = &buffers[operand.buffer as usize];
         let range = operand.offset..operand.offset + operand.extent();
         match (buffer.place, &buffer.kind) {
-            (BufferPlace::Arena(at), _) => &self.arena.as_slice()[at..at + buffer.bytes][range],
+            (BufferPlace::Arena(at), _) => &self.at(at..at + buffer.bytes)[range],
             (BufferPlace::Known(at), _) => &self.known.as_slice()[at..at + buffer.bytes][range],
             (BufferPlace::Pack, BufferKind::Constant(id)) => {
                 &model.constant_bytes_mapped(*id).unwrap_or_default()[range]
@@ -115,13 +160,15 @@ impl Memory {
     /// The bytes of an operand of the arena, to be written.
     pub fn write(&mut self, buffers: &[Buffer], operand: &Operand) -> &mut [u8] {
         let range = arena_range(buffers, operand).expect("only operands of the arena are written");
-        &mut self.arena.as_mut_slice()[range]
+        self.at_mut(range)
     }
 
     /// Copies one operand of the arena over another of the same size.
     pub fn copy(&mut self, buffers: &[Buffer], from: &Operand, to: &Operand) {
         if let (Some(from), Some(to)) = (arena_range(buffers, from), arena_range(buffers, to)) {
-            self.arena.as_mut_slice().copy_within(from, to.start);
+            // Neither is kept: that is written in place.
+            let kept = self.kept.bytes;
+            self.rest.as_mut_slice().copy_within(from.start - kept..from.end - kept, to.start - kept);
         }
     }
 
@@ -142,7 +189,7 @@ impl Memory {
             written[OUTPUTS] = at..at + scratch.bytes;
         }
         for (i, a) in written.iter().enumerate() {
-            assert!(a.end <= self.arena.bytes, "step `{}` leaves the arena", step.op.name());
+            assert!(a.end <= self.bytes(), "step `{}` leaves the arena", step.op.name());
             assert!(written[..i].iter().all(|b| apart(a, b)), "results of step `{}` overlap", step.op.name());
         }
         let mut in_place = None;
@@ -167,7 +214,15 @@ impl Memory {
             );
         }
 
-        let base = self.arena.as_mut_slice().as_mut_ptr();
+        let kept = self.kept.bytes;
+        let bases = [self.kept.as_mut_slice().as_mut_ptr(), self.rest.as_mut_slice().as_mut_ptr()];
+        // A buffer lies in one part whole: plans place what is kept first, and the rest from there on.
+        let address = |at: usize| match at.checked_sub(kept) {
+            // SAFETY: inside the rest (`at` belongs to a buffer of the arena, whose end was held against its size).
+            Some(at) => unsafe { bases[1].add(at) },
+            // SAFETY: inside what is kept.
+            None => unsafe { bases[0].add(at) },
+        };
         let known = self.known.as_slice();
         let read = |operand: &Operand| -> &'a [u8] {
             let buffer = &buffers[operand.buffer as usize];
@@ -177,7 +232,7 @@ impl Memory {
                     assert!(range.end <= buffer.bytes, "operand beyond its buffer");
                     // SAFETY: inside the arena (`place_arena` made it as large as its buffers, and the assertion
                     // keeps the operand in its buffer), and apart from everything that is written (above).
-                    unsafe { std::slice::from_raw_parts(base.add(at + range.start), range.len()) }
+                    unsafe { std::slice::from_raw_parts(address(at + range.start), range.len()) }
                 }
                 (BufferPlace::Known(at), _) => &known[at..at + buffer.bytes][range],
                 (BufferPlace::Pack, BufferKind::Constant(id)) => {
@@ -198,7 +253,7 @@ impl Memory {
         }
         let write = |range: &Range<usize>| -> &'a mut [u8] {
             // SAFETY: inside the arena and apart from every other range that is read or written (both above).
-            unsafe { std::slice::from_raw_parts_mut(base.add(range.start), range.len()) }
+            unsafe { std::slice::from_raw_parts_mut(address(range.start), range.len()) }
         };
         let [a, b, c, scratch] = &written;
         Views {
@@ -208,6 +263,19 @@ impl Memory {
             scratch: write(scratch),
             in_place,
         }
+    }
+}
+
+impl KnownValues {
+    /// A plan's known values, so many bytes of them.
+    pub fn new(buffers: &[Buffer], bytes: usize) -> KnownValues {
+        let mut known = Aligned::new(bytes);
+        for buffer in buffers {
+            if let (BufferKind::Known(bytes), BufferPlace::Known(at)) = (&buffer.kind, buffer.place) {
+                known.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+        KnownValues(known)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The CPU backend: runs the steps of a plan with the kernels chosen for this machine.
 
 pub(crate) mod attention;
+pub(crate) mod cached;
 pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
@@ -16,6 +17,7 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+mod rotary;
 mod tasks;
 pub(crate) mod transposed;
 mod window_sums;
@@ -140,6 +142,7 @@ impl Kernels {
             | StepOp::ConvTranspose { .. }
             | StepOp::MatMul(_)
             | StepOp::Attention(_)
+            | StepOp::CachedAttention(_)
             | StepOp::Lstm(_)
             | StepOp::Gru(_) => self.gemm_f32.name,
             StepOp::Winograd { .. } | StepOp::TransformFilters { .. } => self.winograd.name,
@@ -277,6 +280,9 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,
         StepOp::MatMul(shape) => matmul::run(ctx, views, shape),
         StepOp::Attention(shape) => attention::run(ctx, views, shape),
+        StepOp::RotaryTable => rotary::table(ctx, views)?,
+        StepOp::Rotary { heads, depth, width } => rotary::turn(ctx, views, [*heads, *depth, *width]),
+        StepOp::CachedAttention(shape) => cached::run(ctx, views, shape)?,
         StepOp::PackPanels { n, k } => matmul::pack(views, *n, *k),
         StepOp::Quantize(_) | StepOp::QuantizeByDivision(_) | StepOp::Dequantize(_) | StepOp::Table(_) => {
             elementwise::quantized(ctx, step, views)

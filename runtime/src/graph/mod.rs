@@ -101,6 +101,36 @@ pub struct Filled {
     pub count: usize,
 }
 
+/// Keys or values of a layer, kept between runs: `heads` times `depth` numbers a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// The value, which one [`Op::CachedAttention`] reads and writes in place. No other operation takes it, and none makes it.
+    pub value: ValueId,
+    /// Heads of keys or values.
+    pub heads: usize,
+    /// Elements of each.
+    pub depth: usize,
+}
+
+/// What a graph that takes a text piece by piece keeps between runs, and by which ports it is told.
+///
+/// How many tokens there is room for is decided when a plan is made; how many are kept is an input of each run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decoding {
+    /// Position in [`Graph::inputs`] of the new tokens' ids, i64 `[1, tokens]`.
+    pub ids: usize,
+    /// Position in [`Graph::inputs`] of the number of tokens that are kept, i64 `[1]`.
+    pub past: usize,
+    /// Position in [`Graph::inputs`] of the places among the new tokens whose logits are wanted, i64 `[wanted]`.
+    pub wanted: usize,
+    /// Position in [`Graph::outputs`] of the logits, f32 `[1, wanted, vocabulary]`.
+    pub logits: usize,
+    /// The most tokens that the model was made for.
+    pub longest: usize,
+    /// What is kept.
+    pub caches: Vec<Cache>,
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
@@ -141,6 +171,9 @@ pub struct Graph {
     /// Outputs of which a run fills a part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filled: Vec<Filled>,
+    /// How it decodes text, when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoding: Option<Box<Decoding>>,
     /// The operations.
     pub body: Block,
     /// What its subnets differ by; the graph itself is the largest of them.

@@ -300,6 +300,17 @@ pub enum Op {
     /// q [.., m, d], k [.., n, d] ([.., d, n] when transposed), v [.., n, e], mask?: softmax(scale q k^T + mask) v.
     /// All four broadcast.
     Attention { k_transposed: bool, scale: f32 },
+    /// ids [1, tokens], past [1], frequencies [pairs]: the cosines, then the sines of `(past + t) * frequency`, [tokens, 2 * pairs].
+    RotaryTable,
+    /// x [1, tokens, heads, depth], table [tokens, width]: the first `width` elements of each head turned, `(a cos - b sin, b cos + a sin)`,
+    /// `a` and `b` being the two halves of them (Su et al., RoFormer, 2021).
+    Rotary,
+    /// q [1, tokens, heads, d], k [1, tokens, kv_heads, d], v [1, tokens, kv_heads, e], keys and values that are kept
+    /// ([`super::Decoding::caches`]), past [1]: writes `k` and `v` behind the first `past` tokens that are kept. Then
+    /// [1, tokens, heads * e], for each head `softmax(cap(scale q kᵀ)) v` over what is kept of the token itself and of those before it, of
+    /// which the last `window` where there is one; `cap(s) = soft_cap * tanh(s / soft_cap)`. Each head of keys serves `heads / kv_heads`
+    /// neighbouring ones of queries.
+    CachedAttention { scale: f32, window: Option<usize>, soft_cap: Option<f32> },
     /// x
     Pool { kind: PoolKind, window: Window, ceil_mode: bool },
     /// x, scales?, sizes?: one number for each of `axes`.

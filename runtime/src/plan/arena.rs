@@ -133,6 +133,10 @@ fn spans(plan: &Plan, keep_values: bool) -> Vec<Span> {
     for operand in plan.inputs.iter().flatten() {
         touch(operand.buffer, 0);
     }
+    for (id, _) in plan.buffers.iter().enumerate().filter(|(_, b)| matches!(b.kind, BufferKind::Kept)) {
+        touch(id as BufferId, 0);
+        touch(id as BufferId, end);
+    }
     for (from, to) in &plan.states {
         touch(from.buffer, end);
         touch(to.buffer, 0);
@@ -195,7 +199,7 @@ fn reuse_in_place(plan: &mut Plan) {
 /// The operand that a step may write over: its kernel reads each element before it writes it.
 fn candidate(step: &Step) -> Option<usize> {
     match step.op {
-        StepOp::Unary(_) | StepOp::Table(_) => Some(0),
+        StepOp::Unary(_) | StepOp::Table(_) | StepOp::Rotary { .. } => Some(0),
         StepOp::Binary { op, .. } if op.is_arithmetic() && step.outputs[0].quant.is_none() => Some(0),
         _ => None,
     }
@@ -213,14 +217,14 @@ fn place_known(plan: &mut Plan, spans: &[Span]) {
                 at += buffer.bytes.next_multiple_of(ALIGN);
             }
             BufferKind::Constant(_) => buffer.place = BufferPlace::Pack,
-            BufferKind::Arena | BufferKind::Input(_) => {}
+            BufferKind::Arena | BufferKind::Input(_) | BufferKind::Kept => {}
         }
     }
     plan.known_bytes = at;
 }
 
 fn in_arena(buffer: &Buffer) -> bool {
-    matches!(buffer.kind, BufferKind::Arena | BufferKind::Input(_))
+    matches!(buffer.kind, BufferKind::Arena | BufferKind::Input(_) | BufferKind::Kept)
 }
 
 /// Most bytes of the arena in use at one step, before anything has its place.
@@ -256,18 +260,24 @@ fn live_at(plan: &Plan, spans: &[Span]) -> Vec<usize> {
     sums.collect()
 }
 
-/// Gives every buffer of the arena its offset; the arena's size.
+/// Gives every buffer of the arena its offset; the arena's size. What is kept comes first, in the graph's order.
 fn place_arena(plan: &mut Plan, spans: &[Span]) -> usize {
+    plan.kept_bytes = 0;
+    for buffer in plan.buffers.iter_mut().filter(|b| matches!(b.kind, BufferKind::Kept)) {
+        buffer.place = BufferPlace::Arena(plan.kept_bytes);
+        plan.kept_bytes += buffer.bytes.next_multiple_of(ALIGN);
+    }
+    let others = |b: &Buffer| in_arena(b) && !matches!(b.kind, BufferKind::Kept);
     let ids: Vec<usize> =
-        (0..plan.buffers.len()).filter(|i| in_arena(&plan.buffers[*i]) && spans[*i].is_some()).collect();
+        (0..plan.buffers.len()).filter(|i| others(&plan.buffers[*i]) && spans[*i].is_some()).collect();
     let block = |i: &usize| {
         let (first, last) = spans[*i]?;
         Some(Block { bytes: plan.buffers[*i].bytes.next_multiple_of(ALIGN), first, last })
     };
     let blocks: Vec<Block> = ids.iter().filter_map(block).collect();
-    let layout = offsets::place(&blocks, plan.live_bytes);
+    let layout = offsets::place(&blocks, plan.live_bytes - plan.kept_bytes);
     for (i, at) in ids.into_iter().zip(layout.offsets) {
-        plan.buffers[i].place = BufferPlace::Arena(at);
+        plan.buffers[i].place = BufferPlace::Arena(plan.kept_bytes + at);
     }
-    layout.total
+    plan.kept_bytes + layout.total
 }

@@ -8,6 +8,7 @@ use super::{Buffer, BufferKind, InputSpec, LIMIT, PlanOptions};
 use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, ConstantData, Rung};
+use edge_kernels::cpu::attention::PANEL;
 use std::sync::Arc;
 
 /// Known results up to this size are computed when the plan is made; larger ones when it runs.
@@ -131,6 +132,26 @@ impl<'a> Builder<'a> {
             _ => self.buffer(port.dtype, spec.dims.clone(), BufferKind::Input(index)),
         };
         self.facts[port.value as usize] = Some(fact);
+    }
+
+    /// Makes room for what a graph that decodes keeps: whole panels of tokens and of depth.
+    pub fn kept(&mut self, specs: &[InputSpec], options: &PlanOptions) -> Result<(), PlanError> {
+        let Some(decoding) = &self.graph.decoding else { return Ok(()) };
+        let tokens = specs.get(decoding.ids).and_then(|spec| spec.dims.last()).copied().unwrap_or(0);
+        let context = options.context.unwrap_or(tokens);
+        let dtype = options.kept.unwrap_or(DType::F16);
+        for cache in &decoding.caches {
+            let dims = [cache.heads, context.div_ceil(PANEL) * PANEL, cache.depth.div_ceil(PANEL) * PANEL];
+            let bytes = dims.iter().try_fold(dtype.bytes(), |bytes, d| bytes.checked_mul(*d));
+            if bytes.is_none_or(|bytes| bytes as u64 > LIMIT) {
+                let node = self.graph.name(cache.value).to_string();
+                let bytes = dims.iter().fold(dtype.bytes() as u128, |n, d| n.saturating_mul(*d as u128));
+                return Err(PlanError::TooLarge { node, bytes, limit: LIMIT });
+            }
+            let fact = self.buffer(dtype, dims.to_vec(), BufferKind::Kept);
+            self.facts[cache.value as usize] = Some(fact);
+        }
+        Ok(())
     }
 
     /// Plans the nodes of a block in order.

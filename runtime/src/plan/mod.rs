@@ -21,11 +21,11 @@ pub use error::PlanError;
 pub use fact::{BufferId, Operand, Quant};
 pub use inputs::InputSpec;
 pub use step::{
-    AttentionShape, AxisShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step, StepOp,
-    Stored, Thin, Workspace,
+    AttentionShape, AxisShape, CachedShape, ConvGeometry, Finish, Head, MatMulShape, Matrix, RnnShape, Step,
+    StepOp, Stored, Thin, Workspace,
 };
 
-use crate::graph::ValueId;
+use crate::graph::{DType, ValueId};
 use crate::model::Model;
 use crate::pack::Rung;
 pub use work::Work;
@@ -46,6 +46,8 @@ pub enum BufferKind {
     Arena,
     /// Input `i` of the graph, written by the caller before a run.
     Input(usize),
+    /// Kept from run to run and written in place ([`crate::graph::Decoding::caches`]): first in the arena.
+    Kept,
     /// Known when the plan was made.
     Known(Arc<[u8]>),
     /// A constant of the pack, used where it lies.
@@ -92,6 +94,10 @@ pub struct PlanOptions {
     pub bake: bool,
     /// Bytes that a cache holds: a plan whose arena is larger is cut down to them, though the budget has room ([`Plan::local`]).
     pub cache: Option<usize>,
+    /// Tokens that there is room for, of a graph that decodes ([`crate::graph::Decoding`]). `None`: as many as a run takes.
+    pub context: Option<usize>,
+    /// How keys and values are kept: f16 unless it says f32.
+    pub kept: Option<DType>,
 }
 
 /// Everything a session needs to run a rung on inputs of given shapes.
@@ -113,6 +119,8 @@ pub struct Plan {
     pub values: Vec<(ValueId, Operand)>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
+    /// Bytes at its start that stay from run to run and have the same places in all plans of a rung for a context.
+    pub kept_bytes: usize,
     /// Bytes of values known when the plan was made.
     pub known_bytes: usize,
     /// Most bytes of the arena in use at one step.
@@ -136,6 +144,7 @@ impl Plan {
         for (i, spec) in specs.iter().enumerate() {
             b.input(i, spec);
         }
+        b.kept(&specs, options)?;
         let graph = b.graph;
         b.block(&graph.body)?;
 
@@ -185,6 +194,7 @@ impl Plan {
             states,
             values,
             arena_bytes: 0,
+            kept_bytes: 0,
             known_bytes: 0,
             live_bytes: 0,
         };

@@ -196,6 +196,26 @@ pub struct AttentionShape {
     pub heads: Vec<Head>,
 }
 
+/// Attention over keys and values that are kept, with its sizes; see [`crate::graph::Op::CachedAttention`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct CachedShape {
+    pub tokens: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    /// Elements of a query and a key.
+    pub d: usize,
+    /// Elements of a value.
+    pub e: usize,
+    /// Tokens that there is room for: whole panels of keys.
+    pub context: usize,
+    /// How keys and values are kept.
+    pub kept: DType,
+    pub scale: f32,
+    pub window: Option<usize>,
+    pub soft_cap: Option<f32>,
+}
+
 /// The sizes of a recurrent layer.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
@@ -252,6 +272,12 @@ pub enum StepOp {
     MatMul(MatMulShape),
     /// q, k, v, mask?
     Attention(AttentionShape),
+    /// past, frequencies
+    RotaryTable,
+    /// x, table
+    Rotary { heads: usize, depth: usize, width: usize },
+    /// q, k, v, past; results: what is attended to, keys and values that are kept
+    CachedAttention(CachedShape),
     /// x
     Pool { kind: PoolKind, geometry: ConvGeometry },
     /// x, indices, weights; the results `results` along the axis, of the elements `operand` alone
@@ -347,6 +373,9 @@ impl StepOp {
             StepOp::PackPanels { .. } => "pack_panels",
             StepOp::MatMul(_) => "matmul",
             StepOp::Attention(_) => "attention",
+            StepOp::RotaryTable => "rotary_table",
+            StepOp::Rotary { .. } => "rotary",
+            StepOp::CachedAttention(_) => "cached_attention",
             StepOp::Pool { .. } => "pool",
             StepOp::ResizeAxis { .. } => "resize",
             StepOp::Unary(_) => "unary",

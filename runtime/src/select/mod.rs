@@ -204,6 +204,11 @@ pub(crate) fn select_beside(
     })
 }
 
+/// Rungs to choose among, the best first.
+pub(crate) fn best(model: &Model, request: &Request<'_>) -> Result<Vec<usize>, SelectError> {
+    Ok(best_first(model.header(), request.wanted(model)?))
+}
+
 /// What each rung would take with its weights resident, in the ladder's order, beside what the process held when a rung was
 /// chosen. Plans all of them.
 ///

@@ -62,6 +62,22 @@ impl Need {
         })
     }
 
+    /// What a session takes that has several plans of a rung over one arena, weights resident.
+    pub(crate) fn of_plans(
+        baseline: u64,
+        model: &Model,
+        rung: &Rung,
+        plans: &[&Plan],
+    ) -> Result<Need, PlanError> {
+        let mut need = Need { process: 0, weights: 0, arena: 0, plan: 0, extra: 0 };
+        for plan in plans {
+            let own = Need::new(baseline, model, rung, plan, Weighing::Resident, 0)?;
+            let arena = need.arena.max(own.arena);
+            need = Need { weights: need.weights.max(own.weights), arena, plan: need.plan + own.plan, ..own };
+        }
+        Ok(need)
+    }
+
     /// The planned peak.
     pub fn total(&self) -> u64 {
         self.process + self.weights + self.arena + self.plan + self.extra

@@ -1,6 +1,7 @@
 //! Running a plan.
 
 mod moving;
+mod plans;
 
 pub use moving::{MoveError, Moved, Mover, Pressure};
 
@@ -35,6 +36,8 @@ pub struct Session {
     device: Arc<Device>,
     rung: Rung,
     plan: Plan,
+    /// Those that run over the same arena when they are asked for.
+    others: Vec<plans::Waiting>,
     memory: Memory,
     kernels: Kernels,
     /// By tensor; `None` for those of other rungs' graphs.
@@ -101,6 +104,7 @@ impl Session {
             rung,
             memory: Memory::new(&plan),
             plan,
+            others: Vec::new(),
             kernels: Kernels::select(device.isa()),
             weights,
             released: Vec::new(),
@@ -132,6 +136,7 @@ impl Session {
             origin.reshaped(inputs, self.reservation.bytes() - before);
         }
         self.plan = plan;
+        self.others.clear();
         self.baked = false;
         self.memory.refit(&self.plan);
         self.reset_state();
@@ -346,6 +351,8 @@ pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
         bf16: device.bf16(),
         bake,
         cache,
+        context: None,
+        kept: None,
     }
 }
 

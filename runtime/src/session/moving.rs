@@ -327,6 +327,7 @@ impl Session {
             })
             .collect();
         (self.plan, self.model, self.weights, self.rung) = (plan, bound, weights, rung);
+        self.others.clear();
         self.memory.renew(&self.plan);
         (self.baked, self.released) = (false, released);
         device::trim_heap();

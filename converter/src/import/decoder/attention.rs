@@ -1,27 +1,18 @@
-//! Self-attention of a decoder: where tokens stand, how heads are turned by that, which tokens see which.
+//! Self-attention of a decoder: how heads are turned by where tokens stand, which tokens see which.
 
 use super::Rows;
-use super::layers::{Layers, Linear};
+use super::layers::{Inputs, Layers, Linear};
 use crate::import::gguf::GgufError;
 use crate::model::Array;
-use edge_runtime::graph::{Act, BinaryOp, DType, Op, UnaryOp, ValueId};
+use edge_runtime::graph::{Act, BinaryOp, Op, ValueId};
 
-/// The positions of the tokens of a run: 0, 1, ...
+/// What a layer sees, and how heads are turned by positions.
 #[derive(Clone, Copy)]
-pub(super) struct Positions {
-    /// i64 `[tokens, 1]`.
-    column: ValueId,
-    /// i64 `[tokens]`.
-    row: ValueId,
-}
-
-/// Cosines and sines of each position's angles, `[tokens, 1, width / 2]`.
-#[derive(Clone, Copy)]
-pub(super) struct Angles {
-    cos: ValueId,
-    sin: ValueId,
-    /// Elements of a head that are turned.
-    width: usize,
+pub(super) struct Sight {
+    /// Cosines and sines of each token's angles, `[tokens, elements of a head that are turned]`.
+    pub angles: ValueId,
+    /// Of the tokens before one and itself, so many; all of them when there is no window.
+    pub window: Option<usize>,
 }
 
 /// Heads, and what a layer of them needs beside its tensors.
@@ -44,27 +35,16 @@ pub(super) struct Heads {
 }
 
 impl Layers<'_> {
-    /// The positions of the tokens.
-    pub fn positions(&mut self, ids: ValueId) -> Positions {
-        let size = self.op("tokens", Op::Shape { start: 1, end: Some(2) }, &[Some(ids)]);
-        let count = self.op("tokens/count", Op::Squeeze { axes: vec![0] }, &[Some(size)]);
-        let [first, step] = [("positions/first", 0), ("positions/step", 1)]
-            .map(|(name, value)| self.constant(name, Array::i64(&[], &[value])));
-        let row = self.op("positions", Op::Range, &[Some(first), Some(count), Some(step)]);
-        let column = self.op("positions/column", Op::Unsqueeze { axes: vec![1] }, &[Some(row)]);
-        Positions { column, row }
-    }
-
     /// The angles of rotary positions (Su et al., RoFormer, 2021): pair `i` of `width / 2` is turned by
     /// `position * factor * base^(-2 i / width) / divisors[i]`.
     pub fn angles(
         &mut self,
         name: &str,
-        positions: Positions,
+        inputs: Inputs,
         width: usize,
         (base, factor): (f32, f32),
         divisors: &[f32],
-    ) -> Angles {
+    ) -> ValueId {
         let frequency = |i: usize| {
             let plain = f64::from(base).powf(-2.0 * i as f64 / width as f64) * f64::from(factor);
             (plain / divisors.get(i).map_or(1.0, |divisor| f64::from(*divisor))) as f32
@@ -72,52 +52,7 @@ impl Layers<'_> {
         let frequencies: Vec<f32> = (0..width / 2).map(frequency).collect();
         let frequencies =
             self.constant(&format!("{name}/frequencies"), Array::f32(&[width / 2], &frequencies));
-        let cast = Op::Cast { to: DType::F32 };
-        let at = self.op(&format!("{name}/positions"), cast, &[Some(positions.column)]);
-        let angles = self.binary(&format!("{name}/angles"), BinaryOp::Mul, at, frequencies);
-        let angles = self.op(&format!("{name}/by_heads"), Op::Unsqueeze { axes: vec![1] }, &[Some(angles)]);
-        let cos = self.unary(&format!("{name}/cos"), UnaryOp::Cos, angles);
-        let sin = self.unary(&format!("{name}/sin"), UnaryOp::Sin, angles);
-        Angles { cos, sin, width }
-    }
-
-    /// What is added to scores `[tokens, tokens]`: 0 where a token sees another, itself and those before it, of which the last `window`
-    /// where there is one; minus infinity elsewhere.
-    pub fn mask(&mut self, name: &str, positions: Positions, window: Option<usize>) -> ValueId {
-        let Positions { column, row } = positions;
-        let mut seen = self.binary(&format!("{name}/before"), BinaryOp::LessOrEqual, row, column);
-        if let Some(window) = window {
-            // Compared as lines and columns: their difference would be a table of integers.
-            let size = self.constant(&format!("{name}/window"), Array::i64(&[], &[window as i64]));
-            let end = self.binary(&format!("{name}/end"), BinaryOp::Add, row, size);
-            let near = self.binary(&format!("{name}/near"), BinaryOp::Less, column, end);
-            seen = self.binary(&format!("{name}/seen"), BinaryOp::And, seen, near);
-        }
-        let zero = self.number(&format!("{name}/zero"), 0.0);
-        let never = self.number(&format!("{name}/never"), f32::NEG_INFINITY);
-        self.op(name, Op::Where, &[Some(seen), Some(zero), Some(never)])
-    }
-
-    /// `[1, tokens, heads, depth]` with each head's first `width` elements turned: `(a cos - b sin, b cos + a sin)`, `a` and `b` being
-    /// the two halves of them.
-    fn turned(&mut self, name: &str, x: ValueId, depth: usize, angles: Angles) -> ValueId {
-        let Angles { cos, sin, width } = angles;
-        let (turned, still) = match width < depth {
-            true => {
-                let [turned, still] = self.halves(&format!("{name}/still"), x, [width, depth - width]);
-                (turned, Some(still))
-            }
-            false => (x, None),
-        };
-        let [a, b] = self.halves(&format!("{name}/halves"), turned, [width / 2; 2]);
-        let mut product =
-            |part: &str, x, table| self.binary(&format!("{name}/{part}"), BinaryOp::Mul, x, table);
-        let [ac, bs, bc, as_] =
-            [product("ac", a, cos), product("bs", b, sin), product("bc", b, cos), product("as", a, sin)];
-        let first = self.binary(&format!("{name}/first"), BinaryOp::Sub, ac, bs);
-        let second = self.binary(&format!("{name}/second"), BinaryOp::Add, bc, as_);
-        let parts: Vec<_> = [Some(first), Some(second), still].into_iter().filter(Option::is_some).collect();
-        self.op(&format!("{name}/turned"), Op::Concat { axis: -1 }, &parts)
+        self.op(name, Op::RotaryTable, &[Some(inputs.ids), Some(inputs.past), Some(frequencies)])
     }
 
     /// Self-attention: `[1, tokens, heads * value_depth]` of `x`, `[1, tokens, width]`, before the product with the output's matrix.
@@ -127,10 +62,9 @@ impl Layers<'_> {
         block: &str,
         width: usize,
         of: &Heads,
-        (angles, mask): (Angles, ValueId),
+        (inputs, sight): (Inputs, Sight),
     ) -> Result<ValueId, GgufError> {
         let &Heads { heads, kv_heads, depth, value_depth, rows, scale, norms } = of;
-        let (kv, each) = (kv_heads as i64, (heads / kv_heads) as i64);
         let turned = |layers: &mut Self, part: &str, count: usize| {
             let name = format!("{block}.attn_{part}");
             let y = layers.linear(x, &Linear { rows, ..Linear::plain(&name, count * depth, width) })?;
@@ -138,24 +72,22 @@ impl Layers<'_> {
             if let Some(epsilon) = norms {
                 y = layers.rms_norm(y, &format!("{name}_norm"), depth, epsilon)?;
             }
-            Ok::<_, GgufError>(layers.turned(&name, y, depth, angles))
+            Ok::<_, GgufError>(layers.op(
+                &format!("{name}/turned"),
+                Op::Rotary,
+                &[Some(y), Some(sight.angles)],
+            ))
         };
         let q = turned(self, "q", heads)?;
         let k = turned(self, "k", kv_heads)?;
-        let v = format!("{block}.attn_v");
-        let values = self.linear(x, &Linear::plain(&v, kv_heads * value_depth, width))?;
-        // Heads of q that share one of k and v stand in a dimension of their own.
-        let name = |part: &str| format!("{block}.attn/{part}");
-        let q = self.reshape(&name("q"), q, &[0, 0, kv, each, depth as i64]);
-        let q = self.op(&name("q/heads_first"), Op::Transpose { perm: vec![0, 2, 3, 1, 4] }, &[Some(q)]);
-        let k = self.reshape(&name("k"), k, &[0, 0, kv, 1, depth as i64]);
-        let k = self.op(&name("k/heads_first"), Op::Transpose { perm: vec![0, 2, 3, 1, 4] }, &[Some(k)]);
-        let v = self.reshape(&name("v"), values, &[0, 0, kv, 1, value_depth as i64]);
-        let v = self.op(&name("v/heads_first"), Op::Transpose { perm: vec![0, 2, 3, 1, 4] }, &[Some(v)]);
-        let op = Op::Attention { k_transposed: false, scale };
-        let y = self.op(&name("heads"), op, &[Some(q), Some(k), Some(v), Some(mask)]);
-        let y = self.op(&name("tokens_first"), Op::Transpose { perm: vec![0, 3, 1, 2, 4] }, &[Some(y)]);
-        Ok(self.reshape(&name("whole"), y, &[0, 0, (heads * value_depth) as i64]))
+        let name = format!("{block}.attn_v");
+        let v = self.linear(x, &Linear::plain(&name, kv_heads * value_depth, width))?;
+        let v = self.reshape(&format!("{name}/heads"), v, &[0, 0, kv_heads as i64, value_depth as i64]);
+        let keys = self.cache(&format!("{block}.attn/keys"), kv_heads, depth);
+        let values = self.cache(&format!("{block}.attn/values"), kv_heads, value_depth);
+        let op = Op::CachedAttention { scale, window: sight.window, soft_cap: None };
+        let operands = [q, k, v, keys, values, inputs.past].map(Some);
+        Ok(self.op(&format!("{block}.attn"), op, &operands))
     }
 
     /// `down(act(gate(x)) * up(x))`, a residual added.

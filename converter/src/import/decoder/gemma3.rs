@@ -10,6 +10,7 @@
 //! The weights of norms are stored with 1 added.
 
 use super::Family;
+use super::attention::Sight;
 use super::layers::{Layers, Linear};
 use crate::import::gguf::GgufError;
 use edge_runtime::graph::{Act, BinaryOp};
@@ -48,20 +49,19 @@ fn build(layers: &mut Layers<'_>) -> Result<(), GgufError> {
     }
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
-    let ids = layers.input();
-    let rows = layers.look_up(ids, "token_embd.weight", [vocabulary, width])?;
+    let inputs = layers.inputs();
+    let rows = layers.look_up(inputs.ids, "token_embd.weight", [vocabulary, width])?;
     let scale = layers.number("embedding/scale", (width as f32).sqrt());
     let mut x = layers.binary("embedding/scaled", BinaryOp::Mul, rows, scale);
-    let positions = layers.positions(ids);
-    let global = layers.angles("rotary", positions, turned, (base, factor), &[]);
-    let local = layers.angles("rotary/local", positions, turned, (local_base, 1.0), &[]);
-    let all = layers.mask("mask", positions, None);
-    let near = layers.mask("mask/local", positions, Some(window));
+    let global = layers.angles("rotary", inputs, turned, (base, factor), &[]);
+    let local = layers.angles("rotary/local", inputs, turned, (local_base, 1.0), &[]);
+    let all = Sight { angles: global, window: None };
+    let near = Sight { angles: local, window: Some(window) };
     for i in 0..blocks {
         let block = format!("blk.{i}");
-        let seen = if i % pattern + 1 == pattern { (global, all) } else { (local, near) };
+        let seen = if i % pattern + 1 == pattern { all } else { near };
         let y = layers.rms_norm(x, &format!("{block}.attn_norm"), width, epsilon)?;
-        let y = layers.attention(y, &block, width, &heads, seen)?;
+        let y = layers.attention(y, &block, width, &heads, (inputs, seen))?;
         let output = format!("{block}.attn_output");
         let y = layers.linear(y, &Linear::plain(&output, width, heads.heads * heads.value_depth))?;
         let y = layers.rms_norm(y, &format!("{block}.post_attention_norm"), width, epsilon)?;
@@ -71,9 +71,9 @@ fn build(layers: &mut Layers<'_>) -> Result<(), GgufError> {
         let y = layers.rms_norm(y, &format!("{block}.post_ffw_norm"), width, epsilon)?;
         x = layers.binary(&format!("{block}.ffn_sum"), BinaryOp::Add, x, y);
     }
+    let x = layers.wanted(x, inputs);
     let x = layers.rms_norm(x, "output_norm", width, epsilon)?;
     let last = if layers.has("output.weight") { "output" } else { "token_embd" };
     let logits = layers.linear(x, &Linear::plain(last, vocabulary, width))?;
-    layers.output(logits, vocabulary);
-    Ok(())
+    layers.output(logits, vocabulary)
 }

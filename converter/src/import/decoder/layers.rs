@@ -4,15 +4,16 @@ use super::{Decoder, Part, Rows, Weight};
 use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind, TensorInfo};
 use crate::model::Array;
 use edge_runtime::graph::{
-    Act, BinaryOp, DType, Dim, Graph, Node, Op, Port, ReduceOp, Source, UnaryOp, ValueId,
+    Act, BinaryOp, Cache, DType, Decoding, Dim, Graph, Node, Op, Port, ReduceOp, Source, ValueId,
 };
 use std::collections::{BTreeSet, HashMap};
 
 /// Largest number that a key may count: sizes are held against the tensors' shapes, but some are made use of before.
 const MAX_COUNT: usize = 1 << 20;
 
-/// The name of the axis of tokens.
+/// The names of the axes of new tokens, and of those whose logits are wanted.
 const TOKENS: &str = "tokens";
+const WANTED: &str = "wanted";
 
 /// A graph that grows.
 pub(super) struct Layers<'a> {
@@ -28,6 +29,19 @@ pub(super) struct Layers<'a> {
     sums: HashMap<(ValueId, usize), ValueId>,
     /// Tensors that have a place in the graph.
     used: BTreeSet<String>,
+    /// Keys and values of the layers.
+    caches: Vec<Cache>,
+}
+
+/// What a run is given.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs {
+    /// Token ids, i64 `[1, tokens]`.
+    pub ids: ValueId,
+    /// How many tokens were before them, i64 `[1]`.
+    pub past: ValueId,
+    /// The places of those whose logits are wanted, i64 `[wanted]`.
+    wanted: ValueId,
 }
 
 /// A product with a matrix of the file, and what follows it.
@@ -64,6 +78,7 @@ impl<'a> Layers<'a> {
             matrices: HashMap::new(),
             sums: HashMap::new(),
             used: BTreeSet::new(),
+            caches: Vec::new(),
         }
     }
 
@@ -244,27 +259,9 @@ impl<'a> Layers<'a> {
         y
     }
 
-    /// Both halves of the last dimension.
-    pub fn halves(&mut self, name: &str, x: ValueId, sizes: [usize; 2]) -> [ValueId; 2] {
-        let sizes = self.integers(&format!("{name}/sizes"), &sizes.map(|size| size as i64));
-        let parts = [0, 1].map(|i| self.graph.add_value(format!("{name}/{i}"), Source::Computed));
-        self.graph.body.nodes.push(Node {
-            name: name.to_string(),
-            op: Op::Split { axis: -1 },
-            inputs: vec![Some(x), Some(sizes)],
-            outputs: parts.map(Some).to_vec(),
-        });
-        parts
-    }
-
     /// `a op b`.
     pub fn binary(&mut self, name: &str, op: BinaryOp, a: ValueId, b: ValueId) -> ValueId {
         self.op(name, Op::Binary(op), &[Some(a), Some(b)])
-    }
-
-    /// A function of each element.
-    pub fn unary(&mut self, name: &str, op: UnaryOp, x: ValueId) -> ValueId {
-        self.op(name, Op::Unary(op), &[Some(x)])
     }
 
     /// A constant.
@@ -359,18 +356,45 @@ impl<'a> Layers<'a> {
 
     // ---- ports -----------------------------------------------------------------------------------------------
 
-    /// The token ids: `[1, tokens]`.
-    pub fn input(&mut self) -> ValueId {
-        let ids = self.graph.add_value("input_ids", Source::Computed);
-        let dims = Some(vec![Dim::Fixed(1), Dim::Named(TOKENS.into())]);
-        self.graph.inputs.push(Port { value: ids, dtype: DType::I64, dims, plan_time: false });
-        ids
+    /// What a run is given.
+    pub fn inputs(&mut self) -> Inputs {
+        let named = |name: &str| Dim::Named(name.into());
+        let mut port = |name: &str, dims: Vec<Dim>| {
+            let value = self.graph.add_value(name, Source::Computed);
+            self.graph.inputs.push(Port { value, dtype: DType::I64, dims: Some(dims), plan_time: false });
+            value
+        };
+        let ids = port("input_ids", vec![Dim::Fixed(1), named(TOKENS)]);
+        let past = port("past", vec![Dim::Fixed(1)]);
+        let wanted = port("wanted", vec![named(WANTED)]);
+        Inputs { ids, past, wanted }
     }
 
-    /// The logits: `[1, tokens, vocabulary]`.
-    pub fn output(&mut self, logits: ValueId, vocabulary: usize) {
+    /// Keys or values that are kept of each token: `heads` times `depth` numbers.
+    pub fn cache(&mut self, name: &str, heads: usize, depth: usize) -> ValueId {
+        let value = self.graph.add_value(name, Source::Computed);
+        self.caches.push(Cache { value, heads, depth });
+        value
+    }
+
+    /// Of `[1, tokens, columns]` what belongs to the tokens whose logits are wanted.
+    pub fn wanted(&mut self, x: ValueId, inputs: Inputs) -> ValueId {
+        self.op("wanted/rows", Op::Gather { axis: 1 }, &[Some(x), Some(inputs.wanted)])
+    }
+
+    /// The logits: `[1, wanted, vocabulary]`.
+    ///
+    /// # Errors
+    /// When the file does not say how many tokens the model was made for.
+    pub fn output(&mut self, logits: ValueId, vocabulary: usize) -> Result<(), GgufError> {
         self.graph.values[logits as usize].name = "logits".into();
-        let dims = Some(vec![Dim::Fixed(1), Dim::Named(TOKENS.into()), Dim::Fixed(vocabulary)]);
+        let dims = Some(vec![Dim::Fixed(1), Dim::Named(WANTED.into()), Dim::Fixed(vocabulary)]);
         self.graph.outputs.push(Port { value: logits, dtype: DType::F32, dims, plan_time: false });
+        let longest = self.needed("context_length")?;
+        let caches = std::mem::take(&mut self.caches);
+        // The order of `Layers::inputs`.
+        let decoding = Decoding { ids: 0, past: 1, wanted: 2, logits: 0, longest, caches };
+        self.graph.decoding = Some(Box::new(decoding));
+        Ok(())
     }
 }

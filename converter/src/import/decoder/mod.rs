@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! layers.rs     matrices, norms, look-ups: what every family is made of
-//! attention.rs  positions, rotary angles, masks, heads
+//! attention.rs  rotary angles, windows, heads
 //! prenorm.rs    the layers of Llama and Qwen
 //! llama.rs      a family: its keys, its tensors, the order of its layers
 //! ```
 //!
-//! A graph takes token ids and gives logits of every position. Its matrices stay in the file: [`Weight`] says which part of which tensor
+//! A graph takes token ids, the number of tokens before them and the places among them whose logits are wanted, and gives these logits; keys
+//! and values are kept (`Graph::decoding`). Its matrices stay in the file: [`Weight`] says which part of which tensor
 //! each is, and whoever stores them reads a few rows at a time.
 
 mod attention;

@@ -7,6 +7,7 @@
 //! ```
 
 use super::Rows;
+use super::attention::Sight;
 use super::layers::{Layers, Linear};
 use crate::import::gguf::GgufError;
 use edge_runtime::graph::Act;
@@ -45,24 +46,23 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), GgufErr
     };
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
-    let ids = layers.input();
-    let mut x = layers.look_up(ids, "token_embd.weight", [vocabulary, width])?;
-    let positions = layers.positions(ids);
-    let angles = layers.angles("rotary", positions, turned, (base, factor), &divisors);
-    let mask = layers.mask("mask", positions, None);
+    let inputs = layers.inputs();
+    let mut x = layers.look_up(inputs.ids, "token_embd.weight", [vocabulary, width])?;
+    let angles = layers.angles("rotary", inputs, turned, (base, factor), &divisors);
+    let sight = Sight { angles, window: None };
     for i in 0..blocks {
         let block = format!("blk.{i}");
         let y = layers.rms_norm(x, &format!("{block}.attn_norm"), width, epsilon)?;
-        let y = layers.attention(y, &block, width, &heads, (angles, mask))?;
+        let y = layers.attention(y, &block, width, &heads, (inputs, sight))?;
         let output = format!("{block}.attn_output");
         let linear = Linear::plain(&output, width, heads.heads * heads.value_depth);
         x = layers.linear(y, &Linear { residual: Some(x), ..linear })?;
         let y = layers.rms_norm(x, &format!("{block}.ffn_norm"), width, epsilon)?;
         x = layers.gated(y, &block, [width, inner], Act::Silu, Some(x))?;
     }
+    let x = layers.wanted(x, inputs);
     let x = layers.rms_norm(x, "output_norm", width, epsilon)?;
     let last = if layers.has("output.weight") { "output" } else { "token_embd" };
     let logits = layers.linear(x, &Linear::plain(last, vocabulary, width))?;
-    layers.output(logits, vocabulary);
-    Ok(())
+    layers.output(logits, vocabulary)
 }

@@ -60,6 +60,11 @@ pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
         check_dims(input, place)?;
         walk.compute(input.value, &place)?;
     }
+    for (i, cache) in graph.decoding.iter().flat_map(|decoding| &decoding.caches).enumerate() {
+        let place = || format!("graph {index}, cache {i}");
+        walk.compute(cache.value, &place)?;
+        shape_elements(&[cache.heads, cache.depth], place)?;
+    }
     walk.block(&graph.body, 0)?;
     for (i, output) in graph.outputs.iter().enumerate() {
         let place = || format!("graph {index}, output {i}");
@@ -95,6 +100,21 @@ pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
             rank,
         )?;
         equal(place, "bytes of a count", 8, count.dtype.bytes() as u64)?;
+    }
+    if let Some(decoding) = &graph.decoding {
+        at_most(|| format!("graph {index}: caches"), decoding.caches.len(), MAX_MANY)?;
+        let inputs = [
+            ("input of token ids", decoding.ids),
+            ("input of tokens that are kept", decoding.past),
+            ("input of wanted places", decoding.wanted),
+        ];
+        for (what, id) in inputs {
+            in_range(place, what, u32::try_from(id).unwrap_or(u32::MAX), graph.inputs.len())?;
+            equal(place, "bytes of an id or place", 8, graph.inputs[id].dtype.bytes() as u64)?;
+        }
+        let logits = u32::try_from(decoding.logits).unwrap_or(u32::MAX);
+        in_range(place, "output of logits", logits, graph.outputs.len())?;
+        equal(place, "bytes of a logit", 4, graph.outputs[decoding.logits].dtype.bytes() as u64)?;
     }
     Ok(walk.tensors.into_iter().collect())
 }

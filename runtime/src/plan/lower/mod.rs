@@ -1,6 +1,7 @@
 //! One function an operation: shapes of the results, and the steps that compute them.
 
 mod attention;
+mod decoding;
 mod elementwise;
 mod factored;
 mod gather;
@@ -74,6 +75,11 @@ fn dispatch(b: &mut Builder, call: &Call) -> Results {
         }
         Op::MatMul { trans_a, trans_b, alpha } => matrix::matmul(b, call, *trans_a, *trans_b, *alpha),
         Op::Attention { k_transposed, scale } => attention::attention(b, call, *k_transposed, *scale),
+        Op::RotaryTable => decoding::rotary_table(b, call),
+        Op::Rotary => decoding::rotary(b, call),
+        Op::CachedAttention { scale, window, soft_cap } => {
+            decoding::cached_attention(b, call, *scale, *window, *soft_cap)
+        }
         Op::Pool { kind, window, ceil_mode } => window::pool(b, call, *kind, *window, *ceil_mode),
         Op::Resize { axes, interpolation, coordinates } => {
             resize::resize(b, call, axes, *interpolation, *coordinates)
@@ -138,6 +144,9 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Linear { .. } => "linear",
         Op::MatMul { .. } => "matmul",
         Op::Attention { .. } => "attention",
+        Op::RotaryTable => "rotary_table",
+        Op::Rotary => "rotary",
+        Op::CachedAttention { .. } => "cached_attention",
         Op::Pool { .. } => "pool",
         Op::Resize { .. } => "resize",
         Op::Unary(_) => "unary",

@@ -1,0 +1,159 @@
+//! Texts in pieces: what is kept of the tokens before gives the logits of one long run.
+
+use edge_runtime::decode::{DecodeError, DecodeOptions, Decoder};
+use edge_runtime::device::Device;
+use edge_runtime::graph::DType;
+use edge_runtime::inputs::read_npz;
+use edge_runtime::pack::PackFile;
+use edge_tests::{Folder, cached_model, edge_convert};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const FAMILIES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+
+fn reference(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("reference").join(name)
+}
+
+fn converted(folder: &Folder, source: &Path) -> Arc<PackFile> {
+    let pack = folder.file("m.pack");
+    edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
+    Arc::new(PackFile::open(pack).unwrap())
+}
+
+fn device(threads: usize) -> Arc<Device> {
+    Device::builder().threads(Some(threads)).budget(Some(2 << 30)).build().unwrap()
+}
+
+/// Ids and llama.cpp's logits of a tiny model.
+fn stored(family: &str) -> (Vec<i64>, Vec<f32>) {
+    let arrays = read_npz(&reference(&format!("gguf/{family}.npz")), 1 << 20).unwrap();
+    let find = |name: &str| &arrays.iter().find(|array| array.name == name).unwrap().data;
+    let ids = find("input_ids").as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect();
+    (ids, find("logits").as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+/// The logits after each token, the text cut into pieces.
+fn in_pieces(decoder: &mut Decoder, pieces: &[&[i64]]) -> Vec<Vec<f32>> {
+    pieces.iter().map(|piece| decoder.feed(piece).unwrap().to_vec()).collect()
+}
+
+fn all(decoder: &mut Decoder, ids: &[i64]) -> Vec<Vec<f32>> {
+    let mut rows = Vec::new();
+    decoder
+        .feed_all(ids, &mut |i, logits| {
+            assert_eq!(i, rows.len());
+            rows.push(logits.to_vec());
+        })
+        .unwrap();
+    rows
+}
+
+/// The largest difference as a share of the range.
+fn apart(got: &[f32], want: &[f32]) -> f32 {
+    let (least, most) = want.iter().fold((f32::MAX, f32::MIN), |(l, m), x| (l.min(*x), m.max(*x)));
+    assert_eq!(got.len(), want.len());
+    got.iter().zip(want).fold(0.0, |far, (g, w)| f32::max(far, (g - w).abs())) / (most - least)
+}
+
+/// f32 keeps what llama.cpp's logits in floats have; f16 rounds keys and values by 2^-12 of themselves, which two layers bring to less
+/// than 1e-3 of the range.
+#[test]
+fn families_give_the_logits_of_llama_cpp_in_pieces() {
+    for family in FAMILIES {
+        let folder = Folder::new("decode");
+        let pack = converted(&folder, &reference(&format!("gguf/{family}.gguf")));
+        let (ids, want) = stored(family);
+        let gelu = if family == "gemma3" { 1e-3 } else { 2e-6 };
+        for (kept, bound) in [(DType::F32, gelu), (DType::F16, 1e-3 + gelu)] {
+            let options = DecodeOptions { kept: Some(kept), ..DecodeOptions::default() };
+            let mut decoder = Decoder::open_with(&device(2), &pack, None, options).unwrap();
+            let want: Vec<&[f32]> = want.chunks_exact(decoder.vocabulary()).collect();
+            let rows = all(&mut decoder, &ids);
+            assert_eq!((rows.len(), decoder.past()), (ids.len(), ids.len()));
+            for (got, want) in rows.iter().zip(&want) {
+                let far = apart(got, want);
+                assert!(far <= bound, "{family} {kept}: {far:e}");
+            }
+            // The same bits however the text is cut.
+            for cuts in [&[1usize][..], &[1, 2, 3], &[5], &[4, 5]] {
+                decoder.truncate(0);
+                let (mut from, mut pieces) = (0, Vec::new());
+                for cut in cuts.iter().chain([&ids.len()]) {
+                    pieces.push(&ids[from..*cut]);
+                    from = *cut;
+                }
+                let ends: Vec<usize> = cuts.iter().copied().chain([ids.len()]).collect();
+                for (end, got) in ends.into_iter().zip(in_pieces(&mut decoder, &pieces)) {
+                    assert!(got == rows[end - 1], "{family} {kept}: {cuts:?}, token {}", end - 1);
+                }
+            }
+            // Step by step, with a beginning that is used again.
+            decoder.truncate(3);
+            for (i, id) in ids.iter().enumerate().skip(3) {
+                assert!(decoder.feed(&[*id]).unwrap() == rows[i], "{family} {kept}: step {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_context_is_refused_with_numbers() {
+    let folder = Folder::new("decode");
+    let pack = converted(&folder, &reference("gguf/llama.gguf"));
+    let (ids, _) = stored("llama");
+    let mut decoder = Decoder::open(&device(1), &pack, None, Some(7)).unwrap();
+    assert_eq!((decoder.context(), decoder.past()), (7, 0));
+    let error = decoder.feed(&ids[..8]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "8 more tokens behind 0 that are kept, of a context of 7: give fewer, or open with a longer context"
+    );
+    assert_eq!(decoder.past(), 0);
+    let first = decoder.feed(&ids[..7]).unwrap().to_vec();
+    assert!(matches!(decoder.feed(&ids[7..8]), Err(DecodeError::Context { more: 1, past: 7, context: 7 })));
+    decoder.truncate(6);
+    assert!(decoder.feed(&ids[6..7]).unwrap() == first);
+    assert!(matches!(decoder.feed(&[]), Err(DecodeError::NoTokens)));
+    decoder.truncate(0);
+    assert!(matches!(decoder.feed(&[0, -1]), Err(DecodeError::Id { id: -1, index: 1, .. })));
+    let vocabulary = decoder.vocabulary() as i64;
+    let refused = decoder.feed_all(&[vocabulary], &mut |_, _| ()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("token 0 is {vocabulary}; the vocabulary has ids from 0 to {}", vocabulary - 1)
+    );
+    let long = Decoder::open(&device(1), &pack, None, Some(1 << 40)).err().unwrap().to_string();
+    assert!(long.contains("a context of 1099511627776 tokens is asked for; 1 to"), "{long}");
+}
+
+/// llama.cpp's 48 greedy tokens (`expected/*.json`), with keys and values in f16: each has the greatest logit after those before it.
+#[test]
+fn real_models_go_on_as_llama_cpp_does() {
+    for (name, file) in
+        [("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), ("gemma3-270m", "gemma-3-270m-q4_k_m.gguf")]
+    {
+        let Some(source) = cached_model(&format!("{name}/{file}")) else { continue };
+        let folder = Folder::new("decode");
+        let pack = converted(&folder, &source);
+        let about = std::fs::read(reference(&format!("expected/{name}.json"))).unwrap();
+        let about: serde_json::Value = serde_json::from_slice(&about).unwrap();
+        let ids = |key: &str| -> Vec<i64> {
+            about[key].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
+        };
+        let (prompt, greedy) = (ids("prompt_ids"), ids("greedy_ids"));
+        let mut decoder = Decoder::open(&device(2), &pack, None, Some(512)).unwrap();
+        let mut logits = decoder.feed(&prompt).unwrap().to_vec();
+        let mut behind = 0;
+        for id in greedy {
+            let most = logits.iter().copied().fold(f32::MIN, f32::max);
+            let least = logits.iter().copied().fold(f32::MAX, f32::min);
+            let lead = (most - logits[id as usize]) / (most - least);
+            assert!(lead <= 4e-2, "{name}: token {id} is {lead} of the range behind");
+            behind += usize::from(lead > 0.0);
+            logits = decoder.feed(&[id]).unwrap().to_vec();
+        }
+        eprintln!("{name}: {behind} of 48 tokens are not the greatest");
+        assert!(behind <= 1, "{name}: {behind}");
+    }
+}
