@@ -126,7 +126,11 @@ pub struct TokenizeArgs {
     /// The pack.
     pub pack: PathBuf,
     /// The text; `-` reads it from stdin.
-    pub text: String,
+    #[arg(required_unless_present = "lines")]
+    pub text: Option<String>,
+    /// Read texts from stdin, each a JSON string on a line of its own, and print the ids of each on a line.
+    #[arg(long, conflicts_with = "text")]
+    pub lines: bool,
     /// Leave out the token that texts begin with.
     #[arg(long)]
     pub no_bos: bool,

@@ -6,6 +6,7 @@ use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
 use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::decode::Decoder;
+use edge_runtime::pack::PackFile;
 use edge_runtime::random::philox;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -44,6 +45,15 @@ impl Test {
         }
         Ok(start.elapsed())
     }
+}
+
+/// Whether a pack is timed so: it reads token ids, and nothing is asked that other runs alone have.
+pub fn is_one(args: &BenchArgs, pack: &Path) -> Result<bool, Failure> {
+    let asked = [args.prompt_tokens, args.gen_tokens, args.ctx].iter().any(Option::is_some);
+    if args.profile.is_some() || args.latency.is_some() || !args.target.shape.is_empty() {
+        return Ok(false);
+    }
+    Ok(asked || PackFile::open(pack)?.header().graphs.iter().any(|graph| graph.decoding.is_some()))
 }
 
 /// Times a pack of a language model.

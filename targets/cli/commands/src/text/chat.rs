@@ -118,12 +118,11 @@ impl<'a> Chat<'a> {
     /// Answers what was said; on an error it was not said.
     fn answer(&mut self, opened: &mut Opened, said: &str) -> Result<(), Failure> {
         self.messages.push(Message::new("user", said));
-        let answered = self.write(opened);
-        match answered {
-            Ok(answer) => self.messages.push(Message::new("assistant", answer)),
-            Err(_) => _ = self.messages.pop(),
+        let answered = self.write(opened).map(|answer| self.messages.push(Message::new("assistant", answer)));
+        if answered.is_err() {
+            self.messages.pop();
         }
-        answered.map(|_| ())
+        answered
     }
 
     fn write(&mut self, opened: &mut Opened) -> Result<String, Failure> {
