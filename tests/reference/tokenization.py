@@ -95,6 +95,8 @@ class SentencePiece:
         model = pb.ModelProto()
         kinds = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
         for text, score, kind in zip(value("tokens"), value("scores"), value("token_type")):
+            # Blanks are that in its pieces.
+            text = text.replace(" ", "\u2581")
             model.pieces.add(piece=text, score=score, type=2 if text == "<unk>" else kinds[kind])
         model.trainer_spec.model_type = 2
         model.trainer_spec.byte_fallback = True
@@ -130,7 +132,10 @@ def main():
     # NUL ends a text in C. A control character that a vocabulary of bytes lacks is left out by all; the `tokenizers` library and ours join what is
     # around it, llama.cpp does not.
     known = set("".join(tokens))
+    # U+2581 is a blank to SentencePiece before it looks for tokens that are taken whole, to llama.cpp and ours behind that.
     lacks = {c: None for c in range(32) if fields["tokenizer.ggml.model"].contents() == "gpt2" and BYTES[c] not in known}
+    if args.against == "sentencepiece":
+        lacks[0x2581] = None
     given = [text.replace("\x00", "").translate(lacks) for text in texts(args.count, special)]
     lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in given)
     ran = subprocess.run([args.run, "tokenize", args.pack, "--lines", "--no-bos"], input=lines.encode(), stdout=subprocess.PIPE, check=True)

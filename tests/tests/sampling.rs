@@ -11,7 +11,8 @@ const TOLERANCE: f64 = 2e-5;
 fn candidates_are_those_of_the_reference() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/expected/sampling.json");
     let stored: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+    let numbers =
+        |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
     let cases = stored["cases"].as_array().unwrap();
     assert!(cases.len() >= 36);
     for case in cases {

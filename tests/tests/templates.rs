@@ -40,7 +40,8 @@ fn prompts_are_those_of_the_reference() {
         let mut rows = rows.as_array().unwrap().iter();
         for conversation in stored["conversations"].as_array().unwrap() {
             for variant in stored["variants"].as_array().unwrap() {
-                let (answer, more): (bool, Map<String, Value>) = serde_json::from_value(variant.clone()).unwrap();
+                let (answer, more): (bool, Map<String, Value>) =
+                    serde_json::from_value(variant.clone()).unwrap();
                 let row = rows.next().unwrap();
                 let said = messages(conversation);
                 let ours = template.render(&said, answer, &more);

@@ -1,35 +1,11 @@
 //! Text commands of edge-run from outside, on a tiny decoder with a tokenizer of bytes.
 
-use edge_tests::gguf::{Builder, Tiny, VOCABULARY, llama};
+use edge_tests::gguf::{Builder, Tiny, VOCABULARY, llama, talking};
 use edge_tests::{Ended, Folder, Program, edge_convert, edge_run};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
-
-/// 44 characters, then `<end>`, `<bos>`, `<user>`, `<bot>`, `é`'s two bytes.
-fn tokens() -> Vec<String> {
-    let mut tokens: Vec<String> = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ.,:!?012".chars().map(String::from).collect();
-    tokens.extend(["<end>", "<bos>", "<user>", "<bot>", "Ã", "©"].map(str::to_string));
-    assert_eq!(tokens.len(), VOCABULARY);
-    tokens
-}
-
-fn source(template: Option<&str>) -> Builder {
-    let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: false, bias: false });
-    let tokens = tokens();
-    let kinds = (0..VOCABULARY).map(|i| if (44..48).contains(&i) { 3i32 } else { 1 });
-    let kinds: Vec<u8> = kinds.flat_map(i32::to_le_bytes).collect();
-    file.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "gpt-2");
-    file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
-    file.texts("tokenizer.ggml.merges", &[]);
-    file.key("tokenizer.ggml.token_type", 9, &[&5u32.to_le_bytes()[..], &(VOCABULARY as u64).to_le_bytes(), &kinds].concat());
-    file.count("tokenizer.ggml.eos_token_id", 44).count("tokenizer.ggml.bos_token_id", 45);
-    if let Some(template) = template {
-        file.text("tokenizer.chat_template", template);
-    }
-    file
-}
 
 const TEMPLATE: &str = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role here') }}{% endif %}{{ '<user>' \
     if m.role == 'user' else '<bot>' }}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}";
@@ -55,7 +31,7 @@ fn chat(program: Program, lines: &str) -> Ended {
 #[test]
 fn a_prompt_goes_on() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(None));
+    let pack = pack(&folder, &talking(None));
     let first = prompt(&pack, "abc", "-n 12 --temp 0 --ignore-eos");
     first.expect(0);
     assert!(first.stdout.ends_with('\n') && first.stdout.chars().count() > 3, "{first:?}");
@@ -66,13 +42,16 @@ fn a_prompt_goes_on() {
     assert_eq!((&value["answer"]["tokens"], &value["ended_by"]), (&Value::from(12), &Value::from("length")));
     assert_eq!(value["prompt"]["tokens"], 3);
     // Equal seeds, equal texts.
-    let seeded = |seed: &str| prompt(&pack, "abc", &format!("-n 24 --temp 2 --top-k 0 --top-p 1 --min-p 0 --seed {seed}")).stdout;
+    let seeded = |seed: &str| {
+        prompt(&pack, "abc", &format!("-n 24 --temp 2 --top-k 0 --top-p 1 --min-p 0 --seed {seed}")).stdout
+    };
     assert_eq!(seeded("1"), seeded("1"));
     assert_ne!(seeded("1"), seeded("2"));
     // A stop string that the text has.
     let text = first.stdout.trim_end();
     let stop: String = text.chars().skip(2).take(2).collect();
-    let stopped = edge_run().arg(&pack).args("--prompt abc -n 12 --temp 0 --ignore-eos --json --stop").arg(&stop).run();
+    let stopped =
+        edge_run().arg(&pack).args("--prompt abc -n 12 --temp 0 --ignore-eos --json --stop").arg(&stop).run();
     assert_eq!(stopped.expect(0).json()["ended_by"], "stop");
     assert_eq!(stopped.json()["text"].as_str(), text.split(&stop).next());
     // Until the context is full.
@@ -83,7 +62,7 @@ fn a_prompt_goes_on() {
 #[test]
 fn prompts_that_cannot_be_are_refused() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(None));
+    let pack = pack(&folder, &talking(None));
     prompt(&pack, "", "").expect_saying(2, &["prompt is empty"]);
     prompt(&pack, &"a".repeat(30), "--ctx 16").expect_saying(2, &["30 tokens", "16"]);
     prompt(&pack, "a", "--ctx 65").expect_saying(2, &["65", "64"]);
@@ -104,10 +83,11 @@ fn prompts_that_cannot_be_are_refused() {
 #[test]
 fn a_conversation_goes_on_line_by_line() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(Some(TEMPLATE)));
+    let pack = pack(&folder, &talking(Some(TEMPLATE)));
     let run = |args: &str, lines: &str| chat(edge_run().args("chat").arg(&pack).args(args), lines);
     let said = run("--temp 0 -n 5 --ignore-eos --json", "abc\n\nde\n/clear\nabc\n/exit\nnever\n");
-    let rows: Vec<Value> = said.expect(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let rows: Vec<Value> =
+        said.expect(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 3, "{said:?}");
     assert_eq!(rows[0]["prompt"]["tokens"], 5);
     // What was said before is not read again, but for the last token of an answer, which nobody has read.
@@ -118,23 +98,28 @@ fn a_conversation_goes_on_line_by_line() {
     // Without a line end, and without JSON.
     let plain = run("--temp 0 -n 5 --ignore-eos", "abc");
     assert_eq!(plain.expect(0).stdout.trim_end_matches('\n'), rows[0]["content"].as_str().unwrap());
-    run("--system s", "abc\n").expect_saying(2, &["line 1", "no system role here", "2 messages (system, user)"]);
+    run("--system s", "abc\n")
+        .expect_saying(2, &["line 1", "no system role here", "2 messages (system, user)"]);
     run("--ctx 16", &format!("{}\n", "a".repeat(40))).expect_saying(2, &["42 tokens", "16"]);
     let mut child = edge_run().args("chat").arg(&pack).spawn_with_stdin();
     child.stdin.take().unwrap().write_all(b"ab\xff\n").unwrap();
     Ended::of(child).expect_saying(2, &["line 1", "byte 2", "0xff"]);
     // A template in place of the pack's, and one that is none.
     let other = folder.write("other.jinja", b"{{ messages[0].content }}");
-    let given = chat(edge_run().args("chat").arg(&pack).args("--temp 0 -n 1 --json --chat-template").arg(other), "abcd\n");
+    let given = chat(
+        edge_run().args("chat").arg(&pack).args("--temp 0 -n 1 --json --chat-template").arg(other),
+        "abcd\n",
+    );
     assert!(given.expect(0).stdout.contains("\"tokens\":4"), "{given:?}");
     let broken = folder.write("broken.jinja", b"a\n{% for %}");
-    chat(edge_run().args("chat").arg(&pack).args("--chat-template").arg(broken), "a\n").expect_saying(4, &["line 2"]);
+    chat(edge_run().args("chat").arg(&pack).args("--chat-template").arg(broken), "a\n")
+        .expect_saying(4, &["line 2"]);
 }
 
 #[test]
 fn without_a_template_none_is_assumed() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(None));
+    let pack = pack(&folder, &talking(None));
     let refused = edge_run().args("chat").arg(&pack).run();
     refused.expect_saying(2, &["no chat template", "--chat-template", "--prompt"]);
 }
@@ -142,12 +127,13 @@ fn without_a_template_none_is_assumed() {
 #[test]
 fn a_closed_pipe_ends_quietly_and_an_interrupt_ends_an_answer() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(Some(TEMPLATE)));
+    let pack = pack(&folder, &talking(Some(TEMPLATE)));
     let mut child = edge_run().arg(&pack).args("--prompt abc --ignore-eos --temp 0 -n 60").spawn();
     drop(child.stdout.take());
     Ended::of(child).expect(0);
     // The context is short, so that answers are stopped in any case; an interrupt before a line ends the program.
-    let mut child = edge_run().args("chat").arg(&pack).args("--ignore-eos --temp 0 --json").spawn_with_stdin();
+    let mut child =
+        edge_run().args("chat").arg(&pack).args("--ignore-eos --temp 0 --json").spawn_with_stdin();
     let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
     input.write_all(b"abc\n").unwrap();
     let mut line = String::new();
@@ -166,12 +152,15 @@ fn interrupt(child: &Child) {
 #[test]
 fn perplexity_is_that_of_the_logits() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(None));
+    let pack = pack(&folder, &talking(None));
     let text = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ.,:!?012".repeat(3);
     let file = folder.write("t.txt", text.as_bytes());
     let run = |args: &str| edge_run().args("perplexity").arg(&pack).arg(&file).args(args).run();
     let half = run("--ctx 32 --json").expect(0).json();
-    assert_eq!((&half["windows"], &half["tokens"], &half["counted_from"]), (&4.into(), &(4 * 15).into(), &17.into()));
+    assert_eq!(
+        (&half["windows"], &half["tokens"], &half["counted_from"]),
+        (&4.into(), &(4 * 15).into(), &17.into())
+    );
     let all = run("--ctx 32 --json --all --windows 2").expect(0).json();
     assert_eq!((&all["windows"], &all["tokens"]), (&2.into(), &(2 * 31).into()));
     // A model of noise foretells nothing: about as many choices as tokens, or worse.
@@ -181,27 +170,51 @@ fn perplexity_is_that_of_the_logits() {
     assert!(run("--ctx 32").expect(0).stdout.contains("as llama.cpp"));
     run("--ctx 200").expect_saying(2, &["200", "64"]);
     let short = folder.write("short.txt", b"abc");
-    edge_run().args("perplexity").arg(&pack).arg(short).args("--ctx 32").run().expect_saying(2, &["3 tokens", "32"]);
+    edge_run()
+        .args("perplexity")
+        .arg(&pack)
+        .arg(short)
+        .args("--ctx 32")
+        .run()
+        .expect_saying(2, &["3 tokens", "32"]);
     let bad = folder.write("bad.txt", b"abc\xffdef");
-    edge_run().args("perplexity").arg(&pack).arg(bad).args("--ctx 32").run().expect_saying(4, &["byte 3", "UTF-8"]);
-    edge_run().args("perplexity").arg(&pack).arg(folder.file("none.txt")).run().expect_saying(4, &["none.txt"]);
+    edge_run()
+        .args("perplexity")
+        .arg(&pack)
+        .arg(bad)
+        .args("--ctx 32")
+        .run()
+        .expect_saying(4, &["byte 3", "UTF-8"]);
+    edge_run()
+        .args("perplexity")
+        .arg(&pack)
+        .arg(folder.file("none.txt"))
+        .run()
+        .expect_saying(4, &["none.txt"]);
 }
 
 #[test]
 fn tokens_are_shown_and_timed() {
     let folder = Folder::new("text");
-    let pack = pack(&folder, &source(None));
+    let pack = pack(&folder, &talking(None));
     let shown = edge_run().args("tokenize").arg(&pack).arg("ab<end>é").args("--json").run().expect(0).json();
     assert_eq!(shown["ids"], serde_json::json!([0, 1, 44, 48, 49]));
     let lines = chat(edge_run().args("tokenize").arg(&pack).args("--lines"), "\"ab\"\n\"\\u00e9\"\n");
     assert_eq!(lines.expect(0).stdout, "[0,1]\n[48,49]\n");
-    chat(edge_run().args("tokenize").arg(&pack).args("--lines"), "ab\n").expect_saying(2, &["line 1", "JSON"]);
-    let timed = edge_run().args("bench").arg(&pack).args("-p 16 -n 8 --repeat 2 --json").run().expect(0).json();
-    let names: Vec<&str> = timed.as_array().unwrap().iter().map(|row| row["test"].as_str().unwrap()).collect();
+    chat(edge_run().args("tokenize").arg(&pack).args("--lines"), "ab\n")
+        .expect_saying(2, &["line 1", "JSON"]);
+    let timed =
+        edge_run().args("bench").arg(&pack).args("-p 16 -n 8 --repeat 2 --json").run().expect(0).json();
+    let names: Vec<&str> =
+        timed.as_array().unwrap().iter().map(|row| row["test"].as_str().unwrap()).collect();
     assert_eq!(names, ["pp16", "tg8"]);
-    assert!(timed[0]["avg_ts"].as_f64().unwrap() > 0.0 && timed[1]["samples_ns"].as_array().unwrap().len() == 2);
-    let table = edge_run().args("bench").arg(&pack).args("-p 16 -n 0 --repeat 1").run().expect(0).stdout.clone();
+    assert!(
+        timed[0]["avg_ts"].as_f64().unwrap() > 0.0 && timed[1]["samples_ns"].as_array().unwrap().len() == 2
+    );
+    let table =
+        edge_run().args("bench").arg(&pack).args("-p 16 -n 0 --repeat 1").run().expect(0).stdout.clone();
     assert!(table.contains("| pp16 |") && !table.contains("| tg"), "{table}");
-    let csv = edge_run().args("bench").arg(&pack).args("-p 0 -n 4 --format csv").run().expect(0).stdout.clone();
+    let csv =
+        edge_run().args("bench").arg(&pack).args("-p 0 -n 4 --format csv").run().expect(0).stdout.clone();
     assert!(csv.lines().nth(1).is_some_and(|row| row.contains(",tg4,")), "{csv}");
 }

@@ -146,7 +146,11 @@ fn splitting(pre: &str) -> (Vec<Value>, bool) {
 fn described(pre: &str, vocabulary: Value, merges: Value, added: &[(u32, &str)]) -> tokenizers::Tokenizer {
     let (passes, whole) = splitting(pre);
     let passes = json!({"type": "Sequence", "pretokenizers": passes});
-    build(json!({"pre_tokenizer": passes, "normalizer": null}), added, json!({"vocab": vocabulary, "merges": merges, "ignore_merges": whole}))
+    build(
+        json!({"pre_tokenizer": passes, "normalizer": null}),
+        added,
+        json!({"vocab": vocabulary, "merges": merges, "ignore_merges": whole}),
+    )
 }
 
 fn build(parts: Value, added: &[(u32, &str)], model: Value) -> tokenizers::Tokenizer {
@@ -266,45 +270,80 @@ fn scores_give_the_ids_of_the_reference() {
     let blanks = tokenizers::normalizers::replace::Replace::new(" ", "\u{2581}").unwrap();
     tokenizer.with_normalizer(Some(blanks));
     // Words begin with their blank, as SentencePiece trains them.
-    let words = tokenizers::pre_tokenizers::metaspace::Metaspace::new('\u{2581}', tokenizers::pre_tokenizers::metaspace::PrependScheme::Never, true);
+    let words = tokenizers::pre_tokenizers::metaspace::Metaspace::new(
+        '\u{2581}',
+        tokenizers::pre_tokenizers::metaspace::PrependScheme::Never,
+        true,
+    );
     tokenizer.with_pre_tokenizer(Some(words));
-    let mut trainer: TrainerWrapper = BpeTrainer::builder().vocab_size(1500).show_progress(false).build().into();
+    let mut trainer: TrainerWrapper =
+        BpeTrainer::builder().vocab_size(1500).show_progress(false).build().into();
     tokenizer.train(&mut trainer, corpus().lines()).unwrap();
     let whole: Value = serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap();
-    let mut trained: Vec<(u64, String)> =
-        whole["model"]["vocab"].as_object().unwrap().iter().map(|(text, id)| (id.as_u64().unwrap(), text.clone())).collect();
+    let mut trained: Vec<(u64, String)> = whole["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(text, id)| (id.as_u64().unwrap(), text.clone()))
+        .collect();
     trained.sort();
     // Byte tokens first, as such files have them, and an added token.
     let mut tokens: Vec<String> = vec!["<unk>".into(), "<s>".into(), "</s>".into()];
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
     let before = tokens.len();
     tokens.extend(trained.into_iter().map(|(_, text)| text));
-    let kinds: Vec<i32> = (0..tokens.len()).map(|i| [2, 3, 3].get(i).copied().unwrap_or(if i < before { 6 } else { 1 })).collect();
-    let scores: Vec<f32> = (0..tokens.len()).map(|i| if i < before { 0.0 } else { before as f32 - i as f32 }).collect();
-    let ids: std::collections::HashMap<&str, usize> = tokens.iter().enumerate().skip(before).map(|(i, t)| (t.as_str(), i)).collect();
+    let kinds: Vec<i32> = (0..tokens.len())
+        .map(|i| [2, 3, 3].get(i).copied().unwrap_or(if i < before { 6 } else { 1 }))
+        .collect();
+    let scores: Vec<f32> =
+        (0..tokens.len()).map(|i| if i < before { 0.0 } else { before as f32 - i as f32 }).collect();
+    let ids: std::collections::HashMap<&str, usize> =
+        tokens.iter().enumerate().skip(before).map(|(i, t)| (t.as_str(), i)).collect();
     let mut merges = Vec::new();
     for token in &tokens[before..] {
         let places = token.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
-        merges.extend(places.map(|at| token.split_at(at)).filter(|(a, b)| ids.contains_key(a) && ids.contains_key(b)).map(|(a, b)| json!([a, b])));
+        merges.extend(
+            places
+                .map(|at| token.split_at(at))
+                .filter(|(a, b)| ids.contains_key(a) && ids.contains_key(b))
+                .map(|(a, b)| json!([a, b])),
+        );
     }
-    let vocabulary = Value::Object(tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect());
+    let vocabulary =
+        Value::Object(tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect());
     let added = [(1, "<s>"), (2, "</s>")];
     for prefix in [false, true] {
         let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: true, bias: false });
         file.text("tokenizer.ggml.model", "llama").text("tokenizer.ggml.pre", "default");
         file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
-        let array = |kind: u32, words: Vec<[u8; 4]>| [&kind.to_le_bytes()[..], &(tokens.len() as u64).to_le_bytes(), words.as_flattened()].concat();
-        file.key("tokenizer.ggml.token_type", 9, &array(5, kinds.iter().map(|kind| kind.to_le_bytes()).collect()));
-        file.key("tokenizer.ggml.scores", 9, &array(6, scores.iter().map(|score| score.to_le_bytes()).collect()));
+        let array = |kind: u32, words: Vec<[u8; 4]>| {
+            [&kind.to_le_bytes()[..], &(tokens.len() as u64).to_le_bytes(), words.as_flattened()].concat()
+        };
+        file.key(
+            "tokenizer.ggml.token_type",
+            9,
+            &array(5, kinds.iter().map(|kind| kind.to_le_bytes()).collect()),
+        );
+        file.key(
+            "tokenizer.ggml.scores",
+            9,
+            &array(6, scores.iter().map(|score| score.to_le_bytes()).collect()),
+        );
         file.key("tokenizer.ggml.add_space_prefix", 7, &[u8::from(prefix)]);
-        file.count("tokenizer.ggml.bos_token_id", 1).count("tokenizer.ggml.eos_token_id", 2).count("tokenizer.ggml.unknown_token_id", 0);
+        file.count("tokenizer.ggml.bos_token_id", 1)
+            .count("tokenizer.ggml.eos_token_id", 2)
+            .count("tokenizer.ggml.unknown_token_id", 0);
         let folder = Folder::new("tokenizer");
         let (source, pack) = (folder.write("m.gguf", &file.finish()), folder.file("m.pack"));
         edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
         let ours = open(&pack);
         assert_eq!((ours.tokens().first, &ours.tokens().last[..]), (Some(1), &[2][..]));
         let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
-        let steps = if prefix { vec![json!({"type": "Prepend", "prepend": "\u{2581}"}), replace] } else { vec![replace] };
+        let steps = if prefix {
+            vec![json!({"type": "Prepend", "prepend": "\u{2581}"}), replace]
+        } else {
+            vec![replace]
+        };
         let parts = json!({"pre_tokenizer": null, "normalizer": {"type": "Sequence", "normalizers": steps}});
         let model = json!({"vocab": vocabulary, "merges": merges, "byte_fallback": true, "unk_token": "<unk>", "fuse_unk": true});
         let theirs = build(parts, &added, model);
@@ -335,7 +374,8 @@ fn stored_ids_are_those_of_llama_cpp() {
         let pack = folder.file("m.pack");
         edge_convert().arg(&source).arg("-o").arg(&pack).run().expect(0);
         let ours = open(&pack);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/expected/{stored}.tokens.json"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/expected/{stored}.tokens.json"));
         let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         let mut ids = Vec::new();
         for row in &rows {

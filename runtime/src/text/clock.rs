@@ -1,7 +1,17 @@
 //! A time as C's `strftime` writes it, for templates that ask what day it is.
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -79,7 +89,10 @@ mod tests {
     #[test]
     fn times_are_those_of_the_reference() {
         let all = "%Y-%m-%d %H:%M:%S %d %b %Y %B %A %a %y %j %I %p %e %%";
-        assert_eq!(strftime(all, 0), "1970-01-01 00:00:00 01 Jan 1970 January Thursday Thu 70 001 12 AM  1 %");
+        assert_eq!(
+            strftime(all, 0),
+            "1970-01-01 00:00:00 01 Jan 1970 January Thursday Thu 70 001 12 AM  1 %"
+        );
         assert_eq!(
             strftime(all, 1_709_210_096),
             "2024-02-29 12:34:56 29 Feb 2024 February Thursday Thu 24 060 12 PM 29 %"

@@ -27,12 +27,17 @@ pub enum TextError {
     Long { tokens: usize, context: usize },
     #[error("the pack's tokenizer has {tokens} tokens, its model {vocabulary}; make the pack again")]
     Vocabulary { tokens: usize, vocabulary: usize },
-    #[error("the text has {tokens} tokens, at least {least} are needed for a window; give a longer text or a shorter window")]
+    #[error(
+        "the text has {tokens} tokens, at least {least} are needed for a window; give a longer text or a shorter window"
+    )]
     Short { tokens: usize, least: usize },
     #[error("a window of {window} tokens is expected to have 2 to {context}, the context")]
     Window { window: usize, context: usize },
     #[error("{0}")]
     Show(std::io::Error),
+    #[cfg(feature = "templates")]
+    #[error(transparent)]
+    Template(#[from] super::template::TemplateError),
 }
 
 /// When an answer is long enough.
@@ -84,6 +89,7 @@ pub struct Generator {
     decoder: Decoder,
     tokenizer: Tokenizer,
     read: Vec<i64>,
+    written: Vec<u32>,
 }
 
 impl Generator {
@@ -96,7 +102,13 @@ impl Generator {
         if tokens > vocabulary {
             return Err(TextError::Vocabulary { tokens, vocabulary });
         }
-        Ok(Generator { read: Vec::with_capacity(decoder.context()), decoder, tokenizer })
+        let room = decoder.context();
+        Ok(Generator {
+            read: Vec::with_capacity(room),
+            written: Vec::with_capacity(room),
+            decoder,
+            tokenizer,
+        })
     }
 
     /// The decoder.
@@ -109,6 +121,11 @@ impl Generator {
         self.read.clear();
         self.decoder.truncate(0);
         &mut self.decoder
+    }
+
+    /// The tokens of the last answer, without the one that ended it.
+    pub fn written(&self) -> &[u32] {
+        &self.written
     }
 
     /// The tokenizer.
@@ -132,11 +149,13 @@ impl Generator {
             return Err(TextError::Long { tokens: prompt.len(), context });
         }
         let start = Instant::now();
+        self.written.clear();
         let known = self.read.iter().zip(prompt).take_while(|(a, b)| **a == i64::from(**b)).count();
         // Logits are those after the last token, which is read in any case.
         let reused = known.min(prompt.len().checked_sub(1).ok_or(TextError::Empty)?);
         self.decoder.truncate(reused);
         self.read.truncate(reused);
+        sampler.reset();
         prompt.iter().for_each(|id| sampler.accept(*id));
         let mut answer = Answer {
             end: End::Interrupted,
@@ -183,6 +202,7 @@ impl Generator {
                 break;
             }
             sampler.accept(id);
+            self.written.push(id);
             answer.end = match () {
                 () if until.stopped.load(Ordering::Relaxed) => End::Interrupted,
                 () if until.tokens.is_some_and(|most| answer.tokens >= most) => End::Tokens,

@@ -5,12 +5,15 @@
 //! stream.rs     bytes of tokens -> text that can be shown: whole characters, up to a stop string
 //! generator.rs  prompt -> text; of what a decoder has read already nothing is read again
 //! perplexity.rs how well a text is foretold
+//! conversation.rs  turns of messages, of which none is read twice (feature `templates`)
 //! template.rs   messages -> prompt, by the template that came with the model (feature `templates`)
 //! clock.rs      a date for templates that ask for one
 //! ```
 
 #[cfg(feature = "templates")]
 mod clock;
+#[cfg(feature = "templates")]
+mod conversation;
 mod generator;
 mod perplexity;
 mod sampler;
@@ -18,6 +21,8 @@ mod stream;
 #[cfg(feature = "templates")]
 mod template;
 
+#[cfg(feature = "templates")]
+pub use conversation::Conversation;
 pub use generator::{Answer, End, Generator, TextError, Until};
 pub use perplexity::{Perplexity, Windows, perplexity};
 pub use sampler::{Candidate, SampleError, Sampler, Sampling};

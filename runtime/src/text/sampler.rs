@@ -158,11 +158,10 @@ impl Sampler {
         self.at = (self.at + 1) % room;
     }
 
-    /// Forgets the tokens it took note of, and begins to draw anew.
+    /// Forgets the tokens that it took note of; what it draws goes on.
     pub fn reset(&mut self) {
         self.recent.clear();
         self.at = 0;
-        self.drawn = 0;
     }
 
     /// The next token. It is not taken note of: see [`Sampler::accept`].

@@ -101,11 +101,14 @@ mod tests {
 
     #[test]
     fn stop_strings_are_never_shown_in_part() {
-        assert_eq!(run(&["\nUser:"], &[b"hi", b"\n", b"Us", b"e you"]), (
-            ["hi", "", "", "\nUse you", ""].map(str::to_string).to_vec(),
-            false
-        ));
-        assert_eq!(run(&["\nUser:"], &[b"hi\nUs", b"er: no"]), (["hi", ""].map(str::to_string).to_vec(), true));
+        assert_eq!(
+            run(&["\nUser:"], &[b"hi", b"\n", b"Us", b"e you"]),
+            (["hi", "", "", "\nUse you", ""].map(str::to_string).to_vec(), false)
+        );
+        assert_eq!(
+            run(&["\nUser:"], &[b"hi\nUs", b"er: no"]),
+            (["hi", ""].map(str::to_string).to_vec(), true)
+        );
         // The first of several that is complete; beginnings within beginnings.
         assert_eq!(run(&["cd", "abc"], &[b"xab", b"cd"]).0.concat(), "x");
         assert_eq!(run(&["aab"], &[b"a", b"a", b"a", b"b"]).0.concat(), "a");
@@ -119,12 +122,21 @@ mod tests {
         let alphabet = [0x61, 0x62, 0xc3, 0xa9, 0xf0, 0x9f, 0x99, 0x82, 0xe2, 0x80, 0xff, 0xed, 0xa0];
         for i in 0..20_000u64 {
             let word = |j: u64| philox(i, j)[0] as usize;
-            let bytes: Vec<u8> = (0..1 + word(0) as u64 % 12).map(|j| alphabet[word(1 + j) % alphabet.len()]).collect();
+            let bytes: Vec<u8> =
+                (0..1 + word(0) as u64 % 12).map(|j| alphabet[word(1 + j) % alphabet.len()]).collect();
             let cuts: Vec<&[u8]> = bytes.chunks(1 + word(99) % 3).collect();
-            assert_eq!(run(&["aé", "bb"], &cuts).0.concat(), {
-                let ends = ["aé".as_bytes(), b"bb"].map(|stop| super::find(&bytes, stop)).into_iter().flatten().min();
-                String::from_utf8_lossy(&bytes[..ends.unwrap_or(bytes.len())]).into_owned()
-            }, "{bytes:x?}");
+            assert_eq!(
+                run(&["aé", "bb"], &cuts).0.concat(),
+                {
+                    let ends = ["aé".as_bytes(), b"bb"]
+                        .map(|stop| super::find(&bytes, stop))
+                        .into_iter()
+                        .flatten()
+                        .min();
+                    String::from_utf8_lossy(&bytes[..ends.unwrap_or(bytes.len())]).into_owned()
+                },
+                "{bytes:x?}"
+            );
         }
     }
 }

@@ -72,10 +72,9 @@ impl ChatTemplate {
         environment.add_function("strftime_now", now);
         environment.add_filter("tojson", json);
         let source = without_marks(source).into_owned();
-        environment.template_from_named_str(NAME, &source).map_err(|e| TemplateError::Syntax {
-            line: e.line().unwrap_or(0),
-            why: said(&e),
-        })?;
+        environment
+            .template_from_named_str(NAME, &source)
+            .map_err(|e| TemplateError::Syntax { line: e.line().unwrap_or(0), why: said(&e) })?;
         Ok(ChatTemplate { environment, source, special })
     }
 

@@ -26,7 +26,8 @@ fn errors_say_the_line_and_what_was_given() {
 
 #[test]
 fn templates_that_do_not_end_do() {
-    let endless = error("{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}");
+    let endless =
+        error("{% for a in range(99999) %}{% for b in range(99999) %}{{ b }}{% endfor %}{% endfor %}");
     assert!(endless.contains("did not end"), "{endless}");
     let deep = error("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
     assert!(deep.contains("line 1"), "{deep}");
@@ -37,7 +38,10 @@ fn templates_that_do_not_end_do() {
 fn what_is_marked_to_be_learned_is_shown() {
     let source = "a {%- generation -%} b {% endgeneration %}\nc{%generation%}d{%+ endgeneration -%} e";
     assert_eq!(without_marks(source), "a {%- if true -%} b {% endif %}\nc{%if true%}d{%+ endif -%} e");
-    assert!(matches!(without_marks("{% set generation = 1 %}{% generation_x %}").as_ref(), "{% set generation = 1 %}{% generation_x %}"));
+    assert!(matches!(
+        without_marks("{% set generation = 1 %}{% generation_x %}").as_ref(),
+        "{% set generation = 1 %}{% generation_x %}"
+    ));
     assert!(matches!(without_marks("plain"), Cow::Borrowed("plain")));
 }
 

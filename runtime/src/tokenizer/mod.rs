@@ -181,8 +181,9 @@ impl Tokenizer {
             return Err(wrong("a first, last or special token that is not there"));
         }
         added.sort_unstable();
-        let begins =
-            (0..=256).map(|byte| added.partition_point(|(first, _)| u16::from(*first) < byte) as u32).collect();
+        let begins = (0..=256)
+            .map(|byte| added.partition_point(|(first, _)| u16::from(*first) < byte) as u32)
+            .collect();
         let added = added.iter().map(|(_, id)| (*id, tables.kind(*id) == Some(TokenKind::Control))).collect();
         Ok(Tokenizer { tokens, places, bytes, added, begins, ranges: classes, source })
     }

@@ -34,7 +34,13 @@ pub(super) fn symbols(parts: impl Iterator<Item = (u32, usize)>) -> Vec<Symbol> 
     let mut start = 0;
     let mut symbols: Vec<Symbol> = parts
         .enumerate()
-        .map(|(i, (id, end))| Symbol { id, start: std::mem::replace(&mut start, end), end, before: i.wrapping_sub(1), after: i + 1 })
+        .map(|(i, (id, end))| Symbol {
+            id,
+            start: std::mem::replace(&mut start, end),
+            end,
+            before: i.wrapping_sub(1),
+            after: i + 1,
+        })
         .collect();
     if let Some(last) = symbols.last_mut() {
         last.after = END;

@@ -1,7 +1,7 @@
 //! The tables of a tokenizer where they lie, and whether they are sound.
 
 use super::pairs::Pairs;
-use super::{TokenKind, Tokens, TokenizerError};
+use super::{TokenKind, TokenizerError, Tokens};
 
 /// Most tokens, merges and ranges, each.
 const MOST: usize = 1 << 24;

@@ -20,10 +20,14 @@ pub(super) fn import(file: &Gguf) -> Result<Found, GgufError> {
     let listed = Listed::read(file)?;
     let scores = file.reals(SCORES)?.ok_or_else(|| file.wrong_key(SCORES, "missing".into()))?;
     if scores.len() != listed.texts.len() {
-        return Err(file.wrong_key(SCORES, format!("{} elements for {} tokens", scores.len(), listed.texts.len())));
+        return Err(
+            file.wrong_key(SCORES, format!("{} elements for {} tokens", scores.len(), listed.texts.len()))
+        );
     }
     if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
-        return Err(file.wrong_key(SCORES, format!("{} of token {at}; a finite number is expected", scores[at])));
+        return Err(
+            file.wrong_key(SCORES, format!("{} of token {at}; a finite number is expected", scores[at]))
+        );
     }
     let mut tables = Tables { scores, ..Tables::default() };
     let mut before: BTreeSet<char> = BTreeSet::new();
@@ -36,7 +40,12 @@ pub(super) fn import(file: &Gguf) -> Result<Found, GgufError> {
         };
         let text = match kind {
             TokenKind::Byte => {
-                let wrong = || file.wrong_key(super::listed::TOKENS, format!("token {id} is a byte; `<0x00>` to `<0xFF>` is expected"));
+                let wrong = || {
+                    file.wrong_key(
+                        super::listed::TOKENS,
+                        format!("token {id} is a byte; `<0x00>` to `<0xFF>` is expected"),
+                    )
+                };
                 vec![byte(text).ok_or_else(wrong)?]
             }
             // Whoever means blanks by it writes U+2581 here too.

@@ -89,6 +89,7 @@ impl From<TextError> for Failure {
         match error {
             TextError::Decode(error) => error.into(),
             TextError::Show(error) => Failure::Stdout(error),
+            TextError::Template(error) => Failure::Template(error),
             other => Failure::Text(other),
         }
     }

@@ -4,8 +4,8 @@ use super::open;
 use super::took::rate;
 use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
-use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::decode::Decoder;
+use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::pack::PackFile;
 use edge_runtime::random::philox;
 use serde_json::{Value, json};
@@ -67,9 +67,11 @@ pub fn command(args: &BenchArgs, pack: &Path) -> Result<(), Failure> {
     let name = if card.name.is_empty() { "a model without a name".to_string() } else { card.name.clone() };
     let decoder = opened.generator.decoder_mut();
     let vocabulary = decoder.vocabulary() as u32;
-    let ids: Vec<i64> = (0..(read + written) as u64).map(|i| i64::from(philox(0x5EED, i)[0] % vocabulary)).collect();
+    let ids: Vec<i64> =
+        (0..(read + written) as u64).map(|i| i64::from(philox(0x5EED, i)[0] % vocabulary)).collect();
     let new = |read, written| Test { read, written, samples: Vec::new() };
-    let mut tests: Vec<Test> = [new(read, 0), new(0, written)].into_iter().filter(|t| t.read + t.written > 0).collect();
+    let mut tests: Vec<Test> =
+        [new(read, 0), new(0, written)].into_iter().filter(|t| t.read + t.written > 0).collect();
     for test in &mut tests {
         for _ in 0..args.warmup.min(1) {
             test.run(decoder, &ids)?;
@@ -101,7 +103,10 @@ pub fn command(args: &BenchArgs, pack: &Path) -> Result<(), Failure> {
                 let (mean, deviation) = test.rates();
                 let (read, written, test) = (test.read, test.written, test.name());
                 let name = name.replace(['"', ','], " ");
-                writeln!(out, "{name},{size},{threads},{read},{written},{test},{mean:.2},{deviation:.2},{context},{peak}")?;
+                writeln!(
+                    out,
+                    "{name},{size},{threads},{read},{written},{test},{mean:.2},{deviation:.2},{context},{peak}"
+                )?;
             }
         }
         BenchFormat::Md => {
@@ -110,7 +115,12 @@ pub fn command(args: &BenchArgs, pack: &Path) -> Result<(), Failure> {
             for test in &tests {
                 let (mean, deviation) = test.rates();
                 let name = name.replace('|', " ");
-                writeln!(out, "| {name} | {} | {threads} | {} | {mean:.2} ± {deviation:.2} |", ByteSize(size), test.name())?;
+                writeln!(
+                    out,
+                    "| {name} | {} | {threads} | {} | {mean:.2} ± {deviation:.2} |",
+                    ByteSize(size),
+                    test.name()
+                )?;
             }
         }
     }

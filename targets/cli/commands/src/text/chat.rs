@@ -4,15 +4,17 @@ use super::args::ChatArgs;
 use super::open::{self, Opened};
 use super::took;
 use crate::exit::Failure;
-use edge_runtime::text::{ChatTemplate, End, Message, Sampler, TextError, Until};
-use serde_json::{Map, json};
-use std::io::{BufRead, IsTerminal, Write};
+use edge_runtime::text::{ChatTemplate, Conversation, End, Sampler, TextError, Until};
+use serde_json::json;
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An answer is being written: an interrupt stops it. Else it ends the program.
 static ANSWERING: AtomicBool = AtomicBool::new(false);
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
+/// Bytes of a line that are too many.
+const LONGEST: u64 = 1 << 20;
 const HELP: &str = "/clear forgets the conversation, /exit ends it; Ctrl-C stops an answer";
 
 pub fn command(args: &ChatArgs) -> Result<(), Failure> {
@@ -31,11 +33,14 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
             eprint!("> ");
         }
         bytes.clear();
-        let read = input.read_until(b'\n', &mut bytes);
-        if read.map_err(|e| Failure::Usage(format!("stdin: {e}")))? == 0 {
-            return Ok(());
-        }
+        let read = (&mut input).take(LONGEST).read_until(b'\n', &mut bytes);
+        let read = read.map_err(|e| Failure::Usage(format!("stdin: {e}")))?;
         number += 1;
+        match read as u64 {
+            0 => return Ok(()),
+            LONGEST => return Err(Failure::Usage(format!("line {number} has {LONGEST} bytes or more; give fewer at a time"))),
+            _ => {}
+        }
         let said = match std::str::from_utf8(&bytes) {
             Ok(line) => line.trim_end_matches(['\n', '\r']),
             Err(e) => {
@@ -52,7 +57,7 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
             "" => continue,
             "/exit" | "/quit" => return Ok(()),
             "/clear" => {
-                chat.clear();
+                chat.conversation.clear();
                 continue;
             }
             "/help" => {
@@ -83,9 +88,8 @@ fn interrupted() {
 /// What was said, and how it goes on.
 struct Chat<'a> {
     args: &'a ChatArgs,
-    template: ChatTemplate,
+    conversation: Conversation,
     sampler: Sampler,
-    messages: Vec<Message>,
 }
 
 impl<'a> Chat<'a> {
@@ -105,31 +109,11 @@ impl<'a> Chat<'a> {
         let template = ChatTemplate::new(&template, tokenizer.special())?;
         let vocabulary = opened.generator.decoder().vocabulary();
         let sampler = Sampler::new(args.write.sampling(), vocabulary).map_err(TextError::from)?;
-        let mut chat = Chat { args, template, sampler, messages: Vec::new() };
-        chat.clear();
-        Ok(chat)
-    }
-
-    fn clear(&mut self) {
-        self.messages.clear();
-        self.messages.extend(self.args.system.iter().map(|text| Message::new("system", text)));
+        Ok(Chat { args, conversation: Conversation::new(template, args.system.clone()), sampler })
     }
 
     /// Answers what was said; on an error it was not said.
     fn answer(&mut self, opened: &mut Opened, said: &str) -> Result<(), Failure> {
-        self.messages.push(Message::new("user", said));
-        let answered = self.write(opened).map(|answer| self.messages.push(Message::new("assistant", answer)));
-        if answered.is_err() {
-            self.messages.pop();
-        }
-        answered
-    }
-
-    fn write(&mut self, opened: &mut Opened) -> Result<String, Failure> {
-        let prompt = self.template.render(&self.messages, true, &Map::new())?;
-        let mut ids = Vec::new();
-        // Templates write what texts begin with themselves.
-        opened.generator.tokenizer().encode(&prompt, true, &mut ids);
         let (target, write) = (&self.args.target, &self.args.write);
         let until = Until {
             tokens: write.tokens,
@@ -137,23 +121,23 @@ impl<'a> Chat<'a> {
             ignore_last: write.ignore_eos,
             stopped: &STOPPED,
         };
-        let (mut out, mut text) = (std::io::stdout().lock(), String::new());
+        let mut out = std::io::stdout().lock();
         STOPPED.store(false, Ordering::Relaxed);
         ANSWERING.store(true, Ordering::Relaxed);
-        let answer = opened.generator.answer(&ids, &mut self.sampler, &until, &mut |part| {
-            text += part;
-            if target.json {
-                return Ok(());
-            }
-            out.write_all(part.as_bytes())?;
-            out.flush()
-        });
+        let answer =
+            self.conversation.say(said, &mut opened.generator, &mut self.sampler, &until, &mut |part| {
+                if target.json {
+                    return Ok(());
+                }
+                out.write_all(part.as_bytes())?;
+                out.flush()
+            });
         ANSWERING.store(false, Ordering::Relaxed);
         let (answer, context) = (answer?, opened.generator.decoder().context());
         if target.json {
             let mut value = took::json(&answer, opened.load, context);
             value["role"] = json!("assistant");
-            value["content"] = json!(text);
+            value["content"] = json!(self.conversation.messages().last().map(|message| &message.content));
             writeln!(out, "{value}")?;
         } else {
             writeln!(out)?;
@@ -165,7 +149,7 @@ impl<'a> Chat<'a> {
         if target.verbose > 0 {
             eprintln!("edge-run: {}", took::line(&answer, opened.load, context));
         }
-        Ok(text)
+        Ok(())
     }
 }
 

@@ -37,7 +37,9 @@ pub fn tokenizer(pack: &PackFile) -> Result<Tokenizer, Failure> {
 pub fn open(path: &Path, target: &Target, context: Option<usize>) -> Result<Opened, Failure> {
     let start = Instant::now();
     if let Some(shape) = target.shape.first() {
-        return Err(Failure::Usage(format!("--shape {shape}: the shapes of a text follow from it; use --ctx")));
+        return Err(Failure::Usage(format!(
+            "--shape {shape}: the shapes of a text follow from it; use --ctx"
+        )));
     }
     let device = load::device(target)?;
     let pack = Arc::new(PackFile::open_within(path, device.ledger().budget())?);

@@ -14,10 +14,14 @@ use std::time::Instant;
 
 pub fn command(args: &PerplexityArgs) -> Result<(), Failure> {
     let target = &args.target;
-    let bytes = std::fs::read(&args.text).map_err(|e| Failure::BadFile(format!("{}: {e}", args.text.display())))?;
+    let bytes =
+        std::fs::read(&args.text).map_err(|e| Failure::BadFile(format!("{}: {e}", args.text.display())))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        Failure::BadFile(format!("{}: byte {at} is not UTF-8; the text is expected to be", args.text.display()))
+        Failure::BadFile(format!(
+            "{}: byte {at} is not UTF-8; the text is expected to be",
+            args.text.display()
+        ))
     })?;
     let mut opened = open::open(&args.pack, target, Some(args.ctx))?;
     let tokenizer = opened.generator.tokenizer();
@@ -56,7 +60,11 @@ pub fn command(args: &PerplexityArgs) -> Result<(), Failure> {
         });
         writeln!(out, "{value:#}")?;
     } else {
-        let how = if args.all { "all but the first of each counted" } else { "the second half of each counted, as llama.cpp does" };
+        let how = if args.all {
+            "all but the first of each counted"
+        } else {
+            "the second half of each counted, as llama.cpp does"
+        };
         writeln!(
             out,
             "perplexity {value:.4} ± {error:.4}: {} windows of {} tokens, {how}, {} tokens",
@@ -64,7 +72,11 @@ pub fn command(args: &PerplexityArgs) -> Result<(), Failure> {
         )?;
     }
     if target.verbose > 0 {
-        eprintln!("edge-run: load {:.0} ms, {seconds:.1} s, peak memory {}", opened.load.as_secs_f64() * 1e3, ByteSize(peak));
+        eprintln!(
+            "edge-run: load {:.0} ms, {seconds:.1} s, peak memory {}",
+            opened.load.as_secs_f64() * 1e3,
+            ByteSize(peak)
+        );
     }
     if stopped.load(Ordering::Relaxed) { Err(RunError::Cancelled.into()) } else { Ok(()) }
 }

@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub fn command(args: &RunArgs, prompt: &str) -> Result<(), Failure> {
     let (target, write) = (&args.target, &args.text.write);
-    let pack = args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
+    let pack =
+        args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
     if prompt.is_empty() {
         return Err(edge_runtime::text::TextError::Empty.into());
     }
     let mut opened = open::open(pack, target, write.ctx)?;
     let generator = &mut opened.generator;
-    let mut sampler = Sampler::new(write.sampling(), generator.decoder().vocabulary()).map_err(edge_runtime::text::TextError::from)?;
+    let mut sampler = Sampler::new(write.sampling(), generator.decoder().vocabulary())
+        .map_err(edge_runtime::text::TextError::from)?;
     let mut ids: Vec<u32> = generator.tokenizer().tokens().first.into_iter().collect();
     generator.tokenizer().encode(prompt, true, &mut ids);
     let stopped = Arc::new(AtomicBool::new(false));
@@ -25,12 +27,8 @@ pub fn command(args: &RunArgs, prompt: &str) -> Result<(), Failure> {
     if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
         log::warn!("an interrupt will not stop the answer cleanly: {e}");
     }
-    let until = Until {
-        tokens: write.tokens,
-        stops: &write.stop,
-        ignore_last: write.ignore_eos,
-        stopped: &stopped,
-    };
+    let until =
+        Until { tokens: write.tokens, stops: &write.stop, ignore_last: write.ignore_eos, stopped: &stopped };
     let (mut out, mut text) = (std::io::stdout().lock(), String::new());
     let answer = generator.answer(&ids, &mut sampler, &until, &mut |part| {
         if target.json {

@@ -19,8 +19,9 @@ pub fn command(args: &TokenizeArgs) -> Result<(), Failure> {
     if args.lines {
         for (i, line) in std::io::stdin().lock().lines().enumerate() {
             let line = line.map_err(|e| Failure::Usage(format!("stdin, line {}: {e}", i + 1)))?;
-            let text: String = serde_json::from_str(&line)
-                .map_err(|e| Failure::Usage(format!("stdin, line {}: a JSON string is expected: {e}", i + 1)))?;
+            let text: String = serde_json::from_str(&line).map_err(|e| {
+                Failure::Usage(format!("stdin, line {}: a JSON string is expected: {e}", i + 1))
+            })?;
             writeln!(out, "{}", json!(encode(&text)))?;
         }
         return Ok(out.flush()?);
