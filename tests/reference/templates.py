@@ -95,7 +95,7 @@ def main():
         field = gguf.GGUFReader(path).fields.get("tokenizer.chat_template")
         if field is not None:
             sources[path.name] = field.contents()
-    out = {"special": SPECIAL, "conversations": CONVERSATIONS, "variants": VARIANTS, "templates": {}}
+    out = {"special": SPECIAL, "conversations": CONVERSATIONS, "variants": [[answer, json.dumps(more, ensure_ascii=False)] for answer, more in VARIANTS], "templates": {}}
     for name, source in sources.items():
         rows = rendered(source)
         out["templates"][name] = rows

@@ -66,7 +66,7 @@ fn prompts_that_cannot_be_are_refused() {
     prompt(&pack, "", "").expect_saying(2, &["prompt is empty"]);
     prompt(&pack, &"a".repeat(30), "--ctx 16").expect_saying(2, &["30 tokens", "16"]);
     prompt(&pack, "a", "--ctx 65").expect_saying(2, &["65", "64"]);
-    prompt(&pack, "a", "--temp -1").expect_saying(2, &["temp"]);
+    prompt(&pack, "a", "--temp=-1").expect_saying(2, &["temperature -1"]);
     prompt(&pack, "a", "--top-p 2").expect_saying(2, &["top-p 2"]);
     prompt(&pack, "a", "--mem 1MB").expect(5);
     prompt(&pack, "a", "--input x.npy").expect(2);

@@ -268,7 +268,7 @@ fn smollm2_has_the_ids_of_the_reference() {
 fn scores_give_the_ids_of_the_reference() {
     let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
     let blanks = tokenizers::normalizers::replace::Replace::new(" ", "\u{2581}").unwrap();
-    tokenizer.with_normalizer(Some(blanks));
+    tokenizer.with_normalizer(Some(blanks)).unwrap();
     // Words begin with their blank, as SentencePiece trains them.
     let words = tokenizers::pre_tokenizers::metaspace::Metaspace::new(
         '\u{2581}',

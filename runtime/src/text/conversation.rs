@@ -5,7 +5,6 @@ use super::generator::{Answer, End, Generator, TextError, Until};
 use super::sampler::Sampler;
 use super::template::{ChatTemplate, Message};
 use crate::tokenizer::{TokenKind, Tokenizer};
-use serde_json::Map;
 
 /// Messages, and how they were read.
 pub struct Conversation {
@@ -85,7 +84,7 @@ impl Conversation {
 
     /// The ids of the conversation up to where an answer begins. Templates write what texts begin with themselves.
     fn prompt(&mut self, tokenizer: &Tokenizer) -> Result<Vec<u32>, TextError> {
-        let text = self.template.render(&self.messages, true, &Map::new())?;
+        let text = self.template.render(&self.messages, true, None)?;
         let (mut ids, mut from) = (Vec::new(), 0);
         if text.starts_with(&self.text) {
             from = self.text.len();

@@ -41,6 +41,8 @@ pub enum TemplateError {
     Syntax { line: usize, why: String },
     #[error("the chat template, line {line}: {why}; it was given {given}")]
     Render { line: usize, why: String, given: String },
+    #[error("what the chat template is given beside the messages: {why}; a JSON object is expected")]
+    More { why: String },
     #[error("the chat template has {bytes} bytes, at most {MOST} are read")]
     Long { bytes: usize },
 }
@@ -79,7 +81,7 @@ impl ChatTemplate {
     }
 
     /// The prompt of a conversation; with `answer` it ends where the model's answer begins. `more` is what a template may know beside,
-    /// such as `tools`.
+    /// such as `tools`: a JSON object as text, for templates show keys in the order in which they are given.
     ///
     /// # Errors
     /// When the template refuses the messages or does something that it cannot.
@@ -87,14 +89,20 @@ impl ChatTemplate {
         &self,
         messages: &[Message],
         answer: bool,
-        more: &serde_json::Map<String, serde_json::Value>,
+        more: Option<&str>,
     ) -> Result<String, TemplateError> {
+        let more: BTreeMap<String, Value> = match more {
+            Some(more) => {
+                serde_json::from_str(more).map_err(|e| TemplateError::More { why: e.to_string() })?
+            }
+            None => BTreeMap::new(),
+        };
         let mut given: BTreeMap<&str, Value> = BTreeMap::new();
         // As the reference gives them when there are none.
         given.insert("tools", Value::from(()));
         given.insert("documents", Value::from(()));
         given.extend(self.special.iter().map(|(name, text)| (&name[..], Value::from(&text[..]))));
-        given.extend(more.iter().map(|(name, value)| (&name[..], Value::from_serialize(value))));
+        given.extend(more.iter().map(|(name, value)| (&name[..], value.clone())));
         given.insert("messages", Value::from_serialize(messages));
         given.insert("add_generation_prompt", Value::from(answer));
         let rendered = self.environment.template_from_named_str(NAME, &self.source);

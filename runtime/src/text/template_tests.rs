@@ -8,7 +8,7 @@ fn template(source: &str) -> Result<ChatTemplate, TemplateError> {
 
 fn error(source: &str) -> String {
     let said = [Message::new("system", "s"), Message::new("user", "u")];
-    let rendered = template(source).and_then(|t| t.render(&said, true, &serde_json::Map::new()));
+    let rendered = template(source).and_then(|t| t.render(&said, true, None));
     rendered.unwrap_err().to_string()
 }
 
@@ -46,7 +46,17 @@ fn what_is_marked_to_be_learned_is_shown() {
 }
 
 #[test]
+fn keys_keep_their_order() {
+    let source = template("{{ tools | tojson }}").unwrap();
+    let rendered = source.render(&[], false, Some(r#"{"tools": [{"b": 1, "a": {"z": 0, "y": null}}]}"#));
+    assert_eq!(rendered.unwrap(), r#"[{"b": 1, "a": {"z": 0, "y": null}}]"#);
+    assert!(
+        source.render(&[], false, Some("[1]")).unwrap_err().to_string().contains("a JSON object is expected")
+    );
+}
+
+#[test]
 fn the_time_is_told() {
-    let rendered = template("{{ strftime_now('%Y') }}").unwrap().render(&[], false, &serde_json::Map::new());
+    let rendered = template("{{ strftime_now('%Y') }}").unwrap().render(&[], false, None);
     assert!(rendered.unwrap().parse::<u32>().unwrap() >= 2024);
 }

@@ -193,6 +193,11 @@ impl Tokenizer {
         &self.tokens
     }
 
+    /// Bytes of the tables that were not read when they were checked: the texts.
+    pub fn unread(&self) -> usize {
+        self.tables().text_bytes()
+    }
+
     fn tables(&self) -> Tables<'_> {
         // The blob was there when the tokenizer was made.
         Tables::new(self.source.blob(self.tokens.blob).unwrap_or_default(), self.places, self.tokens.tokens)

@@ -79,6 +79,11 @@ impl<'a> Tables<'a> {
         Tables { blob, places, tokens }
     }
 
+    /// Bytes of all texts.
+    pub fn text_bytes(self) -> usize {
+        self.blob.len().saturating_sub(self.places.text)
+    }
+
     fn from(self, place: usize) -> &'a [u8] {
         self.blob.get(place..).unwrap_or_default()
     }

@@ -80,7 +80,9 @@ pub(super) fn named(name: &str) -> Option<Split> {
         "gpt-2" | "phi-2" | "mpt" | "olmo" => plain(vec![gpt2()]),
         "smollm" | "starcoder" | "refact" | "command-r" => plain(vec![digits(), gpt2()]),
         "qwen2" | "deepseek-r1-qwen" | "stablelm2" => plain(vec![llama3(1)]),
-        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => Split { passes: vec![llama3(3)], whole: true, starts: true },
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => {
+            Split { passes: vec![llama3(3)], whole: true, starts: true }
+        }
         _ => return None,
     })
 }

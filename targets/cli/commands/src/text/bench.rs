@@ -1,6 +1,6 @@
 //! `edge-run bench` of a language model, in llama-bench's terms: `pp512` reads 512 tokens at once, `tg128` writes 128 one by one.
 
-use super::open;
+use super::open::{self, Context};
 use super::took::rate;
 use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
@@ -61,7 +61,7 @@ pub fn command(args: &BenchArgs, pack: &Path) -> Result<(), Failure> {
     let target = &args.target;
     let (read, written) = (args.prompt_tokens.unwrap_or(512), args.gen_tokens.unwrap_or(128));
     let context = args.ctx.unwrap_or_else(|| read.max(written).max(1));
-    let mut opened = open::open(pack, target, Some(context))?;
+    let mut opened = open::prepare(pack, target)?.open(target, Context::Asked(context), None)?;
     let (threads, load) = (opened.device.pool().threads(), opened.load);
     let card = &opened.pack.header().card;
     let name = if card.name.is_empty() { "a model without a name".to_string() } else { card.name.clone() };

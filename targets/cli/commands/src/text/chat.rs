@@ -1,10 +1,10 @@
 //! `edge-run chat`: a conversation, line by line.
 
 use super::args::ChatArgs;
-use super::open::{self, Opened};
+use super::open::{self, Context, Opened};
 use super::took;
 use crate::exit::Failure;
-use edge_runtime::text::{ChatTemplate, Conversation, End, Sampler, TextError, Until};
+use edge_runtime::text::{ChatTemplate, Conversation, End, Sampler, Sampling, TextError, Until};
 use serde_json::json;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,8 +18,10 @@ const LONGEST: u64 = 1 << 20;
 const HELP: &str = "/clear forgets the conversation, /exit ends it; Ctrl-C stops an answer";
 
 pub fn command(args: &ChatArgs) -> Result<(), Failure> {
-    let mut opened = open::open(&args.pack, &args.target, args.write.ctx)?;
-    let mut chat = Chat::new(args, &opened)?;
+    let sampling = args.write.sampling();
+    let context = args.write.ctx.map_or(Context::Most, Context::Asked);
+    let mut opened = open::prepare(&args.pack, &args.target)?.open(&args.target, context, Some(&sampling))?;
+    let mut chat = Chat::new(args, sampling, &opened)?;
     if let Err(e) = ctrlc::set_handler(interrupted) {
         log::warn!("an interrupt will not stop an answer cleanly: {e}");
     }
@@ -38,7 +40,11 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
         number += 1;
         match read as u64 {
             0 => return Ok(()),
-            LONGEST => return Err(Failure::Usage(format!("line {number} has {LONGEST} bytes or more; give fewer at a time"))),
+            LONGEST => {
+                return Err(Failure::Usage(format!(
+                    "line {number} has {LONGEST} bytes or more; give fewer at a time"
+                )));
+            }
             _ => {}
         }
         let said = match std::str::from_utf8(&bytes) {
@@ -93,7 +99,7 @@ struct Chat<'a> {
 }
 
 impl<'a> Chat<'a> {
-    fn new(args: &'a ChatArgs, opened: &Opened) -> Result<Chat<'a>, Failure> {
+    fn new(args: &'a ChatArgs, sampling: Sampling, opened: &Opened) -> Result<Chat<'a>, Failure> {
         let tokenizer = opened.generator.tokenizer();
         let template = match (&args.chat_template, &tokenizer.tokens().template) {
             (Some(path), _) => read(path)?,
@@ -108,7 +114,7 @@ impl<'a> Chat<'a> {
         };
         let template = ChatTemplate::new(&template, tokenizer.special())?;
         let vocabulary = opened.generator.decoder().vocabulary();
-        let sampler = Sampler::new(args.write.sampling(), vocabulary).map_err(TextError::from)?;
+        let sampler = Sampler::new(sampling, vocabulary).map_err(TextError::from)?;
         Ok(Chat { args, conversation: Conversation::new(template, args.system.clone()), sampler })
     }
 

@@ -3,10 +3,10 @@
 use crate::args::Target;
 use crate::exit::Failure;
 use crate::load;
-use edge_runtime::decode::Decoder;
-use edge_runtime::device::{ByteSize, Device};
+use edge_runtime::decode::{DecodeError, Decoder};
+use edge_runtime::device::{ByteSize, Device, Reservation};
 use edge_runtime::pack::{Header, PackFile};
-use edge_runtime::text::Generator;
+use edge_runtime::text::{Generator, Sampling};
 use edge_runtime::tokenizer::{Tokenizer, TokenizerError};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Opened {
     pub generator: Generator,
     /// Until it was.
     pub load: Duration,
+    /// What texts and the sampler will take.
+    _held: Reservation,
 }
 
 /// The tokenizer of a pack.
@@ -33,8 +35,27 @@ pub fn tokenizer(pack: &PackFile) -> Result<Tokenizer, Failure> {
     })
 }
 
-/// Opens a pack for so many tokens of context; what tokenizer and command take is held already when a rung is chosen.
-pub fn open(path: &Path, target: &Target, context: Option<usize>) -> Result<Opened, Failure> {
+/// Tokens of context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// So many, or it is an error.
+    Asked(usize),
+    /// So many are enough; fewer where the memory or the model has no more.
+    Enough(usize),
+    /// As many as the memory allows.
+    Most,
+}
+
+/// A pack whose tokenizer is ready, before its model is.
+pub struct Prepared {
+    device: Arc<Device>,
+    pack: Arc<PackFile>,
+    pub tokenizer: Tokenizer,
+    start: Instant,
+}
+
+/// Opens a pack as far as its tokenizer.
+pub fn prepare(path: &Path, target: &Target) -> Result<Prepared, Failure> {
     let start = Instant::now();
     if let Some(shape) = target.shape.first() {
         return Err(Failure::Usage(format!(
@@ -47,12 +68,36 @@ pub fn open(path: &Path, target: &Target, context: Option<usize>) -> Result<Open
         return Err(Failure::Pack(pack.cut_error()));
     }
     let tokenizer = tokenizer(&pack)?;
-    let decoder = Decoder::open(&device, &pack, target.rung.as_deref(), context)?;
-    let generator = Generator::new(decoder, tokenizer)?;
-    log::info!(
-        "context {} tokens, budget {}",
-        generator.decoder().context(),
-        ByteSize(device.ledger().budget())
-    );
-    Ok(Opened { device, pack, generator, load: start.elapsed() })
+    Ok(Prepared { device, pack, tokenizer, start })
+}
+
+impl Prepared {
+    /// The model, for so many tokens of context. What the process holds, and what tokenizer and sampler take, is counted before a rung is chosen.
+    pub fn open(
+        self,
+        target: &Target,
+        context: Context,
+        sampling: Option<&Sampling>,
+    ) -> Result<Opened, Failure> {
+        let Prepared { device, pack, tokenizer, start } = self;
+        let chosen = sampling.map_or(0, |sampling| sampling.bytes(tokenizer.tokens().tokens));
+        let held = device.ledger().reserve("texts of tokens, sampler", (tokenizer.unread() + chosen) as u64);
+        let held = held.map_err(|e| Failure::NoRoom(e.to_string()))?;
+        let open = |context| Decoder::open(&device, &pack, target.rung.as_deref(), context);
+        let decoder = match context {
+            Context::Asked(tokens) => open(Some(tokens)),
+            Context::Most => open(None),
+            Context::Enough(tokens) => match open(Some(tokens)) {
+                Err(DecodeError::Longest { .. } | DecodeError::Room { .. }) => open(None),
+                decoder => decoder,
+            },
+        };
+        let generator = Generator::new(decoder?, tokenizer)?;
+        log::info!(
+            "context {} tokens, budget {}",
+            generator.decoder().context(),
+            ByteSize(device.ledger().budget())
+        );
+        Ok(Opened { device, pack, generator, load: start.elapsed(), _held: held })
+    }
 }

@@ -1,7 +1,7 @@
 //! `edge-run perplexity`: how well the model foretells a text.
 
 use super::args::PerplexityArgs;
-use super::open;
+use super::open::{self, Context};
 use crate::exit::Failure;
 use edge_runtime::RunError;
 use edge_runtime::device::{ByteSize, peak_rss};
@@ -23,16 +23,17 @@ pub fn command(args: &PerplexityArgs) -> Result<(), Failure> {
             args.text.display()
         ))
     })?;
-    let mut opened = open::open(&args.pack, target, Some(args.ctx))?;
-    let tokenizer = opened.generator.tokenizer();
-    let first = tokenizer.tokens().first;
+    let prepared = open::prepare(&args.pack, target)?;
+    let first = prepared.tokenizer.tokens().first;
     let mut ids: Vec<u32> = first.into_iter().collect();
-    tokenizer.encode(&text, true, &mut ids);
+    prepared.tokenizer.encode(&text, true, &mut ids);
     drop(text);
     let all = ids.len();
     if let Some(most) = args.windows {
         ids.truncate(most.saturating_mul(args.ctx).max(args.ctx));
     }
+    // What the text took is not held any more when the model's memory is counted, its ids are.
+    let mut opened = prepared.open(target, Context::Asked(args.ctx), None)?;
     let mut windows = Windows::llama_cpp(args.ctx, first);
     if args.all {
         windows.from = 1;

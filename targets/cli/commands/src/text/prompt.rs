@@ -1,10 +1,11 @@
 //! `edge-run model.pack --prompt TEXT`: what the model would write next.
 
-use super::{open, took};
+use super::open::{self, Context};
+use super::took;
 use crate::args::RunArgs;
 use crate::exit::Failure;
 use edge_runtime::RunError;
-use edge_runtime::text::{End, Sampler, Until};
+use edge_runtime::text::{End, Sampler, TextError, Until};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +15,20 @@ pub fn command(args: &RunArgs, prompt: &str) -> Result<(), Failure> {
     let pack =
         args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
     if prompt.is_empty() {
-        return Err(edge_runtime::text::TextError::Empty.into());
+        return Err(TextError::Empty.into());
     }
-    let mut opened = open::open(pack, target, write.ctx)?;
+    let sampling = write.sampling();
+    let prepared = open::prepare(pack, target)?;
+    let mut ids: Vec<u32> = prepared.tokenizer.tokens().first.into_iter().collect();
+    prepared.tokenizer.encode(prompt, true, &mut ids);
+    let context = match (write.ctx, write.tokens) {
+        (Some(asked), _) => Context::Asked(asked),
+        (None, Some(tokens)) => Context::Enough(ids.len().saturating_add(tokens)),
+        (None, None) => Context::Most,
+    };
+    let mut opened = prepared.open(target, context, Some(&sampling))?;
     let generator = &mut opened.generator;
-    let mut sampler = Sampler::new(write.sampling(), generator.decoder().vocabulary())
-        .map_err(edge_runtime::text::TextError::from)?;
-    let mut ids: Vec<u32> = generator.tokenizer().tokens().first.into_iter().collect();
-    generator.tokenizer().encode(prompt, true, &mut ids);
+    let mut sampler = Sampler::new(sampling, generator.decoder().vocabulary()).map_err(TextError::from)?;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
     if let Err(e) = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)) {
