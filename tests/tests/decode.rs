@@ -66,7 +66,7 @@ fn families_give_the_logits_of_llama_cpp_in_pieces() {
         let (ids, want) = stored(family);
         let gelu = if family == "gemma3" { 1e-3 } else { 2e-6 };
         for (kept, bound) in [(DType::F32, gelu), (DType::F16, 1e-3 + gelu)] {
-            let options = DecodeOptions { kept: Some(kept), ..DecodeOptions::default() };
+            let options = DecodeOptions { kept: Some(kept), exact: true, ..DecodeOptions::default() };
             let mut decoder = Decoder::open_with(&device(2), &pack, None, options).unwrap();
             let want: Vec<&[f32]> = want.chunks_exact(decoder.vocabulary()).collect();
             let rows = all(&mut decoder, &ids);
@@ -102,7 +102,8 @@ fn what_does_not_fit_the_context_is_refused_with_numbers() {
     let folder = Folder::new("decode");
     let pack = converted(&folder, &reference("gguf/llama.gguf"));
     let (ids, _) = stored("llama");
-    let mut decoder = Decoder::open(&device(1), &pack, None, Some(7)).unwrap();
+    let options = DecodeOptions { context: Some(7), exact: true, ..DecodeOptions::default() };
+    let mut decoder = Decoder::open_with(&device(1), &pack, None, options).unwrap();
     assert_eq!((decoder.context(), decoder.past()), (7, 0));
     let error = decoder.feed(&ids[..8]).unwrap_err();
     assert_eq!(
@@ -127,6 +128,22 @@ fn what_does_not_fit_the_context_is_refused_with_numbers() {
     assert!(long.contains("a context of 1099511627776 tokens is asked for; 1 to"), "{long}");
 }
 
+/// Rounding rows to 8 bits by groups, as llama.cpp does, costs at most 2e-2 of the range.
+#[test]
+fn rounded_rows_stay_near() {
+    for family in FAMILIES {
+        let folder = Folder::new("decode");
+        let pack = converted(&folder, &reference(&format!("gguf/{family}.gguf")));
+        let (ids, want) = stored(family);
+        let mut decoder = Decoder::open(&device(2), &pack, None, None).unwrap();
+        let vocabulary = decoder.vocabulary();
+        for (id, want) in ids.iter().zip(want.chunks_exact(vocabulary)) {
+            let far = apart(decoder.feed(&[*id]).unwrap(), want);
+            assert!(far <= 2e-2, "{family}: {far:e}");
+        }
+    }
+}
+
 /// llama.cpp's 48 greedy tokens (`expected/*.json`), with keys and values in f16: each has the greatest logit after those before it.
 #[test]
 fn real_models_go_on_as_llama_cpp_does() {
@@ -142,18 +159,27 @@ fn real_models_go_on_as_llama_cpp_does() {
             about[key].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
         };
         let (prompt, greedy) = (ids("prompt_ids"), ids("greedy_ids"));
-        let mut decoder = Decoder::open(&device(2), &pack, None, Some(512)).unwrap();
-        let mut logits = decoder.feed(&prompt).unwrap().to_vec();
-        let mut behind = 0;
-        for id in greedy {
-            let most = logits.iter().copied().fold(f32::MIN, f32::max);
-            let least = logits.iter().copied().fold(f32::MAX, f32::min);
-            let lead = (most - logits[id as usize]) / (most - least);
-            assert!(lead <= 4e-2, "{name}: token {id} is {lead} of the range behind");
-            behind += usize::from(lead > 0.0);
-            logits = decoder.feed(&[id]).unwrap().to_vec();
+        for exact in [true, false] {
+            let options = DecodeOptions { context: Some(512), exact, ..DecodeOptions::default() };
+            let mut decoder = Decoder::open_with(&device(2), &pack, None, options).unwrap();
+            let mut logits = decoder.feed(&prompt).unwrap().to_vec();
+            let (mut behind, mut most_behind) = (0, 0f32);
+            for id in greedy.clone() {
+                let most = logits.iter().copied().fold(f32::MIN, f32::max);
+                let least = logits.iter().copied().fold(f32::MAX, f32::min);
+                let lead = (most - logits[id as usize]) / (most - least);
+                assert!(
+                    lead <= if exact { 0.0 } else { 4e-2 },
+                    "{name}: token {id} is {lead} of the range behind"
+                );
+                behind += usize::from(lead > 0.0);
+                most_behind = most_behind.max(lead);
+                logits = decoder.feed(&[id]).unwrap().to_vec();
+            }
+            eprintln!(
+                "{name}: {behind} of 48 tokens are not the greatest, by {most_behind:.1e} of the range"
+            );
+            assert!(behind <= if exact { 0 } else { 3 }, "{name}: {behind}");
         }
-        eprintln!("{name}: {behind} of 48 tokens are not the greatest");
-        assert!(behind <= 1, "{name}: {behind}");
     }
 }

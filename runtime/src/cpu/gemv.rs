@@ -10,7 +10,7 @@ use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemv_bits;
 use edge_kernels::cpu::gemv_half;
-use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant, few};
+use edge_kernels::cpu::gemv_planes::{FloatVariant, MAX_ROWS, PlanePanels, Variant, few, rounded};
 use edge_kernels::cpu::spread::Few;
 use std::ops::Range;
 
@@ -39,11 +39,12 @@ pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<S
         return takes.then_some(Stored::Bits);
     }
     if let Some(FewPanels { few: Few { keep, of, .. }, .. }) = weights.borrow_few(some.clone()) {
+        let plain = weights.borrow_few(some.clone()).is_some_and(|few| few.planes.split.is_plain());
         let takes = if integer { codes && few::takes_codes(keep, of) } else { m <= MAX_FLOAT_ROWS };
-        return (takes && m <= MAX_ROWS).then_some(Stored::FewOfPlanes);
+        return (plain && takes && m <= MAX_ROWS).then_some(Stored::FewOfPlanes);
     }
     // Of even numbers there are products of integers alone.
-    let takes = |planes: PlanePanels<'_>| if integer { codes } else { planes.odd };
+    let takes = |planes: PlanePanels<'_>| planes.split.is_plain() && if integer { codes } else { planes.odd };
     if m <= MAX_ROWS && weights.borrow_planes(some.clone()).is_some_and(takes) {
         return Some(Stored::Planes);
     }
@@ -54,6 +55,13 @@ pub(crate) fn stored(weights: &dyn Weights, m: usize, integer: bool) -> Option<S
 pub(crate) fn few_scratch(weights: &dyn Weights, m: usize) -> usize {
     let row = |panels: FewPanels<'_>| few::row_bytes(panels.few.keep, panels.few.of, weights.k());
     weights.borrow_few(0..1).map_or(0, row) * m
+}
+
+/// Scratch of a product of `m` rows of floats that are rounded by groups of columns, where the weight has codes for that.
+pub(crate) fn rounded_scratch(weights: &dyn Weights, m: usize) -> Option<usize> {
+    let planes = weights.borrow_planes(0..1).filter(rounded::takes)?;
+    let each = planes.k.next_multiple_of(64) + 8 * planes.groups();
+    (m <= MAX_ROWS).then_some(m * each + 64)
 }
 
 /// What multiplies.
@@ -69,6 +77,8 @@ pub(super) enum Kernel {
     FewFloats(&'static few::Variant<f32>),
     /// Either with a bit an element.
     Bits(&'static gemv_bits::Variant),
+    /// Floats that are rounded, with planes.
+    Rounded(&'static rounded::Variant),
     /// Floats with elements of 16 bits.
     Halves(&'static gemv_half::Variant),
 }
@@ -81,6 +91,7 @@ impl Kernel {
             Kernel::FewCodes(kernel) => kernel.name,
             Kernel::FewFloats(kernel) => kernel.name,
             Kernel::Bits(kernel) => kernel.name,
+            Kernel::Rounded(kernel) => kernel.name,
             Kernel::Halves(kernel) => kernel.name,
         }
     }
@@ -88,6 +99,12 @@ impl Kernel {
 
 /// The kernel of such a product, when the device has one for so many rows.
 pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool) -> Option<Kernel> {
+    if finish.rounded
+        && !integer
+        && let Some(kernel) = kernels.gemv_rounded.filter(|v| m <= v.most_rows)
+    {
+        return Some(Kernel::Rounded(kernel));
+    }
     match (finish.stored?, integer) {
         (Stored::Planes | Stored::BlocksOfPlanes, true) => {
             kernels.gemv_planes.filter(|v| m <= v.most_rows).map(Kernel::Codes)
@@ -122,6 +139,7 @@ pub(super) fn run(
     let x = views.inputs[0].unwrap_or_default();
     let tail = Tail::new(ctx, step, &mut views, n, finish, input)?;
     let scratch = std::mem::take(&mut views.scratch);
+    let stored = if matches!(kernel, Kernel::Rounded(_)) { None } else { finish.stored };
     let ([out, ..], quant) = (views.outputs, step.outputs[0].quant);
     let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;
     let each = |out: &mut [u8], multiply: &(dyn Fn(usize, Output<'_>, &Epilogue<'_>) + Sync)| {
@@ -130,7 +148,7 @@ pub(super) fn run(
             multiply(col / PANEL, out, &epilogue);
         });
     };
-    if finish.stored == Some(Stored::BlocksOfPlanes) {
+    if stored == Some(Stored::BlocksOfPlanes) {
         let blocks = w.borrow_blocks().ok_or("a product with kept blocks, of a weight that has none")?;
         let scratch = Scratch::new(scratch, ctx.pool.threads());
         result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |worker, _, col, mut out| {
@@ -217,6 +235,21 @@ pub(super) fn run(
             each(out, &|first, out, epilogue| {
                 let Some(FewPanels { few, planes }) = w.borrow_few(panels(first, &out)) else { return };
                 kernel.run(out, x, (&few, &planes), epilogue);
+            });
+        }
+        (Kernel::Rounded(kernel), None) => {
+            let form = w.borrow_planes(0..1).ok_or("a product with planes, of a weight that has none")?;
+            let (whole, count) = (k.next_multiple_of(BLOCK), m * form.groups());
+            let (codes, rest) = scratch.split_at_mut((m * whole).next_multiple_of(64));
+            let (scales, sums) = rest.split_at_mut(4 * count);
+            let (codes, scales) = (&mut elements_mut(codes)[..m * whole], elements_mut(scales));
+            let sums = &mut elements_mut(sums)[..count];
+            let x = Rows::new(elements(x), m, k, pitch_in);
+            rounded::round(ctx.kernels.loops, x, form.group, codes, scales, sums);
+            let x = rounded::Rounded { codes: Rows::new(codes, m, whole, whole), scales, sums };
+            each(out, &|first, out, epilogue| {
+                let Some(w) = w.borrow_planes(panels(first, &out)) else { return };
+                kernel.run(out, x, &w, epilogue);
             });
         }
         (Kernel::Halves(kernel), None) => {

@@ -58,6 +58,7 @@ pub(crate) struct Kernels {
     /// Where they are faster than joining codes first.
     pub gemv_planes: Option<&'static gemv_planes::Variant>,
     pub gemv_floats: Option<&'static gemv_planes::FloatVariant>,
+    pub gemv_rounded: Option<&'static gemv_planes::rounded::Variant>,
     pub gemv_bits: Option<&'static gemv_bits::Variant>,
     pub few_codes: Option<&'static few::Variant<u8>>,
     pub few_floats: Option<&'static few::Variant<f32>>,
@@ -87,6 +88,7 @@ impl Kernels {
             gemm_u8: gemm_u8::select(isa),
             gemv_planes: gemv_planes::select(isa),
             gemv_floats: gemv_planes::select_floats(isa),
+            gemv_rounded: gemv_planes::rounded::select(isa),
             gemv_bits: gemv_bits::select(isa),
             few_codes: few::select_codes(isa),
             few_floats: few::select_floats(isa),
@@ -174,6 +176,7 @@ impl Kernels {
         .chain(self.gemm_u8.map(|v| v.name))
         .chain(self.gemv_planes.map(|v| v.name))
         .chain(self.gemv_floats.map(|v| v.name))
+        .chain(self.gemv_rounded.map(|v| v.name))
         .chain(self.gemv_bits.map(|v| v.name))
         .chain(self.few_codes.map(|v| v.name))
         .chain(self.few_floats.map(|v| v.name))

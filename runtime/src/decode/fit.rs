@@ -27,6 +27,9 @@ pub struct DecodeOptions {
     pub context: Option<usize>,
     /// How keys and values are kept, f32 or f16; `None`: f16.
     pub kept: Option<DType>,
+    /// Rows are not rounded where a few of them are multiplied with integers ([`crate::plan::PlanOptions::rounded`]): slower, and the same bits
+    /// however a text is cut.
+    pub exact: bool,
 }
 
 /// What is opened.
@@ -62,11 +65,14 @@ pub(super) fn fit(
         let least = options.context.unwrap_or(WORTH.min(longest));
         for pieces in PIECES {
             let planned = |context: usize| plans(device, &model, rung, (pieces, context), options);
-            let made = planned(UNIT)?;
+            // With room for the longest piece, so that all plans are there.
+            let longest_piece = pieces.iter().copied().max().unwrap_or(UNIT);
+            let probe = longest_piece.min(least.next_multiple_of(UNIT));
+            let made = planned(probe)?;
             let all: Vec<&Plan> = made.iter().map(|(_, plan)| plan).collect();
             let need = Need::of_plans(baseline, &model, rung, &all)?;
             // A page more, for its arena is counted in whole pages.
-            let beside = need.total() - UNIT as u64 * each + device::page_size();
+            let beside = need.total() - probe as u64 * each + device::page_size();
             let units = room.saturating_sub(beside) / (UNIT as u64 * each).max(1);
             let most = usize::try_from(units).unwrap_or(usize::MAX).saturating_mul(UNIT).min(longest);
             if most < least {
@@ -130,6 +136,7 @@ pub(super) fn plan(
         specs.push(InputSpec { name, dtype: port.dtype, dims, value: None });
     }
     let mut made = plan_options(device, false);
-    (made.context, made.kept) = (Some(context), options.kept);
+    (made.context, made.rounded) = (Some(context), !options.exact);
+    made.kept = Some(options.kept.unwrap_or(DType::F16));
     Ok(Plan::new(model, rung, &specs, &made)?)
 }

@@ -27,6 +27,8 @@ pub(super) struct Builder<'a> {
     pub fast: bool,
     /// See [`super::PlanOptions::bf16`].
     pub bf16: bool,
+    /// See [`super::PlanOptions::rounded`].
+    pub rounded: bool,
     /// See [`super::PlanOptions::bake`].
     pub bake: bool,
     pub facts: Vec<Option<Fact>>,
@@ -81,6 +83,7 @@ impl<'a> Builder<'a> {
             workers: options.threads.max(1),
             fast: options.fast,
             bf16: options.bf16,
+            rounded: options.rounded,
             bake: options.bake,
             facts: vec![None; graph.values.len()],
             buffers: Vec::new(),
@@ -139,7 +142,7 @@ impl<'a> Builder<'a> {
         let Some(decoding) = &self.graph.decoding else { return Ok(()) };
         let tokens = specs.get(decoding.ids).and_then(|spec| spec.dims.last()).copied().unwrap_or(0);
         let context = options.context.unwrap_or(tokens);
-        let dtype = options.kept.unwrap_or(DType::F16);
+        let dtype = options.kept.unwrap_or(DType::F32);
         for cache in &decoding.caches {
             let dims = [cache.heads, context.div_ceil(PANEL) * PANEL, cache.depth.div_ceil(PANEL) * PANEL];
             let bytes = dims.iter().try_fold(dtype.bytes(), |bytes, d| bytes.checked_mul(*d));

@@ -90,13 +90,16 @@ pub struct PlanOptions {
     pub fast: bool,
     /// Products of floats may round their operands to bf16, on CPUs that multiply it faster: another quality than the one measured.
     pub bf16: bool,
+    /// Products of a few rows of floats may round these to 8 bits by groups of at most 64 columns, on CPUs that multiply it faster with weights of
+    /// integers: another quality than the one measured.
+    pub rounded: bool,
     /// What is made of weights alone (pairs of bf16) is kept between runs: time for memory.
     pub bake: bool,
     /// Bytes that a cache holds: a plan whose arena is larger is cut down to them, though the budget has room ([`Plan::local`]).
     pub cache: Option<usize>,
     /// Tokens that there is room for, of a graph that decodes ([`crate::graph::Decoding`]). `None`: as many as a run takes.
     pub context: Option<usize>,
-    /// How keys and values are kept: f16 unless it says f32.
+    /// How keys and values are kept: f32 unless it says f16.
     pub kept: Option<DType>,
 }
 

@@ -151,6 +151,8 @@ pub struct Finish {
     pub bf16: bool,
     /// The matrix has codes with one scale a row.
     pub one_scale: bool,
+    /// Few rows of floats may be rounded to 8 bits by groups of columns where that multiplies faster.
+    pub rounded: bool,
     /// The rows are few, and so the matrix is stored: as a product can read it.
     pub stored: Option<Stored>,
     /// The tensor whose correction has gains and shifts for the rows of the matrix.

@@ -220,8 +220,7 @@ impl Session {
             return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
         }
         self.check_finite(index, operand.dtype, bytes)?;
-        let operand = operand.clone();
-        self.memory.write(&self.plan.buffers, &operand).copy_from_slice(bytes);
+        self.memory.write(&self.plan.buffers, operand).copy_from_slice(bytes);
         Ok(())
     }
 
@@ -233,9 +232,8 @@ impl Session {
     pub fn write_input(&mut self, index: usize, write: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
         self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else { return Ok(()) };
-        let operand = operand.clone();
-        write(self.memory.write(&self.plan.buffers, &operand));
-        let written = self.memory.read(&self.model, &self.plan.buffers, &operand);
+        write(self.memory.write(&self.plan.buffers, operand));
+        let written = self.memory.read(&self.model, &self.plan.buffers, operand);
         self.check_finite(index, operand.dtype, written)
     }
 
@@ -349,6 +347,7 @@ pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
         keep_values: false,
         fast,
         bf16: device.bf16(),
+        rounded: false,
         bake,
         cache,
         context: None,

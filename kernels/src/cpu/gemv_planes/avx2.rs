@@ -53,7 +53,7 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
             Split::ThreeTwos => planes::<Twos<3>>(tile, to),
             Split::FourTwos => planes::<Twos<4>>(tile, to),
             Split::Four => by_group::<Four>(tile, &mut to[0]),
-            Split::Twelve | Split::Sixteen => unreachable!("codes of more than 8 bits are for floats"),
+            Split::Twelve | Split::Sixteen | Split::OneFour => unreachable!("codes for other products"),
         }
     }
 }

@@ -49,7 +49,7 @@ unsafe fn make(tile: &Tile<'_>, to: &mut Results) {
             Split::FourTwos => planes::<Twos<4>>(tile, to),
             Split::Four if tile.rows == 1 => by_group::<Four, 1>(tile, to),
             Split::Four => by_group::<Four, ROWS>(tile, to),
-            Split::Twelve | Split::Sixteen => unreachable!("codes of more than 8 bits are for floats"),
+            Split::Twelve | Split::Sixteen | Split::OneFour => unreachable!("codes for other products"),
         }
     }
 }

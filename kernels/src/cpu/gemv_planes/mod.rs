@@ -23,6 +23,7 @@ pub mod few;
 mod floats;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub mod rounded;
 #[cfg(test)] // nothing runs it: where no variant fits, another product is faster
 mod scalar;
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub enum Split {
     Sixteen,
     /// One plane of 4 bits.
     Four,
+    /// One plane of 1 bit and one of 4, for products of rounded rows.
+    OneFour,
 }
 
 impl Split {
@@ -82,6 +85,7 @@ impl Split {
             [2, 2, 2, 2, 4] => Some(Split::Twelve),
             [2, 2, 2, 2, 4, 4] => Some(Split::Sixteen),
             [4] => Some(Split::Four),
+            [1, 4] => Some(Split::OneFour),
             _ => None,
         }
     }
@@ -96,13 +100,19 @@ impl Split {
             Split::Twelve => [2, 2, 2, 2, 4, 0],
             Split::Sixteen => [2, 2, 2, 2, 4, 4],
             Split::Four => [4, 0, 0, 0, 0, 0],
+            Split::OneFour => [1, 4, 0, 0, 0, 0],
         }
     }
 
     /// Whether its first planes are codes of fewer bits by themselves: such codes can be given out with a scale a
     /// column.
     pub fn is_nested(self) -> bool {
-        self != Split::Four
+        !matches!(self, Split::Four | Split::OneFour)
+    }
+
+    /// Whether other products take it than those of rounded rows.
+    pub fn is_plain(self) -> bool {
+        self != Split::OneFour
     }
 
     /// Bits of a code.
@@ -157,7 +167,8 @@ impl<'a> PlanePanels<'a> {
 
     fn check(&self, name: &str, n: usize) {
         let (k, group) = (self.k, self.group);
-        assert!(self.split.bits() <= 8, "{name}: codes of {} bits", self.split.bits());
+        let split = self.split;
+        assert!(split.bits() <= 8 && split.is_plain(), "{name}: codes of {} bits, {split:?}", split.bits());
         assert!(!self.one_scale || self.split.is_nested(), "{name}: {:?} with a scale a column", self.split);
         assert!(!self.one_scale || self.odd, "{name}: even numbers with a scale a column");
         let (limit, sum) = match self.one_scale {
@@ -205,6 +216,8 @@ struct Task<'a> {
     zero_point: i32,
     /// `[groups][M]`, or none for a scale a column.
     sums: &'a [i32],
+    /// Scales of rounded rows, `[groups][M]`.
+    row_scales: &'a [f32],
     w: &'a PlanePanels<'a>,
     epilogue: &'a Epilogue<'a>,
 }
@@ -273,6 +286,6 @@ impl Variant {
             return;
         }
         // SAFETY: the CPU has the ISA, and the shapes agree: both checked above.
-        unsafe { (self.run)(&mut Task { out, x, zero_point, sums, w, epilogue }) }
+        unsafe { (self.run)(&mut Task { out, x, zero_point, sums, row_scales: &[], w, epilogue }) }
     }
 }

@@ -146,7 +146,7 @@ macro_rules! kernels {
                         }
                         Split::FourTwos => columns(tile, to, |unit| eight(&planes, unit)),
                         Split::Four => by_group(tile, to, |unit| plane_unit::<4>(&planes[0], unit)),
-                        Split::Twelve | Split::Sixteen => {
+                        Split::Twelve | Split::Sixteen | Split::OneFour => {
                             unreachable!("codes of more than 8 bits are for floats")
                         }
                     }

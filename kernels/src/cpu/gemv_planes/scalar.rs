@@ -31,7 +31,7 @@ pub(super) fn scales(w: &PlanePanels<'_>, panel: usize, g: usize) -> [f32; PANEL
 }
 
 /// Codes `q` of unit `unit` of a panel.
-fn codes(w: &PlanePanels<'_>, panel: usize, unit: usize) -> [i8; UNIT] {
+pub(super) fn codes(w: &PlanePanels<'_>, panel: usize, unit: usize) -> [i8; UNIT] {
     let mut codes = [0; UNIT];
     let list = w.list();
     let used = list.iter().filter(|plane| plane.bits > 0).count();

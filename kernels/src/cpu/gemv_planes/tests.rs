@@ -25,7 +25,7 @@ pub(super) struct Weights {
     scales: Vec<u8>,
     halves: bool,
     gain: f32,
-    odd: bool,
+    pub(super) odd: bool,
 }
 
 impl Weights {
@@ -315,7 +315,7 @@ fn floats_give_the_bits_of_weights_joined() {
 
 #[test]
 fn splits_are_those_that_kernels_are_made_for() {
-    for split in SPLITS.into_iter().chain([Split::Twelve, Split::Sixteen]) {
+    for split in SPLITS.into_iter().chain([Split::Twelve, Split::Sixteen, Split::OneFour]) {
         assert_eq!(Split::of(split.planes().into_iter().filter(|w| *w > 0)), Some(split));
     }
     assert_eq!(Split::of([]), None);

@@ -45,6 +45,8 @@ pub(super) struct Tile<'a> {
     group: usize,
     /// Sums of the activations' groups: those of the first row, and of the next group so many behind.
     sums: &'a [i32],
+    /// Scales of rounded rows, as their sums lie.
+    row_scales: &'a [f32],
     m: usize,
     row: usize,
     pub(super) scales: Scales,
@@ -75,6 +77,14 @@ impl Tile<'_> {
         let valid = self.group.min(self.k - g * self.group) as i32;
         let sum = self.sums[g * self.m + self.row + r.min(self.there - 1)];
         sum - valid * self.zero_point
+    }
+
+    /// The sum of a rounded row's codes in a group, and their scale.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn rounded(&self, g: usize, r: usize) -> (i32, f32) {
+        let at = g * self.m + self.row + r.min(self.there - 1);
+        (self.sums[at], self.row_scales[at])
     }
 }
 
@@ -135,6 +145,7 @@ pub(super) unsafe fn each_tile(task: &mut Task<'_>, most: usize, make: Make, fin
                 k: w.k,
                 group: w.group,
                 sums: task.sums,
+                row_scales: task.row_scales,
                 m,
                 row,
                 scales: Scales { at, halves: size == 2, gain: w.gain, step: w.step },

@@ -94,7 +94,11 @@ impl Product {
             let pairs = if finish.bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
             let few =
                 if finish.stored == Some(Stored::FewOfPlanes) { few_scratch(b, &weights, m) } else { 0 };
+            let rounded =
+                if b.rounded && !integer && !finish.bf16 { rounded_scratch(b, &weights, m) } else { None };
+            finish.rounded = rounded.is_some();
             let bytes = row_scratch(b, &weights, k, false, integer).max(pairs).max(few);
+            let bytes = bytes.max(rounded.unwrap_or(0));
             let weights = if finish.bf16 { packed(b, weights, n, k)? } else { weights };
             return b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[out], vec![weights], bytes);
         };
@@ -151,6 +155,11 @@ fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<St
 /// Scratch of a product of `m` rows with some of every few columns.
 fn few_scratch(b: &Builder, matrix: &Matrix, m: usize) -> usize {
     b.model.stored(b.rung, matrix).map_or(0, |weights| crate::cpu::gemv::few_scratch(weights.as_ref(), m))
+}
+
+/// Scratch of a product of `m` rows that are rounded, where the matrix suits that.
+fn rounded_scratch(b: &Builder, matrix: &Matrix, m: usize) -> Option<usize> {
+    crate::cpu::gemv::rounded_scratch(b.model.stored(b.rung, matrix)?.as_ref(), m)
 }
 
 /// The same for any number of rows, when the matrix keeps some blocks of columns; and whether they are so few that a product of half

@@ -74,6 +74,7 @@ pub(in super::super) fn join_of(split: Split) -> (Join, bool) {
         Split::Twelve => (join::<Twelve>, true),
         Split::Sixteen => (join::<Sixteen>, true),
         Split::Four => (join::<Four>, false),
+        Split::OneFour => unreachable!("codes for rounded rows"),
     }
 }
 

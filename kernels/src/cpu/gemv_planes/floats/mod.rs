@@ -97,7 +97,7 @@ impl FloatVariant {
         assert!(self.isa.supported(), "{name}: this CPU lacks {}", self.isa);
         assert_eq!((x.rows(), x.cols()), (rows, w.k), "{name}: activations (left) and rows, K (right)");
         assert_eq!(x.runs(), 1, "{name}: rows of several runs");
-        assert!(w.odd, "{name}: even numbers");
+        assert!(w.odd && w.split.is_plain(), "{name}: even numbers, or {:?}", w.split);
         w.check_lengths(name, n);
         epilogue.check(name, m, n);
         if m == 0 || n == 0 {
