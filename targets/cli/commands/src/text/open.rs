@@ -27,8 +27,8 @@ pub struct Opened {
 pub fn tokenizer(pack: &PackFile) -> Result<Tokenizer, Failure> {
     let header: &Header = pack.header();
     let blob = header.tokenizer_blob().and_then(|id| header.blobs.get(id as usize));
-    // Nothing behind its tables is mapped.
-    let end = blob.map_or(0, |blob| blob.offset + blob.len);
+    // Nothing behind its tables is mapped, where there are any.
+    let end = blob.map_or(pack.file_len(), |blob| blob.offset + blob.len);
     Tokenizer::new(header, Arc::new(pack.map(end)?)).map_err(|e| {
         let why = header.card.metadata.get("no_tokenizer").filter(|_| e == TokenizerError::None);
         Failure::Unsupported(why.map_or(e.to_string(), |why| format!("{e}: {why}")))
