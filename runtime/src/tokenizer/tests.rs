@@ -142,7 +142,8 @@ fn scored() -> (Tokens, Vec<u8>) {
     let words = [" ", "a", "b", ">", "ab", " ab", "bb", "a ", "> ", "> a", "<", "<x>"];
     let first = texts.len();
     texts.extend(words.iter().map(|word| (word.as_bytes().to_vec(), u8::from(*word == "<x>"))));
-    let scores: Vec<f32> = (0..texts.len()).map(|i| if i < first { 0.0 } else { (first as f32) - (i as f32) }).collect();
+    let scores: Vec<f32> =
+        (0..texts.len()).map(|i| if i < first { 0.0 } else { (first as f32) - (i as f32) }).collect();
     let mut sorted: Vec<u32> = (first as u32..texts.len() as u32 - 1).collect();
     sorted.sort_by(|a, b| texts[*a as usize].0.cmp(&texts[*b as usize].0));
     let mut offsets = vec![0u32];
@@ -191,7 +192,10 @@ fn scores_decide_what_is_joined() {
     let mut ids = Vec::new();
     tokenizer.encode("é", true, &mut ids);
     assert_eq!(ids, [1 + 0xc3, 1 + 0xa9]);
-    assert_eq!((tokenizer.kind(0), tokenizer.kind(1), tokenizer.kind(9999)), (Some(TokenKind::Control), Some(TokenKind::Byte), None));
+    assert_eq!(
+        (tokenizer.kind(0), tokenizer.kind(1), tokenizer.kind(9999)),
+        (Some(TokenKind::Control), Some(TokenKind::Byte), None)
+    );
     let without = Tokens { before_blank: Some(String::new()), ..tokens.clone() };
     assert_eq!(spoken(&without, &blob, "b ab b"), ["b", " ab", " ", "b"]);
 }
