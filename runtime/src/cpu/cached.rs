@@ -10,14 +10,17 @@ use crate::graph::DType;
 use crate::plan::CachedShape;
 use edge_kernels::MatMut;
 use edge_kernels::cpu::attention::{
-    Kept, KeptMut, PANEL, Running, finish, fold, read, rescale, write_key, write_value,
+    Kept, KeptMut, PANEL, Running, finish, fold, read_keys, read_values, rescale, write_key, write_value,
 };
 use edge_kernels::cpu::gemm_f32::{Addend, Epilogue, ResidualOrder, Rows, Scale};
+use edge_kernels::cpu::gemv_half::{self, Half, HalfPanels};
 
 /// Tokens of a block of keys and values.
 const BLOCK: usize = 128;
 /// Rows of queries of a task, where one token has not more: as many as products take well.
 const ROWS: usize = 48;
+/// Rows that are multiplied with halves as they lie, where there is a kernel for that.
+const FEW: usize = 16;
 /// Numbers to be kept that pay for being shared among workers.
 const SHARED: usize = 16 << 10;
 
@@ -92,6 +95,10 @@ fn append(ctx: &Context<'_>, shape: &CachedShape, past: usize, from: [&[f32]; 2]
                 let x = &from[(t * kv_heads + head) * depth..][..depth];
                 let to = match kept {
                     DType::F32 => KeptMut::F32(elements_mut(to)),
+                    DType::I8 => {
+                        let (codes, scales) = to.split_at_mut(context * depth.next_multiple_of(PANEL));
+                        KeptMut::I8 { codes: elements_mut(codes), scales: elements_mut(scales) }
+                    }
                     _ => KeptMut::F16(elements_mut(to)),
                 };
                 match i {
@@ -116,12 +123,15 @@ impl Task<'_> {
         let (tokens, each) = (out.rows(), heads / kv_heads);
         let (rows, columns, loops) = (tokens * each, e.next_multiple_of(PANEL), self.ctx.kernels.loops);
         let gemm = self.ctx.kernels.gemm_f32;
+        let few = self.ctx.kernels.gemv_half.filter(|_| rows <= FEW && self.shape.kept == DType::F16);
         let mut rest = scratch;
         let [q, keys, values, scores, mut sums, mut next, state] = parts(self.shape).map(|part| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(part);
             rest = after;
             part
         });
+        let own = |all: &'_ [u8]| all.len() / kv_heads * head..all.len() / kv_heads * (head + 1);
+        let (own_keys, own_values) = (&self.keys[own(self.keys)], &self.values[own(self.values)]);
         for (t, q) in q.chunks_mut(each * d).take(tokens).enumerate() {
             q.copy_from_slice(&self.q[((row + t) * heads + head * each) * d..][..each * d]);
         }
@@ -140,9 +150,18 @@ impl Task<'_> {
         for from in (seen_from(first) / BLOCK * BLOCK..end).step_by(BLOCK) {
             let n = BLOCK.min(end - from);
             let whole = n.next_multiple_of(PANEL);
-            self.read(self.keys, head, context * d, from * d..(from + whole) * d, &mut keys[..whole * d]);
-            let panels = &keys[..whole * d];
-            gemm.run(MatMut::new(&mut *scores, rows, n, BLOCK), q, panels, &scaled);
+            let to = MatMut::new(&mut *scores, rows, n, BLOCK);
+            match few {
+                Some(kernel) => {
+                    let bytes = &own_keys[2 * from * d..2 * (from + whole) * d];
+                    halves(kernel, to, q, bytes, &scaled);
+                }
+                None => {
+                    let panels = &mut keys[..whole * d];
+                    read_keys(loops, self.kept(own_keys, d), d, from..from + whole, panels);
+                    gemm.run(to, q, panels, &scaled);
+                }
+            }
             for (r, state) in state[..rows].iter_mut().enumerate() {
                 let at = first + r / each;
                 let line = &mut scores[r * BLOCK..][..n];
@@ -159,17 +178,29 @@ impl Task<'_> {
                     }
                 }
             }
-            for (p, panel) in values[..columns * n].chunks_exact_mut(n * PANEL).enumerate() {
-                let at = (p * context + from) * PANEL;
-                self.read(self.values, head, context * columns, at..at + n * PANEL, panel);
-            }
-            let residual = Rows::new(&*sums, rows, e, e);
+            let (residual, scores) = (Rows::new(&*sums, rows, e, e), Rows::new(&*scores, rows, n, BLOCK));
             let added = Epilogue {
                 residual: Some((Addend::F32(residual), ResidualOrder::AfterActivation)),
                 ..Epilogue::default()
             };
-            let scores = Rows::new(&*scores, rows, n, BLOCK);
-            gemm.run(MatMut::new(&mut *next, rows, e, e), scores, &values[..columns * n], &added);
+            let mut to = MatMut::new(&mut *next, rows, e, e);
+            if let Some(kernel) = few {
+                for p in 0..columns / PANEL {
+                    let (own, at) = (p * PANEL..e.min((p + 1) * PANEL), (p * context + from) * PANEL);
+                    let residual = Rows::new(&sums[own.start..rows * e], rows, own.len(), e);
+                    let added = Epilogue {
+                        residual: Some((Addend::F32(residual), ResidualOrder::AfterActivation)),
+                        ..Epilogue::default()
+                    };
+                    let bytes = &own_values[2 * at..2 * (at + n * PANEL)];
+                    halves(kernel, to.part(0..rows, own), scores, bytes, &added);
+                }
+            } else {
+                for (p, panel) in values[..columns * n].chunks_exact_mut(n * PANEL).enumerate() {
+                    read_values(loops, self.kept(own_values, e), context, p, from..from + n, panel);
+                }
+                gemm.run(to, scores, &values[..columns * n], &added);
+            }
             std::mem::swap(&mut sums, &mut next);
         }
         for (t, states) in state[..rows].chunks_exact(each).enumerate() {
@@ -181,12 +212,28 @@ impl Task<'_> {
         }
     }
 
-    /// Some elements of what is kept of a head, which has `len` of them.
-    fn read(&self, kept: &[u8], head: usize, len: usize, range: std::ops::Range<usize>, to: &mut [f32]) {
-        let range = head * len + range.start..head * len + range.end;
+    /// What is kept of a head, keys or values of so many elements.
+    fn kept<'k>(&self, head: &'k [u8], depth: usize) -> Kept<'k> {
         match self.shape.kept {
-            DType::F32 => read(Kept::F32(elements(kept)), range, to),
-            _ => read(Kept::F16(elements(kept)), range, to),
+            DType::F32 => Kept::F32(elements(head)),
+            DType::I8 => {
+                let (codes, scales) = head.split_at(self.shape.context * depth.next_multiple_of(PANEL));
+                Kept::I8 { codes: elements(codes), scales: elements(scales) }
+            }
+            _ => Kept::F16(elements(head)),
         }
     }
+}
+
+/// The product of a few rows with panels of f16 as they lie: the bits of that with floats.
+fn halves(
+    kernel: &gemv_half::Variant,
+    mut out: MatMut<'_, f32>,
+    x: Rows<'_, f32>,
+    bytes: &[u8],
+    epilogue: &Epilogue<'_>,
+) {
+    let panels = HalfPanels { kind: Half::F16, bytes, k: x.cols() };
+    let cols = 0..out.cols();
+    kernel.run(out.part(0..x.rows(), cols), x, &panels, epilogue);
 }

@@ -141,7 +141,12 @@ pub(super) fn run(
     let scratch = std::mem::take(&mut views.scratch);
     let stored = if matches!(kernel, Kernel::Rounded(_)) { None } else { finish.stored };
     let ([out, ..], quant) = (views.outputs, step.outputs[0].quant);
-    let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;
+    let work = match kernel {
+        // Such products follow each other by the hundred: the small ones are shared too.
+        Kernel::Rounded(_) => (m * n * k).div_ceil(ctx.pool.threads()).clamp(WORK / 8, WORK),
+        _ => WORK,
+    };
+    let cols = (work.div_ceil((m * k * PANEL).max(1))).clamp(1, n.div_ceil(PANEL)) * PANEL;
     let each = |out: &mut [u8], multiply: &(dyn Fn(usize, Output<'_>, &Epilogue<'_>) + Sync)| {
         result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |_, _, col, out| {
             let epilogue = tail.part(0, col, m, out.cols());

@@ -2,6 +2,7 @@
 
 use crate::cpu::RunError;
 use crate::device::{BudgetError, ByteSize};
+use crate::graph::DType;
 use crate::pack::PackError;
 use crate::plan::PlanError;
 use crate::select::SelectError;
@@ -29,6 +30,8 @@ pub enum DecodeError {
         ByteSize(*need), ByteSize(*room)
     )]
     Room { rung: String, context: usize, need: u64, room: u64, fits: usize },
+    #[error("keys and values kept as {kept}; f32, f16 and i8 are possible")]
+    Kept { kept: DType },
     #[error("the pack holds no decoder of text; convert one from a GGUF file")]
     NoDecoder,
     #[error(transparent)]

@@ -5,7 +5,7 @@ use crate::device::{self, Device};
 use crate::graph::{DType, Decoding};
 use crate::model::Model;
 use crate::pack::{PackFile, Rung};
-use crate::plan::{InputSpec, Plan, PlanError};
+use crate::plan::{InputSpec, Plan, PlanError, kept_columns};
 use crate::select::{self, Need, Request};
 use crate::session::plan_options;
 use crate::weights::Registry;
@@ -17,6 +17,9 @@ pub(super) const UNIT: usize = edge_kernels::cpu::attention::PANEL;
 /// Tokens of pieces, by how much memory there is: most first. Every decoder takes steps.
 const PIECES: [&[usize]; 3] = [&[16, 128], &[16], &[]];
 
+/// How keys and values can be kept.
+const KEPT: [DType; 3] = [DType::F32, DType::F16, DType::I8];
+
 /// A context that a rung is worth opening for, when none is asked for.
 const WORTH: usize = 256;
 
@@ -25,7 +28,7 @@ const WORTH: usize = 256;
 pub struct DecodeOptions {
     /// Tokens that there is room for; `None`: as many as the budget and the model allow.
     pub context: Option<usize>,
-    /// How keys and values are kept, f32 or f16; `None`: f16.
+    /// How keys and values are kept, f32, f16 or i8 with a scale for each token and head; `None`: f16.
     pub kept: Option<DType>,
     /// Rows are not rounded where a few of them are multiplied with integers ([`crate::plan::PlanOptions::rounded`]): slower, and the same bits
     /// however a text is cut.
@@ -51,6 +54,9 @@ pub(super) fn fit(
 ) -> Result<Fit, DecodeError> {
     let whole = Arc::new(pack.map(pack.file_len())?);
     let model = Model::new(pack.shared_header(), whole, Arc::new(Registry::standard()));
+    if let Some(kept) = options.kept.filter(|kept| !KEPT.contains(kept)) {
+        return Err(DecodeError::Kept { kept });
+    }
     let request = Request { available: pack.available(), forced, ..Request::default() };
     let baseline = device::current_rss().unwrap_or(0);
     let room = device.ledger().free();
@@ -95,9 +101,9 @@ pub(super) fn fit(
 
 /// Bytes that are kept of a token.
 fn token_bytes(decoding: &Decoding, options: &DecodeOptions) -> u64 {
-    let element = options.kept.unwrap_or(DType::F16).bytes();
+    let kept = options.kept.unwrap_or(DType::F16);
     let bytes =
-        decoding.caches.iter().map(|cache| cache.heads * cache.depth.next_multiple_of(UNIT) * element);
+        decoding.caches.iter().map(|cache| cache.heads * kept_columns(cache.depth, kept) * kept.bytes());
     bytes.sum::<usize>() as u64
 }
 

@@ -144,7 +144,8 @@ impl<'a> Builder<'a> {
         let context = options.context.unwrap_or(tokens);
         let dtype = options.kept.unwrap_or(DType::F32);
         for cache in &decoding.caches {
-            let dims = [cache.heads, context.div_ceil(PANEL) * PANEL, cache.depth.div_ceil(PANEL) * PANEL];
+            let columns = kept_columns(cache.depth, dtype);
+            let dims = [cache.heads, context.div_ceil(PANEL) * PANEL, columns];
             let bytes = dims.iter().try_fold(dtype.bytes(), |bytes, d| bytes.checked_mul(*d));
             if bytes.is_none_or(|bytes| bytes as u64 > LIMIT) {
                 let node = self.graph.name(cache.value).to_string();
@@ -481,6 +482,11 @@ impl<'a> Builder<'a> {
             self.twins.push((value, twin.dtype, twin.clone()));
         }
     }
+}
+
+/// Elements of what is kept of a token and head: whole panels, and a scale beside codes.
+pub(crate) fn kept_columns(depth: usize, kept: DType) -> usize {
+    depth.div_ceil(PANEL) * PANEL + if kept == DType::I8 { 4 } else { 0 }
 }
 
 /// For each value, whether an operation that works on i8 takes it (and the caller does not).

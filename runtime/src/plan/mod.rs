@@ -30,6 +30,7 @@ use crate::model::Model;
 use crate::pack::Rung;
 pub use work::Work;
 
+pub(crate) use build::kept_columns;
 pub(crate) use fact::{Fact, Place};
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ pub struct PlanOptions {
     pub cache: Option<usize>,
     /// Tokens that there is room for, of a graph that decodes ([`crate::graph::Decoding`]). `None`: as many as a run takes.
     pub context: Option<usize>,
-    /// How keys and values are kept: f32 unless it says f16.
+    /// How keys and values are kept: f32 unless it says f16, or i8 with a scale for each token and head.
     pub kept: Option<DType>,
 }
 

@@ -24,6 +24,8 @@ const ATTEMPTS: usize = 24;
 
 /// The waste that is not worth another attempt: a 64th of what lives at once.
 const WASTE_SHIFT: u32 = 6;
+/// Of more blocks than these an attempt takes milliseconds, for which so many bytes are not worth it either.
+const MANY: (usize, usize) = (500, 256 << 10);
 
 /// Places `blocks`; `live` is the most bytes of them that live at once, which no layout can beat.
 pub(super) fn place(blocks: &[Block], live: usize) -> Layout {
@@ -34,8 +36,9 @@ pub(super) fn place(blocks: &[Block], live: usize) -> Layout {
     });
     let mut best = in_order(blocks, &order);
     let mut layout = best.clone();
+    let waste = (live >> WASTE_SHIFT).max(if blocks.len() > MANY.0 { MANY.1 } else { 0 });
     for _ in 0..ATTEMPTS {
-        if best.total <= live + (live >> WASTE_SHIFT) {
+        if best.total <= live + waste {
             break;
         }
         let top = |i: &usize| layout.offsets[*i] + blocks[*i].bytes == layout.total;

@@ -1,8 +1,8 @@
 //! Attention over kept keys and values, a block of tokens at a time: what products leave to do.
 //!
 //! A head's keys are kept as `[tokens / 16][depth][16]`, its values as `[depth / 16][tokens][16]`: panels of
-//! [`super::gemm_f32`] once they are floats, so that neither scores nor sums of values need a copy in another order. Elements are f32, or f16
-//! rounded to nearest and saturated.
+//! [`super::gemm_f32`] once they are floats, so that neither scores nor sums of values need a copy in another order. Elements are f32, f16
+//! rounded to nearest and saturated, or codes of 8 bits with a scale for each token.
 //!
 //! Softmax over blocks (Milakov and Gimelshein, Online normalizer calculation for softmax, 2018): with the maximum `m` and the sum `s` of
 //! all blocks so far,
@@ -16,7 +16,7 @@ mod kept;
 #[cfg(test)]
 mod tests;
 
-pub use kept::{Kept, KeptMut, PANEL, read, write_key, write_value};
+pub use kept::{Kept, KeptMut, PANEL, read_keys, read_values, write_key, write_value};
 
 use super::loops::{LANES, Variant, fold_lanes, join_lanes};
 use super::math;

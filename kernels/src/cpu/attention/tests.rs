@@ -53,33 +53,48 @@ fn no_score_gives_zeros() {
 }
 
 #[test]
-fn what_is_kept_lies_in_panels() {
-    let v = select(Isa::detect());
-    for (depth, tokens) in [(16, 32), (40, 48), (5, 16)] {
-        let (columns, deep) = (depth.next_multiple_of(PANEL), depth);
-        let rows: Vec<Vec<f32>> = (0..tokens).map(|t| numbers(depth, t)).collect();
-        let (mut keys, mut values) = (vec![0u16; tokens * deep], vec![9u16; tokens * columns]);
-        let (mut keys32, mut values32) = (vec![0f32; tokens * deep], vec![9f32; tokens * columns]);
-        for (t, row) in rows.iter().enumerate() {
-            write_key(v, KeptMut::F16(&mut keys), depth, t, row);
-            write_value(v, KeptMut::F16(&mut values), tokens, t, row);
-            write_key(v, KeptMut::F32(&mut keys32), depth, t, row);
-            write_value(v, KeptMut::F32(&mut values32), tokens, t, row);
-        }
-        let mut floats = vec![0.0; keys.len()];
-        read(Kept::F16(&keys), 0..floats.len(), &mut floats);
-        let mut of_values = vec![0.0; values.len()];
-        read(Kept::F16(&values), 0..of_values.len(), &mut of_values);
-        for t in 0..tokens {
-            for c in 0..columns {
-                let want = rows[t].get(c).copied();
-                let half = want.map(|x| f16::from_f32(x).to_f32());
-                let value = (c / PANEL * tokens + t) * PANEL + c % PANEL;
-                assert_eq!(of_values[value], half.unwrap_or(0.0));
-                assert_eq!(values32[value], want.unwrap_or(0.0));
-                if let (Some(half), Some(x)) = (half, want) {
-                    let key = (t / PANEL * depth + c) * PANEL + t % PANEL;
-                    assert_eq!((floats[key], keys32[key]), (half, x));
+fn what_is_kept_is_read_in_panels() {
+    for (depth, room, to) in [(16, 32, 32), (40, 48, 32), (5, 16, 16)] {
+        let columns = depth.next_multiple_of(PANEL);
+        let rows: Vec<Vec<f32>> = (0..to).map(|t| numbers(depth, t)).collect();
+        for v in supported() {
+            let [mut keys32, mut values32] = [(); 2].map(|()| vec![7f32; room * columns]);
+            let [mut keys16, mut values16] = [(); 2].map(|()| vec![7u16; room * columns]);
+            let [mut keys8, mut values8] = [(); 2].map(|()| (vec![7i8; room * columns], vec![7f32; room]));
+            for (t, row) in rows.iter().enumerate() {
+                write_key(v, KeptMut::F32(&mut keys32), depth, t, row);
+                write_key(v, KeptMut::F16(&mut keys16), depth, t, row);
+                write_key(v, KeptMut::I8 { codes: &mut keys8.0, scales: &mut keys8.1 }, depth, t, row);
+                write_value(v, KeptMut::F32(&mut values32), room, t, row);
+                write_value(v, KeptMut::F16(&mut values16), room, t, row);
+                write_value(v, KeptMut::I8 { codes: &mut values8.0, scales: &mut values8.1 }, room, t, row);
+            }
+            let kept = [
+                (Kept::F32(&keys32), Kept::F32(&values32), 0.0),
+                (Kept::F16(&keys16), Kept::F16(&values16), 0.5 / 2048.0),
+                (
+                    Kept::I8 { codes: &keys8.0, scales: &keys8.1 },
+                    Kept::I8 { codes: &values8.0, scales: &values8.1 },
+                    0.5 / 127.0,
+                ),
+            ];
+            for (keys, values, part) in kept {
+                let mut panels = vec![9.0; to * depth];
+                read_keys(v, keys, depth, 0..to, &mut panels);
+                for (t, row) in rows.iter().enumerate() {
+                    let most = row.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    for (c, x) in row.iter().enumerate() {
+                        let got = panels[(t / PANEL * depth + c) * PANEL + t % PANEL];
+                        assert!((got - x).abs() <= most * part * 1.001, "{got} {x}");
+                    }
+                    for p in 0..columns / PANEL {
+                        let mut value = [9.0; PANEL];
+                        read_values(v, values, room, p, t..t + 1, &mut value);
+                        for (i, got) in value.iter().enumerate() {
+                            let x = row.get(p * PANEL + i).copied().unwrap_or(0.0);
+                            assert!((got - x).abs() <= most * part * 1.001, "{got} {x}");
+                        }
+                    }
                 }
             }
         }
@@ -94,4 +109,17 @@ fn halves_saturate() {
     let at = |i: usize| f16::from_bits(keys[i * 16 + 2]);
     assert_eq!((at(0), at(1)), (f16::MAX, f16::MIN));
     assert!(at(2).is_nan());
+}
+
+#[test]
+fn all_halves_are_widened_alike() {
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    for v in supported() {
+        let mut floats = vec![0.0f32; all.len()];
+        read_values(v, Kept::F16(&all), all.len(), 0, 0..all.len() / PANEL, &mut floats);
+        for (bits, got) in all.iter().zip(&floats) {
+            let want = f16::from_bits(*bits).to_f32();
+            assert!(want.to_bits() == got.to_bits() || want.is_nan() && got.is_nan(), "{bits:#x}");
+        }
+    }
 }

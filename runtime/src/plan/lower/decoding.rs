@@ -3,10 +3,9 @@
 use super::{Results, one};
 use crate::graph::DType;
 use crate::plan::BufferKind;
-use crate::plan::build::{Builder, Call, Why};
+use crate::plan::build::{Builder, Call, Why, kept_columns};
 use crate::plan::fact::{Fact, Place};
 use crate::plan::step::{CachedShape, StepOp};
-use edge_kernels::cpu::attention::PANEL;
 
 /// The number of tokens that are kept.
 fn past<'c>(call: &'c Call<'_>, i: usize) -> Result<&'c Fact, Why> {
@@ -99,7 +98,7 @@ fn kept(b: &Builder, fact: &Fact, heads: usize, depth: usize) -> Result<usize, W
         _ => false,
     };
     match fact.dims[..] {
-        [h, context, columns] if is_kept && h == heads && columns == depth.next_multiple_of(PANEL) => {
+        [h, context, columns] if is_kept && h == heads && columns == kept_columns(depth, fact.dtype) => {
             Ok(context)
         }
         _ => Err(format!(
