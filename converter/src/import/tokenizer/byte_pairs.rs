@@ -73,7 +73,7 @@ pub(super) fn import(file: &Gguf, split: Split) -> Result<Found, GgufError> {
     // Bytes are never unknown.
     tokens.unknown = None;
     let blob = tables.finish(&mut tokens);
-    Ok(Found::Tokenizer(tokens, blob))
+    Ok(Found::Tokenizer(Box::new(tokens), blob))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use edge_runtime::tokenizer::Tokens;
 /// A tokenizer before its tables are a blob.
 pub enum Found {
     /// One; the id of its blob is for whoever stores it.
-    Tokenizer(Tokens, Vec<u8>),
+    Tokenizer(Box<Tokens>, Vec<u8>),
     /// None that is implemented, or none at all: why.
     Nothing(String),
 }

@@ -64,5 +64,5 @@ pub(super) fn import(file: &Gguf) -> Result<Found, GgufError> {
     tokens.blank = file.truth("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     tokens.before_blank = (before.len() <= BEFORE_BLANK).then(|| before.iter().collect());
     let blob = tables.finish(&mut tokens);
-    Ok(Found::Tokenizer(tokens, blob))
+    Ok(Found::Tokenizer(Box::new(tokens), blob))
 }
