@@ -23,7 +23,7 @@ struct Case {
 
 fn graph(case: &Case, scale: f32) -> Graph {
     let mut graph = Graph::default();
-    let mut port = |graph: &mut Graph, name: &str, dtype: DType| {
+    let port = |graph: &mut Graph, name: &str, dtype: DType| {
         let value = graph.add_value(name, Source::Computed);
         graph.inputs.push(Port { value, dtype, dims: None, plan_time: false });
         value

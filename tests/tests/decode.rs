@@ -183,3 +183,46 @@ fn real_models_go_on_as_llama_cpp_does() {
         }
     }
 }
+
+/// Negative log-likelihood a token, in nats.
+fn loss(logits: &[f32], next: i64) -> f64 {
+    let most = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|x| f64::from(x - most).exp()).sum();
+    sum.ln() + f64::from(most - logits[next as usize])
+}
+
+/// llama.cpp's perplexity of 511 tokens of text, up to 1 %; and that in pieces with all logits, in floats, is that of the steps with rounded
+/// rows and halves of keys and values, up to 1 %.
+#[test]
+fn perplexity_is_that_of_llama_cpp() {
+    for (name, file) in
+        [("smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"), ("gemma3-270m", "gemma-3-270m-q4_k_m.gguf")]
+    {
+        let Some(source) = cached_model(&format!("{name}/{file}")) else { continue };
+        let folder = Folder::new("decode");
+        let pack = converted(&folder, &source);
+        let arrays = read_npz(&reference(&format!("expected/{name}.npz")), 1 << 24).unwrap();
+        let find = |name: &str| arrays.iter().find(|array| array.name == name).unwrap();
+        let ids = find("in:ppl_ids").data.as_chunks::<8>().0.iter();
+        let ids: Vec<i64> = ids.map(|b| i64::from_le_bytes(*b)).collect();
+        let theirs = find("out:ppl_nll").data.as_chunks::<4>().0.iter();
+        let theirs: Vec<f64> = theirs.map(|b| f64::from(f32::from_le_bytes(*b))).collect();
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let exact = DecodeOptions { exact: true, context: Some(512), ..DecodeOptions::default() };
+        let mut decoder = Decoder::open_with(&device(2), &pack, None, exact).unwrap();
+        let mut floats = Vec::new();
+        decoder
+            .feed_all(&ids, &mut |i, logits| floats.extend(ids.get(i + 1).map(|next| loss(logits, *next))))
+            .unwrap();
+        drop(decoder);
+        let mut decoder = Decoder::open(&device(2), &pack, None, Some(512)).unwrap();
+        let mut steps = Vec::new();
+        for pair in ids.windows(2) {
+            steps.push(loss(decoder.feed(&pair[..1]).unwrap(), pair[1]));
+        }
+        let [floats, steps, theirs] = [&floats, &steps, &theirs].map(|losses| mean(losses).exp());
+        eprintln!("{name}: perplexity {floats:.3} in floats, {steps:.3} in steps, llama.cpp's {theirs:.3}");
+        assert!(steps <= 1.01 * theirs.max(floats), "{name}: {steps}, {theirs}");
+        assert!(floats <= 1.01 * theirs, "{name}: {floats}, {theirs}");
+    }
+}

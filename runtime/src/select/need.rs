@@ -17,6 +17,9 @@ pub(super) const FIRST_RUN: u64 = 2200 << 10;
 /// any page (`targets/cli/build.rs`).
 pub const START_SPREAD: u64 = 512 << 10;
 
+/// A weight that is bound, on the heap: language models have hundreds.
+const BOUND: u64 = 1 << 10;
+
 /// How a rung's weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighing {
@@ -75,7 +78,8 @@ impl Need {
             let arena = need.arena.max(own.arena);
             need = Need { weights: need.weights.max(own.weights), arena, plan: need.plan + own.plan, ..own };
         }
-        Ok(need)
+        let bound = rung.takes.iter().flatten().count() as u64 * BOUND;
+        Ok(Need { plan: need.plan + bound, ..need })
     }
 
     /// The planned peak.

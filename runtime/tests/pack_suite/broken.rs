@@ -1,7 +1,7 @@
 //! One broken file for every way in which a pack is refused.
 
 use crate::fixture::*;
-use edge_runtime::graph::{Dim, Filled, Op, Source, State};
+use edge_runtime::graph::{Cache, Decoding, Dim, Filled, Op, Source, State};
 use edge_runtime::pack::*;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -139,6 +139,23 @@ fn counts_ids_and_sizes() {
     refused!(edit(filled(0, 0, 1 << 40)), PackError::OutOfRange { .. }, "graph 0: count of an output");
     refused!(edit(filled(0, 99, 0)), PackError::OutOfRange { .. }, "axis of a partly filled output 99");
     refused!(edit(filled(0, 0, 0)), PackError::Mismatch { .. }, "bytes of a count");
+    let decoding = |ids: usize, heads: usize| {
+        move |h: &mut Header| {
+            let value = h.graphs[0].add_value("keys", Source::Computed);
+            let caches = vec![Cache { value, heads, depth: 8 }];
+            let decoding = Decoding { ids, past: 0, wanted: 0, logits: 0, longest: 1, caches };
+            h.graphs[0].decoding = Some(Box::new(decoding));
+        }
+    };
+    refused!(edit(decoding(9, 1)), PackError::OutOfRange { .. }, "graph 0: input of token ids 9");
+    refused!(edit(decoding(0, 1)), PackError::Mismatch { .. }, "bytes of an id or place");
+    refused!(edit(decoding(0, usize::MAX)), PackError::Shape { .. }, "graph 0, cache 0");
+    let twice = |h: &mut Header| {
+        decoding(0, 1)(h);
+        let input = h.graphs[0].inputs[0].value;
+        h.graphs[0].decoding.as_mut().unwrap().caches[0].value = input;
+    };
+    refused!(edit(twice), PackError::ComputedTwice { .. }, "graph 0, cache 0");
     let constant = |h: &mut Header| h.constants[0].data = ConstantData::Blob(8);
     refused!(edit(constant), PackError::OutOfRange { .. }, "constant 0: blob 8");
 

@@ -54,7 +54,7 @@ fn no_score_gives_zeros() {
 
 #[test]
 fn what_is_kept_is_read_in_panels() {
-    for (depth, room, to) in [(16, 32, 32), (40, 48, 32), (5, 16, 16)] {
+    for (depth, room, to) in [(16usize, 32usize, 32usize), (40, 48, 32), (5, 16, 16)] {
         let columns = depth.next_multiple_of(PANEL);
         let rows: Vec<Vec<f32>> = (0..to).map(|t| numbers(depth, t)).collect();
         for v in supported() {
@@ -71,7 +71,7 @@ fn what_is_kept_is_read_in_panels() {
             }
             let kept = [
                 (Kept::F32(&keys32), Kept::F32(&values32), 0.0),
-                (Kept::F16(&keys16), Kept::F16(&values16), 0.5 / 2048.0),
+                (Kept::F16(&keys16), Kept::F16(&values16), 1.0 / 2048.0),
                 (
                     Kept::I8 { codes: &keys8.0, scales: &keys8.1 },
                     Kept::I8 { codes: &values8.0, scales: &values8.1 },

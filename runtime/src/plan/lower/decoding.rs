@@ -18,8 +18,12 @@ fn past<'c>(call: &'c Call<'_>, i: usize) -> Result<&'c Fact, Why> {
 
 /// `[1, tokens, heads, depth]`.
 fn by_heads(what: &str, dims: &[usize]) -> Result<[usize; 3], Why> {
+    // Of no tokens, sizes are not bound by the value's bytes.
+    const MOST: usize = 1 << 28;
     match *dims {
-        [1, tokens, heads, depth] if heads * depth > 0 => Ok([tokens, heads, depth]),
+        [1, tokens, heads, depth] if (1..=MOST).contains(&heads.saturating_mul(depth)) => {
+            Ok([tokens, heads, depth])
+        }
         _ => Err(format!("{what} of shape {dims:?}, expected [1, tokens, heads, depth]")),
     }
 }
