@@ -17,6 +17,7 @@ pub mod random;
 pub mod select;
 mod session;
 pub mod subnet;
+pub mod text;
 pub mod tokenizer;
 pub mod weights;
 

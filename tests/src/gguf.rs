@@ -162,6 +162,36 @@ pub fn llama(tiny: &Tiny) -> Builder {
     b
 }
 
+/// 44 characters, then `<end>`, `<bos>`, `<user>`, `<bot>`, `é`'s two bytes.
+fn characters() -> Vec<String> {
+    let mut tokens: Vec<String> =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ.,:!?012".chars().map(String::from).collect();
+    tokens.extend(["<end>", "<bos>", "<user>", "<bot>", "Ã", "©"].map(str::to_string));
+    assert_eq!(tokens.len(), VOCABULARY);
+    tokens
+}
+
+/// A tiny Llama with a tokenizer of characters and, if given, a chat template.
+pub fn talking(template: Option<&str>) -> Builder {
+    let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: false, bias: false });
+    let tokens = characters();
+    let kinds = (0..VOCABULARY).map(|i| if (44..48).contains(&i) { 3i32 } else { 1 });
+    let kinds: Vec<u8> = kinds.flat_map(i32::to_le_bytes).collect();
+    file.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "gpt-2");
+    file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
+    file.texts("tokenizer.ggml.merges", &[]);
+    file.key(
+        "tokenizer.ggml.token_type",
+        9,
+        &[&5u32.to_le_bytes()[..], &(VOCABULARY as u64).to_le_bytes(), &kinds].concat(),
+    );
+    file.count("tokenizer.ggml.eos_token_id", 44).count("tokenizer.ggml.bos_token_id", 45);
+    if let Some(template) = template {
+        file.text("tokenizer.chat_template", template);
+    }
+    file
+}
+
 /// Where a block has floats, and about what: a scale and, at the second place, a minimum.
 fn places(name: &str) -> &'static [(usize, f32)] {
     match name {

@@ -107,6 +107,11 @@ impl Program {
         self.0.spawn().unwrap()
     }
 
+    /// As [`Program::spawn`], for tests that write to its stdin.
+    pub fn spawn_with_stdin(mut self) -> Child {
+        self.0.stdin(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Runs it to its end.
     pub fn run(self) -> Ended {
         Ended::of(self.spawn())

@@ -1,13 +1,18 @@
 //! A run allocates nothing, and many shapes leave nothing behind. Alone in its program: the counter sees every thread.
 
 use edge_runtime::Session;
+use edge_runtime::decode::Decoder;
 use edge_runtime::device::{Device, current_rss};
-use edge_runtime::pack::Acts;
+use edge_runtime::pack::{Acts, PackFile};
 use edge_runtime::random::philox;
+use edge_runtime::text::{Generator, Sampler, Sampling, Until};
+use edge_runtime::tokenizer::Tokenizer;
 use edge_runtime::weights::Registry;
-use edge_tests::{Folder, convert_in_process, inputs_of, models, open};
+use edge_tests::gguf::talking;
+use edge_tests::{Folder, convert_in_process, edge_convert, inputs_of, models, open};
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
 struct Counting;
 
@@ -111,10 +116,41 @@ fn shapes_leave_nothing_behind() {
     assert!(grown <= 64 << 10, "{grown} bytes more after 10000 runs over 200 shapes");
 }
 
+/// An answer allocates at its start, and nothing for each of its tokens.
+fn answers_allocate_nothing_per_token() {
+    let folder = Folder::new("alloc");
+    let (source, pack) = (folder.write("m.gguf", &talking(None).finish()), folder.file("m.pack"));
+    edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
+    let pack = Arc::new(PackFile::open(&pack).unwrap());
+    let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
+    let tokenizer = Tokenizer::new(pack.header(), Arc::new(pack.map(pack.file_len()).unwrap())).unwrap();
+    let decoder = Decoder::open(&device, &pack, None, Some(64)).unwrap();
+    let mut generator = Generator::new(decoder, tokenizer).unwrap();
+    for how in [Sampling::default(), Sampling { top_k: 0, repeat_penalty: 1.1, ..Sampling::default() }] {
+        let mut sampler = Sampler::new(how, generator.decoder().vocabulary()).unwrap();
+        let mut count = |tokens: usize| {
+            let stops = ["never".to_string()];
+            let until = Until {
+                tokens: Some(tokens),
+                stops: &stops,
+                ignore_last: true,
+                stopped: &AtomicBool::new(false),
+            };
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            let answer = generator.answer(&[1, 2, 3, 4, 5], &mut sampler, &until, &mut |_| Ok(())).unwrap();
+            assert_eq!(answer.tokens, tokens);
+            ALLOCATIONS.load(Ordering::SeqCst) - before
+        };
+        count(48);
+        assert_eq!(count(4), count(48), "allocations of 4 tokens and of 48");
+    }
+}
+
 #[test]
 fn runs_allocate_nothing_and_shapes_leave_nothing_behind() {
     runs_allocate_nothing("classifier", &models::classifier(), &[]);
     runs_allocate_nothing("mlp", &models::mlp(), &[]);
     runs_allocate_nothing("lstm", &models::lstm(), &[("hn", "h"), ("cn", "c")]);
+    answers_allocate_nothing_per_token();
     shapes_leave_nothing_behind();
 }

@@ -124,22 +124,46 @@ fn same(ours: &Tokenizer, theirs: &tokenizers::Tokenizer, count: u64, added: &[&
     eprintln!("{count} texts, {all} tokens");
 }
 
+/// What a splitting is in the reference: its pre-tokenizers, and whether pieces that are tokens are taken whole.
+fn splitting(pre: &str) -> (Vec<Value>, bool) {
+    let bytes = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": regex});
+    let split = |numbers: &str| {
+        let regex = format!(
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{numbers}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        );
+        json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
+    };
+    match pre {
+        "gpt-2" => (vec![bytes(true)], false),
+        "smollm" => (vec![json!({"type": "Digits", "individual_digits": true}), bytes(true)], false),
+        "qwen2" => (vec![split(""), bytes(false)], false),
+        "llama-bpe" => (vec![split("{1,3}"), bytes(false)], true),
+        _ => panic!("{pre}"),
+    }
+}
+
 /// A tokenizer as its own format has it.
-fn described(digits: bool, vocabulary: Value, merges: Value, added: &[(u32, &str)]) -> tokenizers::Tokenizer {
-    let bytes =
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let digits = digits.then(|| json!({"type": "Digits", "individual_digits": true}));
-    let passes: Vec<Value> = digits.into_iter().chain([bytes]).collect();
+fn described(pre: &str, vocabulary: Value, merges: Value, added: &[(u32, &str)]) -> tokenizers::Tokenizer {
+    let (passes, whole) = splitting(pre);
+    let passes = json!({"type": "Sequence", "pretokenizers": passes});
+    build(
+        json!({"pre_tokenizer": passes, "normalizer": null}),
+        added,
+        json!({"vocab": vocabulary, "merges": merges, "ignore_merges": whole}),
+    )
+}
+
+fn build(parts: Value, added: &[(u32, &str)], model: Value) -> tokenizers::Tokenizer {
     let added = added.iter().map(|(id, content)| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
     });
-    let whole = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
-        "normalizer": null, "pre_tokenizer": {"type": "Sequence", "pretokenizers": passes},
-        "post_processor": null, "decoder": null,
+    let mut whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(), "post_processor": null, "decoder": null,
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": merges}
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false}
     });
+    whole.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
+    whole["model"].as_object_mut().unwrap().extend(model.as_object().unwrap().clone());
     tokenizers::Tokenizer::from_str(&whole.to_string()).unwrap()
 }
 
@@ -179,7 +203,7 @@ fn a_trained_vocabulary_gives_the_ids_of_the_reference() {
     let kinds = (0..tokens.len()).map(|_| 1i32).chain([3, 3, 3, 4]);
     let kinds: Vec<u8> = kinds.flat_map(i32::to_le_bytes).collect();
     tokens.extend(added.map(str::to_string));
-    for (pre, digits) in [("gpt-2", false), ("smollm", true)] {
+    for pre in ["gpt-2", "smollm", "qwen2", "llama-bpe"] {
         let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: true, bias: false });
         file.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", pre);
         file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
@@ -192,7 +216,7 @@ fn a_trained_vocabulary_gives_the_ids_of_the_reference() {
         edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
         let ours = open(&pack);
         assert_eq!(ours.tokens().last, [tokens.len() as u32 - 4]);
-        let theirs = described(digits, plain.clone(), json!(merges), &ids);
+        let theirs = described(pre, plain.clone(), json!(merges), &ids);
         same(&ours, &theirs, TEXTS, &added);
     }
 }
@@ -233,9 +257,134 @@ fn smollm2_has_the_ids_of_the_reference() {
     let added: Vec<(u32, &str)> = controls.map(|(id, (token, _))| (id as u32, token.as_str())).collect();
     assert!(added.len() > 10);
     let vocabulary = tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let theirs = described(true, Value::Object(vocabulary), json!(merges), &added);
+    let theirs = described("smollm", Value::Object(vocabulary), json!(merges), &added);
     let names: Vec<&str> = added.iter().map(|(_, token)| *token).collect();
     same(&ours, &theirs, TEXTS, &names);
+}
+
+/// Tokens with scores: a vocabulary of characters trained here, against the reference's byte pairs with the merges that such scores stand for, every
+/// split of a token into two.
+#[test]
+fn scores_give_the_ids_of_the_reference() {
+    let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
+    let blanks = tokenizers::normalizers::replace::Replace::new(" ", "\u{2581}").unwrap();
+    tokenizer.with_normalizer(Some(blanks)).unwrap();
+    // Words begin with their blank, as SentencePiece trains them.
+    let words = tokenizers::pre_tokenizers::metaspace::Metaspace::new(
+        '\u{2581}',
+        tokenizers::pre_tokenizers::metaspace::PrependScheme::Never,
+        true,
+    );
+    tokenizer.with_pre_tokenizer(Some(words));
+    let mut trainer: TrainerWrapper =
+        BpeTrainer::builder().vocab_size(1500).show_progress(false).build().into();
+    tokenizer.train(&mut trainer, corpus().lines()).unwrap();
+    let whole: Value = serde_json::from_str(&tokenizer.to_string(false).unwrap()).unwrap();
+    let mut trained: Vec<(u64, String)> = whole["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(text, id)| (id.as_u64().unwrap(), text.clone()))
+        .collect();
+    trained.sort();
+    // Byte tokens first, as such files have them, and an added token.
+    let mut tokens: Vec<String> = vec!["<unk>".into(), "<s>".into(), "</s>".into()];
+    tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
+    let before = tokens.len();
+    tokens.extend(trained.into_iter().map(|(_, text)| text));
+    let kinds: Vec<i32> = (0..tokens.len())
+        .map(|i| [2, 3, 3].get(i).copied().unwrap_or(if i < before { 6 } else { 1 }))
+        .collect();
+    let scores: Vec<f32> =
+        (0..tokens.len()).map(|i| if i < before { 0.0 } else { before as f32 - i as f32 }).collect();
+    let ids: std::collections::HashMap<&str, usize> =
+        tokens.iter().enumerate().skip(before).map(|(i, t)| (t.as_str(), i)).collect();
+    let mut merges = Vec::new();
+    for token in &tokens[before..] {
+        let places = token.char_indices().map(|(at, _)| at).filter(|at| *at > 0);
+        merges.extend(
+            places
+                .map(|at| token.split_at(at))
+                .filter(|(a, b)| ids.contains_key(a) && ids.contains_key(b))
+                .map(|(a, b)| json!([a, b])),
+        );
+    }
+    let vocabulary =
+        Value::Object(tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect());
+    let added = [(1, "<s>"), (2, "</s>")];
+    for prefix in [false, true] {
+        let mut file = llama(&Tiny { kind: "Q8_0", embedding: "Q8_0", tied: true, bias: false });
+        file.text("tokenizer.ggml.model", "llama").text("tokenizer.ggml.pre", "default");
+        file.texts("tokenizer.ggml.tokens", &tokens.iter().map(String::as_bytes).collect::<Vec<_>>());
+        let array = |kind: u32, words: Vec<[u8; 4]>| {
+            [&kind.to_le_bytes()[..], &(tokens.len() as u64).to_le_bytes(), words.as_flattened()].concat()
+        };
+        file.key(
+            "tokenizer.ggml.token_type",
+            9,
+            &array(5, kinds.iter().map(|kind| kind.to_le_bytes()).collect()),
+        );
+        file.key(
+            "tokenizer.ggml.scores",
+            9,
+            &array(6, scores.iter().map(|score| score.to_le_bytes()).collect()),
+        );
+        file.key("tokenizer.ggml.add_space_prefix", 7, &[u8::from(prefix)]);
+        file.count("tokenizer.ggml.bos_token_id", 1)
+            .count("tokenizer.ggml.eos_token_id", 2)
+            .count("tokenizer.ggml.unknown_token_id", 0);
+        let folder = Folder::new("tokenizer");
+        let (source, pack) = (folder.write("m.gguf", &file.finish()), folder.file("m.pack"));
+        edge_convert().arg(source).arg("-o").arg(&pack).run().expect(0);
+        let ours = open(&pack);
+        assert_eq!((ours.tokens().first, &ours.tokens().last[..]), (Some(1), &[2][..]));
+        let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+        let steps = if prefix {
+            vec![json!({"type": "Prepend", "prepend": "\u{2581}"}), replace]
+        } else {
+            vec![replace]
+        };
+        let parts = json!({"pre_tokenizer": null, "normalizer": {"type": "Sequence", "normalizers": steps}});
+        let model = json!({"vocab": vocabulary, "merges": merges, "byte_fallback": true, "unk_token": "<unk>", "fuse_unk": true});
+        let theirs = build(parts, &added, model);
+        let corpus: Vec<char> = corpus().chars().collect();
+        let (mut ids, mut bytes) = (Vec::new(), Vec::new());
+        for i in 0..TEXTS / 4 {
+            let text = text(i, &corpus, if prefix { &[] } else { &["<s>", "</s>"] });
+            ids.clear();
+            bytes.clear();
+            ours.encode(&text, true, &mut ids);
+            assert_eq!(ids, theirs.encode(text.as_str(), false).unwrap().get_ids(), "text {i}: {text:?}");
+            ours.decode(&ids, &mut bytes).unwrap();
+            let blank = if prefix && !text.is_empty() { " " } else { "" };
+            assert_eq!(String::from_utf8(bytes.clone()).unwrap(), format!("{blank}{text}"));
+        }
+    }
+}
+
+/// Files whose ids llama.cpp gave (`reference/tokenization.py`), where they are in the models' cache.
+#[test]
+fn stored_ids_are_those_of_llama_cpp() {
+    for (name, stored) in [
+        ("gemma3-270m/gemma-3-270m-q4_k_m.gguf", "gemma3-270m"),
+        ("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2"),
+    ] {
+        let Some(source) = optional(name) else { continue };
+        let folder = Folder::new("tokenizer");
+        let pack = folder.file("m.pack");
+        edge_convert().arg(&source).arg("-o").arg(&pack).run().expect(0);
+        let ours = open(&pack);
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/expected/{stored}.tokens.json"));
+        let rows: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let mut ids = Vec::new();
+        for row in &rows {
+            ids.clear();
+            ours.encode(row["text"].as_str().unwrap(), true, &mut ids);
+            assert_eq!(json!(ids), row["ids"], "{name}: {}", row["text"]);
+        }
+        assert!(rows.len() >= 400);
+    }
 }
 
 /// A model that CI does not fetch.

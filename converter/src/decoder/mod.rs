@@ -109,7 +109,7 @@ fn tokenizer(draft: &mut Draft, file: &Gguf) -> Result<Option<BlobId>, ConvertEr
     match import_tokenizer(file).map_err(ImportError::from)? {
         Found::Tokenizer(tokens, tables) => {
             let blob = draft.blob(tables);
-            draft.header.tokenizer = Tokens { blob, ..tokens }.described();
+            draft.header.tokenizer = Tokens { blob, ..*tokens }.described();
             Ok(Some(blob))
         }
         Found::Nothing(why) => {

@@ -1,45 +1,61 @@
-//! From text to token ids and back: byte-level byte-pair encoding (Sennrich et al., 2016; Radford et al., 2019) out of flat tables that are
-//! read where the pack is mapped. `runtime/PACK.md`, "Tokenizer", has their layout.
+//! From text to token ids and back: byte-pair encoding (Sennrich et al., 2016), of bytes (Radford et al., 2019) or of characters with scores (Kudo and
+//! Richardson, 2018), out of flat tables that are read where the pack is mapped. `runtime/PACK.md`, "Tokenizer", has their layout.
 //!
 //! ```text
+//! tables.rs the tables
 //! split.rs  a text in pieces, by patterns that are data
-//! pairs.rs  the bytes of a piece merged pair by pair
+//! pairs.rs  what lies in a piece merged pair by pair
+//! scored.rs the same by the scores of tokens
 //! ```
 #![forbid(unsafe_code)]
 
 mod pairs;
+mod scored;
 mod split;
+mod tables;
 
 pub use split::{Atom, Classes, Pattern};
 
 use crate::pack::{BlobId, BlobSource, Header};
 use pairs::Pairs;
+use scored::Scored;
 use serde::{Deserialize, Serialize};
 use split::Ranges;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use tables::{Places, Tables, word};
 
-/// The kind of tokenizer that this runtime has.
+/// The kind of tokenizers that merge bytes.
 pub const BYTE_PAIRS: &str = "byte_pairs";
+/// The kind of those that merge characters by scores.
+pub const SCORED_PAIRS: &str = "scored_pairs";
 
-/// Most tokens, merges and ranges, each.
-const MOST: usize = 1 << 24;
 /// Most passes of patterns.
 const PASSES: usize = 8;
 
 /// How a pack's texts become token ids.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
-    /// `byte_pairs`; a reader that does not know the kind reads ids alone.
+    /// `byte_pairs` or `scored_pairs`; a reader that does not know the kind reads ids alone.
     pub kind: String,
     /// Number of tokens.
     pub tokens: usize,
     /// Number of merges.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub merges: usize,
     /// Number of ranges of characters with classes.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ranges: usize,
+    /// Number of scores: as many as tokens, or none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scores: usize,
+    /// Number of tokens that are sorted by their text.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sorted: usize,
     /// The tables.
     pub blob: BlobId,
     /// Passes that split a text, each the pieces of the one before; patterns in the order in which they are tried.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub split: Vec<Vec<Pattern>>,
     /// The token that a text begins with, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,18 +63,42 @@ pub struct Tokens {
     /// Tokens that end what a model says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<u32>,
+    /// Of `byte_pairs`: a piece that is a token is taken as it is, whatever merges give.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub whole: bool,
+    /// Of `scored_pairs`: a blank is put before a text, and before what follows a token that was taken whole.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub blank: bool,
+    /// Of `scored_pairs`: the characters that tokens have before a blank. A text is parted before blanks that follow others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_blank: Option<String>,
+    /// What stands for text that is no token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<u32>,
+    /// Tokens that templates know by a name, such as `bos_token`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub special: BTreeMap<String, u32>,
+    /// How the model reads a conversation: a Jinja template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What tokens are, a byte each in the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum TokenKind {
-    /// Bytes of text, made by merges.
+    /// Text, made by merges.
     Text = 0,
     /// Taken from a text as a whole before it is split.
     Added = 1,
     /// As `Added`, where the caller allows it: what controls a model is not for everyone to write.
     Control = 2,
+    /// A byte of text that is no token otherwise.
+    Byte = 3,
 }
 
 /// Why a tokenizer cannot be had.
@@ -68,7 +108,9 @@ pub enum TokenKind {
 pub enum TokenizerError {
     #[error("the pack has no tokenizer; give token ids")]
     None,
-    #[error("the pack's tokenizer is of kind `{kind}`, this runtime has `{BYTE_PAIRS}`; give token ids")]
+    #[error(
+        "the pack's tokenizer is of kind `{kind}`, this runtime has `{BYTE_PAIRS}` and `{SCORED_PAIRS}`; give token ids"
+    )]
     Kind { kind: String },
     #[error("the tokenizer's tables, blob {blob}, are not in what is mapped of the pack")]
     Missing { blob: BlobId },
@@ -85,25 +127,11 @@ pub struct Tokenizer {
     places: Places,
     /// The token of each byte that is one.
     bytes: [Option<u32>; 256],
-    /// Tokens that are taken from a text as a whole, and whether they control.
+    /// Tokens that are taken from a text as a whole, and whether they control; by their first byte.
     added: Vec<(u32, bool)>,
-    /// Whether an added token begins with a byte.
-    begins: [bool; 256],
+    /// Where those that begin with a byte begin.
+    begins: Vec<u32>,
     ranges: Ranges,
-}
-
-/// Where the tables begin in the blob; `offsets` at 0.
-#[derive(Clone, Copy)]
-struct Places {
-    merges: usize,
-    ranges: usize,
-    kinds: usize,
-    text: usize,
-}
-
-/// Word `i` of little-endian words.
-fn word(bytes: &[u8], i: usize) -> u32 {
-    bytes.get(4 * i..4 * i + 4).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b))
 }
 
 impl Tokens {
@@ -124,54 +152,39 @@ impl Tokenizer {
     pub fn new(header: &Header, source: Arc<dyn BlobSource>) -> Result<Tokenizer, TokenizerError> {
         let described = header.tokenizer.clone().ok_or(TokenizerError::None)?;
         match described.get("kind").and_then(|kind| kind.as_str()) {
-            Some(BYTE_PAIRS) => {}
+            Some(BYTE_PAIRS | SCORED_PAIRS) => {}
             kind => return Err(TokenizerError::Kind { kind: kind.unwrap_or_default().to_string() }),
         }
         let tokens: Tokens = serde_json::from_value(described.into())
             .map_err(|e| TokenizerError::Tables { why: e.to_string() })?;
         let wrong = |why: &str| TokenizerError::Tables { why: why.to_string() };
         let blob = source.blob(tokens.blob).ok_or(TokenizerError::Missing { blob: tokens.blob })?;
-        let (n, m, r) = (tokens.tokens, tokens.merges, tokens.ranges);
-        if [n, m, r].iter().any(|count| *count > MOST) {
-            return Err(wrong("more than 2^24 of something"));
-        }
-        let merges = 4 * (n + 1);
-        let ranges = merges + 16 * m;
-        let kinds = ranges + 12 * r;
-        let text = kinds + n;
-        let places = Places { merges, ranges, kinds, text };
-        let length = word(blob, n) as usize;
-        if blob.len() < text || blob.len() - text != length {
-            return Err(wrong(&format!("{} bytes, {text} and {length} of text are expected", blob.len())));
-        }
-        if word(blob, 0) != 0 || (0..n).any(|i| word(blob, i) > word(blob, i + 1)) {
-            return Err(wrong("tokens do not follow one another"));
-        }
-        let table = Pairs::new(&blob[merges..ranges]);
-        if !table.is_sound(n) {
-            return Err(wrong("merges of tokens that are not there, or not in order"));
-        }
-        let classes = Ranges::new(&blob[ranges..kinds]).ok_or_else(|| wrong("ranges are not in order"))?;
+        let places = Places::new(&tokens, blob)?;
+        let n = tokens.tokens;
+        let tables = Tables::new(blob, places, n);
+        let classes = Ranges::new(tables.ranges()).ok_or_else(|| wrong("ranges are not in order"))?;
         if tokens.split.len() > PASSES || tokens.split.iter().flatten().any(|pattern| !pattern.is_sound()) {
             return Err(wrong("patterns that match nothing, or too much"));
         }
-        let (mut bytes, mut added, mut begins) = ([None; 256], Vec::new(), [false; 256]);
-        for i in 0..n {
-            let token = &blob[text + word(blob, i) as usize..text + word(blob, i + 1) as usize];
-            match (blob[kinds + i], token) {
-                (0, [byte]) => bytes[usize::from(*byte)] = Some(i as u32),
-                (0, _) | (_, []) => {}
-                (kind @ 1..=2, token) => {
-                    begins[usize::from(token[0])] = true;
-                    added.push((i as u32, kind == TokenKind::Control as u8));
-                }
-                _ => return Err(wrong("a token of an unknown kind")),
+        let spelled = if tokens.kind == BYTE_PAIRS { TokenKind::Text } else { TokenKind::Byte };
+        let (mut bytes, mut added) = ([None; 256], Vec::new());
+        for id in 0..n as u32 {
+            match (tables.kind(id), tables.text(id).unwrap_or_default()) {
+                (Some(kind), [byte]) if kind == spelled => bytes[usize::from(*byte)] = Some(id),
+                (Some(TokenKind::Added | TokenKind::Control), [first, ..]) => added.push((*first, id)),
+                _ => {}
             }
         }
         let known = |id: &u32| (*id as usize) < n;
-        if !tokens.first.iter().chain(&tokens.last).all(known) {
-            return Err(wrong("a first or last token that is not there"));
+        let named = tokens.first.iter().chain(&tokens.last).chain(&tokens.unknown);
+        if !named.chain(tokens.special.values()).all(known) {
+            return Err(wrong("a first, last or special token that is not there"));
         }
+        added.sort_unstable();
+        let begins = (0..=256)
+            .map(|byte| added.partition_point(|(first, _)| u16::from(*first) < byte) as u32)
+            .collect();
+        let added = added.iter().map(|(_, id)| (*id, tables.kind(*id) == Some(TokenKind::Control))).collect();
         Ok(Tokenizer { tokens, places, bytes, added, begins, ranges: classes, source })
     }
 
@@ -180,9 +193,14 @@ impl Tokenizer {
         &self.tokens
     }
 
-    fn blob(&self) -> &[u8] {
-        // It was there when the tokenizer was made.
-        self.source.blob(self.tokens.blob).unwrap_or_default()
+    /// Bytes of the tables that were not read when they were checked: the texts.
+    pub fn unread(&self) -> usize {
+        self.tables().text_bytes()
+    }
+
+    fn tables(&self) -> Tables<'_> {
+        // The blob was there when the tokenizer was made.
+        Tables::new(self.source.blob(self.tokens.blob).unwrap_or_default(), self.places, self.tokens.tokens)
     }
 
     /// The bytes of a token.
@@ -190,13 +208,18 @@ impl Tokenizer {
     /// # Errors
     /// When there is no such token.
     pub fn text(&self, id: u32) -> Result<&[u8], TokenizerError> {
-        let tokens = self.tokens.tokens;
-        if id as usize >= tokens {
-            return Err(TokenizerError::Token { id, tokens });
-        }
-        let (blob, i) = (self.blob(), id as usize);
-        let place = self.places.text + word(blob, i) as usize..self.places.text + word(blob, i + 1) as usize;
-        Ok(blob.get(place).unwrap_or_default())
+        self.tables().text(id).ok_or(TokenizerError::Token { id, tokens: self.tokens.tokens })
+    }
+
+    /// What a token is; `None` when there is no such token.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.tables().kind(id)
+    }
+
+    /// The texts of special tokens by their names.
+    pub fn special(&self) -> BTreeMap<String, String> {
+        let text = |id: &u32| String::from_utf8_lossy(self.text(*id).unwrap_or_default()).into_owned();
+        self.tokens.special.iter().map(|(name, id)| (name.clone(), text(id))).collect()
     }
 
     /// Appends the ids of a text; control tokens are read in it where `control`. What a text begins with ([`Tokens::first`]) is left to
@@ -220,26 +243,34 @@ impl Tokenizer {
 
     /// The longest added token that bytes begin with, and its length. A token is UTF-8, so it ends between characters.
     fn added_at(&self, bytes: &[u8], control: bool) -> Option<(u32, usize)> {
-        if !self.begins[usize::from(*bytes.first()?)] {
-            return None;
-        }
+        let first = usize::from(*bytes.first()?);
+        let [from, to] = [*self.begins.get(first)?, *self.begins.get(first + 1)?];
+        let tables = self.tables();
         let here = |(id, controls): &(u32, bool)| {
-            let token = self.text(*id).ok()?;
+            let token = tables.text(*id)?;
             let is = (control || !controls) && bytes.starts_with(token) && std::str::from_utf8(token).is_ok();
             is.then_some((*id, token.len()))
         };
         // Of equal ones the first.
-        self.added.iter().filter_map(here).reduce(|best, next| if next.1 > best.1 { next } else { best })
+        let added = self.added.get(from as usize..to as usize)?;
+        added.iter().filter_map(here).reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
     fn pieces(&self, text: &str, ids: &mut Vec<u32>) {
-        let blob = self.blob();
-        let Some(table) = blob.get(self.places.merges..self.places.ranges) else { return };
-        let Some(ranges) = blob.get(self.places.ranges..self.places.kinds) else { return };
-        let pairs = Pairs::new(table);
-        let classes = self.ranges.over(ranges);
+        let tables = self.tables();
+        if self.tokens.kind == SCORED_PAIRS {
+            let (bytes, unknown) = (&self.bytes, self.tokens.unknown);
+            let before_blank = self.tokens.before_blank.as_deref();
+            return Scored { tables, bytes, unknown, before_blank }.encode(text, self.tokens.blank, ids);
+        }
+        let pairs = Pairs::new(tables.merges());
+        let classes = self.ranges.over(tables.ranges());
         split::pieces(text, &self.tokens.split, &classes, &mut |piece| {
-            pairs.merge(piece.bytes().filter_map(|byte| self.bytes[usize::from(byte)]), ids);
+            let whole = self.tokens.whole.then(|| tables.find(piece.as_bytes())).flatten();
+            match whole {
+                Some(id) => ids.push(id),
+                None => pairs.merge(piece.bytes().filter_map(|byte| self.bytes[usize::from(byte)]), ids),
+            }
         });
     }
 

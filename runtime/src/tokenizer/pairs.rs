@@ -16,12 +16,74 @@ pub(super) struct Pairs<'a> {
     count: usize,
 }
 
-/// A token of a piece, and its neighbours that are left.
+/// A part of a piece, and its neighbours that are left.
 #[derive(Clone, Copy)]
-struct Symbol {
-    id: u32,
+pub(super) struct Symbol {
+    /// Its token, if it is one.
+    pub id: u32,
+    /// Where it begins in the piece,
+    pub start: usize,
+    /// and ends; 0 once it is part of the one before.
+    pub end: usize,
     before: usize,
     after: usize,
+}
+
+/// Parts that follow one another, each an id and where it ends.
+pub(super) fn symbols(parts: impl Iterator<Item = (u32, usize)>) -> Vec<Symbol> {
+    let mut start = 0;
+    let mut symbols: Vec<Symbol> = parts
+        .enumerate()
+        .map(|(i, (id, end))| Symbol {
+            id,
+            start: std::mem::replace(&mut start, end),
+            end,
+            before: i.wrapping_sub(1),
+            after: i + 1,
+        })
+        .collect();
+    if let Some(last) = symbols.last_mut() {
+        last.after = END;
+    }
+    symbols
+}
+
+/// Makes neighbours one as long as `find` knows a pair: the one of the least rank, the leftmost of equal ones; then calls `see` with what is left. A
+/// queue keeps the time at `n log n` for pieces of any length.
+pub(super) fn merge<R: Ord>(
+    symbols: &mut [Symbol],
+    find: impl Fn(&Symbol, &Symbol) -> Option<(R, u32)>,
+    mut see: impl FnMut(&Symbol),
+) {
+    let mut queue = BinaryHeap::new();
+    let pair = |symbols: &[Symbol], left: usize| {
+        let right = symbols.get(symbols[left].after)?;
+        let (rank, merged) = find(&symbols[left], right)?;
+        Some(Reverse((rank, left, merged, symbols[left].end, right.end)))
+    };
+    queue.extend((0..symbols.len()).filter_map(|left| pair(symbols, left)));
+    while let Some(Reverse((_, left, merged, middle, end))) = queue.pop() {
+        let Symbol { start, end: is_middle, before, after, .. } = symbols[left];
+        // A pair that is no more was queued before one of the two was merged: then one of them ends elsewhere.
+        if is_middle != middle || symbols.get(after).is_none_or(|right| right.end != end) {
+            continue;
+        }
+        let behind = symbols[after].after;
+        symbols[after].end = 0;
+        symbols[left] = Symbol { id: merged, start, end, before, after: behind };
+        if let Some(next) = symbols.get_mut(behind) {
+            next.before = left;
+        }
+        queue.extend(pair(symbols, left));
+        if before < symbols.len() {
+            queue.extend(pair(symbols, before));
+        }
+    }
+    let mut at = 0;
+    while let Some(symbol) = symbols.get(at) {
+        see(symbol);
+        at = symbol.after;
+    }
 }
 
 impl<'a> Pairs<'a> {
@@ -58,43 +120,9 @@ impl<'a> Pairs<'a> {
         None
     }
 
-    /// Appends what becomes of tokens when all merges are made. A queue keeps the time at `n log n` for pieces of any length.
+    /// Appends what becomes of tokens when all merges are made.
     pub fn merge(&self, tokens: impl Iterator<Item = u32>, out: &mut Vec<u32>) {
-        let mut symbols: Vec<Symbol> = tokens
-            .enumerate()
-            .map(|(i, id)| Symbol { id, before: i.wrapping_sub(1), after: i + 1 })
-            .collect();
-        let Some(last) = symbols.last_mut() else { return };
-        last.after = END;
-        let mut queue = BinaryHeap::new();
-        let pair = |symbols: &[Symbol], left: usize| {
-            let after = symbols[left].after;
-            let right = symbols.get(after)?;
-            let (rank, merged) = self.find(symbols[left].id, right.id)?;
-            Some(Reverse((rank, left, merged, symbols[left].id, right.id)))
-        };
-        queue.extend((0..symbols.len()).filter_map(|left| pair(&symbols, left)));
-        while let Some(Reverse((_, left, merged, was_left, was_right))) = queue.pop() {
-            let Symbol { id, before, after } = symbols[left];
-            // A pair that is no more was queued before one of the two was merged; what is merged away has no id that a pair has.
-            if id != was_left || symbols.get(after).is_none_or(|right| right.id != was_right) {
-                continue;
-            }
-            let behind = symbols[after].after;
-            symbols[after].id = u32::MAX;
-            symbols[left] = Symbol { id: merged, before, after: behind };
-            if let Some(next) = symbols.get_mut(behind) {
-                next.before = left;
-            }
-            queue.extend(pair(&symbols, left));
-            if before < symbols.len() {
-                queue.extend(pair(&symbols, before));
-            }
-        }
-        let mut at = 0;
-        while let Some(symbol) = symbols.get(at) {
-            out.push(symbol.id);
-            at = symbol.after;
-        }
+        let mut symbols = symbols(tokens.enumerate().map(|(i, id)| (id, i + 1)));
+        merge(&mut symbols, |left, right| self.find(left.id, right.id), |symbol| out.push(symbol.id));
     }
 }

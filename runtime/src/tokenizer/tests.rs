@@ -44,6 +44,7 @@ fn tables() -> (Tokens, Vec<u8>) {
         split,
         first: None,
         last: vec![261],
+        ..Tokens::default()
     };
     (tokens, blob)
 }
@@ -132,4 +133,96 @@ fn long_pieces_take_no_quadratic_time() {
     let mut ids = Vec::new();
     tokenizer.encode(&text, false, &mut ids);
     assert_eq!(ids.len(), 400_000);
+}
+
+/// An unknown token, all bytes but 0xff, then texts with scores, the first the greatest.
+fn scored() -> (Tokens, Vec<u8>) {
+    let mut texts: Vec<(Vec<u8>, u8)> = vec![("<unk>".into(), 2)];
+    texts.extend((0..=254u8).map(|byte| (vec![byte], 3)));
+    let words = [" ", "a", "b", ">", "ab", " ab", "bb", "a ", "> ", "> a", "<", "<x>"];
+    let first = texts.len();
+    texts.extend(words.iter().map(|word| (word.as_bytes().to_vec(), u8::from(*word == "<x>"))));
+    let scores: Vec<f32> =
+        (0..texts.len()).map(|i| if i < first { 0.0 } else { (first as f32) - (i as f32) }).collect();
+    let mut sorted: Vec<u32> = (first as u32..texts.len() as u32 - 1).collect();
+    sorted.sort_by(|a, b| texts[*a as usize].0.cmp(&texts[*b as usize].0));
+    let mut offsets = vec![0u32];
+    texts.iter().for_each(|(text, _)| offsets.push(offsets.last().unwrap() + text.len() as u32));
+    let scores = scores.iter().map(|score| score.to_bits());
+    let words: Vec<u32> = offsets.iter().copied().chain(scores).chain(sorted.iter().copied()).collect();
+    let mut blob: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    blob.extend(texts.iter().map(|(_, kind)| *kind));
+    blob.extend(texts.iter().flat_map(|(text, _)| text));
+    let tokens = Tokens {
+        kind: SCORED_PAIRS.into(),
+        tokens: texts.len(),
+        scores: texts.len(),
+        sorted: sorted.len(),
+        unknown: Some(0),
+        before_blank: Some("a>".into()),
+        ..Tokens::default()
+    };
+    (tokens, blob)
+}
+
+fn spoken(tokens: &Tokens, blob: &[u8], text: &str) -> Vec<String> {
+    let tokenizer = open(tokens.clone(), blob.to_vec()).unwrap();
+    let mut ids = Vec::new();
+    tokenizer.encode(text, true, &mut ids);
+    ids.iter().map(|id| String::from_utf8_lossy(tokenizer.text(*id).unwrap()).into_owned()).collect()
+}
+
+#[test]
+fn scores_decide_what_is_joined() {
+    let (tokens, blob) = scored();
+    let said = |text: &str| spoken(&tokens, &blob, text);
+    // `ab` has a greater score than `bb` and `a `, and ` ab` needs it.
+    assert_eq!(said("abb"), ["ab", "b"]);
+    assert_eq!(said(" ab"), [" ab"]);
+    assert_eq!(said("a ab"), ["a", " ab"]);
+    assert_eq!(said("a b"), ["a ", "b"]);
+    // Over a blank, where a token does.
+    assert_eq!(said("> ab"), [">", " ab"]);
+    assert_eq!(said("> a"), ["> a"]);
+    assert_eq!(said("b\u{2581}ab"), ["b", " ab"]);
+    assert_eq!(said("<x>a<x"), ["<x>", "a", "<", "x"]);
+    assert_eq!(spoken(&Tokens { blank: true, ..tokens.clone() }, &blob, "ab<x>ab"), [" ab", "<x>", " ab"]);
+    // A character that is no token is spelled; what cannot be is unknown.
+    let tokenizer = open(tokens.clone(), blob.clone()).unwrap();
+    let mut ids = Vec::new();
+    tokenizer.encode("é", true, &mut ids);
+    assert_eq!(ids, [1 + 0xc3, 1 + 0xa9]);
+    assert_eq!(
+        (tokenizer.kind(0), tokenizer.kind(1), tokenizer.kind(9999)),
+        (Some(TokenKind::Control), Some(TokenKind::Byte), None)
+    );
+    let without = Tokens { before_blank: Some(String::new()), ..tokens.clone() };
+    assert_eq!(spoken(&without, &blob, "b ab b"), ["b", " ab", " ", "b"]);
+}
+
+#[test]
+fn scored_tables_that_lie_are_refused() {
+    let (tokens, blob) = scored();
+    for cut in 0..blob.len() {
+        assert!(open(tokens.clone(), blob[..cut].to_vec()).is_err(), "{cut}");
+    }
+    for i in 0..blob.len() / 4 {
+        for value in [u32::MAX, 0x7fc0_0000, 7] {
+            let mut damaged = blob.clone();
+            damaged[4 * i..4 * i + 4].copy_from_slice(&value.to_le_bytes());
+            if let Ok(tokenizer) = open(tokens.clone(), damaged) {
+                tokenizer.encode("ab > a é\u{10ffff}<x>\u{2581}", true, &mut Vec::new());
+            }
+        }
+    }
+    let with = |change: &dyn Fn(&mut Tokens)| {
+        let mut tokens = tokens.clone();
+        change(&mut tokens);
+        open(tokens, blob.clone()).map(|_| ())
+    };
+    assert_eq!(with(&|_| ()), Ok(()));
+    assert!(with(&|t| t.scores -= 1).is_err());
+    assert!(with(&|t| t.sorted += 1).is_err());
+    assert!(with(&|t| t.unknown = Some(t.tokens as u32)).is_err());
+    assert!(with(&|t| t.special = [("bos_token".to_string(), u32::MAX)].into()).is_err());
 }

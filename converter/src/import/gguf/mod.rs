@@ -220,6 +220,19 @@ impl Gguf {
         }))
     }
 
+    /// The numbers of an array of f32, finite or not; `None` when there is no such key.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn reals(&self, key: &str) -> Result<Option<Vec<f32>>, GgufError> {
+        let Some(value) = self.keys.get(key) else { return Ok(None) };
+        let Value::Many { kind: Type::F32, place, .. } = value else {
+            return Err(self.wrong_type(key, value, "an array of f32"));
+        };
+        let words = self.map.as_ref()[place.clone()].as_chunks::<4>().0.iter();
+        Ok(Some(words.map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+    }
+
     /// What is wrong with a key of this file.
     pub fn wrong_key(&self, key: &str, why: String) -> GgufError {
         GgufError::Key { path: self.path.clone(), key: key.to_string(), why }

@@ -1,16 +1,13 @@
 //! Byte-level byte-pair encoding: vocabulary and merges of a file as tables.
 
+use super::listed::{CONTROL, Listed, Tables, USER_DEFINED};
+use super::patterns::Split;
 use super::{Found, patterns};
 use crate::import::gguf::{Gguf, GgufError};
-use edge_runtime::tokenizer::{BYTE_PAIRS, Pattern, TokenKind, Tokens};
+use edge_runtime::tokenizer::{BYTE_PAIRS, TokenKind};
 use std::collections::HashMap;
 
-const TOKENS: &str = "tokenizer.ggml.tokens";
-const KINDS: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
-/// Kinds of tokens, as files number them.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
 
 /// The byte that a character stands for: GPT-2 writes bytes that print as themselves and all others from U+0100 on, in order.
 fn byte_of(c: char) -> Option<u8> {
@@ -27,17 +24,12 @@ fn bytes_of(token: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(token).ok()?.chars().map(byte_of).collect()
 }
 
-pub(super) fn import(file: &Gguf, split: Vec<Vec<Pattern>>) -> Result<Found, GgufError> {
-    let missing = |key: &str| file.wrong_key(key, "missing".into());
-    let written = file.strings(TOKENS)?.ok_or_else(|| missing(TOKENS))?;
-    let kinds = file.integers(KINDS)?.unwrap_or_else(|| vec![1; written.len()]);
-    if kinds.len() != written.len() {
-        return Err(file.wrong_key(KINDS, format!("{} elements for {} tokens", kinds.len(), written.len())));
-    }
+pub(super) fn import(file: &Gguf, split: Split) -> Result<Found, GgufError> {
+    let listed = Listed::read(file)?;
     let shown = |token: &[u8]| String::from_utf8_lossy(token).chars().take(60).collect::<String>();
-    let mut ids: HashMap<&[u8], u32> = HashMap::with_capacity(written.len());
-    let mut texts = Vec::with_capacity(written.len());
-    for (i, (token, kind)) in written.iter().zip(&kinds).enumerate() {
+    let mut ids: HashMap<&[u8], u32> = HashMap::with_capacity(listed.texts.len());
+    let mut texts = Vec::with_capacity(listed.texts.len());
+    for (i, (token, kind)) in listed.texts.iter().zip(&listed.kinds).enumerate() {
         let kind = match *kind {
             CONTROL => TokenKind::Control,
             USER_DEFINED => TokenKind::Added,
@@ -49,10 +41,11 @@ pub(super) fn import(file: &Gguf, split: Vec<Vec<Pattern>>) -> Result<Found, Ggu
             _ => token.to_vec(),
         };
         ids.entry(token).or_insert(i as u32);
-        texts.push((text, kind));
+        texts.push((text, kind as u8));
     }
+    let missing = || file.wrong_key(MERGES, "missing".into());
     let mut merges = Vec::new();
-    for (rank, merge) in file.strings(MERGES)?.ok_or_else(|| missing(MERGES))?.into_iter().enumerate() {
+    for (rank, merge) in file.strings(MERGES)?.ok_or_else(missing)?.into_iter().enumerate() {
         let wrong = |why: &str| file.wrong_key(MERGES, format!("merge {rank}, `{}`: {why}", shown(merge)));
         let at = merge
             .iter()
@@ -69,48 +62,18 @@ pub(super) fn import(file: &Gguf, split: Vec<Vec<Pattern>>) -> Result<Found, Ggu
     merges.sort_unstable();
     // Of a pair that is there twice, the lower rank counts.
     merges.dedup_by_key(|merge| (merge[0], merge[1]));
-    let id = |key: &str| -> Result<Option<u32>, GgufError> {
-        match file.count(key)? {
-            Some(id) if id >= written.len() => {
-                Err(file.wrong_key(key, format!("{id}, and there are {} tokens", written.len())))
-            }
-            id => Ok(id.map(|id| id as u32)),
-        }
-    };
-    let starts = file.truth("tokenizer.ggml.add_bos_token")?.unwrap_or(false);
-    let first = id("tokenizer.ggml.bos_token_id")?.filter(|_| starts);
-    let mut last: Vec<u32> = Vec::new();
-    for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"] {
-        last.extend(id(key)?.filter(|id| !last.contains(id)));
+    let mut tables = Tables { texts, merges, ranges: patterns::ranges(), ..Tables::default() };
+    if split.whole {
+        tables.sort(TokenKind::Text as u8);
     }
-    let ranges = patterns::ranges();
-    let tokens = Tokens {
-        kind: BYTE_PAIRS.into(),
-        tokens: texts.len(),
-        merges: merges.len(),
-        ranges: ranges.len(),
-        blob: 0,
-        split,
-        first,
-        last,
-    };
-    Ok(Found::Tokenizer(tokens, tables(&texts, &merges, &ranges)))
-}
-
-/// The tables in their order.
-fn tables(texts: &[(Vec<u8>, TokenKind)], merges: &[[u32; 4]], ranges: &[[u32; 3]]) -> Vec<u8> {
-    let mut end = 0u32;
-    let mut words = vec![end];
-    for (text, _) in texts {
-        end += text.len() as u32;
-        words.push(end);
-    }
-    words.extend(merges.as_flattened());
-    words.extend(ranges.as_flattened());
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-    bytes.extend(texts.iter().map(|(_, kind)| *kind as u8));
-    bytes.extend(texts.iter().flat_map(|(text, _)| text));
-    bytes
+    let mut tokens = listed.meanings(file, split.starts)?;
+    tokens.kind = BYTE_PAIRS.into();
+    tokens.split = split.passes;
+    tokens.whole = split.whole;
+    // Bytes are never unknown.
+    tokens.unknown = None;
+    let blob = tables.finish(&mut tokens);
+    Ok(Found::Tokenizer(Box::new(tokens), blob))
 }
 
 #[cfg(test)]

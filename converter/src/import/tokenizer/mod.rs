@@ -1,12 +1,16 @@
 //! Tokenizers of source models, as the flat tables that packs have (`runtime/PACK.md`, "Tokenizer").
 //!
 //! ```text
+//! listed.rs      tokens, the ones with a meaning, the chat template; the tables' layout
 //! byte_pairs.rs  vocabulary and merges of byte-level byte-pair encoding
 //! patterns.rs    how texts are split before that, by the names that files give it
+//! scored.rs      vocabulary and scores of SentencePiece's byte pairs
 //! ```
 
 mod byte_pairs;
+mod listed;
 mod patterns;
+mod scored;
 
 use super::gguf::{Gguf, GgufError};
 use edge_runtime::tokenizer::Tokens;
@@ -14,7 +18,7 @@ use edge_runtime::tokenizer::Tokens;
 /// A tokenizer before its tables are a blob.
 pub enum Found {
     /// One; the id of its blob is for whoever stores it.
-    Tokenizer(Tokens, Vec<u8>),
+    Tokenizer(Box<Tokens>, Vec<u8>),
     /// None that is implemented, or none at all: why.
     Nothing(String),
 }
@@ -28,6 +32,7 @@ pub fn import(file: &Gguf) -> Result<Found, GgufError> {
     let name = |text: &str| text.chars().take(40).collect::<String>();
     match file.text("tokenizer.ggml.model")? {
         None | Some("no_vocab") => nothing("the file has none"),
+        Some("llama") => scored::import(file),
         Some("gpt2") => match file.text("tokenizer.ggml.pre")? {
             None => nothing("the file does not say how texts are split"),
             Some(pre) => match patterns::named(pre) {

@@ -33,15 +33,58 @@ fn gpt2() -> Vec<Pattern> {
     ]
 }
 
-/// The passes of a name; `None` when it is not known.
-pub(super) fn named(name: &str) -> Option<Vec<Vec<Pattern>>> {
+/// Llama 3's: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`; Qwen 2's has one
+/// number at a time.
+fn llama3(numbers: u32) -> Vec<Pattern> {
+    let line_end = |least| (Classes::LINE_END, false, least, None);
+    let spaces = atoms(&[(SPACE, false, 1, None)]);
+    vec![
+        Pattern { words: any_case(&["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]), ..Pattern::default() },
+        atoms(&[(Classes::LINE_END.or(LETTER).or(NUMBER), true, 0, Some(1)), (LETTER, false, 1, None)]),
+        atoms(&[(NUMBER, false, 1, Some(numbers))]),
+        atoms(&[(BLANK, false, 0, Some(1)), (SPACE.or(LETTER).or(NUMBER), true, 1, None), line_end(0)]),
+        atoms(&[(SPACE, false, 0, None), line_end(1)]),
+        Pattern { before: Some(SPACE), ..spaces.clone() },
+        spaces,
+    ]
+}
+
+/// Words in all that differ from them by case alone; U+017F is an s.
+fn any_case(words: &[&str]) -> Vec<String> {
+    let cases = |c: char| match c {
+        's' => vec!['s', 'S', '\u{17f}'],
+        c if c.is_ascii_lowercase() => vec![c, c.to_ascii_uppercase()],
+        c => vec![c],
+    };
+    let grown = |all: Vec<String>, c: char| -> Vec<String> {
+        all.iter().flat_map(|word| cases(c).into_iter().map(move |c| format!("{word}{c}"))).collect()
+    };
+    words.iter().flat_map(|word| word.chars().fold(vec![String::new()], grown)).collect()
+}
+
+/// How texts are split, and what goes with it.
+pub(super) struct Split {
+    pub passes: Vec<Vec<Pattern>>,
+    /// Pieces that are tokens are taken as they are.
+    pub whole: bool,
+    /// Texts begin with a token where files do not say.
+    pub starts: bool,
+}
+
+/// The splitting of a name; `None` when it is not known.
+pub(super) fn named(name: &str) -> Option<Split> {
     // One number at a time, before anything else.
     let digits = || vec![atoms(&[(NUMBER, false, 1, Some(1))])];
-    match name {
-        "gpt-2" => Some(vec![gpt2()]),
-        "smollm" => Some(vec![digits(), gpt2()]),
-        _ => None,
-    }
+    let plain = |passes| Split { passes, whole: false, starts: false };
+    Some(match name {
+        "gpt-2" | "phi-2" | "mpt" | "olmo" => plain(vec![gpt2()]),
+        "smollm" | "starcoder" | "refact" | "command-r" => plain(vec![digits(), gpt2()]),
+        "qwen2" | "deepseek-r1-qwen" | "stablelm2" => plain(vec![llama3(1)]),
+        "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => {
+            Split { passes: vec![llama3(3)], whole: true, starts: true }
+        }
+        _ => return None,
+    })
 }
 
 /// First and last character of each range with its classes, ascending, as Unicode has them.

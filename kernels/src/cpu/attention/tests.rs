@@ -71,7 +71,7 @@ fn what_is_kept_is_read_in_panels() {
             }
             let kept = [
                 (Kept::F32(&keys32), Kept::F32(&values32), 0.0),
-                (Kept::F16(&keys16), Kept::F16(&values16), 0.5 / 2048.0),
+                (Kept::F16(&keys16), Kept::F16(&values16), 1.0 / 2048.0),
                 (
                     Kept::I8 { codes: &keys8.0, scales: &keys8.1 },
                     Kept::I8 { codes: &values8.0, scales: &values8.1 },

@@ -80,16 +80,17 @@ fn check_stored(w: &dyn Weights, panels: &[f32]) {
             "[{n}, {k}] as stored, {how}: {got:?}, want {want:?}"
         );
     };
-    if let (Some(kernel), Some(w)) =
-        (gemv_planes::select_floats(Isa::detect()), w.borrow_planes(all.clone()).filter(|w| w.odd))
-    {
+    if let (Some(kernel), Some(w)) = (
+        gemv_planes::select_floats(Isa::detect()),
+        w.borrow_planes(all.clone()).filter(|w| w.odd && w.split.is_plain()),
+    ) {
         same_bits(product(&|out| kernel.run(out, x, &w, &epilogue)), &want, "planes");
     }
     if let (Some(kernel), Some(w)) = (gemv_half::select(Isa::detect()), w.borrow_halves(all.clone())) {
         same_bits(product(&|out| kernel.run(out, x, &w, &epilogue)), &want, "halves");
     }
     let (Some(kernel), Some(form)) = (gemv_planes::select(Isa::detect()), w.code_form()) else { return };
-    let Some(planes) = w.borrow_planes(all.clone()) else { return };
+    let Some(planes) = w.borrow_planes(all.clone()).filter(|w| w.split.is_plain()) else { return };
     let (whole, groups) = (k.next_multiple_of(BLOCK), k.div_ceil(form.group));
     let mut codes: Vec<i8> = (0..whole).map(|i| philox(5, i as u64)[0] as i8).collect();
     codes[k..].fill(0);

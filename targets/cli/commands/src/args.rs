@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "text")]
+use crate::text::args::{ChatArgs, PerplexityArgs, PromptArgs, TokenizeArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edge_runtime::device::ByteSize;
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ Examples:
   edge-run inspect model.pack
   edge-run verify model.pack
   edge-run bench model.pack --mem 64MB --repeat 50
+  edge-run llama.pack --prompt 'Once upon a time' -n 128
+  edge-run chat llama.pack --mem 300MB
 
 Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 5 does not fit the memory or the
 latency,
@@ -41,6 +45,15 @@ pub enum Command {
     Verify(VerifyArgs),
     /// List the model card, the ladder and the values that stay floats.
     Inspect(InspectArgs),
+    /// Talk with a language model: lines from the terminal or stdin, answers as they are written.
+    #[cfg(feature = "text")]
+    Chat(ChatArgs),
+    /// Measure how well a language model foretells a text.
+    #[cfg(feature = "text")]
+    Perplexity(PerplexityArgs),
+    /// Show the token ids of a text.
+    #[cfg(feature = "text")]
+    Tokenize(TokenizeArgs),
 }
 
 /// What every command that makes a plan takes.
@@ -106,6 +119,9 @@ pub struct RunArgs {
     /// Check the hashes of the rung's weights before they are used. Where one is wrong, the best rung that does not need it runs.
     #[arg(long)]
     pub verify: bool,
+    #[cfg(feature = "text")]
+    #[command(flatten)]
+    pub text: PromptArgs,
 }
 
 #[derive(Debug, Args)]
@@ -139,9 +155,9 @@ pub struct BenchArgs {
     /// Time the best rung that takes at most so long here, such as 5ms or 800us.
     #[arg(long, value_name = "TIME", conflicts_with = "rung", value_parser = duration)]
     pub latency: Option<Duration>,
-    /// Timed runs.
-    #[arg(long, default_value_t = 20, value_name = "N")]
-    pub repeat: usize,
+    /// Timed runs [default: 20; of a language model 5].
+    #[arg(long, value_name = "N")]
+    pub repeat: Option<usize>,
     /// Runs before timing.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub warmup: usize,
@@ -155,6 +171,18 @@ pub struct BenchArgs {
     /// How the result is written.
     #[arg(long, value_enum, default_value = "md")]
     pub format: BenchFormat,
+    /// Of a language model: tokens that are read at once; 0: not timed [default: 512].
+    #[cfg(feature = "text")]
+    #[arg(short = 'p', long, value_name = "N")]
+    pub prompt_tokens: Option<usize>,
+    /// Of a language model: tokens that are written one by one; 0: not timed [default: 128].
+    #[cfg(feature = "text")]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub gen_tokens: Option<usize>,
+    /// Of a language model: tokens of context [default: as many as the longest test has].
+    #[cfg(feature = "text")]
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,8 @@ use crate::args::{BenchArgs, BenchFormat};
 use crate::exit::Failure;
 use crate::print::greatest_first;
 use crate::profile::{Profile, print_limits};
+#[cfg(feature = "text")]
+use crate::text::bench as text;
 use crate::{inputs, load};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
@@ -19,6 +21,10 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
         limits(args)?;
     }
     let Some(path) = &args.pack else { return Ok(()) };
+    #[cfg(feature = "text")]
+    if text::is_one(args, path)? {
+        return text::command(args, path);
+    }
     let opened = load::open(path, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
     let request = Request { copies_outputs: false, ..opened.request(target) };
@@ -35,9 +41,10 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     for _ in 0..args.warmup {
         session.run()?;
     }
-    let mut samples = Vec::with_capacity(args.repeat);
+    let repeat = args.repeat.unwrap_or(20).max(1);
+    let mut samples = Vec::with_capacity(repeat);
     let mut profile = Profile::new();
-    for _ in 0..args.repeat.max(1) {
+    for _ in 0..repeat {
         let start = Instant::now();
         if args.profile.is_some() {
             profile.run(&mut session)?;

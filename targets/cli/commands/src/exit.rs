@@ -1,10 +1,14 @@
 //! Errors and their exit codes.
 
+#[cfg(feature = "text")]
+use edge_runtime::decode::DecodeError;
 use edge_runtime::device::DeviceError;
 use edge_runtime::inputs::InputError;
 use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::select::{PaceError, SelectError};
+#[cfg(feature = "text")]
+use edge_runtime::text::{SampleError, TemplateError, TextError};
 use edge_runtime::{RunError, SessionError};
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +34,21 @@ pub enum Failure {
     Input(#[from] InputError),
     #[error("{0}")]
     Usage(String),
+    #[cfg(feature = "text")]
+    #[error(transparent)]
+    Text(TextError),
+    #[cfg(feature = "text")]
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[cfg(feature = "text")]
+    #[error("{0}")]
+    Unsupported(String),
+    #[cfg(feature = "text")]
+    #[error("{0}")]
+    BadFile(String),
+    #[cfg(feature = "text")]
+    #[error("{0}")]
+    NoRoom(String),
     #[error("{0}")]
     Golden(String),
     #[error("{}: {error}", path.display())]
@@ -49,9 +68,38 @@ impl From<PaceError> for Failure {
     }
 }
 
+#[cfg(feature = "text")]
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Failure {
+        match error {
+            DecodeError::Select(error) => error.into(),
+            DecodeError::Plan(error) => error.into(),
+            room @ (DecodeError::Budget(_) | DecodeError::Room { .. }) => Failure::NoRoom(room.to_string()),
+            DecodeError::Session(error) => error.into(),
+            DecodeError::Run(error) => error.into(),
+            // What is left is that the pack, or a number of tokens, is not what was meant.
+            other => Failure::Usage(other.to_string()),
+        }
+    }
+}
+
+#[cfg(feature = "text")]
+impl From<TextError> for Failure {
+    fn from(error: TextError) -> Failure {
+        match error {
+            TextError::Decode(error) => error.into(),
+            TextError::Show(error) => Failure::Stdout(error),
+            TextError::Template(error) => Failure::Template(error),
+            other => Failure::Text(other),
+        }
+    }
+}
+
 /// The published table; the same numbers everywhere.
 pub const INTERNAL: u8 = 1;
 pub const USAGE: u8 = 2;
+#[cfg(feature = "text")]
+pub const UNSUPPORTED: u8 = 3;
 pub const BAD_FILE: u8 = 4;
 pub const DOES_NOT_FIT: u8 = 5;
 pub const DEVICE: u8 = 6;
@@ -86,6 +134,20 @@ impl Failure {
             },
             Failure::Stdout(_) | Failure::Write { .. } => DEVICE,
             Failure::Usage(_) => USAGE,
+            #[cfg(feature = "text")]
+            Failure::Text(e) => match e {
+                TextError::Tokenizer(_) | TextError::Vocabulary { .. } => BAD_FILE,
+                TextError::Sample(SampleError::NotFinite { .. } | SampleError::Nothing) => INTERNAL,
+                _ => USAGE,
+            },
+            #[cfg(feature = "text")]
+            Failure::Template(TemplateError::Render { .. }) => USAGE,
+            #[cfg(feature = "text")]
+            Failure::Template(_) | Failure::BadFile(_) => BAD_FILE,
+            #[cfg(feature = "text")]
+            Failure::Unsupported(_) => UNSUPPORTED,
+            #[cfg(feature = "text")]
+            Failure::NoRoom(_) => DOES_NOT_FIT,
             Failure::Golden(_) => GOLDEN,
         }
     }

@@ -14,6 +14,8 @@ mod plan;
 mod print;
 mod profile;
 mod run;
+#[cfg(feature = "text")]
+mod text;
 mod verify;
 
 use args::{Cli, Command};
@@ -50,6 +52,12 @@ fn command(cli: Cli) -> Result<(), Failure> {
         Some(Command::Bench(a)) => bench::command(&a),
         Some(Command::Verify(a)) => verify::command(&a),
         Some(Command::Inspect(a)) => inspect::command(&a),
+        #[cfg(feature = "text")]
+        Some(Command::Chat(a)) => text::chat::command(&a),
+        #[cfg(feature = "text")]
+        Some(Command::Perplexity(a)) => text::perplexity::command(&a),
+        #[cfg(feature = "text")]
+        Some(Command::Tokenize(a)) => text::tokenize::command(&a),
         None => run::command(&cli.run),
     }
 }

@@ -16,6 +16,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 pub fn command(args: &RunArgs) -> Result<(), Failure> {
+    #[cfg(feature = "text")]
+    match (&args.text.prompt, args.text.write.given()) {
+        (Some(prompt), _) => return crate::text::prompt::command(args, prompt),
+        (None, Some(flag)) => return Err(Failure::Usage(format!("{flag} goes with --prompt TEXT"))),
+        (None, None) => {}
+    }
     let target = &args.target;
     let pack =
         args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
