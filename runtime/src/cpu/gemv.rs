@@ -125,8 +125,8 @@ pub(super) fn kernel(kernels: &Kernels, finish: Finish, m: usize, integer: bool)
 /// The kernel of a product of `m` rows of floats with planes that are not floats already, when there is one for so many.
 pub(super) fn float_planes(kernels: &Kernels, w: &dyn Weights, m: usize) -> Option<&'static FloatVariant> {
     let kernel = kernels.gemv_floats.filter(|v| m <= v.most_rows)?;
-    let planes = w.borrow_f32(0..1).is_none() && w.borrow_planes(0..1).is_some_and(|planes| planes.odd);
-    planes.then_some(kernel)
+    let takes = |planes: PlanePanels<'_>| planes.odd && planes.split.is_plain();
+    (w.borrow_f32(0..1).is_none() && w.borrow_planes(0..1).is_some_and(takes)).then_some(kernel)
 }
 
 /// As [`super::product::gemm`], by such a kernel.

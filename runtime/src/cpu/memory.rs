@@ -216,12 +216,15 @@ impl Memory {
 
         let kept = self.kept.bytes;
         let bases = [self.kept.as_mut_slice().as_mut_ptr(), self.rest.as_mut_slice().as_mut_ptr()];
-        // A buffer lies in one part whole: plans place what is kept first, and the rest from there on.
-        let address = |at: usize| match at.checked_sub(kept) {
-            // SAFETY: inside the rest (`at` belongs to a buffer of the arena, whose end was held against its size).
-            Some(at) => unsafe { bases[1].add(at) },
-            // SAFETY: inside what is kept.
-            None => unsafe { bases[0].add(at) },
+        let address = |range: Range<usize>| {
+            // Plans place what is kept first, and the rest from there on.
+            assert!(range.start >= kept || range.end <= kept, "bytes of both parts of the arena");
+            match range.start.checked_sub(kept) {
+                // SAFETY: inside the rest (the range belongs to a buffer of the arena, whose end was held against its size).
+                Some(at) => unsafe { bases[1].add(at) },
+                // SAFETY: inside what is kept.
+                None => unsafe { bases[0].add(range.start) },
+            }
         };
         let known = self.known.as_slice();
         let read = |operand: &Operand| -> &'a [u8] {
@@ -232,7 +235,9 @@ impl Memory {
                     assert!(range.end <= buffer.bytes, "operand beyond its buffer");
                     // SAFETY: inside the arena (`place_arena` made it as large as its buffers, and the assertion
                     // keeps the operand in its buffer), and apart from everything that is written (above).
-                    unsafe { std::slice::from_raw_parts(address(at + range.start), range.len()) }
+                    unsafe {
+                        std::slice::from_raw_parts(address(at + range.start..at + range.end), range.len())
+                    }
                 }
                 (BufferPlace::Known(at), _) => &known[at..at + buffer.bytes][range],
                 (BufferPlace::Pack, BufferKind::Constant(id)) => {
@@ -253,7 +258,7 @@ impl Memory {
         }
         let write = |range: &Range<usize>| -> &'a mut [u8] {
             // SAFETY: inside the arena and apart from every other range that is read or written (both above).
-            unsafe { std::slice::from_raw_parts_mut(address(range.start), range.len()) }
+            unsafe { std::slice::from_raw_parts_mut(address(range.clone()), range.len()) }
         };
         let [a, b, c, scratch] = &written;
         Views {
