@@ -246,7 +246,7 @@ pub fn convert(
         measured.push(ladder::link(&draft, opened, (rung, kind))?);
         watch.progress(i + 1);
     }
-    let chain = ladder::affordable(&draft, ladder::undominated(measured));
+    let chain = ladder::affordable(&draft, ladder::undominated(ladder::bounded(measured)));
     let mut chain = options.wishes.of(chain, &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|link| link.rung.clone()).collect();
     let search = Integer {

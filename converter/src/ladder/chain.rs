@@ -100,6 +100,20 @@ pub fn link(
     Ok(Link { rung, blobs, kind })
 }
 
+/// Rungs of [`rungs`] as they were measured, those of integers with no more quality than the floats of their step: the same weights or finer
+/// ones without what rounding values adds. What a few samples show beyond that is chance.
+pub fn bounded(mut measured: Vec<Link>) -> Vec<Link> {
+    let mut floats = f32::INFINITY;
+    for Link { rung, kind, .. } in measured.iter_mut().rev() {
+        let Some(quality) = &mut rung.quality else { continue };
+        match kind {
+            Kind::Floats => floats = quality.value,
+            Kind::Integers(_) => quality.value = quality.value.min(floats),
+        }
+    }
+    measured
+}
+
 /// Rungs closer than this share of their bytes are one: the better.
 const APART: f64 = 0.01;
 /// What a rung of integers must have beyond one of a faster profile, in dB of its quality.
@@ -207,7 +221,7 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, Link, affordable, undominated};
+    use super::{Kind, Link, affordable, bounded, undominated};
     use crate::draft::{Draft, plain_rung};
     use edge_runtime::pack::{Acts, Quality};
 
@@ -273,6 +287,21 @@ mod tests {
             read("c", Kind::Floats, 9.0, &[0, 1, 2, 3]),
         ];
         assert_eq!(affordable(&draft, dear).len(), 3);
+    }
+
+    #[test]
+    fn integers_have_no_more_quality_than_floats_of_their_step() {
+        let [fast, fine] = [Kind::Integers(0), Kind::Integers(1)];
+        let all = vec![
+            rung("lucky", fast, 100, 23.0),
+            rung("fine", fine, 100, 19.0),
+            rung("floats", Kind::Floats, 100, 20.0),
+            rung("more", fast, 200, 22.0),
+            rung("more floats", Kind::Floats, 200, 30.0),
+        ];
+        let values: Vec<f32> =
+            bounded(all).iter().map(|link| link.rung.quality.as_ref().unwrap().value).collect();
+        assert_eq!(values, [20.0, 19.0, 20.0, 22.0, 30.0]);
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct RungReport {
     pub arena: u64,
     /// The quality's name.
     pub metric: String,
-    /// The quality.
+    /// The quality; NaN when it was not measured.
     pub quality: f32,
     /// The tensor or value that costs most, for the best integer rung of a model where it is below 25 dB.
     pub limited_by: Option<String>,
@@ -137,7 +137,8 @@ impl fmt::Display for Report {
         writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
         for r in &self.rungs {
             let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
-            writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10.1}", r.id, acts, r.bytes, r.arena, r.quality)?;
+            let quality = if r.quality.is_nan() { "-".into() } else { format!("{:.1}", r.quality) };
+            writeln!(f, "{:<14} {:>5} {:>12} {:>12} {quality:>10}", r.id, acts, r.bytes, r.arena)?;
             if let Some(name) = &r.limited_by {
                 writeln!(f, "  limited by {name}")?;
             }
