@@ -1,7 +1,7 @@
 //! Convolutions and matrix products.
 
 use super::factored::factored;
-use super::product::{Extras, Product, has_odd_codes, row_scratch};
+use super::product::{Extras, Product, row_scratch};
 use super::views::{spatial, spatial_result};
 use super::window::{self, geometry};
 use super::{Results, broadcast_dims, one};
@@ -91,24 +91,17 @@ pub(in crate::plan) fn takes_codes(
     operand == 0 && scaled && model.has_codes(rung, tensor, depthwise)
 }
 
-/// Columns up to which a product of integers saves less than it takes to round floats for it and to sum them up, as odd codes ask for.
-const FEW_COLUMNS: usize = 32;
-
-/// x as i8 when the product can run on integers, else as f32; and whether the result may be i8.
-fn activations(b: &mut Builder, call: &Call, shape: &Product, weights: &Matrix) -> Result<(Fact, bool), Why> {
+/// x as i8 when the product can run on integers, else as f32; and whether it is i8.
+fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
     let scaled = call.optional(2).is_none_or(Fact::is_known);
-    if !has_codes(b, call, shape.is_depthwise()) || !scaled {
-        return Ok((b.float(call.value(0), x)?, false));
+    if has_codes(b, call, depthwise)
+        && scaled
+        && let Some(x) = b.integer(call.value(0), x)?
+    {
+        return Ok((x, true));
     }
-    let few = shape.k <= FEW_COLUMNS && !shape.is_depthwise() && has_odd_codes(b, weights);
-    if x.quant.is_none() && few {
-        return Ok((b.float(call.value(0), x)?, true));
-    }
-    match b.integer(call.value(0), x)? {
-        Some(x) => Ok((x, true)),
-        None => Ok((b.float(call.value(0), x)?, false)),
-    }
+    Ok((b.float(call.value(0), x)?, false))
 }
 
 /// The result of a product: of integers, codes where integer operations take it; of floats, codes where nothing but products of
@@ -135,7 +128,7 @@ fn product(
     dims: &[usize],
     (act, after): (Act, bool),
 ) -> Results {
-    let (x, integer) = activations(b, call, shape, &weights)?;
+    let (x, integer) = activations(b, call, shape.is_depthwise())?;
     let extra = extras(b, call, shape.n, dims, x.quant)?;
     if let Some(thin) = shape.factors(b, &weights)? {
         return factored(b, call, shape, &x, thin, extra, dims, (act, after));

@@ -171,12 +171,6 @@ fn has_one_scale(b: &Builder, matrix: &Matrix) -> bool {
     weights.code_form().is_some_and(|form| form.group == weights.k() && !form.half_offset)
 }
 
-/// Whether the codes of a matrix are odd numbers of halves.
-pub(super) fn has_odd_codes(b: &Builder, matrix: &Matrix) -> bool {
-    let form = b.model.stored(b.rung, matrix).and_then(|weights| weights.code_form());
-    form.is_some_and(|form| form.half_offset)
-}
-
 /// How a matrix lies, when `m` rows are few enough to take it so.
 fn as_stored(b: &Builder, matrix: &Matrix, m: usize, integer: bool) -> Option<Stored> {
     crate::cpu::gemv::stored(b.model.stored(b.rung, matrix)?.as_ref(), m, integer)
