@@ -6,6 +6,7 @@ use super::{Context, Kernels, MatrixView, elements, elements_mut};
 use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};
 use crate::weights::{BLOCK, FewPanels, KeptBlocks, PANEL, Weights};
+use edge_kernels::MatMut;
 use edge_kernels::cpu::gemm_blocks::{gather_f32, gather_i8};
 use edge_kernels::cpu::gemm_f32::{Epilogue, Output, Rows};
 use edge_kernels::cpu::gemv_bits;
@@ -15,7 +16,7 @@ use edge_kernels::cpu::spread::Few;
 use std::ops::Range;
 
 /// Multiply-adds of a task: about 30 microseconds when a weight of 4 bits comes from memory.
-pub(super) const WORK: usize = 2 << 20;
+const WORK: usize = 2 << 20;
 
 /// Panels of kept blocks whose rows are gathered at a time, when there is one row: scratch has room for four of values, 16 times as much.
 const TOGETHER: usize = 8;
@@ -129,6 +130,29 @@ pub(super) fn float_planes(kernels: &Kernels, w: &dyn Weights, m: usize) -> Opti
     (w.borrow_f32(0..1).is_none() && w.borrow_planes(0..1).is_some_and(takes)).then_some(kernel)
 }
 
+/// Columns of a task of about so many multiply-adds: whole panels.
+fn task_columns(work: usize, [m, n, k]: [usize; 3]) -> usize {
+    work.div_ceil((m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL).max(1)) * PANEL
+}
+
+/// `out[m][n] = x[m][k] · w` by [`float_planes`]'s kernel, tiles shared among the workers.
+pub(super) fn product_of_floats(
+    ctx: &Context<'_>,
+    kernel: &FloatVariant,
+    w: &dyn Weights,
+    x: &[f32],
+    out: &mut [f32],
+    [m, n, k]: [usize; 3],
+) {
+    let epilogue = Epilogue::default();
+    ctx.pool.tiles(MatMut::new(out, m, n, n), m, task_columns(WORK, [m, n, k]), |_, _, col, tile| {
+        let panels = col / PANEL..(col + tile.cols()).div_ceil(PANEL);
+        if let Some(planes) = w.borrow_planes(panels) {
+            kernel.run(tile, Rows::new(x, m, k, k), &planes, &epilogue);
+        }
+    });
+}
+
 /// As [`super::product::gemm`], by such a kernel.
 pub(super) fn run(
     ctx: &Context<'_>,
@@ -153,7 +177,7 @@ pub(super) fn run(
         Kernel::Rounded(_) => (m * n * k).div_ceil(ctx.pool.threads()).clamp(WORK / 8, WORK),
         _ => WORK,
     };
-    let cols = (work.div_ceil((m * k * PANEL).max(1))).clamp(1, n.div_ceil(PANEL)) * PANEL;
+    let cols = task_columns(work, [m, n, k]);
     let each = |out: &mut [u8], multiply: &(dyn Fn(usize, Output<'_>, &Epilogue<'_>) + Sync)| {
         result_tiles(ctx, out, [m, n, pitch_out], quant, (m, cols), |_, _, col, out| {
             let epilogue = tail.part(0, col, m, out.cols());

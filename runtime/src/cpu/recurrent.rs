@@ -1,6 +1,6 @@
 //! LSTM and GRU layers: one product for all inputs, then a small product a step.
 
-use super::gemv::{WORK, float_planes};
+use super::gemv::{float_planes, product_of_floats};
 use super::memory::Views;
 use super::panels::panel_layout;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
@@ -131,21 +131,14 @@ fn product(
     [m, n, k]: [usize; 3],
     area: &mut [f32],
 ) {
-    let layout = panel_layout(n, k, None);
-    let epilogue = Epilogue::default();
-    let mut whole = MatMut::new(out, m, n, n);
     if let MatrixView::Weights(w) = w
         && let Some(kernel) = float_planes(&ctx.kernels, *w, m)
     {
-        let cols = (WORK / (m * k * PANEL).max(1)).clamp(1, n.div_ceil(PANEL)) * PANEL;
-        ctx.pool.tiles(whole, m, cols, |_, _, col, tile| {
-            let panels = col / PANEL..(col + tile.cols()).div_ceil(PANEL);
-            if let Some(planes) = w.borrow_planes(panels) {
-                kernel.run(tile, Rows::new(x, m, k, k), &planes, &epilogue);
-            }
-        });
-        return;
+        return product_of_floats(ctx, kernel, *w, x, out, [m, n, k]);
     }
+    let layout = panel_layout(n, k, None);
+    let epilogue = Epilogue::default();
+    let mut whole = MatMut::new(out, m, n, n);
     for first in (0..n.div_ceil(PANEL)).step_by(layout.panels) {
         let panels = first..(first + layout.panels).min(n.div_ceil(PANEL));
         let each = k * PANEL;

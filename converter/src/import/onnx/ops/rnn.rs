@@ -266,13 +266,13 @@ fn turned_integers<'m>(
     if !(zeros.is_empty() || zeros.len() == scales.len()) {
         return malformed(format!("{} zero points for {} scales", zeros.len(), scales.len()));
     }
-    let own = |zeros: &[i8]| zeros.get(dir * each..(dir + 1) * each).unwrap_or_default().to_vec();
-    let zeros = own(&zeros);
+    let own = dir * each..(dir + 1) * each;
+    let zeros = zeros.get(own.clone()).filter(|zeros| zeros.iter().any(|zero| *zero != 0));
     let integers = Integers {
         bits: 8,
-        codes: (0..rows * k).map(|at| all[(dir * k + at % k.max(1)) * rows + at / k.max(1)]).collect(),
-        scales: scales[dir * each..(dir + 1) * each].to_vec(),
-        zeros: if zeros.iter().all(|zero| *zero == 0) { Vec::new() } else { zeros },
+        codes: (0..rows * k).map(|at| all[(dir * k + at % k) * rows + at / k]).collect(),
+        scales: scales[own].to_vec(),
+        zeros: zeros.unwrap_or_default().to_vec(),
         dims: vec![rows, k],
         blocks: vec![if each == 1 { rows } else { 1 }, k],
     };
