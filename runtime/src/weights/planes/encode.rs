@@ -1,6 +1,7 @@
 //! From floats to planes.
 
 use super::super::{BLOCK, Float, PANEL};
+use super::feedback::{self, Feedback};
 use super::{Layout, MAX_BITS, NESTED_BITS, step};
 use crate::pack::{BlobId, Expr};
 use half::f16;
@@ -116,7 +117,27 @@ pub fn encode(
     spec: &Spec,
     importance: &[f32],
 ) -> Result<EncodedPlanes, EncodeError> {
+    encode_by(w, n, k, spec, importance, None)
+}
+
+/// As [`encode`], codes making up for one another's rounding where there is feedback for that; scales and gains stay those of
+/// codes that do not.
+///
+/// # Errors
+/// As [`encode`].
+///
+/// # Panics
+/// As [`encode`], and when the feedback is not of `k` columns.
+pub fn encode_by(
+    w: &[f32],
+    n: usize,
+    k: usize,
+    spec: &Spec,
+    importance: &[f32],
+    feedback: Option<&Feedback>,
+) -> Result<EncodedPlanes, EncodeError> {
     assert_eq!(w.len(), n * k, "elements of [{n}, {k}]");
+    assert!(feedback.is_none_or(|feedback| feedback.k() == k), "feedback of other columns than {k}");
     let weighted = importance.len();
     assert!([0, k, n * k].contains(&weighted), "importance of {weighted} elements for [{n}, {k}]");
     check(spec)?;
@@ -148,6 +169,9 @@ pub fn encode(
     // A scale times its gain stays finite.
     let most = f32::MAX / scales.iter().fold(1.0, |most: f32, scale| most.max(*scale));
     let gains: Vec<f32> = fit.iter().map(|fit| fit.gain().min(most)).collect();
+    if let Some(feedback) = feedback {
+        codes = feedback::codes(w, feedback, &prefixes, (&scales, group), &gains);
+    }
 
     let mut squared_error = vec![0.0; gains.len()];
     for (i, (&value, &code)) in w.iter().zip(&codes).enumerate() {
@@ -287,7 +311,7 @@ fn check(spec: &Spec) -> Result<(), EncodeError> {
 }
 
 /// The prefixes of one code.
-struct Prefixes {
+pub(super) struct Prefixes {
     /// Bits of each prefix and the weight of its error.
     bits: Vec<(u32, f64)>,
     /// Bits of the whole code.
@@ -304,6 +328,15 @@ impl Prefixes {
             bits.push((total, weight.unwrap_or_else(|| 4f64.powi(total as i32))));
         }
         Prefixes { bits, total }
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Bits of each prefix and the weight of its error.
+    pub(super) fn bits(&self) -> &[(u32, f64)] {
+        &self.bits
     }
 
     /// The whole code nearest to `value`.

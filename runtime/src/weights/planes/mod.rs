@@ -7,9 +7,11 @@
 //! point of the group, so that every one is exact; fewer planes stand for what they do in others, less the zero point.
 
 mod encode;
+mod feedback;
 mod layout;
 
-pub use encode::{EncodeError, EncodedPlanes, Integers, Spec, encode, encode_integers};
+pub use encode::{EncodeError, EncodedPlanes, Integers, Spec, encode, encode_by, encode_integers};
+pub use feedback::Feedback;
 pub use layout::Layout;
 
 use super::node::Node;

@@ -2,6 +2,7 @@
 //! source's values or the format's definition.
 
 mod check;
+mod feedback;
 mod hostile;
 mod leaves;
 mod nodes;
