@@ -262,6 +262,56 @@ pub fn noise(want: &Outputs, got: &Outputs) -> f64 {
     errors.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }
 
+/// Mean divergence of the distributions that logits stand for, `width` of them each, from those of `want`: `sum p (ln p - ln q)`, in nats
+/// (Kullback and Leibler, 1951). A million where a logit is not finite.
+pub fn divergence(want: &[Outputs], got: &[Outputs], width: usize) -> f64 {
+    let rows: Vec<(&[f32], &[f32])> = want
+        .iter()
+        .zip(got)
+        .filter_map(|(want, got)| want.first().zip(got.first()))
+        .flat_map(|(want, got)| want.chunks_exact(width.max(1)).zip(got.chunks_exact(width.max(1))))
+        .collect();
+    let of = |&(want, got): &(&[f32], &[f32])| {
+        let (top, sum) = softmax(want);
+        let (other_top, other_sum) = softmax(got);
+        let apart = (f64::from(other_top) + other_sum.ln()) - (f64::from(top) + sum.ln());
+        let each = |(a, b): (&f32, &f32)| f64::from((a - top).exp()) * f64::from(a - b);
+        want.iter().zip(got).map(each).sum::<f64>() / sum + apart
+    };
+    let total: f64 = over_threads(&rows, of).into_iter().sum();
+    let mean = total / rows.len().max(1) as f64;
+    if mean.is_finite() { mean.max(0.0) } else { 1e6 }
+}
+
+/// Negative log-likelihoods of tokens by the softmax of the logits before each, `width` of them, in nats.
+pub fn likelihoods(logits: &[f32], width: usize, tokens: &[u32]) -> Vec<f64> {
+    let rows: Vec<(&[f32], u32)> = logits.chunks_exact(width.max(1)).zip(tokens.iter().copied()).collect();
+    over_threads(&rows, |&(logits, token)| {
+        let (top, sum) = softmax(logits);
+        sum.ln() - f64::from(logits.get(token as usize).copied().unwrap_or(f32::NAN) - top)
+    })
+}
+
+/// The largest of some logits, and the sum of the exponentials of all above it.
+fn softmax(logits: &[f32]) -> (f32, f64) {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (top, logits.iter().map(|logit| f64::from((logit - top).exp())).sum())
+}
+
+/// A number of each item, in order, made by all threads that there are.
+fn over_threads<T: Sync>(items: &[T], of: impl Fn(&T) -> f64 + Sync) -> Vec<f64> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut made = vec![0.0; items.len()];
+    let size = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        for (items, made) in items.chunks(size).zip(made.chunks_mut(size)) {
+            let of = &of;
+            scope.spawn(move || items.iter().zip(made).for_each(|(item, made)| *made = of(item)));
+        }
+    });
+    made
+}
+
 /// The share of samples whose greatest element of the first output is the labelled one, in percent.
 pub fn top1(got: &[Outputs], labels: &[usize]) -> f64 {
     let right = got.iter().zip(labels).filter(|(outputs, label)| {
@@ -279,7 +329,21 @@ pub fn sqnr_db(distortion: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{distortion, sqnr_db};
+    use super::{distortion, divergence, likelihoods, sqnr_db};
+
+    #[test]
+    fn divergences_and_likelihoods_are_those_of_the_formula() {
+        // Two tokens of three: p = 1/4 1/4 1/2 and 1/3 1/3 1/3, q = 1/2 1/4 1/4 and the same.
+        let want: Vec<f32> = [0.25f32, 0.25, 0.5, 1.0, 1.0, 1.0].map(f32::ln).to_vec();
+        let got: Vec<f32> = [0.5f32, 0.25, 0.25, 2.0, 2.0, 2.0].map(|q| q.ln() + 5.0).to_vec();
+        let nats = (0.25 * 0.5f64.ln() + 0.5 * 2.0f64.ln()) / 2.0;
+        let (want, got) = ([vec![want]], [vec![got]]);
+        assert!((divergence(&want, &got, 3) - nats).abs() < 1e-6);
+        assert!(divergence(&want, &want, 3) < 1e-7);
+        assert!(divergence(&want, &[vec![vec![f32::NAN; 6]]], 3) > 1e5);
+        let found = likelihoods(&got[0][0], 3, &[2, 0]);
+        assert!((found[0] - 4.0f64.ln()).abs() < 1e-6 && (found[1] - 3.0f64.ln()).abs() < 1e-6, "{found:?}");
+    }
 
     #[test]
     fn a_tenth_of_the_amplitude_in_noise_is_20_db() {

@@ -3,7 +3,7 @@
 //! Noise over signal of such an output as a whole is that of its largest values: scores could be lost and nobody would see it. So
 //! its channels are told apart by their size, and each kind counts as an output of its own.
 
-use crate::measure::{Outputs, distortion};
+use crate::measure::{Outputs, distortion, divergence};
 
 /// Channels whose root mean squares, in order, are further apart than this hold different units.
 const APART: f64 = 30.0;
@@ -16,6 +16,8 @@ const LEAST: f64 = 1e-5;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Units {
     by_output: Vec<Option<Channels>>,
+    /// The first output is logits, so many of each token: what counts is what they foretell.
+    logits: Option<usize>,
 }
 
 /// The channels of an output of one batch.
@@ -63,11 +65,19 @@ impl Units {
             channels.kinds = kinds(&sizes);
             channels.kinds.iter().any(|kind| *kind > 0).then_some(channels)
         };
-        Units { by_output: dims.iter().enumerate().map(channels).collect() }
+        Units { by_output: dims.iter().enumerate().map(channels).collect(), logits: None }
+    }
+
+    /// Of one output of logits, `vocabulary` of each token: distortion is how far what they foretell diverges, see [`divergence`].
+    pub fn tokens(vocabulary: usize) -> Units {
+        Units { by_output: Vec::new(), logits: Some(vocabulary) }
     }
 
     /// As [`distortion`], each kind of an output's values counting as an output of its own.
     pub fn distortion(&self, want: &[Outputs], got: &[Outputs]) -> f64 {
+        if let Some(vocabulary) = self.logits {
+            return divergence(want, got, vocabulary);
+        }
         if self.by_output.iter().all(Option::is_none) {
             return distortion(want, got);
         }
@@ -151,9 +161,9 @@ mod tests {
     #[test]
     fn one_unit_and_more_than_one_batch_are_left_whole() {
         let want = vec![vec![vec![1.0, 2.0, 500.0, 600.0]]];
-        assert_eq!(Units::of(&[vec![2, 2]], &want), Units { by_output: vec![None] });
+        assert_eq!(Units::of(&[vec![2, 2]], &want), Units { by_output: vec![None], logits: None });
         let classes = vec![vec![vec![1.0, 0.02, 0.003, 0.0004]]];
-        assert_eq!(Units::of(&[vec![1, 4]], &classes), Units { by_output: vec![None] });
-        assert_eq!(Units::of(&[vec![1, 2, 2]], &classes), Units { by_output: vec![None] });
+        assert_eq!(Units::of(&[vec![1, 4]], &classes), Units { by_output: vec![None], logits: None });
+        assert_eq!(Units::of(&[vec![1, 2, 2]], &classes), Units { by_output: vec![None], logits: None });
     }
 }

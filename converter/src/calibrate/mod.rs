@@ -6,7 +6,7 @@ mod rows;
 
 pub use codes::as_given;
 pub use rounding::{Fold, alone, held};
-pub use rows::{Rows, groups, rows};
+pub use rows::{Rows, groups, product_rows, rows};
 
 use crate::candidate::Candidate;
 use crate::draft::Draft;

@@ -77,6 +77,33 @@ pub fn rows(
     rung: &Rung,
     samples: &[Sample],
     tensors: &[TensorId],
+    progress: impl FnMut(usize, usize),
+) -> Result<HashMap<TensorId, Rows>, ConvertError> {
+    gather(evaluator, model, rung, samples, tensors, |readers| readers.all == 1, progress)
+}
+
+/// As [`rows`], where one product alone reads it, whether or not rows of it are looked up as well.
+///
+/// # Errors
+/// As [`rows`].
+pub fn product_rows(
+    evaluator: &Evaluator<'_>,
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    samples: &[Sample],
+    tensors: &[TensorId],
+    progress: impl FnMut(usize, usize),
+) -> Result<HashMap<TensorId, Rows>, ConvertError> {
+    gather(evaluator, model, rung, samples, tensors, |readers| readers.products == 1, progress)
+}
+
+fn gather(
+    evaluator: &Evaluator<'_>,
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    samples: &[Sample],
+    tensors: &[TensorId],
+    suits: impl Fn(&Readers) -> bool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<HashMap<TensorId, Rows>, ConvertError> {
     let count = samples.len().clamp(1, SAMPLES);
@@ -88,7 +115,7 @@ pub fn rows(
             let plan = session.plan();
             let readers = readers(&plan.steps);
             let products: Vec<Rowed<'_>> =
-                plan.steps.iter().filter_map(Rowed::of).filter(|p| readers[&p.tensor] == 1).collect();
+                plan.steps.iter().filter_map(Rowed::of).filter(|p| suits(&readers[&p.tensor])).collect();
             let most = most(&products, count);
             let held: HashMap<(u32, usize), &[u8]> = session
                 .values()
@@ -107,11 +134,22 @@ pub fn rows(
     Ok(rows)
 }
 
-/// How many steps read each tensor.
-fn readers(steps: &[Step]) -> HashMap<TensorId, usize> {
-    let mut readers = HashMap::new();
-    for tensor in steps.iter().flat_map(|s| &s.weights).filter_map(Matrix::tensor) {
-        *readers.entry(tensor).or_insert(0) += 1;
+/// How many steps read a tensor.
+#[derive(Default)]
+struct Readers {
+    all: usize,
+    /// Those that are products of rows.
+    products: usize,
+}
+
+fn readers(steps: &[Step]) -> HashMap<TensorId, Readers> {
+    let mut readers: HashMap<TensorId, Readers> = HashMap::new();
+    for step in steps {
+        for tensor in step.weights.iter().filter_map(Matrix::tensor) {
+            let readers = readers.entry(tensor).or_default();
+            readers.all += 1;
+            readers.products += usize::from(Rowed::of(step).is_some());
+        }
     }
     readers
 }

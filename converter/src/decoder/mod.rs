@@ -1,8 +1,15 @@
-//! From a file of a decoder language model to a pack: its integers as they are, in one rung.
+//! From a file of a decoder language model to a pack.
 //!
-//! Nothing is measured: the rung holds what the file holds. A ladder below it is a matter of text, not of samples.
+//! ```text
+//! store.rs   tensors of the file as weight expressions, or as floats
+//! text.rs    windows of tokens to calibrate and to measure with
+//! ladder.rs  with a text: every matrix as nested planes, rungs by what the text shows
+//! ```
+//! Without a text nothing is measured: one rung holds what the file holds, its integers as they are.
 
+mod ladder;
 mod store;
+mod text;
 
 use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung, rung_id};
@@ -11,11 +18,12 @@ use crate::import::ImportError;
 use crate::import::decoder::{Decoder, import};
 use crate::import::gguf::Gguf;
 use crate::import::tokenizer::{Found, import as import_tokenizer};
-use crate::ladder::{self, Kind};
+use crate::ladder::{Kind, Link, layout, link};
+use crate::model::Array;
 use crate::report::{Measurements, Report, RungReport};
 use crate::witness::Verdict;
-use edge_runtime::graph::{DType, Source};
-use edge_runtime::pack::{Acts, BlobId, Take};
+use edge_runtime::graph::{DType, Graph, Source};
+use edge_runtime::pack::{Acts, BlobId, Rung, Take, Written};
 use edge_runtime::plan::{InputSpec, Plan, PlanOptions};
 use edge_runtime::tokenizer::Tokens;
 use std::path::Path;
@@ -24,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Tokens that a rung's arena is said for.
 const TOKENS: usize = 128;
 
-/// Converts a GGUF file.
+/// Converts a GGUF file: as it is, or with `options.calib`, a text, to a ladder of rungs whose perplexity is measured.
 ///
 /// # Errors
 /// When it cannot be read or is not supported, an option asks for what needs samples, or the pack cannot be written.
@@ -38,55 +46,18 @@ pub fn convert_gguf(
     refuse(options)?;
     watch.stage("import", 1);
     let file = Gguf::open(source).map_err(ImportError::from)?;
-    let Decoder { mut graph, constants, weights } = import(&file).map_err(ImportError::from)?;
-    let nodes = graph.body.nodes.len();
-    let mut draft = Draft::default();
-    for value in &mut graph.values {
-        if let Source::Constant(id) = value.source {
-            value.source = Source::Constant(draft.constant(&constants[id as usize]));
-        }
+    let whole = Whole::of(&file, watch, stop)?;
+    if options.calib.is_some() {
+        return ladder::convert((source, &file), output, options, whole, watch, stop);
     }
-    watch.stage("store matrices", weights.len());
-    for (i, weight) in weights.iter().enumerate() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(ConvertError::Interrupted);
-        }
-        let tensor = store::tensor(&mut draft, &file, weight)?;
-        draft.tensor(tensor);
-        watch.progress(i + 1);
-    }
-    let graph = draft.graph(graph);
-    let blob = tokenizer(&mut draft, &file)?;
+    let Whole { mut draft, mut rung, tokenizer, nodes } = whole;
     describe(&mut draft, source, options);
-
-    let (mut elements, mut bytes) = (0, 0);
-    for tensor in &draft.header.tensors {
-        let blobs = tensor.roots.iter().flat_map(|root| &root.blobs);
-        bytes += blobs.map(|blob| draft.blobs[*blob as usize].len()).sum::<usize>();
-        // Minima belong to the elements beside them.
-        elements += if tensor.name.ends_with(store::MINIMA) { 0 } else { tensor.n * tensor.k };
-    }
-    let bits = 8.0 * bytes as f64 / elements.max(1) as f64;
-    let mut rung = plain_rung(&rung_id(&[], "", bits, ""), graph, Acts::F32);
-    rung.takes = draft.header.tensors.iter().map(|_| Some(Take(0, 0))).collect();
     let opened = draft.open();
     rung.arena = arena(&opened, &rung)?;
     let kind = Kind::of(&rung);
-    let link = ladder::link(&draft, &opened, (rung, kind))?;
+    let link = link(&draft, &opened, (rung, kind))?;
     drop(opened);
-    draft.header.rungs.push(link.rung.clone());
-    let rungs = vec![RungReport::new(&link.rung)];
-
-    watch.stage("write", 1);
-    let (mut sections, needs) = ladder::layout(&draft, &[link], Vec::new());
-    if let Some(blob) = blob {
-        // Before what rungs add: whoever has a rung can read and write.
-        sections.iter_mut().for_each(|section| section.retain(|id| *id != blob));
-        sections.retain(|section| !section.is_empty());
-        sections.insert(0, vec![blob]);
-    }
-    let written = draft.write(output, sections, needs, stop)?;
-    watch.progress(1);
+    let written = write(&mut draft, output, vec![link], tokenizer, (watch, stop))?;
     Ok(Report {
         source: source.display().to_string(),
         output: output.display().to_string(),
@@ -100,8 +71,82 @@ pub fn convert_gguf(
         float_values: Vec::new(),
         low_rank: Vec::new(),
         tensors: Vec::new(),
-        rungs,
+        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
     })
+}
+
+/// A model with its weights as the file has them.
+struct Whole {
+    draft: Draft,
+    /// The one that takes them, not yet in the draft.
+    rung: Rung,
+    /// The blob of the tokenizer's tables, when it has one.
+    tokenizer: Option<BlobId>,
+    nodes: usize,
+}
+
+impl Whole {
+    fn of(file: &Gguf, watch: &mut dyn Watch, stop: &AtomicBool) -> Result<Whole, ConvertError> {
+        let Decoder { graph, constants, weights } = import(file).map_err(ImportError::from)?;
+        let nodes = graph.body.nodes.len();
+        let mut draft = Draft::default();
+        let graph = with_constants(&mut draft, graph, &constants);
+        watch.stage("store matrices", weights.len());
+        for (i, weight) in weights.iter().enumerate() {
+            go_on(stop)?;
+            let tensor = store::tensor(&mut draft, file, weight)?;
+            draft.tensor(tensor);
+            watch.progress(i + 1);
+        }
+        let graph = draft.graph(graph);
+        let tokenizer = tokenizer(&mut draft, file)?;
+        let (mut elements, mut bytes) = (0, 0);
+        for tensor in &draft.header.tensors {
+            let blobs = tensor.roots.iter().flat_map(|root| &root.blobs);
+            bytes += blobs.map(|blob| draft.blobs[*blob as usize].len()).sum::<usize>();
+            // Minima belong to the elements beside them.
+            elements += if tensor.name.ends_with(store::MINIMA) { 0 } else { tensor.n * tensor.k };
+        }
+        let bits = 8.0 * bytes as f64 / elements.max(1) as f64;
+        let mut rung = plain_rung(&rung_id(&[], "", bits, ""), graph, Acts::F32);
+        rung.takes = draft.header.tensors.iter().map(|_| Some(Take(0, 0))).collect();
+        Ok(Whole { draft, rung, tokenizer, nodes })
+    }
+}
+
+/// The graph with its constants in the draft.
+fn with_constants(draft: &mut Draft, mut graph: Graph, constants: &[Array]) -> Graph {
+    for value in &mut graph.values {
+        if let Source::Constant(id) = value.source {
+            value.source = Source::Constant(draft.constant(&constants[id as usize]));
+        }
+    }
+    graph
+}
+
+fn go_on(stop: &AtomicBool) -> Result<(), ConvertError> {
+    if stop.load(Ordering::Relaxed) { Err(ConvertError::Interrupted) } else { Ok(()) }
+}
+
+/// Writes the pack of these rungs, the tokenizer's tables before them: whoever has a rung can read and write.
+fn write(
+    draft: &mut Draft,
+    output: &Path,
+    chain: Vec<Link>,
+    tokenizer: Option<BlobId>,
+    (watch, stop): (&mut dyn Watch, &AtomicBool),
+) -> Result<Written, ConvertError> {
+    watch.stage("write", 1);
+    draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
+    let (mut sections, needs) = layout(draft, &chain, Vec::new());
+    if let Some(blob) = tokenizer {
+        sections.iter_mut().for_each(|section| section.retain(|id| *id != blob));
+        sections.retain(|section| !section.is_empty());
+        sections.insert(0, vec![blob]);
+    }
+    let written = draft.write(output, sections, needs, stop)?;
+    watch.progress(1);
+    Ok(written)
 }
 
 /// Stores the file's tokenizer, or says in the card why there is none. Gives the blob of its tables.
@@ -122,22 +167,27 @@ fn tokenizer(draft: &mut Draft, file: &Gguf) -> Result<Option<BlobId>, ConvertEr
 /// Refuses options that ask for more than the weights as they are.
 fn refuse(options: &Options) -> Result<(), ConvertError> {
     let asked = [
-        ("--calib", options.calib.is_some()),
-        ("--heldout", options.held_out.is_some()),
+        ("--heldout", options.held_out.is_some() && options.calib.is_none()),
         ("--keep-float", options.keep_float),
         ("--state", !options.states.is_empty()),
         ("--shape", !options.shapes.is_empty()),
         ("--low-rank", options.low_rank.is_some()),
         ("--equalize", options.equalize),
         ("--without", !options.without.is_empty()),
-        ("--budgets", !options.wishes.budgets.is_empty()),
-        ("--step", options.wishes.step.is_some()),
+        ("--budgets", !options.wishes.budgets.is_empty() && options.calib.is_none()),
+        ("--step", options.wishes.step.is_some() && options.calib.is_none()),
         ("--min-quality", options.wishes.min_quality.is_some()),
         ("--max-latency", options.wishes.max_latency.is_some()),
     ];
     match asked.into_iter().find(|(_, is)| *is) {
         Some((option, _)) => {
-            let why = "a GGUF file becomes one rung of its own weights; leave the option out".into();
+            let why = match options.calib {
+                Some(_) => "a language model's ladder does not have it yet; leave the option out",
+                None => {
+                    "a GGUF file becomes one rung of its own weights; give a text (--calib text.txt) for a ladder, or leave the option out"
+                }
+            };
+            let why = why.into();
             Err(ConvertError::Option { option, why })
         }
         None => Ok(()),
@@ -145,10 +195,7 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
 }
 
 /// Bytes of activations of a run of [`TOKENS`] tokens, and of what is kept of them.
-fn arena(
-    model: &std::sync::Arc<edge_runtime::Model>,
-    rung: &edge_runtime::pack::Rung,
-) -> Result<u64, ConvertError> {
+fn arena(model: &std::sync::Arc<edge_runtime::Model>, rung: &Rung) -> Result<u64, ConvertError> {
     let spec = |name: &str, dims: &[usize]| InputSpec {
         name: name.into(),
         dtype: DType::I64,

@@ -44,6 +44,41 @@ pub fn tensor(draft: &mut Draft, file: &Gguf, weight: &Weight) -> Result<Tensor,
     Ok(Tensor { name, n: weight.n, k: weight.k, roots: vec![Expr { blobs, ..expr }] })
 }
 
+/// The numbers of a matrix, row-major `[n, k]`, whatever the file has for them.
+///
+/// # Errors
+/// When an element is not finite.
+pub fn values(file: &Gguf, weight: &Weight) -> Result<Vec<f32>, ConvertError> {
+    let source = Source::new(file, weight).map_err(ImportError::from)?;
+    let mut values = Vec::with_capacity(weight.n * weight.k);
+    for rows in source.spans() {
+        for r in rows.clone() {
+            match &source.kind.form {
+                Form::Codes(codes) => source.blocks(r, codes, |_, block| {
+                    let groups = groups(codes, source.kind, block);
+                    for ((scale, minimum), codes) in groups.zip(block.codes.chunks(codes.group)) {
+                        values.extend(codes.iter().map(|code| f32::from(*code) * scale + minimum));
+                    }
+                }),
+                Form::Floats(dtype) => values.extend(to_f32(*dtype, source.row(r))),
+                Form::Other => return Err(source.wrong("is no such matrix".into())),
+            }
+        }
+        source.let_go(&rows);
+    }
+    if values.len() != weight.n * weight.k {
+        return Err(source.wrong(format!("{} elements of [{}, {}]", values.len(), weight.n, weight.k)));
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => {
+            let row = weight.rows.of(at / weight.k);
+            let why = format!("row {row}, column {} is {}: the file is damaged", at % weight.k, values[at]);
+            Err(source.wrong(why))
+        }
+        None => Ok(values),
+    }
+}
+
 /// An expression without its blobs, and these.
 type Stored = (Expr, Vec<Vec<u8>>);
 

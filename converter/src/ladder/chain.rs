@@ -122,7 +122,7 @@ const WORTH: f32 = 0.5;
 /// Rungs by size, without those that cost more bytes than another of the same kind and are no better, or hardly more than one
 /// that is worse, and without those of integers that are hardly better than a faster one of no more bytes; the last one of all stays.
 pub fn undominated(mut measured: Vec<Link>) -> Vec<Link> {
-    let value = |r: &Rung| r.quality.as_ref().map_or(f32::MIN, |q| q.value);
+    let value = |r: &Rung| r.quality.as_ref().map_or(f32::MIN, |q| q.rank());
     measured.sort_by_key(|link| (link.rung.bytes, link.kind));
     let last = measured.last().map(|link| link.rung.id.clone());
     let mut best: HashMap<Kind, f32> = HashMap::new();
@@ -161,7 +161,7 @@ const LEAST_VALUE: f32 = 1.0;
 /// Leaves out rungs of integers until the pack takes no more than [`TOGETHER`] of the largest one's bytes: first those with the most bytes
 /// for each dB of their quality, counting what floats do not read, each blob shared among its readers. The best of each profile stay.
 pub fn affordable(draft: &Draft, mut chain: Vec<Link>) -> Vec<Link> {
-    let value = |link: &Link| link.rung.quality.as_ref().map_or(f32::MIN, |q| q.value);
+    let value = |link: &Link| link.rung.quality.as_ref().map_or(f32::MIN, |q| q.rank());
     let largest = chain.iter().map(|link| link.rung.bytes).max().unwrap_or(0);
     let mut best: HashMap<Kind, f32> = HashMap::new();
     // Readers of each blob, and those that are floats.

@@ -416,12 +416,27 @@ impl From<Choice> for String {
 /// A measured quality.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// What was measured: `sqnr_db`, `top1_agreement`...
+    /// What was measured: `sqnr_db`, `top1_agreement`, [`PERPLEXITY`]...
     pub metric: String,
-    /// The value; greater is better.
+    /// The value; greater is better, but of [`PERPLEXITY`].
     pub value: f32,
     /// On how many samples, and which: `32 held-out samples`, `4 samples of seeded noise`.
     pub samples: String,
+}
+
+/// The metric of language models: the exponential of the mean negative log-likelihood of a token. Less is better.
+pub const PERPLEXITY: &str = "perplexity";
+
+impl Quality {
+    /// What orders the rungs of a pack: greater is better.
+    pub fn rank(&self) -> f32 {
+        if self.metric == PERPLEXITY { -self.value } else { self.value }
+    }
+
+    /// Digits behind the point that say something: perplexities of neighbouring rungs differ by parts of a hundred.
+    pub fn digits(&self) -> usize {
+        if self.metric == PERPLEXITY { 3 } else { 1 }
+    }
 }
 
 /// What a tensor costs the outputs of a graph when it alone is coarse. No runtime needs it: it explains a ladder.

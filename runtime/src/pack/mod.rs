@@ -21,7 +21,8 @@ pub use error::{PackError, PackTrouble};
 pub use file::{FEATURES, PackFile, RungState};
 pub use header::{
     Acts, Arg, Blob, BlobId, Card, Choice, Colour, Constant, ConstantData, Cost, Expr, Golden, GoldenSource,
-    GoldenValue, Header, ImageLayout, Parts, Preprocess, Quality, Rung, Section, Subnet, Take, Tensor,
+    GoldenValue, Header, ImageLayout, PERPLEXITY, Parts, Preprocess, Quality, Rung, Section, Subnet, Take,
+    Tensor,
 };
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;

@@ -265,7 +265,7 @@ pub fn next_better(
 /// an order for any header, as sorting needs.
 fn by_quality(a: &Rung, b: &Rung) -> Ordering {
     match (&a.quality, &b.quality) {
-        (Some(x), Some(y)) => x.value.total_cmp(&y.value),
+        (Some(x), Some(y)) => x.rank().total_cmp(&y.rank()),
         (None, None) => a.bytes.cmp(&b.bytes),
         (x, y) => x.is_some().cmp(&y.is_some()),
     }

@@ -189,7 +189,7 @@ fn fronts_of(tables: &[Table]) -> Vec<&[Step]> {
 /// were, larger ones above smaller.
 fn level(rung: &Rung) -> f64 {
     match &rung.quality {
-        Some(quality) => f64::from(quality.value),
+        Some(quality) => f64::from(quality.rank()),
         None => rung.bytes as f64 - (1u64 << 52) as f64,
     }
 }

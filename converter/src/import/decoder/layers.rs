@@ -18,6 +18,8 @@ const WANTED: &str = "wanted";
 /// A graph that grows.
 pub(super) struct Layers<'a> {
     file: &'a Gguf,
+    /// Whether codes are taken for the numbers that they stand for.
+    as_floats: bool,
     /// The architecture's name, which its keys begin with.
     family: &'static str,
     graph: Graph,
@@ -68,9 +70,10 @@ impl<'n> Linear<'n> {
 }
 
 impl<'a> Layers<'a> {
-    pub fn new(file: &'a Gguf, family: &'static str) -> Layers<'a> {
+    pub fn new(file: &'a Gguf, family: &'static str, as_floats: bool) -> Layers<'a> {
         Layers {
             file,
+            as_floats,
             family,
             graph: Graph::default(),
             constants: Vec::new(),
@@ -238,7 +241,7 @@ impl<'a> Layers<'a> {
             return Err(self.file.wrong_tensor(tensor, why));
         }
         match kind.form {
-            Form::Codes(Codes { group, minima, .. }) => {
+            Form::Codes(Codes { group, minima, .. }) if !self.as_floats => {
                 let codes = self.matrix(Part::Codes, tensor, rows, [n, k], product);
                 let minima = minima.then(|| {
                     (self.matrix(Part::Minima, tensor, rows, [n, k.div_ceil(group)], product), group)

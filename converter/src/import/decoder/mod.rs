@@ -101,12 +101,24 @@ struct Family {
 
 static FAMILIES: &[Family] = &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma3::FAMILY];
 
-/// Makes the graph of a file.
+/// Makes the graph of a file, its codes and minima as they are.
 ///
 /// # Errors
 /// When its architecture or one of its types is not implemented, a key or a tensor is missing or has another shape, or there are tensors
 /// that the architecture does not have.
 pub fn import(file: &Gguf) -> Result<Decoder, GgufError> {
+    build(file, false)
+}
+
+/// As [`import`], every matrix being of the numbers that the file's codes stand for.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_floats(file: &Gguf) -> Result<Decoder, GgufError> {
+    build(file, true)
+}
+
+fn build(file: &Gguf, as_floats: bool) -> Result<Decoder, GgufError> {
     const KEY: &str = "general.architecture";
     let Some(name) = file.text(KEY)? else { return Err(file.wrong_key(KEY, "missing".into())) };
     let mut what = Vec::new();
@@ -119,7 +131,7 @@ pub fn import(file: &Gguf) -> Result<Decoder, GgufError> {
     what.extend(unknown_kinds(file));
     match family {
         Some(family) if what.is_empty() => {
-            let mut layers = Layers::new(file, family.name);
+            let mut layers = Layers::new(file, family.name, as_floats);
             (family.build)(&mut layers)?;
             layers.finish()
         }

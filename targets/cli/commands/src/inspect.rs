@@ -58,7 +58,8 @@ pub fn command(args: &InspectArgs) -> Result<(), Failure> {
     )?;
     writeln!(out, "{:<14} {:>4} {:>12} {:>12} {:>8}", "rung", "acts", "bytes", "arena", "quality")?;
     for r in &header.rungs {
-        let quality = r.quality.as_ref().map_or(String::new(), |q| format!("{:.1} {}", q.value, q.metric));
+        let quality =
+            r.quality.as_ref().map_or(String::new(), |q| format!("{:.*} {}", q.digits(), q.value, q.metric));
         let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
         writeln!(out, "{:<14} {acts:>4} {:>12} {:>12} {quality:>8}", r.id, r.bytes, r.arena)?;
     }

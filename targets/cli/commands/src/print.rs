@@ -56,7 +56,9 @@ pub fn candidate(opened: &Opened, c: &Candidate) -> Value {
 }
 
 fn quality(rung: &Rung) -> String {
-    rung.quality.as_ref().map_or("unmeasured".to_string(), |q| format!("{} {:.1}", q.metric, q.value))
+    rung.quality
+        .as_ref()
+        .map_or("unmeasured".to_string(), |q| format!("{} {:.*}", q.metric, q.digits(), q.value))
 }
 
 /// A rung and what it would take, as a line.
