@@ -1,10 +1,12 @@
 //! What runs of real samples show of a model's values: ranges, sizes, the rows that products read.
 
 mod codes;
+mod feedback;
 mod rounding;
 mod rows;
 
 pub use codes::as_given;
+pub use feedback::feedback;
 pub use rounding::{Fold, alone, held};
 pub use rows::{Rows, groups, product_rows, rows};
 

@@ -31,15 +31,12 @@ use edge_runtime::tokenizer::Tokenizer;
 use edge_runtime::weights::Float;
 use edge_runtime::weights::planes::{self, Feedback, Layout, Spec};
 use half::f16;
-use nalgebra::DMatrix;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// Columns of a scale.
 const GROUP: usize = 32;
-/// What is added to the diagonal of the moments, as a share of its mean: directions that rows hardly show are not made use of.
-const DAMPING: f64 = 0.01;
 /// Bits of the planes of matrices that came with at most 4 bits, and of others.
 const COARSE: [u32; 3] = [2, 2, 2];
 const FINE: [u32; 4] = [2, 2, 2, 2];
@@ -177,8 +174,7 @@ fn round(
                 continue;
             };
             evaluator.go_on()?;
-            let rows = rows.get(id).filter(|rows| rows.k == weight.k);
-            let feedback = rows.and_then(|rows| feedback((&rows.values, rows.k)));
+            let feedback = rows.get(id).filter(|rows| rows.k == weight.k).and_then(calibrate::feedback);
             *root = Some(planes(draft, file, weight, feedback.as_ref())?);
             watch.progress_of(turn + 1, groups.len());
         }
@@ -189,20 +185,6 @@ fn round(
         None => planes(draft, file, weight, None),
     };
     weights.iter().zip(roots).map(missing).collect()
-}
-
-/// What takes back the rounding of columns, of rows `[m, k]` that are met; `None` when they say nothing.
-fn feedback((rows, k): (&[f32], usize)) -> Option<Feedback> {
-    let m = rows.len() / k;
-    let x = DMatrix::from_column_slice(k, m, rows);
-    let mut h = (&x * x.transpose()).map(f64::from) / m.max(1) as f64;
-    let damping = DAMPING * h.trace() / k as f64;
-    (0..k).for_each(|i| h[(i, i)] += damping);
-    // U is the transposed factor of the inverse: L Lᵀ = H⁻¹.
-    let inverse = h.cholesky()?.inverse();
-    let lower = inverse.cholesky()?.unpack();
-    // Column by column, L is U row by row.
-    Feedback::new(k, lower.as_slice().iter().map(|u| *u as f32).collect())
 }
 
 /// One matrix as nested planes.

@@ -43,7 +43,8 @@ impl Feedback {
         self.k
     }
 
-    fn row(&self, j: usize) -> &[f32] {
+    /// Row `j` of `U`.
+    pub fn row(&self, j: usize) -> &[f32] {
         &self.upper[j * self.k..(j + 1) * self.k]
     }
 }
