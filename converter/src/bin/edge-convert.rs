@@ -32,6 +32,7 @@ Examples:
   edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
   edge-convert ofa_mbv3.pth -o family.pack --calib samples/
   edge-convert llama.gguf -o llama.pack
+  edge-convert llama.gguf -o llama.pack --calib text.txt
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
   edge-convert inspect checkpoint.pth

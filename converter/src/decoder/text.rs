@@ -14,7 +14,7 @@ const CALIBRATION_TOKENS: usize = 256;
 /// Most of these.
 const CALIBRATION: usize = 24;
 /// Tokens of a window that candidates are judged on, the second half of which counts.
-const PROBE_TOKENS: usize = 192;
+const PROBE_TOKENS: usize = 128;
 /// Windows that they are judged on: each costs a run for every matrix and precision.
 const PROBES: usize = 2;
 /// Tokens of a window that perplexity is measured on, the second half of which counts, as llama.cpp measures.

@@ -44,7 +44,7 @@ pub fn stored_costs(sensitivity: &Sensitivity, graph: u32, choices: &Choices) ->
     stored
 }
 
-/// Measures every tensor at every coarser precision.
+/// Measures every tensor at every coarser precision, beside all of them at their finest.
 ///
 /// # Errors
 /// When a sample does not suit the model, or the evaluator was stopped.
@@ -62,13 +62,16 @@ pub fn sensitivities(
     let mut takes = finest.clone();
     let total = finest.iter().map(|t| t - 1).sum();
     let mut done = 0;
+    // What the finest weights cost all together is no one's alone.
+    rung.takes = choices.takes(draft, &takes);
+    let least = if total > 0 { evaluator.distortion(&candidate, &rung, probes)? } else { 0.0 };
     let mut by_tensor = Vec::with_capacity(finest.len());
     for (tensor, levels) in finest.iter().enumerate() {
         let mut costs = Vec::with_capacity(*levels);
         for take in 1..*levels {
             takes[tensor] = take;
             rung.takes = choices.takes(draft, &takes);
-            costs.push(evaluator.distortion(&candidate, &rung, probes)?);
+            costs.push((evaluator.distortion(&candidate, &rung, probes)? - least).max(0.0));
             done += 1;
             progress(done, total);
         }

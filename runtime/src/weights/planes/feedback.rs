@@ -16,10 +16,8 @@ use std::ops::Range;
 
 /// Rows that share a row of `U` while it is in the first-level cache.
 const ROWS: usize = 8;
-/// Prefixes of more bits are exact enough to need nothing made up for.
-const MOST_BITS: u32 = 8;
-/// Most prefixes of so few bits.
-const LEVELS: usize = 8;
+/// Most prefixes.
+const LEVELS: usize = 16;
 
 /// How rounding one column of a matrix is taken back by those after it.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,11 +95,7 @@ impl Level {
             unit: gain * step(bits),
             weight: weight as f32,
         };
-        let mut all: Vec<Level> = prefixes.bits().iter().zip(gains).map(level).collect();
-        // The finest one is always there: it says what lies in a coarser one's cell.
-        let fine = all.iter().filter(|level| level.bits <= MOST_BITS).count().clamp(1, LEVELS);
-        all.truncate(fine);
-        all
+        prefixes.bits().iter().zip(gains).map(level).collect()
     }
 
     /// What the first bits of a code of `total` bits stand for, of a scale of 1.
@@ -124,15 +118,8 @@ impl Level {
 
 /// The code that suits all targets `x` (of a scale of 1) together.
 fn code(levels: &[Level], total: u32, x: &[f32; LEVELS]) -> u16 {
-    let Some(finest) = levels.last() else { return 0 };
-    // Codes have more bits than are made up for: the middle of those that the finest prefix leaves is the weight itself.
-    let fine = |x: f32| {
-        let below = total - finest.bits;
-        let exact = (x / finest.unit + (1 << finest.bits) as f32) * 0.5 * (1 << below) as f32;
-        exact.floor() as i32
-    };
     let last = levels.len() - 1;
-    let wanted = fine(x[last]);
+    let wanted = levels[last].cell(x[last]);
     let most = (1i32 << total) - 1;
     let cost = |code: u16| {
         levels.iter().zip(x).fold(0.0, |sum, (level, x)| {
