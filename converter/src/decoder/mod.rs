@@ -1,4 +1,4 @@
-//! From a file of a decoder language model to a pack: its integers as they are, in one rung.
+//! From a file of a decoder language model to a pack: its numbers as they are, in one rung.
 //!
 //! Nothing is measured: the rung holds what the file holds. A ladder below it is a matter of text, not of samples.
 
@@ -8,9 +8,10 @@ use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::import::ImportError;
-use crate::import::decoder::{Decoder, import};
+use crate::import::decoder::{Decoder, ModelFile, import};
 use crate::import::gguf::Gguf;
-use crate::import::tokenizer::{Found, import as import_tokenizer};
+use crate::import::pretrained::Pretrained;
+use crate::import::tokenizer::Found;
 use crate::ladder::{self, Kind};
 use crate::report::{Measurements, Report, RungReport};
 use crate::witness::Verdict;
@@ -24,11 +25,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Tokens that a rung's arena is said for.
 const TOKENS: usize = 128;
 
-/// Converts a GGUF file.
+/// Whether a path is a decoder's: a GGUF file, or a checkpoint of the `transformers` library.
+pub fn is_decoder(source: &Path) -> bool {
+    Gguf::is_one(source) || Pretrained::is_one(source)
+}
+
+/// Converts a GGUF file or a checkpoint of the `transformers` library.
 ///
 /// # Errors
 /// When it cannot be read or is not supported, an option asks for what needs samples, or the pack cannot be written.
-pub fn convert_gguf(
+pub fn convert_decoder(
     source: &Path,
     output: &Path,
     options: &Options,
@@ -37,8 +43,12 @@ pub fn convert_gguf(
 ) -> Result<Report, ConvertError> {
     refuse(options)?;
     watch.stage("import", 1);
-    let file = Gguf::open(source).map_err(ImportError::from)?;
-    let Decoder { mut graph, constants, weights } = import(&file).map_err(ImportError::from)?;
+    let file: Box<dyn ModelFile> = match Gguf::is_one(source) {
+        true => Box::new(Gguf::open(source).map_err(ImportError::from)?),
+        false => Box::new(Pretrained::open(source)?),
+    };
+    let file = &*file;
+    let Decoder { mut graph, constants, weights } = import(file)?;
     let nodes = graph.body.nodes.len();
     let mut draft = Draft::default();
     for value in &mut graph.values {
@@ -51,12 +61,12 @@ pub fn convert_gguf(
         if stop.load(Ordering::Relaxed) {
             return Err(ConvertError::Interrupted);
         }
-        let tensor = store::tensor(&mut draft, &file, weight)?;
+        let tensor = store::tensor(&mut draft, file, weight)?;
         draft.tensor(tensor);
         watch.progress(i + 1);
     }
     let graph = draft.graph(graph);
-    let blob = tokenizer(&mut draft, &file)?;
+    let blob = tokenizer(&mut draft, file)?;
     describe(&mut draft, source, options);
 
     let (mut elements, mut bytes) = (0, 0);
@@ -105,9 +115,12 @@ pub fn convert_gguf(
 }
 
 /// Stores the file's tokenizer, or says in the card why there is none. Gives the blob of its tables.
-fn tokenizer(draft: &mut Draft, file: &Gguf) -> Result<Option<BlobId>, ConvertError> {
-    match import_tokenizer(file).map_err(ImportError::from)? {
-        Found::Tokenizer(tokens, tables) => {
+fn tokenizer(draft: &mut Draft, file: &dyn ModelFile) -> Result<Option<BlobId>, ConvertError> {
+    match file.tokenizer()? {
+        Found::Tokenizer(tokens, tables, left_out) => {
+            if let Some(what) = left_out {
+                draft.header.card.metadata.insert("tokenizer_without".into(), what);
+            }
             let blob = draft.blob(tables);
             draft.header.tokenizer = Tokens { blob, ..*tokens }.described();
             Ok(Some(blob))
@@ -137,7 +150,7 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
     ];
     match asked.into_iter().find(|(_, is)| *is) {
         Some((option, _)) => {
-            let why = "a GGUF file becomes one rung of its own weights; leave the option out".into();
+            let why = "a language model becomes one rung of its own weights; leave the option out".into();
             Err(ConvertError::Option { option, why })
         }
         None => Ok(()),
