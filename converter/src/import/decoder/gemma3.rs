@@ -27,7 +27,11 @@ pub(super) const FAMILY: Family = Family {
         tied: true,
         added_to_norms: 1.0,
         is_local: |config, layer| {
-            let pattern = config.count("sliding_window_pattern")?.unwrap_or(STYLE.pattern).max(1);
+            let stated = match config.count("sliding_window_pattern")? {
+                None => config.count("_sliding_window_pattern")?,
+                stated => stated,
+            };
+            let pattern = stated.unwrap_or(STYLE.pattern).max(1);
             Ok(layer % pattern + 1 != pattern)
         },
     }],
