@@ -211,13 +211,7 @@ impl<'a> Source<'a> {
             DType::Bf16 => Float::Bf16,
             _ => Float::F32,
         };
-        let made = self.dense(float, |r, out| out.extend(to_f32(dtype, self.row(r))))?;
-        let bad =
-            |r: usize| to_f32(dtype, self.row(r)).iter().position(|value| !value.is_finite()).map(|c| (r, c));
-        match (0..self.weight.n).find_map(bad) {
-            Some(place) => Err(self.wrong(format!("element {place:?} is not finite: the file is damaged"))),
-            None => Ok(made),
-        }
+        self.dense(float, |r, out| out.extend(to_f32(dtype, self.row(r))))
     }
 
     /// Floats as they are, a row at a time from `row`.
@@ -228,6 +222,11 @@ impl<'a> Source<'a> {
         for rows in self.spans() {
             let mut values = Vec::with_capacity(rows.len() * k);
             rows.clone().for_each(|r| row(r, &mut values));
+            // Looked for here: once the rows are let go, they would be read again.
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let place = (rows.start + at / k.max(1), at % k.max(1));
+                return Err(self.wrong(format!("element {place:?} is not finite: the file is damaged")));
+            }
             let encoded = dense::encode(&values, rows.len(), k, dtype, layout)
                 .map_err(|e| self.wrong(e.to_string()))?;
             let EncodedDense { blob, .. } = encoded;

@@ -30,9 +30,9 @@ SPECIAL = ["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>"]
 T = transformers
 # Class of the configuration, what differs from SIZES, type of the weights, how texts are split, bytes of a shard.
 FAMILIES = {
-    # Frequencies of Llama 3.1, a head of its own.
+    # Frequencies of Llama 3.1: one kept, one between, one divided; a head of its own.
     "llama": (T.LlamaConfig, dict(rope_theta=500.0, tie_word_embeddings=False, rope_scaling=dict(
-        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)),
+        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64), max_position_embeddings=128),
         "bfloat16", "llama3", 32_000),
     # SmolLM2's way: the embedding is the head, no scaling; biases as attention_bias and mlp_bias have them.
     "smollm2": (T.LlamaConfig, dict(rope_theta=1000.0, tie_word_embeddings=True, attention_bias=True, mlp_bias=True), "float32", "smollm", None),

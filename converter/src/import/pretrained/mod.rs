@@ -50,8 +50,7 @@ pub struct Pretrained {
 }
 
 impl Pretrained {
-    /// Whether a path is a folder, a file or an index of tensors with a decoder's `config.json` beside it; of a `config.json` that says nothing of a
-    /// model, or cannot be read, only a folder's counts.
+    /// Whether a path is a folder, a file or an index of tensors with a `config.json` beside it that says what model it is, or that cannot be read.
     pub fn is_one(path: &Path) -> bool {
         let (folder, is_folder) = place(path);
         let config = folder.join(CONFIG);
@@ -102,6 +101,14 @@ impl Pretrained {
             return Err(PretrainedError::Unsupported { path: config.path, what }.into());
         }
         let checkpoint = Checkpoint::open(path)?;
+        if !is_tensors(checkpoint.path()) {
+            let what =
+                "tensors that are not in safetensors; save the model in that form, as `save_pretrained` does"
+                    .into();
+            return Err(
+                PretrainedError::Unsupported { path: checkpoint.path().into(), what: vec![what] }.into()
+            );
+        }
         let blocks = config.count("num_hidden_layers")?.unwrap_or_default();
         let tied = config.flag("tie_word_embeddings")?.unwrap_or(form.tied);
         let (roles, missing) = places::roles(form, &config, &checkpoint, blocks, tied)?;
@@ -151,7 +158,7 @@ impl Pretrained {
         let why = format!(
             "shape {dims:?}; [{stated}, {width}] is expected by `vocab_size` and `hidden_size` of {CONFIG}"
         );
-        Err(self.checkpoint.wrong(name, why).into())
+        Err(self.checkpoint.wrong_in_file(name, why).into())
     }
 
     /// Types of tensors with a role that are no floats of 32 or 16 bits.
