@@ -295,9 +295,12 @@ fn tokenizers_that_contradict_themselves_are_refused() {
             s["eos_token"] = "<end>".into();
         },
     );
-    with("llama", "generation_config.json", &["key `eos_token_id`: 320, and there are 320 tokens"], &|s| {
-        s["eos_token_id"] = 320.into()
-    });
+    with(
+        "llama",
+        "generation_config.json",
+        &["generation_config.json: key `eos_token_id`: 320, and there are 320 tokens"],
+        &|s| s["eos_token_id"] = 320.into(),
+    );
     with(
         "llama",
         "generation_config.json",

@@ -4,7 +4,7 @@ use super::listed::is_end;
 use super::steps::{Way, way};
 use super::{Found, byte_pairs, merges, scored};
 use crate::import::ImportError;
-use crate::import::pretrained::{Pretrained, PretrainedError, bytes, object};
+use crate::import::pretrained::{CONFIG, Config, Pretrained, PretrainedError, bytes, object};
 use edge_runtime::tokenizer::{TokenKind, Tokens};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -126,11 +126,7 @@ pub(in crate::import) fn import(model: &Pretrained) -> Result<Found, ImportError
 }
 
 /// The tables, or in words why there are none.
-fn tables(
-    file: &File,
-    listed: Listed<'_>,
-    beside: &Beside<'_>,
-) -> Result<Result<Found, ImportError>, String> {
+fn tables(file: &File, listed: Listed<'_>, beside: &Beside) -> Result<Result<Found, ImportError>, String> {
     let model = &file.model;
     let affixes = [&model.continuing_subword_prefix, &model.end_of_word_suffix];
     if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
@@ -218,7 +214,7 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    fn of(file: &'a File, model: &Pretrained, beside: &Beside<'_>) -> Result<Listed<'a>, ImportError> {
+    fn of(file: &'a File, model: &Pretrained, beside: &Beside) -> Result<Listed<'a>, ImportError> {
         let count = model.vocabulary();
         let (mut texts, mut kinds) = (vec![""; count], vec![TokenKind::Text; count]);
         let mut put = |text: &'a str, id: u32, kind| match texts.get_mut(id as usize) {
@@ -262,17 +258,17 @@ fn shown(token: &str) -> String {
 }
 
 /// The files beside `tokenizer.json`; those that are not there are empty.
-struct Beside<'a> {
-    model: &'a Pretrained,
+struct Beside {
     path: PathBuf,
     settings: Map<String, Value>,
     special: Map<String, Value>,
-    ends: Vec<usize>,
+    /// Tokens that end a text, and the file that says it.
+    ends: (Vec<usize>, &'static str),
     template: Option<String>,
 }
 
-impl<'a> Beside<'a> {
-    fn read(model: &'a Pretrained, path: PathBuf) -> Result<Beside<'a>, ImportError> {
+impl Beside {
+    fn read(model: &Pretrained, path: PathBuf) -> Result<Beside, ImportError> {
         let folder = model.folder();
         let optional = |name: &str| -> Result<Map<String, Value>, ImportError> {
             let path = folder.join(name);
@@ -280,15 +276,16 @@ impl<'a> Beside<'a> {
         };
         let settings = optional(SETTINGS)?;
         let generation = folder.join(GENERATION);
-        let mut ends = match generation.is_file() {
-            true => crate::import::pretrained::Config::read(&generation, &[])?.counts("eos_token_id")?,
+        let ends = match generation.is_file() {
+            true => Config::read(&generation, &[])?.counts("eos_token_id")?,
             false => Vec::new(),
         };
-        if ends.is_empty() {
-            ends = model.config().counts("eos_token_id")?;
-        }
+        let ends = match ends.is_empty() {
+            true => (model.config().counts("eos_token_id")?, CONFIG),
+            false => (ends, GENERATION),
+        };
         let template = template(folder, &settings, &optional(OLD_TEMPLATE)?)?;
-        Ok(Beside { model, path, settings, special: optional(SPECIAL)?, ends, template })
+        Ok(Beside { path, settings, special: optional(SPECIAL)?, ends, template })
     }
 
     fn wrong(&self, file: &str, key: &str, why: String) -> ImportError {
@@ -333,10 +330,10 @@ impl<'a> Beside<'a> {
         }
         tokens.unknown = tokens.special.get("unk_token").copied();
         tokens.last.extend(tokens.special.get("eos_token"));
-        for id in &self.ends {
+        for id in &self.ends.0 {
             if *id >= listed.texts.len() {
                 let why = format!("{id}, and there are {} tokens", listed.texts.len());
-                return Err(self.model.config().wrong("eos_token_id", why));
+                return Err(self.wrong(self.ends.1, "eos_token_id", why));
             }
             tokens.last.push(*id as u32);
         }
