@@ -8,6 +8,7 @@ use crate::import::pretrained::{CONFIG, Config, Pretrained, PretrainedError, byt
 use edge_runtime::tokenizer::{TokenKind, Tokens};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ struct Kind {
 }
 
 #[derive(Deserialize)]
-struct File {
+struct File<'a> {
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -45,7 +46,8 @@ struct File {
     pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
-    model: Model,
+    #[serde(borrow)]
+    model: Model<'a>,
 }
 
 #[derive(Deserialize)]
@@ -62,11 +64,16 @@ struct Added {
     special: bool,
 }
 
+/// A text where the file has it; one with escapes is written out. A vocabulary of 262,144 tokens has half a million merges.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
-struct Model {
-    vocab: HashMap<String, u32>,
-    #[serde(default)]
-    merges: Vec<Merge>,
+struct Model<'a> {
+    #[serde(borrow)]
+    vocab: HashMap<Text<'a>, u32>,
+    #[serde(default, borrow)]
+    merges: Vec<Merge<'a>>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
     #[serde(default)]
@@ -78,17 +85,17 @@ struct Model {
 /// A merge; older files have a blank between the two.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Merge {
-    Pair([String; 2]),
-    Text(String),
+enum Merge<'a> {
+    Pair(#[serde(borrow)] [Text<'a>; 2]),
+    Text(#[serde(borrow)] Text<'a>),
 }
 
-impl Merge {
+impl Merge<'_> {
     fn parts(&self) -> Option<[&str; 2]> {
         match self {
-            Merge::Pair([left, right]) => Some([left, right]),
+            Merge::Pair([left, right]) => Some([&left.0, &right.0]),
             // The first token may be a blank itself.
-            Merge::Text(text) => {
+            Merge::Text(Text(text)) => {
                 let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
                 Some([&text[..at], &text[at + 1..]])
             }
@@ -115,8 +122,7 @@ pub(in crate::import) fn import(model: &Pretrained) -> Result<Found, ImportError
         let kind: String = kind.chars().take(40).collect();
         return Ok(Found::Nothing(format!("tokens of model `{kind}` are not implemented")));
     }
-    let file: File = serde_json::from_slice(&read).map_err(json)?;
-    drop(read);
+    let file: File<'_> = serde_json::from_slice(&read).map_err(json)?;
     let beside = Beside::read(model, path)?;
     let listed = Listed::of(&file, model, &beside)?;
     match tables(&file, listed, &beside) {
@@ -126,7 +132,11 @@ pub(in crate::import) fn import(model: &Pretrained) -> Result<Found, ImportError
 }
 
 /// The tables, or in words why there are none.
-fn tables(file: &File, listed: Listed<'_>, beside: &Beside) -> Result<Result<Found, ImportError>, String> {
+fn tables(
+    file: &File<'_>,
+    listed: Listed<'_>,
+    beside: &Beside,
+) -> Result<Result<Found, ImportError>, String> {
     let model = &file.model;
     let affixes = [&model.continuing_subword_prefix, &model.end_of_word_suffix];
     if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
@@ -214,7 +224,7 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    fn of(file: &'a File, model: &Pretrained, beside: &Beside) -> Result<Listed<'a>, ImportError> {
+    fn of(file: &'a File<'_>, model: &Pretrained, beside: &Beside) -> Result<Listed<'a>, ImportError> {
         let count = model.vocabulary();
         let (mut texts, mut kinds) = (vec![""; count], vec![TokenKind::Text; count]);
         let mut put = |text: &'a str, id: u32, kind| match texts.get_mut(id as usize) {
@@ -238,7 +248,7 @@ impl<'a> Listed<'a> {
                 Err(beside.wrong(TOKENIZER, &format!("token {id}"), why))
             }
         };
-        for (text, id) in &file.model.vocab {
+        for (Text(text), id) in &file.model.vocab {
             put(text, *id, TokenKind::Text)?;
         }
         for added in &file.added_tokens {
@@ -301,7 +311,7 @@ impl Beside {
     }
 
     /// The token that texts begin with.
-    fn first(&self, file: &File, listed: &Listed<'_>) -> Result<Option<u32>, String> {
+    fn first(&self, file: &File<'_>, listed: &Listed<'_>) -> Result<Option<u32>, String> {
         let begins = before_text(&file.post_processor)?;
         let class = self.settings.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
         let asked = self.settings.get("add_bos_token").and_then(Value::as_bool);
