@@ -93,6 +93,9 @@ fn configurations_that_contradict_themselves_are_named() {
     refused_with("llama", 4, &["key `num_hidden_layers`: 4000000000; at most 65536"], |config| {
         config["num_hidden_layers"] = 4_000_000_000u32.into();
     });
+    refused_with("llama", 4, &["key `rms_norm_eps`: 1e300; a number of 32 bits"], |config| {
+        config["rms_norm_eps"] = 1e300.into();
+    });
     refused_with("llama", 4, &["key `num_attention_heads`: missing"], |config| {
         config.as_object_mut().unwrap().remove("num_attention_heads");
     });

@@ -63,7 +63,12 @@ impl ModelFile for Pretrained {
                 None => None,
             },
         };
-        Ok(number.map(|number| number as f32))
+        match number.map(|number| (number, number as f32)) {
+            Some((number, narrow)) if !narrow.is_finite() => {
+                Err(self.wrong_parameter(role, format!("{number:e}; a number of 32 bits is expected")))
+            }
+            number => Ok(number.map(|(_, narrow)| narrow)),
+        }
     }
 
     fn text_of(&self, _: &str) -> Result<Option<&str>, ImportError> {
