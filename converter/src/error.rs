@@ -3,6 +3,7 @@
 use crate::import::ImportError;
 use crate::import::gguf::GgufError;
 use crate::import::ofa::SupernetError;
+use crate::import::pretrained::PretrainedError;
 use edge_runtime::inputs::InputError;
 use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
@@ -61,9 +62,13 @@ impl ConvertError {
             ConvertError::Import(
                 ImportError::Unsupported(_)
                 | ImportError::Supernet(SupernetError::Kind { .. })
-                | ImportError::Gguf(GgufError::Unsupported { .. }),
+                | ImportError::Gguf(GgufError::Unsupported { .. })
+                | ImportError::Pretrained(PretrainedError::Unsupported { .. }),
             ) => 3,
-            ConvertError::Import(ImportError::Gguf(GgufError::Read { .. })) => 6,
+            ConvertError::Import(
+                ImportError::Gguf(GgufError::Read { .. })
+                | ImportError::Pretrained(PretrainedError::Read { .. }),
+            ) => 6,
             ConvertError::Import(_) | ConvertError::Weight { .. } | ConvertError::Supernet { .. } => 4,
             ConvertError::Io { .. } | ConvertError::Device(_) => 6,
             ConvertError::Pack(e) => match e.trouble() {

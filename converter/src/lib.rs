@@ -36,7 +36,7 @@ pub use card::read_card;
 pub use compare::{Comparison, Layer, compare};
 pub use compress::Family;
 pub use convert::{Options, Watch, convert};
-pub use decoder::convert_gguf;
+pub use decoder::{convert_decoder, is_decoder};
 pub use error::ConvertError;
 pub use journal::{Cache, default_folder};
 pub use report::{Measurements, Page, PageOptions, Report, RungReport, TensorReport, write_page};

@@ -12,6 +12,7 @@ pub mod models;
 pub mod moving;
 pub mod onnx;
 mod packs;
+pub mod pretrained;
 mod programs;
 mod samples;
 

@@ -71,7 +71,9 @@ fn check(tiny: &Tiny, bound: f64) {
 #[test]
 fn families_give_the_logits_of_llama_cpp() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/gguf");
-    for (family, bound) in [("llama", 2e-6), ("qwen2", 2e-6), ("qwen3", 2e-6), ("gemma3", 1e-3)] {
+    for (family, bound) in
+        [("llama", 2e-6), ("qwen2", 2e-6), ("qwen3", 2e-6), ("gemma2", 1e-3), ("gemma3", 1e-3)]
+    {
         let file = std::fs::read(folder.join(format!("{family}.gguf"))).unwrap();
         let stored = read_npz(&folder.join(format!("{family}.npz")), 1 << 20).unwrap();
         let find = |name: &str| stored.iter().find(|array| array.name == name).unwrap();
@@ -140,7 +142,7 @@ fn what_is_not_implemented_is_listed_at_once() {
     file.tensor("a", &[2, 256], 16, vec![0; 132]).tensor("b", &[2, 256], 16, vec![0; 132]);
     file.tensor("c", &[4], 99, vec![0; 16]);
     let words = [
-        "architecture `perceiver`; there is llama, qwen2, qwen3, gemma3",
+        "architecture `perceiver`; there is llama, qwen2, qwen3, gemma2, gemma3",
         "IQ2_XXS of 2 tensors, `a` first",
         "number 99",
     ];

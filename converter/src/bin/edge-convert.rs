@@ -5,12 +5,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use edge_converter::compress::Family;
 use edge_converter::import::ImportError;
 use edge_converter::import::checkpoint::{Checkpoint, Listing};
-use edge_converter::import::gguf::Gguf;
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
 use edge_converter::{
-    compare, convert, convert_checkpoint, convert_gguf, convert_supernet, default_folder, write_page,
+    compare, convert, convert_checkpoint, convert_decoder, convert_supernet, default_folder, is_decoder,
+    write_page,
 };
 use edge_runtime::device::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,6 +33,7 @@ Examples:
   edge-convert ofa_mbv3.pth -o family.pack --calib samples/
   edge-convert llama.gguf -o llama.pack
   edge-convert llama.gguf -o llama.pack --calib text.txt
+  edge-convert SmolLM2-135M-Instruct/ -o smollm2.pack
   edge-convert compare model.onnx model.pack --input sample.npz
   edge-convert report model.pack -o report.html --input samples/
   edge-convert inspect checkpoint.pth
@@ -46,7 +47,7 @@ gives the same pack. At most 512 MB are kept; what was not used for longest goes
 Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O,
 7 not confirmed by the witness, 130 interrupted.";
 
-/// Turns a trained model, ONNX, the checkpoint of a once-for-all network or a GGUF file, into one model.pack with a ladder of rungs.
+/// Turns a trained model, ONNX, the checkpoint of a once-for-all network or a language model, into one model.pack with a ladder of rungs.
 #[derive(Debug, Parser)]
 #[command(
     name = "edge-convert",
@@ -146,7 +147,8 @@ struct Inspect {
 /// A conversion.
 #[derive(Debug, clap::Args)]
 struct Convert {
-    /// The model, or the subnets of one family: ONNX; or the checkpoint of a once-for-all network: .pth, safetensors, .npz.
+    /// The model, or the subnets of one family: ONNX; or the checkpoint of a once-for-all network: .pth, safetensors, .npz; or a language model: GGUF, or a folder
+    /// of config.json, safetensors and tokenizer.json.
     #[arg(required = true)]
     models: Vec<PathBuf>,
     /// The pack to write.
@@ -302,8 +304,8 @@ fn run(args: &Args) -> Result<(), ConvertError> {
 }
 
 fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
-    if Gguf::is_one(&args.model) {
-        let why = "a pack of a GGUF file holds its weights as they are; compare it with llama.cpp, as tests/reference/llm.py does".into();
+    if is_decoder(&args.model) {
+        let why = "a pack of a language model holds its weights as they are; compare it with llama.cpp, as tests/reference/llm.py does".into();
         return Err(ConvertError::Option { option: "MODEL", why });
     }
     let options = Options {
@@ -381,8 +383,8 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     };
     let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
     let report = match (&args.supernet, &args.models[..]) {
-        (None, [model]) if Gguf::is_one(model) => {
-            convert_gguf(model, &args.output, &options, &mut bars, stop)
+        (None, [model]) if is_decoder(model) => {
+            convert_decoder(model, &args.output, &options, &mut bars, stop)
         }
         (None, [model]) if Checkpoint::is_one(model) => {
             convert_checkpoint(model, &args.output, &options, &mut bars, stop)

@@ -16,9 +16,8 @@ use crate::compress::{Level, Root};
 use crate::convert::{Options, Watch, describe};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use crate::import::ImportError;
-use crate::import::decoder::{Decoder, Weight, import_floats};
-use crate::import::gguf::{Form, Gguf, Kind as Format};
+use crate::import::decoder::{Decoder, ModelFile, Weight, import_floats};
+use crate::import::gguf::Form;
 use crate::journal::{Journal, Key, Mix};
 use crate::ladder::{self, Choices, Probes};
 use crate::measure::{Evaluator, likelihoods};
@@ -46,7 +45,7 @@ const FINE: [u32; 4] = [2, 2, 2, 2];
 /// # Errors
 /// When there is no tokenizer, the text does not do, a matrix is not finite, or the pack cannot be written.
 pub fn convert(
-    (source, file): (&Path, &Gguf),
+    (source, file): (&Path, &dyn ModelFile),
     output: &Path,
     options: &Options,
     whole: Whole,
@@ -64,7 +63,7 @@ pub fn convert(
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());
     let evaluator = evaluator.keeping(journal);
 
-    let Decoder { graph, constants, weights } = import_floats(file).map_err(ImportError::from)?;
+    let Decoder { graph, constants, weights } = import_floats(file)?;
     let mut draft = Draft::default();
     draft.header.card = whole.draft.header.card.clone();
     describe(&mut draft, source, options);
@@ -139,7 +138,7 @@ pub fn convert(
 fn round(
     evaluator: &Evaluator<'_>,
     draft: &mut Draft,
-    file: &Gguf,
+    file: &dyn ModelFile,
     weights: &[Weight],
     whole: &Whole,
     texts: &Texts,
@@ -190,13 +189,13 @@ fn round(
 /// One matrix as nested planes.
 fn planes(
     draft: &mut Draft,
-    file: &Gguf,
+    file: &dyn ModelFile,
     weight: &Weight,
     feedback: Option<&Feedback>,
 ) -> Result<Root, ConvertError> {
     let values = store::values(file, weight)?;
-    let format = file.get(&weight.tensor).and_then(|info| Format::of(info.kind));
-    let coarse = matches!(format.map(|format| &format.form), Some(Form::Codes(codes)) if codes.bits <= 4);
+    let form = file.stored(&weight.tensor).map(|stored| stored.kind.form);
+    let coarse = matches!(form, Some(Form::Codes(codes)) if codes.bits <= 4);
     let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let spec = Spec {
         group: GROUP,

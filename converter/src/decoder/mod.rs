@@ -15,9 +15,10 @@ use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::import::ImportError;
-use crate::import::decoder::{Decoder, import};
+use crate::import::decoder::{Decoder, ModelFile, import};
 use crate::import::gguf::Gguf;
-use crate::import::tokenizer::{Found, import as import_tokenizer};
+use crate::import::pretrained::Pretrained;
+use crate::import::tokenizer::Found;
 use crate::ladder::{Kind, Link, layout, link};
 use crate::model::Array;
 use crate::report::{Measurements, Report, RungReport};
@@ -32,11 +33,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Tokens that a rung's arena is said for.
 const TOKENS: usize = 128;
 
-/// Converts a GGUF file: as it is, or with `options.calib`, a text, to a ladder of rungs whose perplexity is measured.
+/// Whether a path is a decoder's: a GGUF file, or a checkpoint of the `transformers` library.
+pub fn is_decoder(source: &Path) -> bool {
+    Gguf::is_one(source) || Pretrained::is_one(source)
+}
+
+/// Converts a GGUF file or a checkpoint of the `transformers` library: as it is, or with `options.calib`, a text, to a ladder of rungs whose
+/// perplexity is measured.
 ///
 /// # Errors
 /// When it cannot be read or is not supported, an option asks for what needs samples, or the pack cannot be written.
-pub fn convert_gguf(
+pub fn convert_decoder(
     source: &Path,
     output: &Path,
     options: &Options,
@@ -45,10 +52,14 @@ pub fn convert_gguf(
 ) -> Result<Report, ConvertError> {
     refuse(options)?;
     watch.stage("import", 1);
-    let file = Gguf::open(source).map_err(ImportError::from)?;
-    let whole = Whole::of(&file, watch, stop)?;
+    let file: Box<dyn ModelFile> = match Gguf::is_one(source) {
+        true => Box::new(Gguf::open(source).map_err(ImportError::from)?),
+        false => Box::new(Pretrained::open(source)?),
+    };
+    let file = &*file;
+    let whole = Whole::of(file, watch, stop)?;
     if options.calib.is_some() {
-        return ladder::convert((source, &file), output, options, whole, watch, stop);
+        return ladder::convert((source, file), output, options, whole, watch, stop);
     }
     let Whole { mut draft, mut rung, tokenizer, nodes } = whole;
     describe(&mut draft, source, options);
@@ -86,8 +97,8 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(file: &Gguf, watch: &mut dyn Watch, stop: &AtomicBool) -> Result<Whole, ConvertError> {
-        let Decoder { graph, constants, weights } = import(file).map_err(ImportError::from)?;
+    fn of(file: &dyn ModelFile, watch: &mut dyn Watch, stop: &AtomicBool) -> Result<Whole, ConvertError> {
+        let Decoder { graph, constants, weights } = import(file)?;
         let nodes = graph.body.nodes.len();
         let mut draft = Draft::default();
         let graph = with_constants(&mut draft, graph, &constants);
@@ -150,9 +161,12 @@ fn write(
 }
 
 /// Stores the file's tokenizer, or says in the card why there is none. Gives the blob of its tables.
-fn tokenizer(draft: &mut Draft, file: &Gguf) -> Result<Option<BlobId>, ConvertError> {
-    match import_tokenizer(file).map_err(ImportError::from)? {
-        Found::Tokenizer(tokens, tables) => {
+fn tokenizer(draft: &mut Draft, file: &dyn ModelFile) -> Result<Option<BlobId>, ConvertError> {
+    match file.tokenizer()? {
+        Found::Tokenizer(tokens, tables, left_out) => {
+            if let Some(what) = left_out {
+                draft.header.card.metadata.insert("tokenizer_without".into(), what);
+            }
             let blob = draft.blob(tables);
             draft.header.tokenizer = Tokens { blob, ..*tokens }.described();
             Ok(Some(blob))
@@ -184,7 +198,7 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
             let why = match options.calib {
                 Some(_) => "a language model's ladder does not have it yet; leave the option out",
                 None => {
-                    "a GGUF file becomes one rung of its own weights; give a text (--calib text.txt) for a ladder, or leave the option out"
+                    "a language model becomes one rung of its own weights; give a text (--calib text.txt) for a ladder, or leave the option out"
                 }
             };
             let why = why.into();

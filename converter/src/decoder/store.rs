@@ -3,9 +3,9 @@
 use crate::draft::{Draft, to_f32};
 use crate::error::ConvertError;
 use crate::import::ImportError;
-use crate::import::decoder::{Part, Weight};
+use crate::import::decoder::{ModelFile, Part, Weight};
 use crate::import::gguf::blocks::Block;
-use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind};
+use crate::import::gguf::{Codes, Form, Kind};
 use edge_runtime::graph::DType;
 use edge_runtime::pack::{Expr, Tensor};
 use edge_runtime::weights::Float;
@@ -28,8 +28,8 @@ const SMALL: f32 = 1.0 / 65536.0;
 ///
 /// # Errors
 /// When an element is not finite.
-pub fn tensor(draft: &mut Draft, file: &Gguf, weight: &Weight) -> Result<Tensor, ConvertError> {
-    let source = Source::new(file, weight).map_err(ImportError::from)?;
+pub fn tensor(draft: &mut Draft, file: &dyn ModelFile, weight: &Weight) -> Result<Tensor, ConvertError> {
+    let source = Source::new(file, weight)?;
     let (expr, blobs) = match (weight.part, source.kind.form) {
         (Part::Floats, Form::Floats(dtype)) => source.floats(dtype)?,
         (Part::Codes, Form::Codes(codes)) => source.codes(&codes)?,
@@ -48,8 +48,8 @@ pub fn tensor(draft: &mut Draft, file: &Gguf, weight: &Weight) -> Result<Tensor,
 ///
 /// # Errors
 /// When an element is not finite.
-pub fn values(file: &Gguf, weight: &Weight) -> Result<Vec<f32>, ConvertError> {
-    let source = Source::new(file, weight).map_err(ImportError::from)?;
+pub fn values(file: &dyn ModelFile, weight: &Weight) -> Result<Vec<f32>, ConvertError> {
+    let source = Source::new(file, weight)?;
     let mut values = Vec::with_capacity(weight.n * weight.k);
     for rows in source.spans() {
         for r in rows.clone() {
@@ -84,7 +84,7 @@ type Stored = (Expr, Vec<Vec<u8>>);
 
 /// A matrix in its file.
 struct Source<'a> {
-    file: &'a Gguf,
+    file: &'a dyn ModelFile,
     weight: &'a Weight,
     kind: &'static Kind,
     /// Elements of a row of the tensor.
@@ -93,16 +93,15 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(file: &'a Gguf, weight: &'a Weight) -> Result<Source<'a>, GgufError> {
-        let missing = || file.wrong_tensor(&weight.tensor, "missing".into());
-        let info = file.get(&weight.tensor).ok_or_else(missing)?;
-        let kind = Kind::of(info.kind).ok_or_else(missing)?;
-        let width = info.dims.last().copied().unwrap_or_default();
-        Ok(Source { file, weight, kind, width, bytes: file.bytes(info) })
+    fn new(file: &'a dyn ModelFile, weight: &'a Weight) -> Result<Source<'a>, ImportError> {
+        let missing = || file.wrong(&weight.tensor, "missing".into());
+        let stored = file.stored(&weight.tensor).ok_or_else(missing)?;
+        let width = stored.dims.last().copied().unwrap_or_default();
+        Ok(Source { file, weight, kind: stored.kind, width, bytes: stored.bytes })
     }
 
     fn wrong(&self, why: String) -> ConvertError {
-        ImportError::from(self.file.wrong_tensor(&self.weight.tensor, why)).into()
+        self.file.wrong(&self.weight.tensor, why).into()
     }
 
     /// Rows that are decoded at a time: whole panels, and with the last of them what is left.
@@ -122,7 +121,7 @@ impl<'a> Source<'a> {
     /// Lets the memory behind rows go that were read.
     fn let_go(&self, rows: &Range<usize>) {
         let len = self.width / self.kind.elements * self.kind.bytes;
-        self.file.release(self.bytes.get(rows.start * len..rows.end * len).unwrap_or_default());
+        self.file.let_go(self.bytes.get(rows.start * len..rows.end * len).unwrap_or_default());
     }
 
     /// Decodes the blocks of a row: `see` gets each with the column that it begins at.
@@ -247,13 +246,7 @@ impl<'a> Source<'a> {
             DType::Bf16 => Float::Bf16,
             _ => Float::F32,
         };
-        let made = self.dense(float, |r, out| out.extend(to_f32(dtype, self.row(r))))?;
-        let bad =
-            |r: usize| to_f32(dtype, self.row(r)).iter().position(|value| !value.is_finite()).map(|c| (r, c));
-        match (0..self.weight.n).find_map(bad) {
-            Some(place) => Err(self.wrong(format!("element {place:?} is not finite: the file is damaged"))),
-            None => Ok(made),
-        }
+        self.dense(float, |r, out| out.extend(to_f32(dtype, self.row(r))))
     }
 
     /// Floats as they are, a row at a time from `row`.
@@ -264,6 +257,11 @@ impl<'a> Source<'a> {
         for rows in self.spans() {
             let mut values = Vec::with_capacity(rows.len() * k);
             rows.clone().for_each(|r| row(r, &mut values));
+            // Looked for here: once the rows are let go, they would be read again.
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                let place = (rows.start + at / k.max(1), at % k.max(1));
+                return Err(self.wrong(format!("element {place:?} is not finite: the file is damaged")));
+            }
             let encoded = dense::encode(&values, rows.len(), k, dtype, layout)
                 .map_err(|e| self.wrong(e.to_string()))?;
             let EncodedDense { blob, .. } = encoded;

@@ -3,6 +3,7 @@
 use super::checkpoint::CheckpointError;
 use super::gguf::GgufError;
 use super::ofa::SupernetError;
+use super::pretrained::PretrainedError;
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub enum ImportError {
     /// The GGUF file cannot be read, or holds no decoder that is implemented.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The checkpoint of a language model cannot be read, or is of none that is implemented.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
     /// The checkpoint holds no once-for-all network, or not that subnet.
     #[error(transparent)]
     Supernet(#[from] SupernetError),

@@ -1,7 +1,7 @@
 //! Trained models as they come, turned into the runtime's graph and its constants.
 //!
 //! [`checkpoint`] reads named tensors that come without a graph, [`ofa`] makes graphs of those of once-for-all networks.
-//! [`gguf`] reads files of language models, [`decoder`] makes graphs of their metadata.
+//! [`gguf`] and [`pretrained`] read language models, [`decoder`] makes graphs of their metadata.
 //! [`import_onnx`] reads ONNX. What it cannot express it refuses, everything at once ([`ImportError::Unsupported`]); it never guesses.
 //! Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
 
@@ -12,6 +12,7 @@ pub mod gguf;
 pub mod ofa;
 mod onnx;
 mod plan_time;
+pub mod pretrained;
 mod states;
 pub mod supernet;
 mod text;

@@ -4,8 +4,7 @@
 //! page past a new end raises SIGBUS. Whoever writes checkpoints writes a new file, or is through before one is read.
 
 use super::InputError;
-use memmap2::Mmap;
-use std::fs::File;
+use crate::pack::FileMap;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct MappedFile {
     /// `None` for a file without bytes, which cannot be mapped.
-    map: Option<Mmap>,
+    map: Option<FileMap>,
 }
 
 impl MappedFile {
@@ -24,21 +23,25 @@ impl MappedFile {
     pub fn open(path: &Path) -> Result<MappedFile, InputError> {
         let io = |source| InputError::Io { path: path.into(), source };
         // Asked before it is opened: a pipe would wait for its writer.
-        if !std::fs::metadata(path).map_err(io)?.is_file() {
+        let meta = std::fs::metadata(path).map_err(io)?;
+        if !meta.is_file() {
             return Err(io(Error::new(ErrorKind::InvalidInput, "no regular file")));
         }
-        let file = File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
+        if meta.len() == 0 {
             return Ok(MappedFile { map: None });
         }
-        // SAFETY: a regular file, opened for reading, of the length that it has now. That nobody changes it in place while it is
-        // mapped is the promise asked for in this module's description; it cannot be checked.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(MappedFile { map: Some(map) })
+        Ok(MappedFile { map: Some(FileMap::open(path).map_err(io)?) })
     }
 
     /// All of its bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        self.map.as_ref().map(AsRef::as_ref).unwrap_or_default()
+    }
+
+    /// Lets the memory behind some bytes go; the next use reads them from the file again. Bytes of something else stay.
+    pub fn release(&self, part: &[u8]) {
+        if let Some(map) = &self.map {
+            map.release(part);
+        }
     }
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes tiny decoders with seeded weights and llama.cpp's logits for them: FAMILY.gguf, FAMILY.npz.
 
-    python make_tiny.py              # needs requirements.txt; writes beside itself
+    python make_tiny.py [FAMILY...]  # needs requirements.txt; writes beside itself
 
-Weights are F32, and llama.cpp rounds nothing of such; its GELU comes from a table of f16 (gemma3).
+Weights are F32, and llama.cpp rounds nothing of such; its GELU comes from a table of f16 (gemma2, gemma3).
 """
 import pathlib
+import sys
 
 import gguf
 import numpy as np
@@ -55,6 +56,18 @@ def gemma3(out, matrix, vector):
     return 7, [("attn_q_norm", DEPTH), ("attn_k_norm", DEPTH), ("post_attention_norm", WIDTH), ("post_ffw_norm", WIDTH)]
 
 
+def gemma2(out, matrix, vector):
+    """Three layers, the second of which sees all; the others see four tokens. Scores and logits are capped."""
+    out.add_block_count(3)
+    out.add_key_length(DEPTH)
+    out.add_value_length(DEPTH)
+    out.add_rope_freq_base(1e4)
+    out.add_sliding_window(4)
+    out.add_attn_logit_softcapping(5.0)
+    out.add_final_logit_softcapping(3.0)
+    return 3, [("post_attention_norm", WIDTH), ("post_ffw_norm", WIDTH)]
+
+
 def write(name, family):
     """One file."""
     random = np.random.default_rng(20261129)
@@ -99,7 +112,10 @@ def logits(path):
 
 
 def main():
-    for name, family in [("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("gemma3", gemma3)]:
+    families = [("llama", llama), ("qwen2", qwen2), ("qwen3", qwen3), ("gemma2", gemma2), ("gemma3", gemma3)]
+    for name, family in families:
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         write(name, family)
         got = logits(HERE / f"{name}.gguf")
         np.savez_compressed(HERE / f"{name}.npz", input_ids=np.array([IDS], np.int64), logits=got[None])

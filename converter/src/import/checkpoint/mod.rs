@@ -254,6 +254,19 @@ impl Checkpoint {
         Ok(if place.view.is_plain() { bytes } else { Cow::Owned(place.view.gather(&bytes, width)) })
     }
 
+    /// A tensor's elements where the mapped file has them in order; `None` when it has not, or there is no such tensor.
+    pub fn mapped(&self, name: &str) -> Option<&[u8]> {
+        match self.bytes(name) {
+            Ok(Cow::Borrowed(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Lets the memory behind some bytes of [`Checkpoint::mapped`] go; the next use reads them again.
+    pub fn release(&self, part: &[u8]) {
+        self.sources.iter().for_each(|source| source.file.release(part));
+    }
+
     /// A tensor as a constant of a model.
     ///
     /// # Errors
@@ -275,6 +288,14 @@ impl Checkpoint {
     /// An error about a tensor of this checkpoint.
     pub fn wrong(&self, tensor: &str, why: impl Into<String>) -> CheckpointError {
         CheckpointError::Tensor { path: self.path.clone(), tensor: tensor.to_string(), why: why.into() }
+    }
+
+    /// As [`Checkpoint::wrong`], with the file that holds the tensor.
+    pub fn wrong_in_file(&self, tensor: &str, why: impl Into<String>) -> CheckpointError {
+        let place = self.by_name.get(tensor).map(|i| &self.places[*i]);
+        let path = place.map(|place| self.sources[self.storages[place.storage].source].path.clone());
+        let path = path.unwrap_or_else(|| self.path.clone());
+        CheckpointError::Tensor { path, tensor: tensor.to_string(), why: why.into() }
     }
 
     fn missing(&self, name: &str) -> CheckpointError {

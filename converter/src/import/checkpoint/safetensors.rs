@@ -26,15 +26,19 @@ pub(super) fn read(index: usize, source: &Source) -> Result<Contents, Checkpoint
     let end =
         usize::try_from(len).ok().and_then(|len| len.checked_add(LEN)).filter(|end| *end <= bytes.len());
     let Some(end) = end else {
-        return Err(source
-            .wrong(0, format!("a header of {len} bytes in a file of {}, which may be cut", bytes.len())));
+        return Err(source.wrong(
+            0,
+            format!("a header of {len} bytes in a file of {}, which may be cut: fetch it again", bytes.len()),
+        ));
     };
     // The file is read whole by none of this: the header is parsed alone, and held against the file's length.
     let header: Metadata = serde_json::from_slice(&bytes[LEN..end])
         .map_err(|e| source.wrong(LEN, format!("the header: {e}")))?;
     let (promised, there) = (header.data_len(), bytes.len() - end);
     if promised != there {
-        let why = format!("{there} bytes of elements, the header promises {promised}; the file may be cut");
+        let why = format!(
+            "{there} bytes of elements, the header promises {promised}; the file may be cut: fetch it again"
+        );
         return Err(source.wrong(end, why));
     }
     let (mut storages, mut entries) = (Vec::new(), Vec::new());

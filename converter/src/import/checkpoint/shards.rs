@@ -57,9 +57,11 @@ pub(super) fn read(
     for file in &files {
         let mut parts = Path::new(file).components();
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            why.push(format!("shard `{file}` is not a file of its folder"));
+            why.push(format!(
+                "shard `{file}` is not a file of its folder; only names without a folder are read"
+            ));
         } else if !folder.join(file).is_file() {
-            why.push(format!("shard `{file}` is missing"));
+            why.push(format!("shard `{file}` is missing in {}; fetch it again", folder.display()));
         }
     }
     if !why.is_empty() {
@@ -84,7 +86,9 @@ pub(super) fn read(
     }
     for (name, file) in &parsed.weight_map {
         if !found.contains_key(name) {
-            why.push(format!("`{name}` is not in `{file}`"));
+            why.push(format!(
+                "`{name}` is not in `{file}`, where the index has it; fetch both again, of one revision"
+            ));
         }
     }
     if why.is_empty() { Ok(all) } else { Err(fault(why)) }

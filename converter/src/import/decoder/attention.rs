@@ -2,7 +2,7 @@
 
 use super::Rows;
 use super::layers::{Inputs, Layers, Linear};
-use crate::import::gguf::GgufError;
+use crate::import::ImportError;
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, Op, ValueId};
 
@@ -30,6 +30,8 @@ pub(super) struct Heads {
     pub rows: Rows,
     /// A factor on the scores.
     pub scale: f32,
+    /// What scores are capped to, where they are: `soft_cap * tanh(score / soft_cap)`.
+    pub soft_cap: Option<f32>,
     /// The epsilon of norms over each head's query and key, where there are such norms.
     pub norms: Option<f32>,
 }
@@ -63,8 +65,8 @@ impl Layers<'_> {
         width: usize,
         of: &Heads,
         (inputs, sight): (Inputs, Sight),
-    ) -> Result<ValueId, GgufError> {
-        let &Heads { heads, kv_heads, depth, value_depth, rows, scale, norms } = of;
+    ) -> Result<ValueId, ImportError> {
+        let &Heads { heads, kv_heads, depth, value_depth, rows, scale, soft_cap, norms } = of;
         let turned = |layers: &mut Self, part: &str, count: usize| {
             let name = format!("{block}.attn_{part}");
             let y = layers.linear(x, &Linear { rows, ..Linear::plain(&name, count * depth, width) })?;
@@ -72,7 +74,7 @@ impl Layers<'_> {
             if let Some(epsilon) = norms {
                 y = layers.rms_norm(y, &format!("{name}_norm"), depth, epsilon)?;
             }
-            Ok::<_, GgufError>(layers.op(
+            Ok::<_, ImportError>(layers.op(
                 &format!("{name}/turned"),
                 Op::Rotary,
                 &[Some(y), Some(sight.angles)],
@@ -85,7 +87,7 @@ impl Layers<'_> {
         let v = self.reshape(&format!("{name}/heads"), v, &[0, 0, kv_heads as i64, value_depth as i64]);
         let keys = self.cache(&format!("{block}.attn/keys"), kv_heads, depth);
         let values = self.cache(&format!("{block}.attn/values"), kv_heads, value_depth);
-        let op = Op::CachedAttention { scale, window: sight.window, soft_cap: None };
+        let op = Op::CachedAttention { scale, window: sight.window, soft_cap };
         let operands = [q, k, v, keys, values, inputs.past].map(Some);
         Ok(self.op(&format!("{block}.attn"), op, &operands))
     }
@@ -98,7 +100,7 @@ impl Layers<'_> {
         [width, inner]: [usize; 2],
         act: Act,
         residual: Option<ValueId>,
-    ) -> Result<ValueId, GgufError> {
+    ) -> Result<ValueId, ImportError> {
         let name = |part: &str| format!("{block}.ffn_{part}");
         let gate = self.linear(x, &Linear { act, ..Linear::plain(&name("gate"), inner, width) })?;
         let up = self.linear(x, &Linear::plain(&name("up"), inner, width))?;
@@ -107,7 +109,7 @@ impl Layers<'_> {
     }
 
     /// The numbers of heads and their sizes, held against one another.
-    pub fn heads(&self, width: usize) -> Result<Heads, GgufError> {
+    pub fn heads(&self, width: usize) -> Result<Heads, ImportError> {
         let heads = self.needed("attention.head_count")?;
         let kv_heads = self.count("attention.head_count_kv")?.unwrap_or(heads);
         if !heads.is_multiple_of(kv_heads) {
@@ -124,11 +126,12 @@ impl Layers<'_> {
         };
         let value_depth = self.count("attention.value_length")?.unwrap_or(depth);
         let scale = self.real("attention.scale")?.unwrap_or((1.0 / (depth as f64).sqrt()) as f32);
-        Ok(Heads { heads, kv_heads, depth, value_depth, rows: Rows::Same, scale, norms: None })
+        let soft_cap = None;
+        Ok(Heads { heads, kv_heads, depth, value_depth, rows: Rows::Same, scale, soft_cap, norms: None })
     }
 
     /// How many elements of a head are turned.
-    pub fn turned_width(&self, depth: usize) -> Result<usize, GgufError> {
+    pub fn turned_width(&self, depth: usize) -> Result<usize, ImportError> {
         let width = self.count("rope.dimension_count")?.unwrap_or(depth);
         if width > depth || width % 2 == 1 {
             let why = format!("{width} elements of heads of {depth}; an even number of them is expected");
@@ -138,7 +141,7 @@ impl Layers<'_> {
     }
 
     /// The factor on positions: 1, or less where contexts were stretched linearly, which a factor alone says too.
-    pub fn position_factor(&self) -> Result<f32, GgufError> {
+    pub fn position_factor(&self) -> Result<f32, ImportError> {
         let factor = match self.real("rope.scaling.factor")? {
             Some(factor) => Some(factor),
             // Of older files.

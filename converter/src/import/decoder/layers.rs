@@ -1,7 +1,9 @@
 //! What decoders are made of, appended to a graph layer by layer. Values between layers are `[1, tokens, columns]`.
 
+use super::file::{ModelFile, Stored};
 use super::{Decoder, Part, Rows, Weight};
-use crate::import::gguf::{Codes, Form, Gguf, GgufError, Kind, TensorInfo};
+use crate::import::ImportError;
+use crate::import::gguf::{Codes, Form};
 use crate::model::Array;
 use edge_runtime::graph::{
     Act, BinaryOp, Cache, DType, Decoding, Dim, Graph, Node, Op, Port, ReduceOp, Source, ValueId,
@@ -17,7 +19,7 @@ const WANTED: &str = "wanted";
 
 /// A graph that grows.
 pub(super) struct Layers<'a> {
-    file: &'a Gguf,
+    file: &'a dyn ModelFile,
     /// Whether codes are taken for the numbers that they stand for.
     as_floats: bool,
     /// The architecture's name, which its keys begin with.
@@ -70,7 +72,7 @@ impl<'n> Linear<'n> {
 }
 
 impl<'a> Layers<'a> {
-    pub fn new(file: &'a Gguf, family: &'static str, as_floats: bool) -> Layers<'a> {
+    pub fn new(file: &'a dyn ModelFile, family: &'static str, as_floats: bool) -> Layers<'a> {
         Layers {
             file,
             as_floats,
@@ -86,13 +88,12 @@ impl<'a> Layers<'a> {
     }
 
     /// The decoder, when every tensor has its place in it.
-    pub fn finish(self) -> Result<Decoder, GgufError> {
+    pub fn finish(self) -> Result<Decoder, ImportError> {
         let left: Vec<String> = self
             .file
-            .tensors()
+            .unused(&self.used)
             .iter()
-            .filter(|info| !self.used.contains(&info.name))
-            .map(|info| format!("tensor `{}` in architecture `{}`", info.name, self.family))
+            .map(|name| format!("tensor `{name}` in architecture `{}`", self.family))
             .take(crate::import::MOST_LISTED)
             .collect();
         if !left.is_empty() {
@@ -102,66 +103,62 @@ impl<'a> Layers<'a> {
     }
 
     /// What of this file is not implemented.
-    pub fn unsupported(&self, what: Vec<String>) -> GgufError {
-        GgufError::Unsupported { path: self.file.path().into(), what }
+    pub fn unsupported(&self, what: Vec<String>) -> ImportError {
+        self.file.not_implemented(what)
     }
 
     // ---- keys ------------------------------------------------------------------------------------------------
 
-    fn key(&self, key: &str) -> String {
-        format!("{}.{key}", self.family)
-    }
-
     /// A number of the architecture, at least 1; `None` when the file does not say it.
-    pub fn count(&self, key: &str) -> Result<Option<usize>, GgufError> {
-        let key = self.key(key);
-        match self.file.count(&key)? {
+    pub fn count(&self, key: &str) -> Result<Option<usize>, ImportError> {
+        match self.file.count_of(key)? {
             Some(count) if !(1..=MAX_COUNT).contains(&count) => {
-                Err(self.file.wrong_key(&key, format!("{count}; 1 to {MAX_COUNT} is expected")))
+                Err(self.wrong(key, format!("{count}; 1 to {MAX_COUNT} is expected")))
             }
             count => Ok(count),
         }
     }
 
     /// As [`Layers::count`], of a key that has to be there.
-    pub fn needed(&self, key: &str) -> Result<usize, GgufError> {
+    pub fn needed(&self, key: &str) -> Result<usize, ImportError> {
         self.count(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// A real number above 0; `None` when the file does not say it.
-    pub fn real(&self, key: &str) -> Result<Option<f32>, GgufError> {
-        let key = self.key(key);
-        match self.file.real(&key)? {
+    pub fn real(&self, key: &str) -> Result<Option<f32>, ImportError> {
+        match self.file.real_of(key)? {
             Some(number) if number <= 0.0 => {
-                Err(self.file.wrong_key(&key, format!("{number}; a number above 0 is expected")))
+                Err(self.wrong(key, format!("{number}; a number above 0 is expected")))
             }
             number => Ok(number),
         }
     }
 
     /// A text; `None` when the file does not say it.
-    pub fn text(&self, key: &str) -> Result<Option<&'a str>, GgufError> {
-        self.file.text(&self.key(key))
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, ImportError> {
+        self.file.text_of(key)
     }
 
     /// Refuses what a key asks for, unless it is missing or 0.
-    pub fn without(&self, key: &str, what: &str) -> Result<(), GgufError> {
-        let key = self.key(key);
+    pub fn without(&self, key: &str, what: &str) -> Result<(), ImportError> {
         // Which of both it is depends on the key.
-        let asked = match self.file.count(&key) {
+        let asked = match self.file.count_of(key) {
             Ok(count) => count.is_some_and(|count| count > 0),
-            Err(_) => self.file.real(&key)?.is_some_and(|number| number != 0.0),
+            Err(_) => self.file.real_of(key)?.is_some_and(|number| number != 0.0),
         };
-        if asked { Err(self.unsupported(vec![format!("{what} (key `{key}`)")])) } else { Ok(()) }
+        match asked {
+            true => Err(self.unsupported(vec![format!("{what} (key `{}.{key}`)", self.family)])),
+            false => Ok(()),
+        }
     }
 
     /// What is wrong with a key.
-    pub fn wrong(&self, key: &str, why: String) -> GgufError {
-        self.file.wrong_key(&self.key(key), why)
+    pub fn wrong(&self, key: &str, why: String) -> ImportError {
+        self.file.wrong_parameter(key, why)
     }
 
     /// A key that is not there.
-    pub fn missing(&self, key: &str) -> GgufError {
+    pub fn missing(&self, key: &str) -> ImportError {
         self.wrong(key, "missing".into())
     }
 
@@ -169,42 +166,56 @@ impl<'a> Layers<'a> {
 
     /// Whether the file has a tensor.
     pub fn has(&self, name: &str) -> bool {
-        self.file.get(name).is_some()
+        self.file.stored(name).is_some()
     }
 
-    fn tensor(&mut self, name: &str) -> Result<(&'a TensorInfo, &'static Kind), GgufError> {
-        let Some(info) = self.file.get(name) else {
-            return Err(self.file.wrong_tensor(name, format!("missing in architecture `{}`", self.family)));
+    fn tensor(&mut self, name: &str) -> Result<Stored<'a>, ImportError> {
+        let Some(stored) = self.file.stored(name) else {
+            return Err(self.file.wrong(name, format!("missing in architecture `{}`", self.family)));
         };
         self.used.insert(name.to_string());
-        // Types were checked before.
-        match Kind::of(info.kind) {
-            Some(kind) => Ok((info, kind)),
-            None => Err(self.file.wrong_tensor(name, format!("type {}", info.kind))),
-        }
+        Ok(stored)
+    }
+
+    /// What frequencies of rotary positions are divided by, one for each of so many pairs; empty when they are plain.
+    pub fn divisors(&mut self, pairs: usize, base: f32) -> Result<Vec<f32>, ImportError> {
+        self.used.insert("rope_freqs.weight".into());
+        self.file.divisors(pairs, base)
+    }
+
+    /// The order of the rows of queries and keys in a family whose authors turn neighbours.
+    pub fn rows_of_neighbours(&self, head: usize, turned: usize) -> Rows {
+        if self.file.turns_neighbours() { Rows::Pairs { head, turned } } else { Rows::Same }
+    }
+
+    /// Whether a layer sees a window of tokens alone, where the file says it.
+    pub fn is_local(&self, layer: usize) -> Result<Option<bool>, ImportError> {
+        self.file.is_local(layer)
     }
 
     /// The shape of a matrix.
-    pub fn shape(&mut self, name: &str) -> Result<[usize; 2], GgufError> {
-        let (info, _) = self.tensor(name)?;
-        match info.dims[..] {
+    pub fn shape(&mut self, name: &str) -> Result<[usize; 2], ImportError> {
+        match *self.tensor(name)?.dims {
             [n, k] => Ok([n, k]),
-            _ => Err(self.file.wrong_tensor(name, format!("shape {:?}; a matrix is expected", info.dims))),
+            ref dims => Err(self.file.wrong(name, format!("shape {dims:?}; a matrix is expected"))),
         }
     }
 
     /// A tensor of one dimension, its floats in f32.
-    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, GgufError> {
-        let (info, kind) = self.tensor(name)?;
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, ImportError> {
+        let Stored { dims, kind, bytes } = self.tensor(name)?;
         let Form::Floats(dtype) = kind.form else {
-            return Err(self.file.wrong_tensor(name, format!("{}; F32, F16 or BF16 is expected", kind.name)));
+            return Err(self.file.wrong(name, format!("{}; F32, F16 or BF16 is expected", kind.name)));
         };
-        if info.dims != [len] {
-            return Err(self.file.wrong_tensor(name, format!("shape {:?}; [{len}] is expected", info.dims)));
+        if dims != [len] {
+            let by = self.file.stated_in();
+            return Err(self.file.wrong(name, format!("shape {dims:?}; [{len}] is expected by {by}")));
         }
-        let values = crate::draft::to_f32(dtype, self.file.bytes(info));
+        let mut values = crate::draft::to_f32(dtype, bytes);
+        let added = self.file.added_to(name);
+        values.iter_mut().for_each(|value| *value += added);
         match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(self.file.wrong_tensor(name, format!("element {at} is {}", values[at]))),
+            Some(at) => Err(self.file.wrong(name, format!("element {at} is {}", values[at]))),
             None => Ok(values),
         }
     }
@@ -233,12 +244,12 @@ impl<'a> Layers<'a> {
         rows: Rows,
         [n, k]: [usize; 2],
         product: bool,
-    ) -> Result<(ValueId, Option<(ValueId, usize)>), GgufError> {
-        let (info, kind) = self.tensor(tensor)?;
-        if info.dims != [n, k] {
-            let why =
-                format!("shape {:?}; [{n}, {k}] is expected by the file's keys and other tensors", info.dims);
-            return Err(self.file.wrong_tensor(tensor, why));
+    ) -> Result<(ValueId, Option<(ValueId, usize)>), ImportError> {
+        let Stored { dims, kind, .. } = self.tensor(tensor)?;
+        if dims != [n, k] {
+            let by = self.file.stated_in();
+            let why = format!("shape {dims:?}; [{n}, {k}] is expected by {by} and other tensors");
+            return Err(self.file.wrong(tensor, why));
         }
         match kind.form {
             Form::Codes(Codes { group, minima, .. }) if !self.as_floats => {
@@ -297,7 +308,7 @@ impl<'a> Layers<'a> {
         name: &str,
         len: usize,
         epsilon: f32,
-    ) -> Result<ValueId, GgufError> {
+    ) -> Result<ValueId, ImportError> {
         let tensor = format!("{name}.weight");
         let weight = self.vector(&tensor, len)?;
         let weight = self.constant(&tensor, Array::f32(&[len], &weight));
@@ -308,7 +319,7 @@ impl<'a> Layers<'a> {
     ///
     /// Where groups of columns have minima, `w = codes + minima`, the minima alike in a group: their product is that of the sums of
     /// `x` over each group.
-    pub fn linear(&mut self, x: ValueId, of: &Linear<'_>) -> Result<ValueId, GgufError> {
+    pub fn linear(&mut self, x: ValueId, of: &Linear<'_>) -> Result<ValueId, ImportError> {
         let &Linear { name, n, k, rows, residual, act } = of;
         let (codes, minima) = self.parts(&format!("{name}.weight"), rows, [n, k], true)?;
         let bias = format!("{name}.bias");
@@ -344,7 +355,12 @@ impl<'a> Layers<'a> {
     }
 
     /// Rows of a matrix: `[1, tokens, k]`.
-    pub fn look_up(&mut self, ids: ValueId, tensor: &str, [n, k]: [usize; 2]) -> Result<ValueId, GgufError> {
+    pub fn look_up(
+        &mut self,
+        ids: ValueId,
+        tensor: &str,
+        [n, k]: [usize; 2],
+    ) -> Result<ValueId, ImportError> {
         let (codes, minima) = self.parts(tensor, Rows::Same, [n, k], false)?;
         let gather = Op::Gather { axis: 0 };
         let rows = self.op("embedding", gather.clone(), &[Some(codes), Some(ids)]);
@@ -389,7 +405,7 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When the file does not say how many tokens the model was made for.
-    pub fn output(&mut self, logits: ValueId, vocabulary: usize) -> Result<(), GgufError> {
+    pub fn output(&mut self, logits: ValueId, vocabulary: usize) -> Result<(), ImportError> {
         self.graph.values[logits as usize].name = "logits".into();
         let dims = Some(vec![Dim::Fixed(1), Dim::Named(WANTED.into()), Dim::Fixed(vocabulary)]);
         self.graph.outputs.push(Port { value: logits, dtype: DType::F32, dims, plan_time: false });

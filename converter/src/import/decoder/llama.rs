@@ -1,7 +1,35 @@
-//! Llama (Touvron et al., 2023) and what is built like it: SmolLM2, Mistral.
+//! Llama (Touvron et al., 2023) and what is built like it: SmolLM2, Mistral (Jiang et al., 2023), whose layers see a window in its first version.
 
 use super::Family;
-use super::prenorm::{Style, build};
+use super::prenorm::{NORM, Style, build};
+use crate::import::pretrained::{ATTENTION_BIASES, PRODUCT_BIASES, Published};
+
+const STYLE: Style = Style { neighbours: true, head_norms: false };
 
 pub(super) const FAMILY: Family =
-    Family { name: "llama", build: |layers| build(layers, Style { neighbours: true, head_norms: false }) };
+    Family { name: "llama", build: |layers| build(layers, STYLE), published: &[LLAMA, MISTRAL] };
+
+const LLAMA: Published = Published {
+    model_type: "llama",
+    class: "LlamaForCausalLM",
+    places: &[&[NORM], &ATTENTION_BIASES, &PRODUCT_BIASES],
+    numbers: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
+    activation: "silu",
+    tied: false,
+    added_to_norms: 0.0,
+    is_local: |_, _| Ok(false),
+};
+
+const MISTRAL: Published = Published {
+    model_type: "mistral",
+    class: "MistralForCausalLM",
+    places: &[&[NORM]],
+    numbers: &[
+        ("rms_norm_eps", 1e-6),
+        ("rope_theta", 10_000.0),
+        ("num_key_value_heads", 8.0),
+        ("sliding_window", 4096.0),
+    ],
+    is_local: |config, _| Ok(config.count("sliding_window")?.is_some()),
+    ..LLAMA
+};

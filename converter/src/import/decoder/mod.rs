@@ -1,10 +1,12 @@
 //! Decoder language models: the runtime's graph from a file's metadata, one file a family.
 //!
 //! ```text
+//! file.rs       parameters and tensors by their roles: what a family reads, whatever kind of file they are in
 //! layers.rs     matrices, norms, look-ups: what every family is made of
 //! attention.rs  rotary angles, windows, heads
 //! prenorm.rs    the layers of Llama and Qwen
-//! llama.rs      a family: its keys, its tensors, the order of its layers
+//! gemma.rs      those of Gemma 2 and 3
+//! llama.rs      a family: its keys, its tensors, the order of its layers, its forms in Hugging Face's checkpoints
 //! ```
 //!
 //! A graph takes token ids, the number of tokens before them and the places among them whose logits are wanted, and gives these logits; keys
@@ -12,17 +14,22 @@
 //! each is, and whoever stores them reads a few rows at a time.
 
 mod attention;
+mod file;
+mod gemma;
+mod gemma2;
 mod gemma3;
 mod layers;
 mod llama;
 mod prenorm;
 mod qwen;
 
-use super::gguf::{Form, Gguf, GgufError, Kind};
+pub use file::{ModelFile, Stored};
+
+use super::ImportError;
+use super::pretrained::Published;
 use crate::model::Array;
 use edge_runtime::graph::Graph;
 use layers::Layers;
-use std::collections::BTreeMap;
 
 /// A decoder before its matrices are stored.
 #[derive(Debug)]
@@ -93,20 +100,24 @@ impl Rows {
 }
 
 /// A family of architectures.
-struct Family {
+pub(super) struct Family {
     /// What files call it: `general.architecture`.
-    name: &'static str,
-    build: fn(&mut Layers<'_>) -> Result<(), GgufError>,
+    pub name: &'static str,
+    /// Makes the graph.
+    build: fn(&mut Layers<'_>) -> Result<(), ImportError>,
+    /// Its forms in Hugging Face's checkpoints.
+    pub published: &'static [Published],
 }
 
-static FAMILIES: &[Family] = &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma3::FAMILY];
+pub(super) static FAMILIES: &[Family] =
+    &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma2::FAMILY, gemma3::FAMILY];
 
 /// Makes the graph of a file, its codes and minima as they are.
 ///
 /// # Errors
 /// When its architecture or one of its types is not implemented, a key or a tensor is missing or has another shape, or there are tensors
 /// that the architecture does not have.
-pub fn import(file: &Gguf) -> Result<Decoder, GgufError> {
+pub fn import(file: &dyn ModelFile) -> Result<Decoder, ImportError> {
     build(file, false)
 }
 
@@ -114,13 +125,12 @@ pub fn import(file: &Gguf) -> Result<Decoder, GgufError> {
 ///
 /// # Errors
 /// As [`import`].
-pub fn import_floats(file: &Gguf) -> Result<Decoder, GgufError> {
+pub fn import_floats(file: &dyn ModelFile) -> Result<Decoder, ImportError> {
     build(file, true)
 }
 
-fn build(file: &Gguf, as_floats: bool) -> Result<Decoder, GgufError> {
-    const KEY: &str = "general.architecture";
-    let Some(name) = file.text(KEY)? else { return Err(file.wrong_key(KEY, "missing".into())) };
+fn build(file: &dyn ModelFile, as_floats: bool) -> Result<Decoder, ImportError> {
+    let name = file.family()?;
     let mut what = Vec::new();
     let family = FAMILIES.iter().find(|family| family.name == name);
     if family.is_none() {
@@ -128,30 +138,13 @@ fn build(file: &Gguf, as_floats: bool) -> Result<Decoder, GgufError> {
         let name: String = name.chars().take(100).collect();
         what.push(format!("architecture `{name}`; there is {}", known.join(", ")));
     }
-    what.extend(unknown_kinds(file));
+    what.extend(file.not_decoded());
     match family {
         Some(family) if what.is_empty() => {
             let mut layers = Layers::new(file, family.name, as_floats);
             (family.build)(&mut layers)?;
             layers.finish()
         }
-        _ => Err(GgufError::Unsupported { path: file.path().into(), what }),
+        _ => Err(file.not_implemented(what)),
     }
-}
-
-/// The types of the file's tensors that nothing here decodes.
-fn unknown_kinds(file: &Gguf) -> Vec<String> {
-    let mut found: BTreeMap<u32, (usize, &str)> = BTreeMap::new();
-    for info in file.tensors() {
-        let decoded = Kind::of(info.kind).is_some_and(|kind| !matches!(kind.form, Form::Other));
-        if !decoded {
-            found.entry(info.kind).or_insert((0, &info.name)).0 += 1;
-        }
-    }
-    let line = |(id, (count, first)): (u32, (usize, &str))| {
-        let name = Kind::of(id).map_or_else(|| format!("of number {id}"), |kind| kind.name.to_string());
-        let tensors = if count == 1 { "tensor" } else { "tensors" };
-        format!("type {name} of {count} {tensors}, `{first}` first; quantise the model to another type")
-    };
-    found.into_iter().take(crate::import::MOST_LISTED).map(line).collect()
 }

@@ -6,26 +6,34 @@
 //! logits = output(norm(x))                      tied to the embedding where there is no such tensor
 //! ```
 
-use super::Rows;
 use super::attention::Sight;
 use super::layers::{Layers, Linear};
-use crate::import::gguf::GgufError;
+use crate::import::ImportError;
+use crate::import::pretrained::Place;
 use edge_runtime::graph::Act;
 
 /// What families differ by.
 #[derive(Clone, Copy)]
 pub(super) struct Style {
-    /// Whether the file's rotary positions turn neighbours; else elements that are half a head apart.
+    /// Whether the authors' rotary positions turn neighbours; else elements that are half a head apart.
     pub neighbours: bool,
     /// Whether each head's query and key are normed.
     pub head_norms: bool,
 }
 
+/// In Hugging Face's checkpoints: the norm before the gated products,
+pub(super) const NORM: Place = Place::of("post_attention_layernorm.weight", "ffn_norm.weight");
+/// and those of heads.
+pub(super) const HEAD_NORMS: [Place; 2] = [
+    Place::of("self_attn.q_norm.weight", "attn_q_norm.weight"),
+    Place::of("self_attn.k_norm.weight", "attn_k_norm.weight"),
+];
+
 /// Where files do not say it.
 const FREQUENCY_BASE: f32 = 10_000.0;
 
 /// The whole graph.
-pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), GgufError> {
+pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportError> {
     layers.without("expert_count", "a mixture of experts")?;
     let (blocks, width) = (layers.needed("block_count")?, layers.needed("embedding_length")?);
     let inner = layers.needed("feed_forward_length")?;
@@ -35,23 +43,24 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), GgufErr
     let mut heads = layers.heads(width)?;
     let turned = layers.turned_width(heads.depth)?;
     if style.neighbours {
-        heads.rows = Rows::Pairs { head: heads.depth, turned };
+        heads.rows = layers.rows_of_neighbours(heads.depth, turned);
     }
     heads.norms = style.head_norms.then_some(epsilon);
     let base = layers.real("rope.freq_base")?.unwrap_or(FREQUENCY_BASE);
     let factor = layers.position_factor()?;
-    let divisors = match layers.has("rope_freqs.weight") {
-        true => layers.vector("rope_freqs.weight", turned / 2)?,
-        false => Vec::new(),
-    };
+    let divisors = layers.divisors(turned / 2, base)?;
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
     let inputs = layers.inputs();
     let mut x = layers.look_up(inputs.ids, "token_embd.weight", [vocabulary, width])?;
     let angles = layers.angles("rotary", inputs, turned, (base, factor), &divisors);
-    let sight = Sight { angles, window: None };
     for i in 0..blocks {
         let block = format!("blk.{i}");
+        let window = match layers.is_local(i)? {
+            Some(true) => Some(layers.needed("attention.sliding_window")?),
+            _ => None,
+        };
+        let sight = Sight { angles, window };
         let y = layers.rms_norm(x, &format!("{block}.attn_norm"), width, epsilon)?;
         let y = layers.attention(y, &block, width, &heads, (inputs, sight))?;
         let output = format!("{block}.attn_output");

@@ -6,6 +6,7 @@
 //! tensors.rs   names, shapes, types and places
 //! kinds.rs     the types of tensors
 //! blocks/      what a block of each type holds: codes, scales, minima
+//! model.rs     the file as a decoder
 //! ```
 //!
 //! The file is mapped. Every count, length and offset is checked before anything is made of it; memory for what was read is bounded
@@ -16,6 +17,7 @@ mod cursor;
 mod error;
 mod kinds;
 mod metadata;
+mod model;
 mod tensors;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::listed::{CONTROL, Listed, Tables, USER_DEFINED};
 use super::patterns::Split;
 use super::{Found, patterns};
 use crate::import::gguf::{Gguf, GgufError};
-use edge_runtime::tokenizer::{BYTE_PAIRS, TokenKind};
+use edge_runtime::tokenizer::{BYTE_PAIRS, TokenKind, Tokens};
 use std::collections::HashMap;
 
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -24,56 +24,84 @@ fn bytes_of(token: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(token).ok()?.chars().map(byte_of).collect()
 }
 
-pub(super) fn import(file: &Gguf, split: Split) -> Result<Found, GgufError> {
-    let listed = Listed::read(file)?;
-    let shown = |token: &[u8]| String::from_utf8_lossy(token).chars().take(60).collect::<String>();
-    let mut ids: HashMap<&[u8], u32> = HashMap::with_capacity(listed.texts.len());
-    let mut texts = Vec::with_capacity(listed.texts.len());
-    for (i, (token, kind)) in listed.texts.iter().zip(&listed.kinds).enumerate() {
-        let kind = match *kind {
-            CONTROL => TokenKind::Control,
-            USER_DEFINED => TokenKind::Added,
-            _ => TokenKind::Text,
-        };
+/// A token for a message.
+fn shown(token: &[u8]) -> String {
+    String::from_utf8_lossy(token).chars().take(60).collect()
+}
+
+/// The tables of tokens and merges, which are two tokens each in the order of their rank; `wrong` makes an error of a rank and a reason.
+pub(super) fn tables<'t, E>(
+    listed: &[(&'t [u8], TokenKind)],
+    all: impl Iterator<Item = Option<[&'t [u8]; 2]>>,
+    whole: bool,
+    wrong: impl Fn(usize, String) -> E,
+) -> Result<Tables, E> {
+    let mut ids: HashMap<&[u8], u32> = HashMap::with_capacity(listed.len());
+    let mut texts = Vec::with_capacity(listed.len());
+    for (i, (token, kind)) in listed.iter().enumerate() {
         // Added tokens are texts as they are. What is no byte-level token among the others no merge makes.
         let text = match kind {
             TokenKind::Text => bytes_of(token).unwrap_or_default(),
             _ => token.to_vec(),
         };
         ids.entry(token).or_insert(i as u32);
-        texts.push((text, kind as u8));
+        texts.push((text, *kind as u8));
     }
-    let missing = || file.wrong_key(MERGES, "missing".into());
     let mut merges = Vec::new();
-    for (rank, merge) in file.strings(MERGES)?.ok_or_else(missing)?.into_iter().enumerate() {
-        let wrong = |why: &str| file.wrong_key(MERGES, format!("merge {rank}, `{}`: {why}", shown(merge)));
-        let at = merge
-            .iter()
-            .skip(1)
-            .position(|byte| *byte == b' ')
-            .ok_or_else(|| wrong("two tokens are expected"))?;
-        let (left, right) = (&merge[..=at], &merge[at + 2..]);
+    for (rank, merge) in all.enumerate() {
+        let Some([left, right]) = merge else { return Err(wrong(rank, "two tokens are expected".into())) };
         let find = |token: &[u8]| ids.get(token).copied();
         match (find(left), find(right), find(&[left, right].concat())) {
             (Some(a), Some(b), Some(merged)) => merges.push([a, b, rank as u32, merged]),
-            _ => return Err(wrong("both parts and what they become are expected among the tokens")),
+            _ => {
+                let why = "both parts and what they become are expected among the tokens".into();
+                return Err(wrong(rank, why));
+            }
         }
     }
     merges.sort_unstable();
     // Of a pair that is there twice, the lower rank counts.
     merges.dedup_by_key(|merge| (merge[0], merge[1]));
     let mut tables = Tables { texts, merges, ranges: patterns::ranges(), ..Tables::default() };
-    if split.whole {
+    if whole {
         tables.sort(TokenKind::Text as u8);
     }
-    let mut tokens = listed.meanings(file, split.starts)?;
+    Ok(tables)
+}
+
+pub(super) fn import(file: &Gguf, split: Split) -> Result<Found, GgufError> {
+    let listed = Listed::read(file)?;
+    let kind = |kind: &i64| match *kind {
+        CONTROL => TokenKind::Control,
+        USER_DEFINED => TokenKind::Added,
+        _ => TokenKind::Text,
+    };
+    let tokens: Vec<(&[u8], TokenKind)> =
+        listed.texts.iter().copied().zip(listed.kinds.iter().map(kind)).collect();
+    let missing = || file.wrong_key(MERGES, "missing".into());
+    let merges = file.strings(MERGES)?.ok_or_else(missing)?;
+    let parts = merges.iter().map(|merge| {
+        let at = merge.iter().skip(1).position(|byte| *byte == b' ')?;
+        Some([&merge[..=at], &merge[at + 2..]])
+    });
+    let wrong = |rank: usize, why: String| {
+        file.wrong_key(MERGES, format!("merge {rank}, `{}`: {why}", shown(merges[rank])))
+    };
+    let tables = tables(&tokens, parts, split.whole, wrong)?;
+    let tokens = listed.meanings(file, split.starts)?;
+    Ok(found(tokens, &tables, split, None))
+}
+
+/// A tokenizer of tables.
+pub(super) fn found(tokens: Tokens, tables: &Tables, split: Split, left_out: Option<String>) -> Found {
+    let mut tokens = tokens;
     tokens.kind = BYTE_PAIRS.into();
     tokens.split = split.passes;
     tokens.whole = split.whole;
     // Bytes are never unknown.
     tokens.unknown = None;
     let blob = tables.finish(&mut tokens);
-    Ok(Found::Tokenizer(Box::new(tokens), blob))
+    Found::Tokenizer(Box::new(tokens), blob, left_out)
 }
 
 #[cfg(test)]

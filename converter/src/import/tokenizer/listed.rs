@@ -31,6 +31,11 @@ const ENDS: [&str; 15] = [
     "</s>",
 ];
 
+/// Whether a token ends a turn or a text by what it says.
+pub(super) fn is_end(text: &[u8]) -> bool {
+    ENDS.iter().any(|word| word.as_bytes() == text)
+}
+
 /// The tokens of a file.
 pub(super) struct Listed<'a> {
     pub texts: Vec<&'a [u8]>,
@@ -57,12 +62,6 @@ impl<'a> Listed<'a> {
         }
     }
 
-    /// Whether a token controls a model and says one of some words.
-    fn controls(&self, id: usize, words: &[&str]) -> bool {
-        matches!(self.kinds[id], CONTROL | USER_DEFINED)
-            && words.iter().any(|word| word.as_bytes() == self.texts[id])
-    }
-
     /// First, last and special tokens, and the template. `starts`: whether texts begin with a token where the file does not say.
     pub fn meanings(&self, file: &Gguf, starts: bool) -> Result<Tokens, GgufError> {
         let mut tokens = Tokens { tokens: self.texts.len(), ..Tokens::default() };
@@ -84,8 +83,8 @@ impl<'a> Listed<'a> {
             let id = self.named(file, &format!("tokenizer.ggml.{name}_token_id"))?;
             tokens.last.extend(id.filter(|id| !tokens.last.contains(id)));
         }
-        for id in (0..self.texts.len()).filter(|id| self.controls(*id, &ENDS)) {
-            if !tokens.last.contains(&(id as u32)) {
+        for id in (0..self.texts.len()).filter(|id| matches!(self.kinds[*id], CONTROL | USER_DEFINED)) {
+            if is_end(self.texts[id]) && !tokens.last.contains(&(id as u32)) {
                 tokens.last.push(id as u32);
             }
         }

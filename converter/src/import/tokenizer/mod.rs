@@ -5,20 +5,26 @@
 //! byte_pairs.rs  vocabulary and merges of byte-level byte-pair encoding
 //! patterns.rs    how texts are split before that, by the names that files give it
 //! scored.rs      vocabulary and scores of SentencePiece's byte pairs
+//! pretrained.rs  tokenizer.json of the `tokenizers` library and what lies beside it
+//! steps.rs       its normalizers and splittings, as far as there are tables of such
+//! merges.rs      scores that give what its merges give
 //! ```
 
 mod byte_pairs;
 mod listed;
+mod merges;
 mod patterns;
+pub(super) mod pretrained;
 mod scored;
+mod steps;
 
 use super::gguf::{Gguf, GgufError};
 use edge_runtime::tokenizer::Tokens;
 
 /// A tokenizer before its tables are a blob.
 pub enum Found {
-    /// One; the id of its blob is for whoever stores it.
-    Tokenizer(Box<Tokens>, Vec<u8>),
+    /// One; the id of its blob is for whoever stores it. What of it is left out, if anything.
+    Tokenizer(Box<Tokens>, Vec<u8>, Option<String>),
     /// None that is implemented, or none at all: why.
     Nothing(String),
 }

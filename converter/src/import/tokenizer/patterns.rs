@@ -19,7 +19,7 @@ fn atoms(atoms: &[(Classes, bool, u32, Option<u32>)]) -> Pattern {
 }
 
 /// GPT-2's: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
-fn gpt2() -> Vec<Pattern> {
+pub(super) fn gpt2() -> Vec<Pattern> {
     let words = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"].map(str::to_string).to_vec();
     let blank = (BLANK, false, 0, Some(1));
     let spaces = atoms(&[(SPACE, false, 1, None)]);
@@ -73,8 +73,6 @@ pub(super) struct Split {
 
 /// The splitting of a name; `None` when it is not known.
 pub(super) fn named(name: &str) -> Option<Split> {
-    // One number at a time, before anything else.
-    let digits = || vec![atoms(&[(NUMBER, false, 1, Some(1))])];
     let plain = |passes| Split { passes, whole: false, starts: false };
     Some(match name {
         "gpt-2" | "phi-2" | "mpt" | "olmo" => plain(vec![gpt2()]),
@@ -85,6 +83,24 @@ pub(super) fn named(name: &str) -> Option<Split> {
         }
         _ => return None,
     })
+}
+
+/// Each number apart, before anything else.
+pub(super) fn digits() -> Vec<Pattern> {
+    vec![atoms(&[(NUMBER, false, 1, Some(1))])]
+}
+
+/// The splitting of a regular expression, one of those of published tokenizers; `None` when it is another.
+pub(super) fn of_regex(regex: &str) -> Option<Vec<Pattern>> {
+    const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    match regex {
+        GPT2 => Some(gpt2()),
+        QWEN2 => Some(llama3(1)),
+        LLAMA3 => Some(llama3(3)),
+        _ => None,
+    }
 }
 
 /// First and last character of each range with its classes, ascending, as Unicode has them.
