@@ -2,6 +2,7 @@
 
 use super::BlobSource;
 use crate::graph::{DType, Graph, ValueId};
+use crate::subnet::Chosen;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -301,6 +302,9 @@ pub struct Rung {
     /// Index into [`Header::subnets`], when the graph is elastic and this is not the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<u32>,
+    /// The subnet that it runs when that is none of the header's ([`crate::Model::subnet`]). No file has one.
+    #[serde(skip)]
+    pub chosen: Option<Arc<Chosen>>,
     /// How activations are held.
     pub acts: Acts,
     /// One entry a tensor; `None` where the rung's graph does not use it.

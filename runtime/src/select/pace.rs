@@ -53,7 +53,7 @@ pub fn select_within(
     mut set: impl FnMut(&mut Session) -> Result<(), RunError>,
 ) -> Result<usize, PaceError> {
     let (baseline, budget) = (device::current_rss().unwrap_or(0), device.ledger().budget());
-    let rungs = &model.header().rungs;
+    let rungs = model.rungs();
     let mut left = reader.available().to_vec();
     let mut fastest: Option<(Duration, usize)> = None;
     let mut tried = 0;

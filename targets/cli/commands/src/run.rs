@@ -8,7 +8,7 @@ use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::{NamedArray, write_npz};
-use edge_runtime::select::{Access, Reader, Request, Weighing};
+use edge_runtime::select::{Access, Request, Weighing};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         (false, true) => Access::Checked,
         (false, false) => Access::Mapped,
     };
-    let mut reader = Reader::new(opened.pack.clone(), access);
+    let mut reader = opened.reader(access);
     let request = opened.within(request, &arrays, &mut reader, args.latency)?;
     let (selection, model) = opened.select_read(&request, &specs, &mut reader)?;
     let model = Arc::new(model);
@@ -46,7 +46,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         let next = opened.next_better(&request, &specs, &selection)?;
         eprint!("{}", print::explanation(&opened, &selection, next.as_ref()));
     }
-    let rung = header.rungs[selection.rung].clone();
+    let rung = opened.rung(selection.rung).clone();
     let described = print::selection(&opened, &selection);
     let streamed = selection.weighing == Weighing::Streamed;
     let need = selection.need;
