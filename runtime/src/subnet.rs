@@ -9,7 +9,8 @@ mod chosen;
 mod near;
 
 pub use asked::{ChoiceError, elastic_graph};
-pub use chosen::{Chosen, Cut, Statistics};
+pub use chosen::{Chosen, Cut, Statistics, plays};
+pub(crate) use near::{Neighbour, Point, neighbours};
 
 use crate::graph::{Change, DType, Elastic, Graph, Node, Op, Source, ValueId};
 use crate::pack::{Arg, BlobId, Card, Choice, Constant, ConstantData, Expr, Header, Rung, Tensor};

@@ -1,6 +1,6 @@
 //! The header's content: everything about a pack but the bytes of its blobs. Stored as JSON.
 
-use super::BlobSource;
+use super::{BlobSource, Candidates};
 use crate::graph::{DType, Graph, ValueId};
 use crate::subnet::Chosen;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct Header {
     /// Subnets of elastic graphs that rungs run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Subnet>,
+    /// What is expected of subnets that no rung runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Candidates>,
     /// Inputs with the outputs that an independent engine or the source model's runtime gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,

@@ -1,5 +1,6 @@
 //! Ladder + device -> rung.
 
+mod foretold;
 mod need;
 mod pace;
 mod reader;
@@ -8,6 +9,7 @@ mod together;
 #[cfg(test)]
 mod together_tests;
 
+pub use foretold::{Foretold, Paced, select_foretold};
 pub use need::{Need, START_SPREAD, Weighing};
 pub use pace::{PaceError, select_within};
 pub use reader::{Access, Reader, select_read};
@@ -65,6 +67,10 @@ pub enum SelectError {
     NoSuchRung { asked: String, have: String },
     #[error("the pack holds no rung that this runtime can run")]
     NoRung,
+    #[error(
+        "the pack's table of subnets is damaged: {why}; fetch the pack again, or choose among its rungs alone"
+    )]
+    Candidates { why: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]

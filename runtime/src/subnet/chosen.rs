@@ -151,6 +151,25 @@ impl Model {
         Ok(Cut { rungs, choice: choice.clone(), statistics })
     }
 
+    /// How far subnets are from the nearest that the pack has statistics of, by what of their choices plays a part ([`plays`]).
+    ///
+    /// # Errors
+    /// When one of the pack's own cannot be made.
+    ///
+    /// # Panics
+    /// When the pack has no such graph.
+    pub fn distances(&self, graph: u32, parts: &[Vec<Option<u8>>]) -> Result<Vec<f32>, PlanError> {
+        let header = self.shared_header();
+        let near = near::neighbours(&header, graph, self.source())?;
+        let Some(elastic) = header.graphs[graph as usize].elastic.as_deref() else { return Ok(Vec::new()) };
+        let least = |part: &Vec<Option<u8>>| {
+            let point = Point::new(part.clone());
+            let all = near.iter().map(|near| near.point.distance(&point, elastic));
+            all.min_by(f32::total_cmp).unwrap_or(0.0)
+        };
+        Ok(parts.iter().map(least).collect())
+    }
+
     /// The bytes of what a rung reads, and where the last of it ends.
     fn extent(&self, rung: &Rung, name: &str) -> Result<(u64, u64), PlanError> {
         let (mut bytes, mut end) = (0, 0);
@@ -218,10 +237,15 @@ fn tensor(source: Source) -> Option<TensorId> {
     }
 }
 
-/// What of a choice plays a part in its subnet.
+/// What of a choice plays a part in its subnet: by variable the option, or `None` where no option changes anything, as for the width of a
+/// block that is left out. Subnets are the same when these are.
 ///
 /// # Errors
 /// When there is no such subnet.
-pub(crate) fn point(header: &Arc<Header>, graph: u32, choice: &Choice) -> Result<Point, SubnetError> {
-    Ok(Making::new(header, graph, choice, String::from(choice.clone()))?.0.point(choice))
+///
+/// # Panics
+/// As [`Model::subnet`].
+pub fn plays(header: &Arc<Header>, graph: u32, choice: &Choice) -> Result<Vec<Option<u8>>, SubnetError> {
+    let (making, _) = Making::new(header, graph, choice, String::from(choice.clone()))?;
+    Ok(making.point(choice).options().to_vec())
 }

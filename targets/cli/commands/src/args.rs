@@ -67,7 +67,8 @@ pub struct Target {
     #[arg(long, value_name = "ID")]
     pub rung: Option<String>,
     /// Run this subnet of a supernet: NAME=OPTION, several with commas between them; choices that are not named have their largest option
-    /// (`edge-run inspect` lists them). Its precision is that of --rung, or the finest of the nearest subnet's rungs that fits.
+    /// (`edge-run inspect` lists them). Its precision is that of --rung, or the finest of the nearest subnet's rungs that fits. `any`: where no rung fits, or a
+    /// subnet without rungs is expected to be clearly better, the one that most is expected of.
     #[arg(long, value_name = "CHOICES")]
     pub subnet: Option<String>,
     /// Worker threads [default: the CPUs that the system grants].

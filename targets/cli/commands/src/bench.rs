@@ -6,7 +6,7 @@ use crate::print::greatest_first;
 use crate::profile::{Profile, print_limits};
 #[cfg(feature = "text")]
 use crate::text::bench as text;
-use crate::{inputs, load, print};
+use crate::{inputs, load, print, subnet};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
 use edge_runtime::select::{Access, Request};
@@ -25,8 +25,9 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     if text::is_one(args, path)? {
         return text::command(args, path);
     }
-    let opened = load::open(path, target)?;
+    let mut opened = load::open(path, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
+    subnet::foretell(&mut opened, target, &arrays, args.latency, false)?;
     let request = Request { copies_outputs: false, ..opened.request(target) };
     let mut reader = opened.reader(Access::Mapped);
     let request = opened.within(request, &arrays, &mut reader, args.latency)?;

@@ -23,6 +23,8 @@ pub struct Opened {
     pub model: Model,
     /// The subnet that was asked for, whose rungs are chosen among.
     pub cut: Option<Cut>,
+    /// The quality that is expected of it, where it was chosen by that.
+    pub expected: Option<f32>,
 }
 
 /// The device, within the budget asked for.
@@ -62,6 +64,10 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
         Arc::new(Registry::standard()),
     );
     let (model, cut) = match &target.subnet {
+        Some(text) if text == subnet::ANY => {
+            subnet::has_table(&model, target.rung.as_deref())?;
+            (model, None)
+        }
         Some(text) => {
             let (model, cut) = subnet::of(&model, text, target.rung.as_deref())?;
             subnet::warn(model.header(), &cut);
@@ -69,7 +75,7 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
         }
         None => (model, None),
     };
-    Ok(Opened { device, pack: Arc::new(pack), model, cut })
+    Ok(Opened { device, pack: Arc::new(pack), model, cut, expected: None })
 }
 
 impl Opened {
@@ -124,8 +130,8 @@ impl Opened {
         let set = |session: &mut Session| {
             arrays.iter().enumerate().try_for_each(|(i, array)| session.set_input(i, &array.data))
         };
-        let rung = select::select_within(&self.device, &self.model, &specs, &request, reader, latency, set)?;
-        Ok(Request { forced: Some(&self.rung(rung).id), ..request })
+        let paced = select::select_within(&self.device, &self.model, &specs, &request, reader, latency, set)?;
+        Ok(Request { forced: Some(&self.rung(paced.rung).id), ..request })
     }
 
     /// The better rung that would take least more.

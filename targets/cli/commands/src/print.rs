@@ -46,7 +46,11 @@ pub fn selection(opened: &Opened, s: &Selection) -> Value {
 
 /// The subnet that a rung runs, as JSON: its choices, and whose statistics it has where it was asked for.
 pub fn subnet(opened: &Opened, rung: &Rung) -> Value {
-    crate::subnet::json(opened.model.header(), rung, opened.cut.as_ref())
+    let mut value = crate::subnet::json(opened.model.header(), rung, opened.cut.as_ref());
+    if let Some(expected) = opened.expected {
+        value["expected"] = json!(expected);
+    }
+    value
 }
 
 /// A rung and what it would take, as JSON.
