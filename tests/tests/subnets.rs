@@ -507,7 +507,7 @@ fn the_program_runs_any_subnet() {
         assert!(of("bytes") > 0 && of("arena") > 0 && of("planned") > of("bytes") + of("arena"), "{rung:#}");
     }
     let listed = edge_run().args("inspect").arg(pack).run();
-    listed.expect_saying(0, &["choice resolution=20|24|28"]);
+    assert!(listed.expect(0).stdout.contains("choice resolution=20|24|28"), "{listed:#?}");
 
     let refused = |args: &str, code: i32, words: &[&str]| {
         run(args).expect_saying(code, words);
