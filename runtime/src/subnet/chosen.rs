@@ -73,7 +73,7 @@ impl Model {
     /// When the pack has no such graph, or the choice is one of other variables.
     pub fn subnet(&self, graph: u32, choice: &Choice, like: Option<&Rung>) -> Result<Cut, PlanError> {
         let near = near::neighbours(&self.shared_header(), graph, self.source())?;
-        Ok(self.subnet_near(graph, choice, like, &near)?)
+        self.subnet_near(graph, choice, like, &near)
     }
 
     /// As [`Model::subnet`], with the pack's own subnets.
