@@ -121,6 +121,7 @@ fn model(form: Form, density: f32, (n, k): (usize, usize), acts: Acts, isa: Isa)
         id: "only".into(),
         graph: 0,
         subnet: None,
+        chosen: None,
         acts,
         takes: vec![Some(Take(0, 4))],
         floats: vec![],

@@ -184,6 +184,7 @@ pub fn plain_rung(id: &str, graph: u32, acts: Acts) -> Rung {
         id: id.to_string(),
         graph,
         subnet: None,
+        chosen: None,
         acts,
         takes: Vec::new(),
         floats: Vec::new(),

@@ -3,7 +3,7 @@
 use crate::graph::{Graph, Source, TensorId};
 use crate::pack::{Acts, BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::{Matrix, PlanError, Thin};
-use crate::subnet::{self, Made};
+use crate::subnet::{self, Chosen, Made};
 use crate::weights::{self, Correction, Registry, WeightError, Weights};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,7 +21,17 @@ pub struct Model {
     /// Weights bound so far: binding checks a tensor's expression but touches no weight.
     bound: Mutex<HashMap<Bound, Arc<dyn Weights>>>,
     /// The subnet that was asked for last, as a model of its own.
-    made: Mutex<Option<(u32, Arc<SubnetModel>)>>,
+    made: Mutex<Option<(Net, Arc<SubnetModel>)>>,
+    /// What is chosen among instead of the header's rungs.
+    rungs: Option<Arc<[Rung]>>,
+}
+
+/// Which subnet a rung runs.
+#[derive(Clone, PartialEq)]
+enum Net {
+    /// One of the header's, by its index.
+    Stored(u32),
+    Chosen(u32, Arc<Chosen>),
 }
 
 /// A subnet with the bytes of its pack.
@@ -63,12 +73,34 @@ impl Deref for Running<'_> {
 impl Model {
     /// A model from its parts. `registry` knows the kinds of weight expressions.
     pub fn new(header: Arc<Header>, source: Arc<dyn BlobSource>, registry: Arc<Registry>) -> Model {
-        Model { header, source, registry, bound: Mutex::default(), made: Mutex::default() }
+        Model { header, source, registry, bound: Mutex::default(), made: Mutex::default(), rungs: None }
     }
 
     /// The same model over other bytes: a mapping of one rung, a buffer that was read and verified.
     pub fn with_source(&self, source: Arc<dyn BlobSource>) -> Model {
-        Model::new(self.header.clone(), source, self.registry.clone())
+        let rungs = self.rungs.clone();
+        Model { rungs, ..Model::new(self.header.clone(), source, self.registry.clone()) }
+    }
+
+    /// The same model with other rungs to choose among: those of a subnet ([`Model::subnet`]).
+    pub fn among(&self, rungs: Vec<Rung>) -> Model {
+        let rungs = Some(rungs.into());
+        Model { rungs, ..Model::new(self.header.clone(), self.source.clone(), self.registry.clone()) }
+    }
+
+    /// Whether other rungs than the header's are chosen among.
+    pub(crate) fn has_own_rungs(&self) -> bool {
+        self.rungs.is_some()
+    }
+
+    /// The same model with the header's rungs to choose among.
+    pub(crate) fn ladder(&self) -> Model {
+        Model::new(self.header.clone(), self.source.clone(), self.registry.clone())
+    }
+
+    /// What is chosen among: the header's rungs, if no others were given.
+    pub fn rungs(&self) -> &[Rung] {
+        self.rungs.as_deref().unwrap_or(&self.header.rungs)
     }
 
     /// The card's name, as messages show it.
@@ -84,6 +116,11 @@ impl Model {
         &self.header
     }
 
+    /// The header, for those that outlive the model.
+    pub(crate) fn shared_header(&self) -> Arc<Header> {
+        self.header.clone()
+    }
+
     /// The kinds of weight expressions that this model may use.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
@@ -94,13 +131,17 @@ impl Model {
     /// # Errors
     /// When the rung runs a subnet that cannot be made of its choice.
     pub(crate) fn running<'a>(&'a self, rung: &'a Rung) -> Result<Running<'a>, PlanError> {
-        let Some(index) = rung.subnet else { return Ok(Running::Whole(self, rung)) };
+        let net = match (&rung.chosen, rung.subnet) {
+            (Some(chosen), _) => Net::Chosen(rung.graph, chosen.clone()),
+            (None, Some(index)) => Net::Stored(index),
+            (None, None) => return Ok(Running::Whole(self, rung)),
+        };
         let mut last = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let subnet = match &*last {
-            Some((made, subnet)) if *made == index => subnet.clone(),
+            Some((made, subnet)) if *made == net => subnet.clone(),
             _ => {
-                let subnet = Arc::new(self.make(index)?);
-                *last = Some((index, subnet.clone()));
+                let subnet = Arc::new(self.make(&net)?);
+                *last = Some((net, subnet.clone()));
                 subnet
             }
         };
@@ -132,17 +173,21 @@ impl Model {
         }
     }
 
-    fn make(&self, index: u32) -> Result<SubnetModel, PlanError> {
-        let own = self.header.subnets[index as usize].overlay;
-        let overlay = match own {
-            Some(blob) => self.source.blob(blob).ok_or_else(|| subnet::SubnetError::Effect {
-                subnet: index,
-                place: "its own blob".into(),
-                why: format!("blob {blob} is not loaded"),
-            })?,
-            None => &[],
+    fn make(&self, net: &Net) -> Result<SubnetModel, PlanError> {
+        let Made { header, shown } = match net {
+            Net::Chosen(graph, chosen) => subnet::make_chosen(&self.header, *graph, chosen)?,
+            Net::Stored(index) => {
+                let overlay = match self.header.subnets[*index as usize].overlay {
+                    Some(blob) => self.source.blob(blob).ok_or_else(|| subnet::SubnetError::Effect {
+                        subnet: index.to_string(),
+                        place: "its own blob".into(),
+                        why: format!("blob {blob} is not loaded"),
+                    })?,
+                    None => &[],
+                };
+                subnet::make(&self.header, *index, overlay)?
+            }
         };
-        let Made { header, shown } = subnet::make(&self.header, index, overlay)?;
         let model = Model::new(Arc::new(header), self.source.clone(), self.registry.clone());
         Ok(SubnetModel { model: Arc::new(model), shown })
     }
@@ -196,6 +241,7 @@ impl Model {
     pub fn blobs_of(&self, rung: &Rung) -> Result<Vec<BlobId>, PlanError> {
         let own = rung.subnet.and_then(|subnet| self.header.subnets[subnet as usize].overlay);
         let mut blobs: Vec<BlobId> = own.into_iter().collect();
+        blobs.extend(rung.chosen.iter().flat_map(|chosen| chosen.blobs()));
         let running = self.running(rung)?;
         for value in &running.graph(running.rung()).values {
             match value.source {

@@ -4,8 +4,16 @@
 //! the rung's overlay. What comes out is a pack's header with one graph and one rung, checked like any other, so that neither
 //! planner nor session knows that there was a choice.
 
+mod asked;
+mod chosen;
+mod near;
+
+pub use asked::{ChoiceError, elastic_graph};
+pub use chosen::{Chosen, Cut, Statistics, plays};
+pub(crate) use near::{Neighbour, Point, neighbours};
+
 use crate::graph::{Change, DType, Elastic, Graph, Node, Op, Source, ValueId};
-use crate::pack::{Arg, BlobId, Card, Constant, ConstantData, Expr, Header, Rung, Tensor};
+use crate::pack::{Arg, BlobId, Card, Choice, Constant, ConstantData, Expr, Header, Rung, Tensor};
 use crate::pack::{check_graph, constants_end};
 use serde_json::json;
 use std::collections::HashMap;
@@ -17,13 +25,15 @@ use std::sync::Arc;
 #[allow(missing_docs)] // the fields are named in the messages
 pub enum SubnetError {
     #[error("subnet {subnet}: {place}: {why}")]
-    Effect { subnet: u32, place: String, why: String },
+    Effect { subnet: String, place: String, why: String },
     #[error("subnet {subnet} is no sound graph")]
-    Graph { subnet: u32, source: Box<crate::pack::PackError> },
+    Graph { subnet: String, source: Box<crate::pack::PackError> },
     #[error("rung `{rung}` takes nothing of tensor `{tensor}`, which its subnet uses")]
     Take { rung: String, tensor: String },
     #[error("rung `{rung}` ends at byte {end}, a constant of its subnet at {constant}")]
     End { rung: String, end: u64, constant: u64 },
+    #[error("subnet {subnet}: the file ends before blob {blob}, which it needs; fetch the rest of the pack")]
+    Missing { subnet: String, blob: BlobId },
 }
 
 /// A subnet as a pack of its own: one graph, and everything that its ids refer to.
@@ -53,7 +63,7 @@ pub(crate) fn rung_of(header: &Header, shown: &[Option<u32>], rung: &Rung) -> Re
         }
         takes.push(take.flatten());
     }
-    Ok(Rung { graph: 0, subnet: None, takes, ..rung.clone() })
+    Ok(Rung { graph: 0, subnet: None, chosen: None, takes, ..rung.clone() })
 }
 
 /// What values lose, by value.
@@ -74,51 +84,21 @@ struct Cuts {
 /// When the pack has no such subnet.
 pub fn make(header: &Arc<Header>, index: u32, overlay: &[u8]) -> Result<Made, SubnetError> {
     let subnet = &header.subnets[index as usize];
-    let elastic_graph = &header.graphs[subnet.graph as usize];
-    let none = Elastic::default();
-    let elastic = elastic_graph.elastic.as_deref().unwrap_or(&none);
-    let graph = Graph { elastic: None, ..elastic_graph.clone() };
-    let mut making = Making { header, index, graph, new: continued(header), views: Vec::new() };
-    let mut cuts = Cuts::default();
-    let mut bypassed: HashMap<ValueId, ValueId> = HashMap::new();
-    for effect in &elastic.effects {
-        let option = subnet.choice.option(effect.variable as usize);
-        match &effect.change {
-            Change::Rows { value, sizes } => {
-                cuts.rows.insert(*value, sizes[option]);
-            }
-            Change::Channels { value, channels, sizes } => {
-                cuts.channels.insert(*value, [*channels, sizes[option]]);
-            }
-            Change::Elements { value, axis, sizes } => {
-                cuts.elements.insert(*value, (*axis, sizes[option]));
-            }
-            Change::Source { value, sources } => {
-                if let Some(source) = sources[option] {
-                    making.graph.values[*value as usize].source = source;
-                }
-            }
-            Change::Attribute { node, pointer, values } => {
-                let node = &mut making.graph.body.nodes[*node as usize];
-                let place = format!("node `{}`", node.name);
-                set(node, pointer, &values[option]).map_err(|why| SubnetError::Effect {
-                    subnet: index,
-                    place,
-                    why,
-                })?;
-            }
-            Change::Bypass { value, by } => {
-                if let Some(by) = by[option] {
-                    bypassed.insert(*value, by);
-                }
-            }
-        }
-    }
-    making.bypass(&bypassed)?;
-    making.drop_unused();
+    let (mut making, cuts) = Making::new(header, subnet.graph, &subnet.choice, index.to_string())?;
     if let Some(blob) = subnet.overlay {
-        making.overlay(elastic, blob, overlay, &cuts)?;
+        making.overlay(blob, overlay, &cuts)?;
     }
+    making.cut(&cuts)?;
+    making.finish()
+}
+
+/// Makes a subnet that is none of the pack's.
+///
+/// # Errors
+/// As [`make`].
+pub(crate) fn make_chosen(header: &Arc<Header>, graph: u32, chosen: &Chosen) -> Result<Made, SubnetError> {
+    let (mut making, cuts) = Making::new(header, graph, &chosen.choice, String::from(chosen.choice.clone()))?;
+    making.borrow(chosen, &cuts)?;
     making.cut(&cuts)?;
     making.finish()
 }
@@ -130,6 +110,12 @@ fn continued(header: &Arc<Header>) -> Header {
         whole: Some(header.clone()),
         ..Header::default()
     }
+}
+
+/// What is no number, or no order, is no range.
+fn range([a, b, c, d, e, f, g, h]: &[u8; 8]) -> Option<(f32, f32)> {
+    let range = (f32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes([*e, *f, *g, *h]));
+    (range.0.is_finite() && range.1.is_finite() && range.0 <= range.1).then_some(range)
 }
 
 /// Sets what stands at a JSON pointer of an operation.
@@ -144,16 +130,83 @@ fn set(node: &mut Node, pointer: &str, value: &serde_json::Value) -> Result<(), 
 
 struct Making<'a> {
     header: &'a Arc<Header>,
-    index: u32,
+    elastic: &'a Elastic,
+    /// How errors name the subnet.
+    name: String,
     graph: Graph,
+    /// By node of the whole, whether the subnet has it.
+    kept: Vec<bool>,
     new: Header,
     /// The tensor that each new one shows.
     views: Vec<u32>,
 }
 
-impl Making<'_> {
+/// A constant that a subnet reads of those that are overlaid.
+struct Own {
+    /// Index into [`Elastic::overlaid`].
+    index: usize,
+    value: ValueId,
+    /// As the subnet has it.
+    dims: Vec<usize>,
+    bytes: usize,
+}
+
+/// What is elastic in a graph where nothing is.
+static NONE: Elastic =
+    Elastic { variables: Vec::new(), effects: Vec::new(), overlaid: Vec::new(), ranged: Vec::new() };
+
+impl<'a> Making<'a> {
+    /// The graph of a choice, but for what it has of its own and what is cut.
+    fn new(
+        header: &'a Arc<Header>,
+        graph: u32,
+        choice: &Choice,
+        name: String,
+    ) -> Result<(Making<'a>, Cuts), SubnetError> {
+        let whole = &header.graphs[graph as usize];
+        let elastic = whole.elastic.as_deref().unwrap_or(&NONE);
+        let graph = Graph { elastic: None, ..whole.clone() };
+        let kept = vec![true; graph.body.nodes.len()];
+        let mut making =
+            Making { header, elastic, name, graph, kept, new: continued(header), views: Vec::new() };
+        let mut cuts = Cuts::default();
+        let mut bypassed: HashMap<ValueId, ValueId> = HashMap::new();
+        for effect in &elastic.effects {
+            let option = choice.option(effect.variable as usize);
+            match &effect.change {
+                Change::Rows { value, sizes } => {
+                    cuts.rows.insert(*value, sizes[option]);
+                }
+                Change::Channels { value, channels, sizes } => {
+                    cuts.channels.insert(*value, [*channels, sizes[option]]);
+                }
+                Change::Elements { value, axis, sizes } => {
+                    cuts.elements.insert(*value, (*axis, sizes[option]));
+                }
+                Change::Source { value, sources } => {
+                    if let Some(source) = sources[option] {
+                        making.graph.values[*value as usize].source = source;
+                    }
+                }
+                Change::Attribute { node, pointer, values } => {
+                    let node = &mut making.graph.body.nodes[*node as usize];
+                    let place = format!("node `{}`", node.name);
+                    set(node, pointer, &values[option]).map_err(|why| making.error(place, why))?;
+                }
+                Change::Bypass { value, by } => {
+                    if let Some(by) = by[option] {
+                        bypassed.insert(*value, by);
+                    }
+                }
+            }
+        }
+        making.bypass(&bypassed)?;
+        making.drop_unused();
+        Ok((making, cuts))
+    }
+
     fn error(&self, place: String, why: impl Into<String>) -> SubnetError {
-        SubnetError::Effect { subnet: self.index, place, why: why.into() }
+        SubnetError::Effect { subnet: self.name.clone(), place, why: why.into() }
     }
 
     fn value_error(&self, value: ValueId, why: impl Into<String>) -> SubnetError {
@@ -206,8 +259,9 @@ impl Making<'_> {
                 node.inputs.iter().flatten().for_each(|v| mark(*v, &mut read));
             }
         }
-        let mut kept = keep.iter();
-        graph.body.nodes.retain(|_| kept.next() == Some(&true));
+        let mut each = keep.iter();
+        graph.body.nodes.retain(|_| each.next() == Some(&true));
+        self.kept = keep;
         // The branches of an `if` read what they like; an elastic graph has none that are cut.
         let branches = |node: &Node| matches!(node.op, Op::If { .. });
         if graph.body.nodes.iter().any(branches) {
@@ -220,16 +274,10 @@ impl Making<'_> {
         }
     }
 
-    /// What the subnet has of its own: the constants that it reads of those that are overlaid, in order, then ranges of values.
-    fn overlay(
-        &mut self,
-        elastic: &Elastic,
-        blob: BlobId,
-        bytes: &[u8],
-        cuts: &Cuts,
-    ) -> Result<(), SubnetError> {
-        let mut offset = 0usize;
-        for &value in &elastic.overlaid {
+    /// The constants that the subnet reads of those that are overlaid, in order, as it has them.
+    fn own(&self, cuts: &Cuts) -> Result<Vec<Own>, SubnetError> {
+        let mut own = Vec::new();
+        for (index, &value) in self.elastic.overlaid.iter().enumerate() {
             let Source::Constant(id) = self.graph.values[value as usize].source else { continue };
             let Some(constant) = self.new.constant(id) else { continue };
             let mut dims = constant.dims.clone();
@@ -238,31 +286,68 @@ impl Making<'_> {
             {
                 *dim = *size;
             }
-            let len = dims.iter().try_fold(4usize, |n, d| n.checked_mul(*d));
-            let end = len.and_then(|len| offset.checked_add(len)).filter(|end| *end <= bytes.len());
-            let (Some(end), DType::F32) = (end, constant.dtype) else {
-                let why =
-                    format!("{} bytes of its own do not hold {dims:?} {} too", bytes.len(), constant.dtype);
+            let bytes = dims.iter().try_fold(4usize, |n, d| n.checked_mul(*d));
+            let (Some(bytes), DType::F32) = (bytes, constant.dtype) else {
+                let why = format!("{dims:?} {} cannot be a subnet's own", constant.dtype);
                 return Err(self.value_error(value, why));
             };
-            let data = ConstantData::Part(blob, offset as u64);
-            let new = self.constant(Constant { dtype: DType::F32, dims, data });
-            self.graph.values[value as usize].source = Source::Constant(new);
-            offset = end;
+            own.push(Own { index, value, dims, bytes });
+        }
+        Ok(own)
+    }
+
+    /// Where each constant of [`Making::own`] lies in a subnet's own bytes, and the ranges behind them.
+    fn laid_out<'b>(&self, own: &[Own], bytes: &'b [u8]) -> Result<(Vec<usize>, &'b [[u8; 8]]), SubnetError> {
+        let (mut offset, mut places) = (0usize, Vec::with_capacity(own.len()));
+        for Own { value, dims, bytes: len, .. } in own {
+            places.push(offset);
+            let end = offset.checked_add(*len).filter(|end| *end <= bytes.len());
+            offset = end.ok_or_else(|| {
+                self.value_error(
+                    *value,
+                    format!("{} bytes of its own do not hold {dims:?} f32 too", bytes.len()),
+                )
+            })?;
         }
         let (ranges, rest) = bytes[offset..].as_chunks::<8>();
-        if ranges.len() != elastic.ranged.len() || !rest.is_empty() {
+        if ranges.len() != self.elastic.ranged.len() || !rest.is_empty() {
             let have = bytes.len() - offset;
-            let why = format!("{have} bytes of ranges for {} values, 8 each", elastic.ranged.len());
+            let why = format!("{have} bytes of ranges for {} values, 8 each", self.elastic.ranged.len());
             return Err(self.error("its own blob".into(), why));
         }
-        for (value, [a, b, c, d, e, f, g, h]) in elastic.ranged.iter().zip(ranges) {
-            let range = (f32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes([*e, *f, *g, *h]));
-            // What is no number, or no order, is no range.
-            let sound = range.0.is_finite() && range.1.is_finite() && range.0 <= range.1;
-            self.graph.values[*value as usize].range = sound.then_some(range);
+        Ok((places, ranges))
+    }
+
+    /// What the subnet has of its own: the constants that it reads of those that are overlaid, in order, then ranges of values.
+    fn overlay(&mut self, blob: BlobId, bytes: &[u8], cuts: &Cuts) -> Result<(), SubnetError> {
+        let own = self.own(cuts)?;
+        let (places, ranges) = self.laid_out(&own, bytes)?;
+        for (Own { value, dims, .. }, place) in own.into_iter().zip(places) {
+            self.own_constant(value, dims, blob, place as u64);
+        }
+        for (value, bytes) in self.elastic.ranged.iter().zip(ranges) {
+            self.graph.values[*value as usize].range = range(bytes);
         }
         Ok(())
+    }
+
+    /// What others have of their own that the subnet was given.
+    fn borrow(&mut self, chosen: &Chosen, cuts: &Cuts) -> Result<(), SubnetError> {
+        for Own { index, value, dims, .. } in self.own(cuts)? {
+            if let Some((blob, place)) = chosen.constants.get(index).copied().flatten() {
+                self.own_constant(value, dims, blob, place);
+            }
+        }
+        for (value, range) in self.elastic.ranged.iter().zip(&chosen.ranges) {
+            self.graph.values[*value as usize].range = *range;
+        }
+        Ok(())
+    }
+
+    fn own_constant(&mut self, value: ValueId, dims: Vec<usize>, blob: BlobId, place: u64) {
+        let data = ConstantData::Part(blob, place);
+        let new = self.constant(Constant { dtype: DType::F32, dims, data });
+        self.graph.values[value as usize].source = Source::Constant(new);
     }
 
     fn constant(&mut self, constant: Constant) -> u32 {
@@ -355,11 +440,11 @@ impl Making<'_> {
     }
 
     fn finish(self) -> Result<Made, SubnetError> {
-        let Making { index, graph, mut new, views, .. } = self;
+        let Making { name, graph, mut new, views, .. } = self;
         let whole = new.tensor_count() - views.len();
         new.graphs.push(graph);
         let used = check_graph(&new, 0);
-        let used = used.map_err(|e| SubnetError::Graph { subnet: index, source: Box::new(e) })?;
+        let used = used.map_err(|e| SubnetError::Graph { subnet: name, source: Box::new(e) })?;
         let mut shown = vec![None; new.tensor_count()];
         for tensor in used {
             let view = (tensor as usize).checked_sub(whole);

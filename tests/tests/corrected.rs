@@ -106,6 +106,7 @@ impl Pack {
             id: "only".into(),
             graph: 0,
             subnet: None,
+            chosen: None,
             acts,
             takes: vec![Some(Take(0, case.take))],
             floats: vec![],

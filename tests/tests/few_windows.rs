@@ -71,6 +71,7 @@ impl Case {
             id: "only".into(),
             graph: 0,
             subnet: None,
+            chosen: None,
             acts,
             takes: self.weights.iter().map(|_| Some(Take(0, 4))).collect(),
             floats: vec![],

@@ -77,6 +77,7 @@ fn run(mut draft: Draft, registry: Registry, root: Expr, take: u32) -> (Vec<f32>
         id: "only".into(),
         graph: 0,
         subnet: None,
+        chosen: None,
         acts: Acts::F32,
         takes: vec![Some(Take(0, take))],
         floats: vec![],

@@ -5,7 +5,7 @@ use edge_runtime::Session;
 use edge_runtime::device::Device;
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::{NamedArray, write_npz};
-use edge_runtime::pack::{Acts, Header, Take};
+use edge_runtime::pack::{Acts, Choice, Header, Rung, Take};
 use edge_runtime::random::uniform;
 use edge_runtime::weights::Registry;
 use edge_tests::onnx::Attr::{Float, Int, Ints};
@@ -181,6 +181,33 @@ fn a_rung_of_a_subnet_is_that_network() {
         assert!(apart(&want, &got) <= 1e-3, "{}: {}", rung.id, apart(&want, &got));
     }
     assert!(seen.len() > 2, "{seen:?}");
+}
+
+/// Whether or not it has rungs: a choice of the whole pack, at the finest precision.
+#[test]
+fn every_subnet_is_that_network() {
+    let folder = Folder::new("supernet-every");
+    let pack = supernet(&folder);
+    let model = open(&pack, Registry::standard());
+    let header = model.header();
+    let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
+    let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
+    for options in (0..36).map(|i| [i % 3, i / 3 % 2, i / 6 % 2, i / 12]) {
+        let alone = network([WIDTHS[options[0]], WIDTHS[options[3]]], KERNELS[options[1]], options[2] == 1);
+        let (onnx, plain) = (folder.write("alone.onnx", &alone), folder.file("alone.pack"));
+        convert_in_process(&onnx, &plain, &[]);
+        let cut = model.subnet(0, &Choice::new(&options).unwrap(), Some(finest)).unwrap();
+        let rung = Rung { takes: vec![Some(Take(0, 0)); finest.takes.len()], ..cut.rungs[0].clone() };
+        let inputs = inputs_of(&model, &rung, 2, 5);
+        let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
+        let mut session = Session::new(&device, &model, &rung, &specs).unwrap();
+        session.set_input(0, &inputs[0].1).unwrap();
+        session.run().unwrap();
+        let got: Vec<f32> =
+            session.output(0).1.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let want = answer(&plain, "float");
+        assert!(apart(&want, &got) <= 1e-3, "{options:?}: {}", apart(&want, &got));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! From a supernet to a pack whose rungs are subnets times precisions.
 
+use super::candidates;
 use super::elastic::{self, Family};
 use super::explicit::{self, Explicit, explicit};
-use super::search::{self, Found, Measure};
+use super::search::{self, Found, Measure, Searched};
 use super::source::{Described, Saved, Subnets};
 use super::statistics::{batches, train_mode};
 use super::store::{self, Precision};
@@ -91,7 +92,7 @@ fn convert_subnets(
 
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
-    let front = making.front(&family, &whole, &samples, &name, watch)?;
+    let (front, searched) = making.front(&family, &whole, &samples, &name, watch)?;
 
     watch.stage("calibrate", front.len());
     family.elastic.overlaid = making.overlaid(&family, &largest)?;
@@ -172,11 +173,12 @@ fn convert_subnets(
     }
     let chain = options.wishes.of(ladder::undominated(links), &latencies)?;
     draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
-    let golden = match models.last() {
+    let mut behind = match models.last() {
         Some(model) => golden(&mut draft, model, golden_run.as_ref(), options, &verdict)?,
         None => Vec::new(),
     };
-    let (sections, needs) = ladder::layout(&draft, &chain, golden);
+    behind.extend(candidates::candidates(&evaluator, &mut draft, &searched, &held)?);
+    let (sections, needs) = ladder::layout(&draft, &chain, behind);
     watch.stage("write", 1);
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
@@ -383,7 +385,7 @@ impl Making<'_> {
         Ok(Some(file))
     }
 
-    /// The subnets that get rungs, smallest first.
+    /// The subnets that get rungs, smallest first, and all that the search looked at.
     fn front(
         &self,
         family: &Family,
@@ -391,7 +393,7 @@ impl Making<'_> {
         samples: &Samples,
         name: &Key,
         watch: &mut dyn Watch,
-    ) -> Result<Vec<Found>, ConvertError> {
+    ) -> Result<(Vec<Found>, Searched), ConvertError> {
         let draft = store::draft(family, Precision::Exact)?;
         let measured = &samples.calibration[..samples.calibration.len().min(SEARCHED)];
         let labels: Option<Vec<usize>> = measured.iter().map(|s| s.label).collect();
@@ -414,13 +416,13 @@ impl Making<'_> {
         };
         let options: Vec<usize> =
             self.supernet.variables().iter().map(|variable| variable.options.len()).collect();
-        let found = search::search(&options, &mut measure)?;
-        let mut front = search::front(&found, FRONT);
+        let searched = search::search(&options, &mut measure)?;
+        let mut front = search::front(&searched.found, FRONT);
         // The largest network is what everything is compared with.
         if front.last().is_none_or(|last| last.choice != largest) {
-            front.extend(found.into_iter().find(|f| f.choice == largest));
+            front.extend(searched.found.iter().find(|f| f.choice == largest).cloned());
         }
-        Ok(front)
+        Ok((front, searched))
     }
 }
 
@@ -441,8 +443,8 @@ impl Measure for Searching<'_, '_> {
     type Error = ConvertError;
 
     fn cost(&mut self, choice: &[usize]) -> Result<search::Cost, ConvertError> {
-        let key = Mix::of("subnet cost").key(self.name).debug(&choice).done();
-        let numbers = self.making.evaluator.known(key, 2, || {
+        let key = Mix::of("subnet cost and arena").key(self.name).debug(&choice).done();
+        let numbers = self.making.evaluator.known(key, 3, || {
             let choice = Choice::new(choice).unwrap_or_default();
             let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
             let header = Arc::new(Header { subnets, ..self.draft.header.clone() });
@@ -457,9 +459,10 @@ impl Measure for Searching<'_, '_> {
             let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
             let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;
             let multiply_adds: u64 = plan.steps.iter().map(|step| step.work().multiply_adds).sum();
-            Ok(vec![weights as f64, multiply_adds as f64])
+            Ok(vec![weights as f64, multiply_adds as f64, plan.memory() as f64])
         })?;
-        Ok(search::Cost { weights: numbers[0] as u64, multiply_adds: numbers[1] as u64 })
+        let [weights, multiply_adds, arena] = [numbers[0] as u64, numbers[1] as u64, numbers[2] as u64];
+        Ok(search::Cost { weights, multiply_adds, arena })
     }
 
     fn quality(&mut self, choice: &[usize]) -> Result<f64, ConvertError> {

@@ -10,6 +10,7 @@
 //! convert.rs     all of it, in order
 //! ```
 
+mod candidates;
 mod convert;
 mod difference;
 mod elastic;

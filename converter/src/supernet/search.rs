@@ -36,6 +36,8 @@ pub struct Cost {
     pub weights: u64,
     /// Multiply-adds of a run.
     pub multiply_adds: u64,
+    /// Bytes of arena, state and scratch.
+    pub arena: u64,
 }
 
 /// A subnet and what was measured of it.
@@ -83,11 +85,20 @@ impl Dice {
     }
 }
 
-/// Searches the subnets of variables with so many options each; gives all that were measured.
+/// What a search has found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Searched {
+    /// What was measured.
+    pub found: Vec<Found>,
+    /// Every subnet that was looked at, with what is expected of it, or was measured.
+    pub expected: Vec<Found>,
+}
+
+/// Searches the subnets of variables with so many options each.
 ///
 /// # Errors
 /// Those of `measure`.
-pub fn search<M: Measure>(options: &[usize], measure: &mut M) -> Result<Vec<Found>, M::Error> {
+pub fn search<M: Measure>(options: &[usize], measure: &mut M) -> Result<Searched, M::Error> {
     let mut dice = Dice(0);
     let space = options.iter().fold(1usize, |n, o| n.saturating_mul(*o));
     let total = space.min(FIRST + ROUNDS * 2 * TARGETS);
@@ -129,7 +140,15 @@ pub fn search<M: Measure>(options: &[usize], measure: &mut M) -> Result<Vec<Foun
             }
         }
     }
-    Ok(found)
+    let expectations = Expected::fit(options, &found);
+    let mut expected = found.clone();
+    let mut others: Vec<(Vec<usize>, Cost)> = costs.into_iter().filter(|(c, _)| !known.contains(c)).collect();
+    others.sort_by(|a, b| a.0.cmp(&b.0));
+    expected.extend(others.into_iter().map(|(choice, cost)| {
+        let quality = expectations.of(&choice);
+        Found { choice, cost, quality }
+    }));
+    Ok(Searched { found, expected })
 }
 
 fn cost<M: Measure>(
@@ -280,7 +299,7 @@ pub fn front(found: &[Found], most: usize) -> Vec<Found> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Found, Measure, front, search};
+    use super::{Cost, Found, Measure, Searched, front, search};
 
     /// Quality of each option, with what single ones do and pairs do not.
     struct Toy;
@@ -290,7 +309,7 @@ mod tests {
 
         fn cost(&mut self, choice: &[usize]) -> Result<Cost, ()> {
             let weights = choice.iter().enumerate().map(|(i, o)| (i as u64 + 1) * *o as u64).sum();
-            Ok(Cost { weights, multiply_adds: choice.iter().sum::<usize>() as u64 })
+            Ok(Cost { weights, multiply_adds: choice.iter().sum::<usize>() as u64, arena: 0 })
         }
 
         fn quality(&mut self, choice: &[usize]) -> Result<f64, ()> {
@@ -304,8 +323,10 @@ mod tests {
     #[test]
     fn the_search_finds_what_pays() {
         let options = [3; 12];
-        let found = search(&options, &mut Toy).unwrap();
-        assert_eq!(found, search(&options, &mut Toy).unwrap(), "seeded");
+        let Searched { found, expected } = search(&options, &mut Toy).unwrap();
+        let again = search(&options, &mut Toy).unwrap();
+        assert_eq!((&found, &expected), (&again.found, &again.expected), "seeded");
+        assert!(expected.len() > 1000 && expected.starts_with(&found), "{} looked at", expected.len());
         assert!(found.len() < 120, "{} were measured", found.len());
         let best = |bound: u64| {
             let within = found.iter().filter(|f| f.cost.weights <= bound);
@@ -321,15 +342,15 @@ mod tests {
 
     #[test]
     fn a_small_space_is_measured_whole() {
-        assert_eq!(search(&[2, 3], &mut Toy).unwrap().len(), 6);
-        assert_eq!(search(&[1], &mut Toy).unwrap().len(), 1);
+        assert_eq!(search(&[2, 3], &mut Toy).unwrap().found.len(), 6);
+        assert_eq!(search(&[1], &mut Toy).unwrap().found.len(), 1);
     }
 
     #[test]
     fn what_costs_more_and_is_no_better_is_not_of_the_front() {
         let of = |weights, multiply_adds, quality| Found {
             choice: vec![],
-            cost: Cost { weights, multiply_adds },
+            cost: Cost { weights, multiply_adds, arena: 0 },
             quality,
         };
         let all = [of(1, 1, 1.0), of(2, 2, 1.0), of(2, 1, 2.0), of(3, 1, 1.5), of(4, 4, 3.0)];

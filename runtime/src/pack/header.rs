@@ -1,7 +1,8 @@
 //! The header's content: everything about a pack but the bytes of its blobs. Stored as JSON.
 
-use super::BlobSource;
+use super::{BlobSource, Candidates};
 use crate::graph::{DType, Graph, ValueId};
+use crate::subnet::Chosen;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,6 +31,9 @@ pub struct Header {
     /// Subnets of elastic graphs that rungs run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<Subnet>,
+    /// What is expected of subnets that no rung runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Candidates>,
     /// Inputs with the outputs that an independent engine or the source model's runtime gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
@@ -301,6 +305,9 @@ pub struct Rung {
     /// Index into [`Header::subnets`], when the graph is elastic and this is not the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<u32>,
+    /// The subnet that it runs when that is none of the header's ([`crate::Model::subnet`]). No file has one.
+    #[serde(skip)]
+    pub chosen: Option<Arc<Chosen>>,
     /// How activations are held.
     pub acts: Acts,
     /// One entry a tensor; `None` where the rung's graph does not use it.

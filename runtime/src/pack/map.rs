@@ -13,6 +13,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes that the kernel maps around a fault.
+const WINDOW: usize = 64 << 10;
+
 /// The first bytes of a pack, mapped read-only.
 #[derive(Debug)]
 pub struct Mapped {
@@ -27,12 +30,27 @@ impl PackFile {
         let file_len = self.file_len();
         let len = usize::try_from(end).ok().filter(|_| (1..=file_len).contains(&end));
         let len = len.ok_or(PackError::MapEnd { end, file_len })?;
+        let map = self.map_first(len)?;
+        // The kernel maps windows of this size around a fault, by address, and plans count those of the file: so both begin together.
+        let beyond = map.as_ptr().addr() % WINDOW;
+        if beyond == 0 {
+            return Ok(Mapped { map, places: Arc::clone(&self.places) });
+        }
+        drop(map);
+        // What is mapped next lies below what is there: with so much between it lies right. Elsewhere it costs some pages, no more.
+        let between = MmapOptions::new().len(beyond + len.next_multiple_of(WINDOW)).map_anon();
+        let map = self.map_first(len);
+        drop(between);
+        Ok(Mapped { map: map?, places: Arc::clone(&self.places) })
+    }
+
+    fn map_first(&self, len: usize) -> Result<Mmap, PackError> {
         self.check_len()?;
         // SAFETY: the file is a regular file, opened for reading, and on the line above it had at least `len`
         // bytes, so every page of the mapping is backed. That nobody changes the file in place while it is mapped is
         // the promise asked for in this module's description; it cannot be checked.
         let map = unsafe { MmapOptions::new().len(len).map(&self.file) };
-        Ok(Mapped { map: map.map_err(io_error("map", self.path()))?, places: Arc::clone(&self.places) })
+        map.map_err(io_error("map", self.path()))
     }
 }
 

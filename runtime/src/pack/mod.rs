@@ -1,5 +1,6 @@
 //! The file: layout, reading, checking, writing. `runtime/PACK.md` is the specification.
 
+mod candidates;
 mod check;
 mod error;
 mod file;
@@ -16,6 +17,8 @@ mod temporary;
 mod verify;
 mod writer;
 
+pub use candidates::Candidates;
+pub(crate) use candidates::{NO_PART, NUMBERS};
 pub(crate) use check::{check_graph, constants_end};
 pub use error::{PackError, PackTrouble};
 pub use file::{FEATURES, PackFile, RungState};
@@ -27,6 +30,7 @@ pub use header::{
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;
 pub use map::{FileMap, Mapped};
+pub(crate) use preamble::hash128;
 pub use preamble::{FORMAT, MAGIC, PREAMBLE, RUNTIME_VERSION};
 pub use scan::{MAX_BRACKETS, MAX_DECODED};
 pub use source::{BlobSource, MemorySource};

@@ -35,7 +35,7 @@ pub(super) struct Preamble {
 
 /// The first 16 bytes of the BLAKE3 hash of `parts`, one after the other, as a big-endian number, so that it
 /// prints in the order of the bytes.
-pub(super) fn hash128(parts: &[&[u8]]) -> u128 {
+pub(crate) fn hash128(parts: &[&[u8]]) -> u128 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(part);

@@ -1,5 +1,6 @@
 //! Ladder + device -> rung.
 
+mod foretold;
 mod need;
 mod pace;
 mod reader;
@@ -8,6 +9,7 @@ mod together;
 #[cfg(test)]
 mod together_tests;
 
+pub use foretold::{Foretold, Paced, select_foretold};
 pub use need::{Need, START_SPREAD, Weighing};
 pub use pace::{PaceError, select_within};
 pub use reader::{Access, Reader, select_read};
@@ -17,9 +19,10 @@ pub use together::{Member, TogetherError, choose_together};
 use crate::device::{self, ByteSize, Device};
 use crate::graph::ValueId;
 use crate::model::Model;
-use crate::pack::{Acts, BlobId, Header, PackError, Rung};
+use crate::pack::{Acts, BlobId, PackError, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 use crate::session::plan_options;
+use crate::subnet::Chosen;
 use need::Reads;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -64,6 +67,10 @@ pub enum SelectError {
     NoSuchRung { asked: String, have: String },
     #[error("the pack holds no rung that this runtime can run")]
     NoRung,
+    #[error(
+        "the pack's table of subnets is damaged: {why}; fetch the pack again, or choose among its rungs alone"
+    )]
+    Candidates { why: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -106,9 +113,9 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Indices of the rungs to choose among: not those that reach a kind of weight expression that this runtime does not know.
     fn wanted(&self, model: &Model) -> Result<Vec<usize>, SelectError> {
-        let header = model.header();
+        let (header, rungs) = (model.header(), model.rungs());
         let mut available: Vec<usize> = match self.available {
-            [] => (0..header.rungs.len()).collect(),
+            [] => (0..rungs.len()).collect(),
             some => some.to_vec(),
         };
         let Some(id) = self.forced else {
@@ -117,9 +124,9 @@ impl Request<'_> {
                 return Ok(available);
             }
             let mut error = SelectError::NoRung;
-            available.retain(|rung| match model.unknown_kind(&header.rungs[*rung]) {
+            available.retain(|rung| match model.unknown_kind(&rungs[*rung]) {
                 Some(unknown) => {
-                    log::info!("rung `{}` is left out: {unknown}", header.rungs[*rung].id);
+                    log::info!("rung `{}` is left out: {unknown}", rungs[*rung].id);
                     error = PlanError::from(unknown).into();
                     false
                 }
@@ -127,9 +134,8 @@ impl Request<'_> {
             });
             return if available.is_empty() { Err(error) } else { Ok(available) };
         };
-        let found = available.iter().copied().find(|r| header.rungs[*r].id == id);
-        let have =
-            || available.iter().map(|r| format!("`{}`", header.rungs[*r].id)).collect::<Vec<_>>().join(", ");
+        let found = available.iter().copied().find(|r| rungs[*r].id == id);
+        let have = || available.iter().map(|r| format!("`{}`", rungs[*r].id)).collect::<Vec<_>>().join(", ");
         Ok(vec![found.ok_or_else(|| SelectError::NoSuchRung { asked: id.to_string(), have: have() })?])
     }
 }
@@ -167,9 +173,9 @@ pub(crate) fn select_beside(
     baseline: u64,
     budget: u64,
 ) -> Result<Selection, SelectError> {
-    let rungs = &model.header().rungs;
+    let rungs = model.rungs();
     let mut plans = Plans::new(device, model, inputs, baseline);
-    let walk = best_first(model.header(), request.wanted(model)?);
+    let walk = best_first(rungs, request.wanted(model)?);
     for weighing in [Weighing::Resident, Weighing::Streamed] {
         let mut chosen: Option<Selection> = None;
         for rung in walk.iter().copied() {
@@ -206,7 +212,7 @@ pub(crate) fn select_beside(
 
 /// Rungs to choose among, the best first.
 pub(crate) fn best(model: &Model, request: &Request<'_>) -> Result<Vec<usize>, SelectError> {
-    Ok(best_first(model.header(), request.wanted(model)?))
+    Ok(best_first(model.rungs(), request.wanted(model)?))
 }
 
 /// What each rung would take with its weights resident, in the ladder's order, beside what the process held when a rung was
@@ -238,7 +244,7 @@ pub fn next_better(
     request: &Request<'_>,
     chosen: &Selection,
 ) -> Result<Option<Candidate>, SelectError> {
-    let rungs = &model.header().rungs;
+    let rungs = model.rungs();
     let mut plans = Plans::beside(device, model, inputs, chosen)?;
     let mut next: Option<Candidate> = None;
     let mut better: Vec<(u64, usize)> = Vec::new();
@@ -272,8 +278,8 @@ fn by_quality(a: &Rung, b: &Rung) -> Ordering {
 }
 
 /// Rungs from the best down, of equal ones the smaller first.
-fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
-    let rung = |i: usize| &header.rungs[i];
+fn best_first(all: &[Rung], mut rungs: Vec<usize>) -> Vec<usize> {
+    let rung = |i: usize| &all[i];
     rungs.sort_unstable_by(|a, b| {
         by_quality(rung(*b), rung(*a)).then(rung(*a).bytes.cmp(&rung(*b).bytes)).then(a.cmp(b))
     });
@@ -281,10 +287,11 @@ fn best_first(header: &Header, mut rungs: Vec<usize>) -> Vec<usize> {
 }
 
 /// What rungs of different precision have in common: the graph, and the subnet of it if any.
-type Net = (u32, Option<u32>);
+type Net = (u32, Option<u32>, Option<*const Chosen>);
 
 fn net(rung: &Rung) -> Net {
-    (rung.graph, rung.subnet)
+    // Rungs are chosen among as long as whoever compares them lives, so one place is one subnet.
+    (rung.graph, rung.subnet, rung.chosen.as_ref().map(std::sync::Arc::as_ptr))
 }
 
 /// What rungs have in common whose plans differ by little: the graph, and how values are held.
@@ -338,7 +345,7 @@ impl<'a> Plans<'a> {
     }
 
     fn rung(&self, rung: usize) -> &'a Rung {
-        &self.model.header().rungs[rung]
+        &self.model.rungs()[rung]
     }
 
     fn plan(&mut self, rung: usize) -> Result<Plan, PlanError> {

@@ -1,6 +1,7 @@
 //! What a rung takes of the process's memory.
 
 use crate::device;
+use crate::graph::Source;
 use crate::model::Model;
 use crate::pack::{BlobId, Rung};
 use crate::plan::{BufferKind, BufferPlace, Matrix, Plan, PlanError, Step};
@@ -142,8 +143,19 @@ impl Reads {
     pub(super) fn of(model: &Model, rung: &Rung, plan: &Plan) -> Result<Reads, PlanError> {
         let tensors = |step: &Step| -> Vec<u32> { step.weights.iter().filter_map(Matrix::tensor).collect() };
         let steps = plan.steps.iter().map(tensors).filter(|t| !t.is_empty()).collect();
+        // Constants of subnets are cut or brought along, and read when the subnet is planned, whether or not a step reads them there.
+        let subnet = rung.subnet.is_some() || rung.chosen.is_some();
         let model = model.running(rung)?;
-        Ok(Reads { steps, constants: constants(&model, plan) })
+        let mut constants = constants(&model, plan);
+        if subnet {
+            for value in &model.graph(model.rung()).values {
+                if let Source::Constant(id) = value.source {
+                    let constant = model.header().constant(id);
+                    constants.extend(constant.and_then(|c| c.data.place()).map(|(blob, _)| blob));
+                }
+            }
+        }
+        Ok(Reads { steps, constants })
     }
 
     /// Bytes of the pages that hold weights and constants at a rung's precision: all of them, or the constants and the

@@ -1,7 +1,7 @@
 //! Rungs that run fast enough on this device, which is measured and not foretold: what a rung takes depends on the CPU, on its other work and
 //! on the inputs.
 
-use super::{Reader, Request, SelectError, Weighing, held, select_beside};
+use super::{Paced, Reader, Request, SelectError, Weighing, held, select_beside};
 use crate::RunError;
 use crate::device::{self, Device};
 use crate::model::Model;
@@ -35,8 +35,7 @@ pub enum PaceError {
     Run(#[from] RunError),
 }
 
-/// The best rung that fits the budget and runs within `latency` on this device; an index into the header's rungs. `set` sets a session's
-/// inputs.
+/// The best rung that fits the budget and runs within `latency` on this device, and how long it took. `set` sets a session's inputs.
 ///
 /// Rungs are tried from the best down. After one that is too slow, those that hold the same values the same way are passed over unless they have much less
 /// to read: a few tries tell, of some runs each.
@@ -51,9 +50,9 @@ pub fn select_within(
     reader: &mut Reader,
     latency: Duration,
     mut set: impl FnMut(&mut Session) -> Result<(), RunError>,
-) -> Result<usize, PaceError> {
+) -> Result<Paced, PaceError> {
     let (baseline, budget) = (device::current_rss().unwrap_or(0), device.ledger().budget());
-    let rungs = &model.header().rungs;
+    let rungs = model.rungs();
     let mut left = reader.available().to_vec();
     let mut fastest: Option<(Duration, usize)> = None;
     let mut tried = 0;
@@ -83,7 +82,7 @@ pub fn select_within(
         tried += 1;
         log::info!("rung `{}` takes {took:.2?}", rung.id);
         if took <= latency {
-            return Ok(index);
+            return Ok(Paced { rung: index, took, latency });
         }
         if fastest.is_none_or(|(least, _)| took < least) {
             fastest = Some((took, index));

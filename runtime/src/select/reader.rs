@@ -36,6 +36,26 @@ impl Reader {
         Reader { pack, access, sound, available }
     }
 
+    /// The same reader for a model that is chosen among other rungs of ([`Model::among`]), all of which are there.
+    pub fn among(mut self, model: &Model) -> Reader {
+        self.choose_among(model);
+        self
+    }
+
+    /// As [`Reader::among`], in place; gives what was available. Of the header's rungs those are that are whole.
+    pub(crate) fn choose_among(&mut self, model: &Model) -> Vec<usize> {
+        let now = match model.has_own_rungs() {
+            true => (0..model.rungs().len()).collect(),
+            false => self.pack.available().to_vec(),
+        };
+        std::mem::replace(&mut self.available, now)
+    }
+
+    /// Takes back what was available.
+    pub(crate) fn restore(&mut self, available: Vec<usize>) {
+        self.available = available;
+    }
+
     /// How bytes come into memory.
     pub fn access(&self) -> Access {
         self.access
@@ -61,7 +81,7 @@ impl Reader {
     ) -> Result<Arc<dyn BlobSource>, SelectError> {
         let read = self.read(model, rung, weighing, before);
         if let Some(blob) = read.as_ref().err().and_then(SelectError::damaged) {
-            let rungs = &model.header().rungs;
+            let rungs = model.rungs();
             // A rung whose blobs cannot be told is refused by itself when it is chosen.
             self.available.retain(|r| model.blobs_of(&rungs[*r]).is_ok_and(|blobs| !blobs.contains(&blob)));
         }
@@ -111,7 +131,7 @@ pub fn select_read(
         let available = reader.available().to_vec();
         let request = Request { available: &available, ..request.clone() };
         let chosen = select_beside(device, model, inputs, &request, baseline, device.ledger().budget())?;
-        let rung = &model.header().rungs[chosen.rung];
+        let rung = &model.rungs()[chosen.rung];
         match reader.source(model, rung, chosen.weighing, None) {
             Err(error)
                 if error.damaged().is_some()

@@ -62,7 +62,7 @@ impl Share {
     /// When the pack cannot be mapped or the budget has no room.
     pub fn map(&self, device: &Device, model: &Model, pack: &PackFile) -> Result<Arc<Model>, ShareError> {
         let pages = device.ledger().reserve(format!("weights of {}", self.name), self.need.weights)?;
-        let mapped = pack.map(model.header().rungs[self.rung].end)?;
+        let mapped = pack.map(model.rungs()[self.rung].end)?;
         Ok(Arc::new(model.with_source(Arc::new(Counted { mapped, _pages: pages }))))
     }
 
@@ -78,7 +78,7 @@ impl Share {
         pack: &PackFile,
     ) -> Result<Session, ShareError> {
         let model = self.map(device, model, pack)?;
-        let rung = &model.header().rungs[self.rung];
+        let rung = &model.rungs()[self.rung];
         let mut session = Session::named(&self.name, device, &model, rung, self.plan)?;
         if self.need.extra > 0 {
             let what = format!("inputs and outputs of {}", self.name);

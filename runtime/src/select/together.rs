@@ -154,7 +154,7 @@ impl Table {
             .request
             .wanted(member.model)
             .map_err(|source| TogetherError::Select { name: member.name.into(), source })?;
-        let rungs = &member.model.header().rungs;
+        let rungs = member.model.rungs();
         let failed = |source| TogetherError::Plan { name: member.name.into(), source };
         let (mut resident, mut streamed) = (Vec::new(), Vec::new());
         for rung in wanted {

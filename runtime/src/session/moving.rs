@@ -12,7 +12,7 @@
 use super::{Session, SessionError};
 use crate::device::{self, BudgetError, Device, Reservation};
 use crate::model::Model;
-use crate::pack::PackFile;
+use crate::pack::{Choice, PackFile, Rung};
 use crate::plan::InputSpec;
 use crate::select::{self, Access, Reader, Request, SelectError, Selection, Weighing};
 use crate::weights::Registry;
@@ -151,7 +151,7 @@ impl Session {
         let need = chosen.need;
         let what = format!("process and weights of {}", model.name());
         let held = device.ledger().reserve(what, need.process + need.weights + need.extra)?;
-        let rung = model.header().rungs[chosen.rung].clone();
+        let rung = model.rungs()[chosen.rung].clone();
         let bound = Arc::new(model.with_source(source));
         let mut session = Session::with_plan(device, &bound, &rung, chosen.plan)?;
         if chosen.weighing == Weighing::Streamed {
@@ -184,6 +184,50 @@ impl Session {
     pub fn resize(&mut self, budget: u64) -> Result<Moved, MoveError> {
         let chosen = self.choose(budget, self.beside()?)?;
         self.move_to(chosen, budget)
+    }
+
+    /// Moves to a subnet of the pack, at the precision of `like` or else the finest of the nearest subnet's rungs that fits the
+    /// device's budget; [`Session::resize`] then chooses among these precisions, until [`Session::to_ladder`] is called. States go along where
+    /// the subnet has the same; outputs of the last run are gone.
+    ///
+    /// # Errors
+    /// As [`Session::resize`], and when the subnet cannot be made. The session is unchanged then.
+    ///
+    /// # Panics
+    /// As [`Model::subnet`].
+    pub fn to_subnet(
+        &mut self,
+        graph: u32,
+        choice: &Choice,
+        like: Option<&Rung>,
+    ) -> Result<Moved, MoveError> {
+        let origin = self.origin.as_ref().ok_or(MoveError::OneRung)?;
+        let cut = origin.model.subnet(graph, choice, like).map_err(SelectError::from)?;
+        let model = origin.model.among(cut.rungs);
+        self.move_among(model)
+    }
+
+    /// Moves back to the best rung of the pack within the device's budget.
+    ///
+    /// # Errors
+    /// As [`Session::resize`].
+    pub fn to_ladder(&mut self) -> Result<Moved, MoveError> {
+        let model = self.origin.as_ref().ok_or(MoveError::OneRung)?.model.ladder();
+        self.move_among(model)
+    }
+
+    /// Moves to the best of a model's rungs, which are those to choose among from then on.
+    fn move_among(&mut self, mut model: Model) -> Result<Moved, MoveError> {
+        let origin = self.origin.as_mut().ok_or(MoveError::OneRung)?;
+        std::mem::swap(&mut origin.model, &mut model);
+        let before = origin.reader.choose_among(&origin.model);
+        let budget = self.device.ledger().budget();
+        let moved = self.resize(budget);
+        if let (Err(_), Some(origin)) = (&moved, &mut self.origin) {
+            origin.model = model;
+            origin.reader.restore(before);
+        }
+        moved
     }
 
     /// Bytes of the account that others hold, and what the process holds without this session: what the caller took since it was
@@ -272,7 +316,7 @@ impl Session {
     fn move_to(&mut self, chosen: Selection, budget: u64) -> Result<Moved, MoveError> {
         let Selection { rung, weighing, need, plan, .. } = chosen;
         let origin = self.origin.as_mut().ok_or(MoveError::OneRung)?;
-        let rung = origin.model.header().rungs[rung].clone();
+        let rung = origin.model.rungs()[rung].clone();
         let from = self.rung.id.clone();
         // What is in memory is not streamed, and what is streamed not in memory.
         let same = from == rung.id

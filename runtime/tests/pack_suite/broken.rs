@@ -1,7 +1,7 @@
 //! One broken file for every way in which a pack is refused.
 
 use crate::fixture::*;
-use edge_runtime::graph::{Cache, Decoding, Dim, Filled, Op, Source, State};
+use edge_runtime::graph::{Cache, Decoding, Dim, Elastic, Filled, Op, Source, State, Variable};
 use edge_runtime::pack::*;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -512,4 +512,22 @@ fn contents_that_are_no_pack() {
     refused!(write_with(reader), PackError::RungWithoutId { rung: 0 }, "no id");
     let golden: &dyn Fn(&mut Contents) = &|c| c.sections.swap(0, 4);
     refused!(write_with(golden), PackError::GoldenNotLast { .. }, "golden blob 6");
+}
+
+#[test]
+fn a_table_of_subnets_that_is_none() {
+    let table = |graph: u32, count: u32, blob: u32, spread: f32| {
+        edit(|h| {
+            h.candidates = Some(Candidates { graph, count, metric: "sqnr_db".into(), spread, blob });
+        })
+    };
+    refused!(table(9, 0, 0, 0.0), PackError::OutOfRange { .. }, "the table of subnets", "graph 9");
+    refused!(table(0, 0, 9999, 0.0), PackError::OutOfRange { .. }, "the table of subnets", "blob 9999");
+    refused!(table(0, 70_000, 0, 0.0), PackError::TooMany { .. }, "the table of subnets", "70000");
+    refused!(table(0, 1000, 0, 0.0), PackError::Mismatch { .. }, "the table of subnets", "16000");
+    let nothing = edit(|h| {
+        let variables = vec![Variable { name: "depth".into(), options: vec![] }];
+        h.graphs[0].elastic = Some(Box::new(Elastic { variables, ..Elastic::default() }));
+    });
+    refused!(nothing, PackError::Number { .. }, "`depth`", "must have an option");
 }

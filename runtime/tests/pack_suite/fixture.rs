@@ -128,6 +128,7 @@ fn rung(id: &str, terms: u32) -> Rung {
         id: id.to_owned(),
         graph: 0,
         subnet: None,
+        chosen: None,
         acts: Acts::I8,
         takes: vec![Some(Take(0, terms)), Some(Take(0, terms))],
         floats: vec![],

@@ -29,6 +29,7 @@ fn example() -> (Contents, MemorySource) {
             id: "f32".to_owned(),
             graph: 0,
             subnet: None,
+            chosen: None,
             acts: Acts::F32,
             takes: vec![],
             floats: vec![],

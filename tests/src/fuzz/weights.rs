@@ -113,6 +113,7 @@ fn multiply(
     let takes = (0..header.tensors.len()).map(|t| (t == tensor).then_some(take)).collect();
     let rung = Rung {
         subnet: None,
+        chosen: None,
         id: "rung".into(),
         graph: 0,
         acts,

@@ -2,9 +2,13 @@
 //! found when a subnet is made (`subnet.rs`), and the graph that comes out is checked like any other.
 #![forbid(unsafe_code)]
 
-use super::{MAX_FEW, MAX_MANY, at_most, equal, in_range};
+use super::{MAX_FEW, MAX_MANY, at_most, equal, finite, in_range};
 use crate::graph::{Change, Source};
+use crate::pack::NUMBERS;
 use crate::pack::{Choice, Header, PackError};
+
+/// Most entries of a table of subnets.
+const MAX_CANDIDATES: usize = 1 << 16;
 
 /// Checks the elastic parts of graph `index`.
 pub(super) fn check_elastic(header: &Header, index: usize) -> Result<(), PackError> {
@@ -15,6 +19,10 @@ pub(super) fn check_elastic(header: &Header, index: usize) -> Result<(), PackErr
     for variable in &elastic.variables {
         let options = || format!("graph {index}, variable `{}`: options", variable.name);
         at_most(options, variable.options.len(), Choice::OPTIONS)?;
+        if variable.options.is_empty() {
+            let need = "a variable must have an option";
+            return Err(PackError::Number { place: options(), what: "the number", value: "0".into(), need });
+        }
     }
     let place = || format!("graph {index}, elastic parts");
     let value = |id: u32| in_range(place, "value", id, graph.values.len());
@@ -72,4 +80,17 @@ pub(super) fn check_subnets(header: &Header) -> Result<(), PackError> {
         }
     }
     Ok(())
+}
+
+/// Checks the table of subnets, but for its entries: these are checked by whoever reads them.
+pub(super) fn check_candidates(header: &Header) -> Result<(), PackError> {
+    let Some(table) = &header.candidates else { return Ok(()) };
+    let place = || "the table of subnets".to_owned();
+    in_range(place, "graph", table.graph, header.graphs.len())?;
+    in_range(place, "blob", table.blob, header.blobs.len())?;
+    at_most(|| format!("{}: entries", place()), table.count as usize, MAX_CANDIDATES)?;
+    finite(place, "the spread", table.spread)?;
+    let variables = header.graphs[table.graph as usize].elastic.as_ref().map_or(0, |e| e.variables.len());
+    let want = u64::from(table.count) * (variables + NUMBERS) as u64;
+    equal(place, "number of bytes", want, header.blobs[table.blob as usize].len)
 }

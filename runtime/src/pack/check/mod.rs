@@ -64,6 +64,7 @@ pub(super) fn check(header: &Header, header_end: u64) -> Result<(), PackError> {
         elastic::check_elastic(header, i)?;
     }
     elastic::check_subnets(header)?;
+    elastic::check_candidates(header)?;
     check_rungs(header, header_end, &tensors_used)?;
     if let Some(golden) = &header.golden {
         check_golden(header, golden)?;

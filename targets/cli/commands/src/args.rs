@@ -12,6 +12,7 @@ Examples:
   edge-run model.pack --mem 64MB --input photo.png --top 5
   edge-run model.pack --mem 8MiB --input x=x.npy --output out.npz --explain
   edge-run model.pack --mem 64MB --latency 5ms --input photo.png
+  edge-run family.pack --subnet resolution=20,stage2.depth=2 --input photo.png
   edge-run plan model.pack --mem 64MB --json
   edge-run inspect model.pack
   edge-run verify model.pack
@@ -65,6 +66,11 @@ pub struct Target {
     /// Run this rung instead of the best that fits (`edge-run inspect` lists them).
     #[arg(long, value_name = "ID")]
     pub rung: Option<String>,
+    /// Run this subnet of a supernet: NAME=OPTION, several with commas between them; choices that are not named have their largest option
+    /// (`edge-run inspect` lists them). Its precision is that of --rung, or the finest of the nearest subnet's rungs that fits. `any`: where no rung fits, or a
+    /// subnet without rungs is expected to be clearly better, the one that most is expected of.
+    #[arg(long, value_name = "CHOICES")]
+    pub subnet: Option<String>,
     /// Worker threads [default: the CPUs that the system grants].
     #[arg(short, long, value_name = "N")]
     pub threads: Option<usize>,
@@ -200,6 +206,10 @@ pub struct InspectArgs {
     /// List the steps of the plan of a rung.
     #[arg(long, value_name = "ID")]
     pub rung: Option<String>,
+    /// Say what a subnet of a supernet would take, at the precision of --rung or at each of the nearest subnet's:
+    /// NAME=OPTION, several with commas between them.
+    #[arg(long, value_name = "CHOICES")]
+    pub subnet: Option<String>,
     /// Shape of an input whose dimensions are free: NAME=1,3,640,640.
     #[arg(long, value_name = "[NAME=]DIMS")]
     pub shape: Vec<String>,

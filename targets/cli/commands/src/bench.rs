@@ -6,10 +6,10 @@ use crate::print::greatest_first;
 use crate::profile::{Profile, print_limits};
 #[cfg(feature = "text")]
 use crate::text::bench as text;
-use crate::{inputs, load};
+use crate::{inputs, load, print, subnet};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
-use edge_runtime::select::{Access, Reader, Request};
+use edge_runtime::select::{Access, Request};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -25,13 +25,14 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     if text::is_one(args, path)? {
         return text::command(args, path);
     }
-    let opened = load::open(path, target)?;
+    let mut opened = load::open(path, target)?;
     let arrays = inputs::noise(&opened.model.header().graphs[0], &target.shape)?;
+    subnet::foretell(&mut opened, target, &arrays, args.latency, false)?;
     let request = Request { copies_outputs: false, ..opened.request(target) };
-    let mut reader = Reader::new(opened.pack.clone(), Access::Mapped);
+    let mut reader = opened.reader(Access::Mapped);
     let request = opened.within(request, &arrays, &mut reader, args.latency)?;
     let selection = opened.select(&request, &inputs::specs(&arrays))?;
-    let rung = opened.model.header().rungs[selection.rung].clone();
+    let rung = opened.rung(selection.rung).clone();
     let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
     let need = selection.need;
     let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
@@ -71,6 +72,7 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
                 "rung": rung.id, "threads": threads, "isa": opened.device.isa().name(),
                 "kernels": session.kernels(), "ms": {"p50": at(0.5), "p95": at(0.95), "min": sorted[0], "mean": mean, "stddev": deviation},
                 "samples_ms": samples, "planned": need.total(), "peak_rss": peak, "arena": need.arena,
+                "subnet": print::subnet(&opened, &rung),
             });
             if let Some(limits) = &limits {
                 value["steps"] = profile.json(&session, limits);

@@ -115,6 +115,7 @@ impl Failure {
                 SelectError::Pack(e) => pack(e),
                 SelectError::DoesNotFit { .. } | SelectError::RungDoesNotFit { .. } => DOES_NOT_FIT,
                 SelectError::NoSuchRung { .. } => USAGE,
+                SelectError::Candidates { .. } => BAD_FILE,
                 SelectError::Plan(e) => plan(e),
                 _ => BAD_FILE,
             },

@@ -2,7 +2,7 @@
 
 use crate::args::InspectArgs;
 use crate::exit::Failure;
-use crate::inputs;
+use crate::{inputs, subnet};
 use edge_runtime::Model;
 use edge_runtime::device::ByteSize;
 use edge_runtime::graph::{DType, Port};
@@ -21,6 +21,10 @@ pub fn command(args: &InspectArgs) -> Result<(), Failure> {
         Arc::new(pack.map(pack.file_len())?),
         Arc::new(Registry::standard()),
     );
+    if let Some(text) = &args.subnet {
+        let (model, cut) = subnet::of(&model, text, args.rung.as_deref())?;
+        return subnet::inspect(&model, &cut, args);
+    }
     let steps = match &args.rung {
         Some(id) => Some(steps(&model, id, &args.shape)?),
         None => None,
@@ -48,6 +52,12 @@ pub fn command(args: &InspectArgs) -> Result<(), Failure> {
     for state in &graph.states {
         let (output, input) = (graph.outputs[state.output].value, graph.inputs[state.input].value);
         writeln!(out, "state {} becomes {}", graph.name(output), graph.name(input))?;
+    }
+    for (i, elastic) in header.graphs.iter().enumerate().filter_map(|(i, g)| Some((i, g.elastic.as_ref()?))) {
+        writeln!(out, "graph {i} has {} subnets", elastic.subnets())?;
+        for variable in &elastic.variables {
+            writeln!(out, "choice {}={}", variable.name, variable.options.join("|"))?;
+        }
     }
     writeln!(
         out,
@@ -96,12 +106,14 @@ fn describe(pack: &PackFile) -> Value {
         "outputs": ports(header, &header.graphs[0].outputs),
         "states": header.graphs[0].states,
         "graphs": header.graphs.len(),
+        "choices": header.graphs.iter().map(|g| g.elastic.as_ref().map(|e| &e.variables)).collect::<Vec<_>>(),
         "tensors": header.tensors.iter().map(|t| json!({"name": t.name, "n": t.n, "k": t.k})).collect::<Vec<_>>(),
         "sections": header.sections,
         "rungs": header.rungs.iter().map(|r| json!({
             "id": r.id,
             "graph": r.graph,
             "acts": r.acts,
+            "subnet": subnet::json(header, r, None),
             "floats": r.floats.len(),
             "bytes": r.bytes,
             "end": r.end,

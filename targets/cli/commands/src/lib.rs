@@ -14,6 +14,7 @@ mod plan;
 mod print;
 mod profile;
 mod run;
+mod subnet;
 #[cfg(feature = "text")]
 mod text;
 mod verify;

@@ -2,12 +2,13 @@
 
 use crate::args::Target;
 use crate::exit::Failure;
-use crate::inputs;
+use crate::{inputs, subnet};
 use edge_runtime::device::{ByteSize, Device};
 use edge_runtime::inputs::NamedArray;
 use edge_runtime::pack::{PackFile, Rung};
 use edge_runtime::plan::InputSpec;
-use edge_runtime::select::{self, Candidate, Reader, Request, Selection};
+use edge_runtime::select::{self, Access, Candidate, Reader, Request, Selection};
+use edge_runtime::subnet::Cut;
 use edge_runtime::weights::Registry;
 use edge_runtime::{Model, Session};
 use std::path::Path;
@@ -20,6 +21,10 @@ pub struct Opened {
     pub pack: Arc<PackFile>,
     /// Over a mapping of the whole file, for planning; no weight is read through it.
     pub model: Model,
+    /// The subnet that was asked for, whose rungs are chosen among.
+    pub cut: Option<Cut>,
+    /// The quality that is expected of it, where it was chosen by that.
+    pub expected: Option<f32>,
 }
 
 /// The device, within the budget asked for.
@@ -58,23 +63,42 @@ pub fn open(path: &Path, target: &Target) -> Result<Opened, Failure> {
         Arc::new(pack.map(pack.file_len())?),
         Arc::new(Registry::standard()),
     );
-    Ok(Opened { device, pack: Arc::new(pack), model })
+    let (model, cut) = match &target.subnet {
+        Some(text) if text == subnet::ANY => {
+            subnet::has_table(&model, target.rung.as_deref())?;
+            (model, None)
+        }
+        Some(text) => {
+            let (model, cut) = subnet::of(&model, text, target.rung.as_deref())?;
+            subnet::warn(model.header(), &cut);
+            (model, Some(cut))
+        }
+        None => (model, None),
+    };
+    Ok(Opened { device, pack: Arc::new(pack), model, cut, expected: None })
 }
 
 impl Opened {
     /// A rung by its index.
     pub fn rung(&self, rung: usize) -> &Rung {
-        &self.model.header().rungs[rung]
+        &self.model.rungs()[rung]
     }
 
     /// What a command that copies the outputs chooses among.
     pub fn request<'a>(&'a self, target: &'a Target) -> Request<'a> {
         Request {
-            available: self.pack.available(),
-            forced: target.rung.as_deref(),
+            // All rungs of a subnet are there, and of the precision that was asked for.
+            available: if self.cut.is_some() { &[] } else { self.pack.available() },
+            forced: target.rung.as_deref().filter(|_| self.cut.is_none()),
             extra: 0,
             copies_outputs: true,
         }
+    }
+
+    /// What gets the bytes of rungs.
+    pub fn reader(&self, access: Access) -> Reader {
+        let reader = Reader::new(self.pack.clone(), access);
+        if self.cut.is_some() { reader.among(&self.model) } else { reader }
     }
 
     /// Picks the rung.
@@ -106,8 +130,8 @@ impl Opened {
         let set = |session: &mut Session| {
             arrays.iter().enumerate().try_for_each(|(i, array)| session.set_input(i, &array.data))
         };
-        let rung = select::select_within(&self.device, &self.model, &specs, &request, reader, latency, set)?;
-        Ok(Request { forced: Some(&self.rung(rung).id), ..request })
+        let paced = select::select_within(&self.device, &self.model, &specs, &request, reader, latency, set)?;
+        Ok(Request { forced: Some(&self.rung(paced.rung).id), ..request })
     }
 
     /// The better rung that would take least more.

@@ -2,14 +2,14 @@
 
 use crate::args::PlanArgs;
 use crate::exit::Failure;
-use crate::{inputs, load, print};
+use crate::{inputs, load, print, subnet};
 use serde_json::Value;
 use std::io::Write;
 
 pub fn command(args: &PlanArgs) -> Result<(), Failure> {
-    let opened = load::open(&args.pack, &args.target)?;
-    let graph = &opened.model.header().graphs[0];
-    let arrays = inputs::noise(graph, &args.target.shape)?;
+    let mut opened = load::open(&args.pack, &args.target)?;
+    let arrays = inputs::noise(&opened.model.header().graphs[0], &args.target.shape)?;
+    subnet::foretell(&mut opened, &args.target, &arrays, None, true)?;
     let (request, specs) = (opened.request(&args.target), inputs::specs(&arrays));
     let selection = opened.select(&request, &specs)?;
     let next = opened.next_better(&request, &specs, &selection)?;

@@ -30,6 +30,7 @@ pub fn selection(opened: &Opened, s: &Selection) -> Value {
     let rung = opened.rung(s.rung);
     json!({
         "rung": rung.id,
+        "subnet": subnet(opened, rung),
         "quality": rung.quality.as_ref().map(|q| json!({"metric": q.metric, "value": q.value, "samples": q.samples})),
         "weights": if s.weighing == Weighing::Streamed { "streamed" } else { "resident" },
         "budget": s.budget,
@@ -41,6 +42,15 @@ pub fn selection(opened: &Opened, s: &Selection) -> Value {
         "threads": opened.device.pool().threads(),
         "isa": opened.device.isa().name(),
     })
+}
+
+/// The subnet that a rung runs, as JSON: its choices, and whose statistics it has where it was asked for.
+pub fn subnet(opened: &Opened, rung: &Rung) -> Value {
+    let mut value = crate::subnet::json(opened.model.header(), rung, opened.cut.as_ref());
+    if let Some(expected) = opened.expected {
+        value["expected"] = json!(expected);
+    }
+    value
 }
 
 /// A rung and what it would take, as JSON.

@@ -3,12 +3,12 @@
 use crate::args::RunArgs;
 use crate::exit::Failure;
 use crate::print::greatest_first;
-use crate::{inputs, load, print};
+use crate::{inputs, load, print, subnet};
 use edge_runtime::Session;
 use edge_runtime::device::{ByteSize, peak_rss};
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::{NamedArray, write_npz};
-use edge_runtime::select::{Access, Reader, Request, Weighing};
+use edge_runtime::select::{Access, Request, Weighing};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -25,11 +25,12 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
     let target = &args.target;
     let pack =
         args.pack.as_deref().ok_or_else(|| Failure::Usage("no pack given; see edge-run --help".into()))?;
-    let opened = load::open(pack, target)?;
-    let header = opened.model.header();
-    let graph = &header.graphs[0];
+    let mut opened = load::open(pack, target)?;
     let limit = opened.device.ledger().budget();
-    let arrays = inputs::read(graph, &header.card, &args.input, limit)?;
+    let header = opened.model.header();
+    let arrays = inputs::read(&header.graphs[0], &header.card, &args.input, limit)?;
+    subnet::foretell(&mut opened, target, &arrays, args.latency, true)?;
+    let header = opened.model.header();
     // The decoded inputs are resident by now, so that what the process holds counts them.
     let (request, specs) = (opened.request(target), inputs::specs(&arrays));
     let access = match (args.no_mmap, args.verify) {
@@ -37,7 +38,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         (false, true) => Access::Checked,
         (false, false) => Access::Mapped,
     };
-    let mut reader = Reader::new(opened.pack.clone(), access);
+    let mut reader = opened.reader(access);
     let request = opened.within(request, &arrays, &mut reader, args.latency)?;
     let (selection, model) = opened.select_read(&request, &specs, &mut reader)?;
     let model = Arc::new(model);
@@ -46,7 +47,7 @@ pub fn command(args: &RunArgs) -> Result<(), Failure> {
         let next = opened.next_better(&request, &specs, &selection)?;
         eprint!("{}", print::explanation(&opened, &selection, next.as_ref()));
     }
-    let rung = header.rungs[selection.rung].clone();
+    let rung = opened.rung(selection.rung).clone();
     let described = print::selection(&opened, &selection);
     let streamed = selection.weighing == Weighing::Streamed;
     let need = selection.need;

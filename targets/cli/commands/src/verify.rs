@@ -20,6 +20,11 @@ const FLOAT_DB: f32 = 100.0;
 const SLACK_DB: f32 = 12.0;
 
 pub fn command(args: &VerifyArgs) -> Result<(), Failure> {
+    if args.target.subnet.is_some() {
+        let why =
+            "verify checks what the pack itself holds; --subnet goes with running, plan, bench and inspect";
+        return Err(Failure::Usage(why.into()));
+    }
     let opened = load::open(&args.pack, &args.target)?;
     let verified = opened.pack.verify(&AtomicBool::new(false), |_, _| ())?;
     let header = opened.model.header();

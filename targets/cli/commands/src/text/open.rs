@@ -6,6 +6,7 @@ use crate::load;
 use edge_runtime::decode::{DecodeError, Decoder};
 use edge_runtime::device::{ByteSize, Device, Reservation};
 use edge_runtime::pack::{Header, PackFile};
+use edge_runtime::subnet::ChoiceError;
 use edge_runtime::text::{Generator, Sampling};
 use edge_runtime::tokenizer::{Tokenizer, TokenizerError};
 use std::path::Path;
@@ -57,6 +58,9 @@ pub struct Prepared {
 /// Opens a pack as far as its tokenizer.
 pub fn prepare(path: &Path, target: &Target) -> Result<Prepared, Failure> {
     let start = Instant::now();
+    if target.subnet.is_some() {
+        return Err(Failure::Usage(ChoiceError::NoChoices.to_string()));
+    }
     if let Some(shape) = target.shape.first() {
         return Err(Failure::Usage(format!(
             "--shape {shape}: the shapes of a text follow from it; use --ctx"
