@@ -57,7 +57,9 @@ pub fn convert(
         let why = why.unwrap_or_else(|| e.to_string());
         ConvertError::Option { option: "--calib", why: format!("a text needs a tokenizer: {why}") }
     })?;
-    let texts = Texts::of(options, &tokenizer)?;
+    let decoding = &whole.draft.header.graphs[whole.rung.graph as usize].decoding;
+    let longest = decoding.as_ref().map_or(0, |decoding| decoding.longest);
+    let texts = Texts::of(options, &tokenizer, longest)?;
     let evaluator = Evaluator::new(stop)?;
     let name = Mix::of("text").key(&whole.draft.candidate().key(&whole.rung)).key(&texts.held_out_key());
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());

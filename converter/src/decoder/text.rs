@@ -43,11 +43,12 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Of the texts that the options name; the last quarter of `--calib` is held out when there is no `--heldout`.
+    /// Of the texts that the options name; the last quarter of `--calib` is held out when there is no `--heldout`. Windows have at most
+    /// `longest` tokens: what the model was made for.
     ///
     /// # Errors
     /// When one cannot be read, is not UTF-8, or has fewer tokens than two windows.
-    pub fn of(options: &Options, tokenizer: &Tokenizer) -> Result<Texts, ConvertError> {
+    pub fn of(options: &Options, tokenizer: &Tokenizer, longest: usize) -> Result<Texts, ConvertError> {
         let path = options.calib.as_deref().unwrap_or(Path::new(""));
         let all = tokens(path, tokenizer)?;
         let (calibration, held_out, origin) = match &options.held_out {
@@ -58,14 +59,14 @@ impl Texts {
             }
         };
         let first = tokenizer.tokens().first;
-        let spread = |ids: &[u32], tokens: usize, most: usize, path: &Path| {
+        let spread = |ids: &[u32], (tokens, what): (usize, &str), most: usize, path: &Path| {
+            let tokens = tokens.min(longest);
             // A token more, which the last place foretells.
             let windows = spread(ids.len(), tokens + 1, most);
             if windows.is_empty() {
                 let why = format!(
-                    "{} tokens to {}; at least {} are expected: give a longer text",
+                    "{} tokens to {what} with; at least {} are expected: give a longer text",
                     ids.len(),
-                    if tokens == HELD_OUT_TOKENS { "measure perplexity with" } else { "calibrate with" },
                     tokens + 1,
                 );
                 return Err(ConvertError::Samples { path: path.into(), why });
@@ -74,13 +75,13 @@ impl Texts {
         };
         let whole =
             |windows: Vec<Window>| windows.into_iter().map(|window| window.sample).collect::<Vec<_>>();
-        let held_out = spread(&held_out, HELD_OUT_TOKENS, HELD_OUT, origin)?;
+        let held_out = spread(&held_out, (HELD_OUT_TOKENS, "measure"), HELD_OUT, origin)?;
         let name = origin.file_name().unwrap_or(origin.as_os_str()).to_string_lossy();
         let counted: usize = held_out.iter().map(|window| window.next.len()).sum();
         Ok(Texts {
-            calibration: whole(spread(&calibration, CALIBRATION_TOKENS, CALIBRATION, path)?),
-            probes: whole(spread(&calibration, PROBE_TOKENS, PROBES, path)?),
-            origin: format!("{counted} tokens of {name}, in windows of {HELD_OUT_TOKENS}"),
+            calibration: whole(spread(&calibration, (CALIBRATION_TOKENS, "calibrate"), CALIBRATION, path)?),
+            probes: whole(spread(&calibration, (PROBE_TOKENS, "calibrate"), PROBES, path)?),
+            origin: format!("{counted} tokens of {name}, in windows of {}", HELD_OUT_TOKENS.min(longest)),
             held_out,
         })
     }
