@@ -1,5 +1,4 @@
-//! Tensors whose products samples show, rounded with feedback, and corrections above them: see [`compress::fed`] and
-//! [`compress::corrected`].
+//! Corrections above the tensors whose products samples show: see [`compress::corrected`].
 //!
 //! They follow from rows that are read in runs, and take a good part of a conversion's time. So the journal keeps them as it keeps numbers.
 
@@ -17,7 +16,7 @@ use edge_runtime::pack::Acts;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// Rounds the tensors that one product alone reads once more, and puts corrections above them.
+/// Puts corrections above the tensors that one product alone reads.
 ///
 /// # Errors
 /// When a sample does not suit the model, a tensor's expression is not sound, or the evaluator was stopped.
@@ -66,11 +65,7 @@ pub(crate) fn correct(
                 }
                 let first = draft.blobs.len();
                 let root = match rows.1.get(tensor) {
-                    Some(rows) => {
-                        let fed = compress::fed(draft, *tensor, root, rows)?;
-                        let root = fed.as_ref().unwrap_or(root);
-                        compress::corrected(draft, *tensor, root, rows, &options.without)?.or(fed)
-                    }
+                    Some(rows) => compress::corrected(draft, *tensor, root, rows, &options.without)?,
                     None => None,
                 };
                 let blobs = draft.blobs[first..].iter().map(|blob| blob.to_vec()).collect();

@@ -46,7 +46,7 @@ const SPARE: usize = 8;
 /// Rounds of the iteration that finds them.
 const ROUNDS: usize = 4;
 /// Fewest rows that say anything.
-pub(super) const LEAST_ROWS: usize = 64;
+const LEAST_ROWS: usize = 64;
 /// Gains beyond are of rows that are next to constant.
 const GAINS: (f32, f32) = (0.5, 2.0);
 

@@ -12,7 +12,7 @@ pub(crate) use corrected::decoded;
 pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::{Exact, as_it_is, as_it_lies};
 pub use integers::integers;
-pub use planes::{PLANE_BITS, fed, planes, row_codes};
+pub use planes::{PLANE_BITS, planes, row_codes};
 
 use crate::draft::Draft;
 use crate::error::ConvertError;

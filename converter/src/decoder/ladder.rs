@@ -14,7 +14,7 @@ use crate::calibrate;
 use crate::candidate::Candidate;
 use crate::compress::{Level, Root};
 use crate::convert::{Options, Watch, describe};
-use crate::draft::Draft;
+use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::import::decoder::{Decoder, ModelFile, Weight, import_floats};
 use crate::import::gguf::Form;
@@ -25,7 +25,7 @@ use crate::report::{Report, RungReport};
 use crate::units::Units;
 use crate::witness::Verdict;
 use edge_runtime::graph::TensorId;
-use edge_runtime::pack::{PERPLEXITY, Quality, Rung, Tensor};
+use edge_runtime::pack::{Acts, PERPLEXITY, Quality, Rung, Tensor};
 use edge_runtime::tokenizer::Tokenizer;
 use edge_runtime::weights::Float;
 use edge_runtime::weights::planes::{self, Feedback, Layout, Spec};
@@ -93,6 +93,9 @@ pub fn convert(
     let sensitivity = ladder::sensitivities(&evaluator, &draft, graph, &choices, &probes, |done, _| {
         watch.progress(done);
     })?;
+    let mut finest = plain_rung("finest", graph, Acts::F32);
+    finest.takes = choices.takes(&draft, &choices.finest());
+    let sensitivity = sensitivity.beside(evaluator.distortion(&draft.candidate(), &finest, &probes)?);
     let sizes = options.wishes.weight_sizes(&draft, graph, choices.bytes(&draft, &choices.finest()))?;
     let steps = ladder::climb(&draft, &choices, &sensitivity, &sizes);
     let rungs = ladder::rungs(&draft, &choices, &steps, &[], false, graph, "");

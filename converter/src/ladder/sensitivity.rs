@@ -20,6 +20,14 @@ impl Sensitivity {
         Sensitivity { by_tensor }
     }
 
+    /// The same beside what the finest weights cost all together, which is no tensor's alone: where they are far from exact.
+    pub fn beside(mut self, finest: f64) -> Sensitivity {
+        let costs =
+            self.by_tensor.iter_mut().flat_map(|costs| costs.split_last_mut().map(|(_, coarse)| coarse));
+        costs.flatten().for_each(|cost| *cost = (*cost - finest).max(0.0));
+        self
+    }
+
     /// Distortions of a tensor, by take less one.
     pub fn costs(&self, tensor: usize) -> &[f64] {
         &self.by_tensor[tensor]
@@ -44,7 +52,7 @@ pub fn stored_costs(sensitivity: &Sensitivity, graph: u32, choices: &Choices) ->
     stored
 }
 
-/// Measures every tensor at every coarser precision, beside all of them at their finest.
+/// Measures every tensor at every coarser precision.
 ///
 /// # Errors
 /// When a sample does not suit the model, or the evaluator was stopped.
@@ -62,16 +70,13 @@ pub fn sensitivities(
     let mut takes = finest.clone();
     let total = finest.iter().map(|t| t - 1).sum();
     let mut done = 0;
-    // What the finest weights cost all together is no one's alone.
-    rung.takes = choices.takes(draft, &takes);
-    let least = if total > 0 { evaluator.distortion(&candidate, &rung, probes)? } else { 0.0 };
     let mut by_tensor = Vec::with_capacity(finest.len());
     for (tensor, levels) in finest.iter().enumerate() {
         let mut costs = Vec::with_capacity(*levels);
         for take in 1..*levels {
             takes[tensor] = take;
             rung.takes = choices.takes(draft, &takes);
-            costs.push((evaluator.distortion(&candidate, &rung, probes)? - least).max(0.0));
+            costs.push(evaluator.distortion(&candidate, &rung, probes)?);
             done += 1;
             progress(done, total);
         }
