@@ -14,7 +14,7 @@ trap 'rm -rf "$(dirname "$pack")"' EXIT
 "$bin/edge-convert" "$example/models/largest.onnx" --supernet "$example/models/supernet.toml" -o "$pack" \
     --card "$example/model.toml" --calib "$data/calibration.npz" --heldout "$data/heldout.npz"
 
-for mem in "${@:-8.2MB 32MB}"; do
+for mem in "${@:-10MB 32MB}"; do
     for size in $mem; do
         echo
         echo "edge-run fashion.pack --mem $size --input 9-ankle-boot.png --top 3"
