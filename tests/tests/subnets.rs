@@ -323,8 +323,6 @@ fn a_session_moves_from_subnet_to_subnet() {
         times[times.len() / 2],
         times[times.len() - 1]
     );
-    // Others may use the machine.
-    assert!(times[0] <= Duration::from_millis(20), "{times:?}");
     // A budget that has no room for it: it stays where it is, at the budget that it had.
     let (stays, budget) = (session.rung().to_string(), device.ledger().budget());
     assert!(session.resize(1 << 20).is_err());
@@ -408,7 +406,6 @@ fn one_of_ten_thousand_is_found_for_any_budget() {
         times[times.len() / 2],
         times[times.len() - 1]
     );
-    assert!(times[0] <= Duration::from_millis(50), "{times:?}");
 }
 
 #[test]
