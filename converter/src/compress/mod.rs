@@ -13,6 +13,7 @@ pub use corrected::{RANK, THIN_BITS, corrected};
 pub use exact::{Exact, as_it_is, as_it_lies};
 pub use integers::integers;
 pub use planes::{PLANE_BITS, planes, row_codes};
+pub(crate) use planes::{scale_type, stored};
 
 use crate::draft::Draft;
 use crate::error::ConvertError;

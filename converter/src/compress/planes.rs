@@ -5,7 +5,7 @@ use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::pack::{Arg, Expr};
 use edge_runtime::weights::Float;
-use edge_runtime::weights::planes::{self, Layout, Spec};
+use edge_runtime::weights::planes::{self, EncodedPlanes, Layout, Spec};
 use half::f16;
 
 /// Bits of the planes, most significant first.
@@ -28,23 +28,33 @@ pub fn planes(draft: &mut Draft, matrix: &Matrix) -> Result<Root, ConvertError> 
         group,
         bits: PLANE_BITS.to_vec(),
         layout,
-        scale: scale(&matrix.values, LEAST_F16),
+        scale: scale_type(&matrix.values),
         ..Spec::default()
     };
-    let mut encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
+    let encoded = planes::encode(&matrix.values, matrix.n, matrix.k, &spec, &[])
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
+    let (expr, levels) = stored(draft, encoded);
+    let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone(), true));
+    Ok(Root { expr, levels, one_scale })
+}
+
+/// Encoded planes in the draft: their expression, and a level for each prefix.
+pub(crate) fn stored(draft: &mut Draft, mut encoded: EncodedPlanes) -> (Expr, Vec<Level>) {
     let blobs: Vec<_> =
         std::mem::take(&mut encoded.blobs).into_iter().map(|bytes| draft.blob(bytes)).collect();
-    let mut levels = Vec::with_capacity(PLANE_BITS.len());
+    let mut levels = Vec::with_capacity(encoded.spec.bits.len());
     let mut bits = 0;
-    for (i, plane) in PLANE_BITS.iter().enumerate() {
+    for (i, plane) in encoded.spec.bits.iter().enumerate() {
         bits += plane;
         // The scales, and the planes so far.
         levels.push(Level { bits, rank: 0, blobs: blobs[..i + 2].to_vec() });
     }
-    let expr = encoded.expr(blobs);
-    let one_scale = (matrix.used == Use::Product).then(|| row_codes(expr.clone(), true));
-    Ok(Root { expr, levels, one_scale })
+    (encoded.expr(blobs), levels)
+}
+
+/// The type of the scales of a matrix whose planes have one for each group of its columns.
+pub(crate) fn scale_type(values: &[f32]) -> Float {
+    scale(values, LEAST_F16)
 }
 
 /// The type of a matrix's scales: f16, but f32 where its largest magnitude is below `least` or past f16.

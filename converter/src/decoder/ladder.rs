@@ -12,7 +12,7 @@ use super::text::{Texts, Window};
 use super::{Whole, arena, store, with_constants, write};
 use crate::calibrate;
 use crate::candidate::Candidate;
-use crate::compress::{Level, Root};
+use crate::compress::{Root, scale_type, stored};
 use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
@@ -27,9 +27,7 @@ use crate::witness::Verdict;
 use edge_runtime::graph::TensorId;
 use edge_runtime::pack::{Acts, PERPLEXITY, Quality, Rung, Tensor};
 use edge_runtime::tokenizer::Tokenizer;
-use edge_runtime::weights::Float;
 use edge_runtime::weights::planes::{self, Feedback, Layout, Spec};
-use half::f16;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -160,6 +158,7 @@ fn round(
         weights.iter().filter_map(|weight| names.get(weight.tensor.as_str()).copied()).collect();
     let groups = calibrate::groups(&model, &whole.rung, &texts.calibration, &tensors)?;
     let mut roots: Vec<Option<Root>> = vec![None; weights.len()];
+    let mut done = 0;
     for (turn, group) in groups.iter().enumerate() {
         watch.stage(&format!("read rows, part {} of {}", turn + 1, groups.len()), texts.calibration.len());
         let rows = calibrate::product_rows(
@@ -180,7 +179,8 @@ fn round(
             evaluator.go_on()?;
             let feedback = rows.get(id).filter(|rows| rows.k == weight.k).and_then(calibrate::feedback);
             *root = Some(planes(draft, file, weight, feedback.as_ref())?);
-            watch.progress_of(turn + 1, groups.len());
+            done += 1;
+            watch.progress(done);
         }
     }
     // What no run reads.
@@ -201,25 +201,17 @@ fn planes(
     let values = store::values(file, weight)?;
     let form = file.stored(&weight.tensor).map(|stored| stored.kind.form);
     let coarse = matches!(form, Some(Form::Codes(codes)) if codes.bits <= 4);
-    let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let spec = Spec {
         group: GROUP,
         bits: if coarse { COARSE.to_vec() } else { FINE.to_vec() },
         layout: if weight.product { Layout::Panel } else { Layout::Rows },
-        scale: if largest <= f16::MAX.to_f32() { Float::F16 } else { Float::F32 },
+        scale: scale_type(&values),
         ..Spec::default()
     };
-    let mut encoded = planes::encode_by(&values, weight.n, weight.k, &spec, &[], feedback)
+    let encoded = planes::encode_by(&values, weight.n, weight.k, &spec, &[], feedback)
         .map_err(|e| ConvertError::Weight { tensor: weight.tensor.clone(), why: e.to_string() })?;
-    let blobs: Vec<_> =
-        std::mem::take(&mut encoded.blobs).into_iter().map(|bytes| draft.blob(bytes)).collect();
-    let mut bits = 0;
-    let levels = spec.bits.iter().enumerate().map(|(i, plane)| {
-        bits += plane;
-        Level { bits, rank: 0, blobs: blobs[..i + 2].to_vec() }
-    });
-    let levels = levels.collect();
-    Ok(Root { expr: encoded.expr(blobs), levels, one_scale: None })
+    let (expr, levels) = stored(draft, encoded);
+    Ok(Root { expr, levels, one_scale: None })
 }
 
 /// Logits of a token.
