@@ -145,13 +145,23 @@ fn run_f32(task: &mut Task<'_, f32, f32>) {
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn run_i8(task: &mut Task<'_, i8, i16>) {
+    let blocks = 0..task.part.channels.len().div_ceil(PANEL);
+    if !run_i8_blocks(task, blocks) {
+        avx2::run_i8(task);
+    }
+}
+
+/// Some blocks of channels of the part; whether there are kernels of this size here.
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn run_i8_blocks(task: &mut Task<'_, i8, i16>, blocks: Range<usize>) -> bool {
     let taps = task.shape.kh.saturating_mul(task.shape.kw);
-    let Some(plan) = Plan::new(task.shape).filter(|_| taps <= MAX_TAPS) else { return avx2::run_i8(task) };
+    let Some(plan) = Plan::new(task.shape).filter(|_| taps <= MAX_TAPS) else { return false };
     let Aligned(ring) = &mut Aligned([[0.0; PANEL]; RING]);
     let (Aligned(low), Aligned(high)) =
         (&mut Aligned([[0.0; PANEL]; MAX_TAPS]), &mut Aligned([[0.0; PANEL]; MAX_TAPS]));
     for rows in bands(task) {
-        for (block, channel) in task.part.channels.clone().step_by(PANEL).enumerate() {
+        for block in blocks.clone() {
+            let channel = task.part.channels.start + block * PANEL;
             let weights = &task.weights.as_chunks::<PANEL>().0[block * taps..][..taps];
             let split = floats(weights, low, high);
             let high = split.then_some(&high[..taps]);
@@ -159,6 +169,7 @@ pub(super) fn run_i8(task: &mut Task<'_, i8, i16>) {
             pixels(task, &plan, rows.clone(), &block, ring);
         }
     }
+    true
 }
 
 /// Output rows whose input stays in the second-level cache while one block of channels after the other passes through it.

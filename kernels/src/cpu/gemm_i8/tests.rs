@@ -308,6 +308,10 @@ fn row_sums_are_exact_for_every_length() {
             check_row_sums(&mut random, Rows::new(&x[1..], 3, k, k + 2), group);
         }
     }
+    // Rows that lie densely, more than are summed at once.
+    for k in 1..=70 {
+        check_row_sums(&mut random, Rows::new(&x[1..], 21, k, k), k);
+    }
     // Whatever lies in 64 bytes, the sum of a group is exact.
     let least = vec![-128; 600];
     check_row_sums(&mut random, Rows::new(&least, 1, 600, 600), 32);

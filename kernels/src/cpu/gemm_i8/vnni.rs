@@ -13,9 +13,10 @@
 //! Sums of `u * x` may pass i32 on the way: they wrap, and what is left after the corrections fits.
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask16, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_sub_epi32, _mm512_add_epi32,
-    _mm512_add_epi64, _mm512_cvtepi32_ps, _mm512_cvtepi64_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_maskz_loadu_epi8, _mm512_mullo_epi32,
+    __m512, __m512i, __mmask16, __mmask32, _mm256_maskz_loadu_epi8, _mm256_set1_epi32, _mm256_storeu_si256,
+    _mm256_sub_epi32, _mm512_add_epi32, _mm512_add_epi64, _mm512_castsi256_si512, _mm512_cvtepi32_ps,
+    _mm512_cvtepi64_epi32, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_inserti64x4, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_maskz_loadu_epi8, _mm512_mullo_epi32,
     _mm512_permutex2var_epi32, _mm512_permutex2var_epi64, _mm512_reduce_add_epi32, _mm512_sad_epu8,
     _mm512_set1_epi8, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_storeu_ps, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64, _mm512_xor_si512,
@@ -291,34 +292,47 @@ unsafe fn unsigned<const PANELS: usize>(codes: *const i8, panel: usize, half: i3
     vectors
 }
 
-/// Group size that most weights have.
+/// Group size that most weights have, and the largest of which eight are summed at once.
 const USUAL_GROUP: usize = 32;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn sums(x: &[i8], group: usize, sums: &mut [i32]) {
     let (mut x, mut sums) = (x, sums);
-    if group == USUAL_GROUP {
-        let (whole, _) = x.as_chunks::<{ 8 * USUAL_GROUP }>();
+    if (1..=USUAL_GROUP).contains(&group) {
         let (eights, _) = sums.as_chunks_mut::<8>();
+        let whole = x.chunks_exact(8 * group);
         let count = whole.len().min(eights.len());
-        for (x, sums) in whole.iter().zip(eights) {
-            *sums = eight_sums(x);
+        for (x, sums) in whole.zip(eights) {
+            *sums = eight_sums(x, group);
         }
-        (x, sums) = (&x[count * 8 * USUAL_GROUP..], &mut sums[count * 8..]);
+        (x, sums) = (&x[count * 8 * group..], &mut sums[count * 8..]);
     }
     sums_by_group(x, group, sums, |x| sum(x));
 }
 
-/// Sums of eight groups of 32.
+/// Sums of eight groups of at most 32.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512dq,avx512vl")]
 #[inline]
-fn eight_sums(x: &[i8; 8 * USUAL_GROUP]) -> [i32; 8] {
+fn eight_sums(x: &[i8], group: usize) -> [i32; 8] {
+    assert!(group <= USUAL_GROUP && x.len() >= 8 * group, "eight groups of {group} in {}", x.len());
     // Sums of 8 bytes are for u8 only: x + 128.
     let unsigned = _mm512_set1_epi8(-128);
+    let mask = ((1u64 << group) - 1) as __mmask32;
     let mut eights = [_mm512_setzero_si512(); 4];
-    for (eights, x) in eights.iter_mut().zip(x.as_chunks::<VEC_BYTES>().0) {
-        // SAFETY: 64 bytes.
-        let x = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+    for (i, eights) in eights.iter_mut().enumerate() {
+        let at = x.as_ptr().wrapping_add(2 * i * group);
+        // SAFETY: all bytes of two groups of `x`, each with a bit in the mask.
+        let x = unsafe {
+            if group == USUAL_GROUP {
+                _mm512_loadu_si512(at.cast())
+            } else {
+                let (low, high) = (
+                    _mm256_maskz_loadu_epi8(mask, at),
+                    _mm256_maskz_loadu_epi8(mask, at.wrapping_add(group)),
+                );
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+            }
+        };
         *eights = _mm512_sad_epu8(_mm512_xor_si512(x, unsigned), _mm512_setzero_si512());
     }
     // Groups 2i and 2i + 1 are the halves of vector i, four sums each.
@@ -328,6 +342,7 @@ fn eight_sums(x: &[i8; 8 * USUAL_GROUP]) -> [i32; 8] {
     let high = _mm512_setr_epi64(2, 6, 3, 7, 10, 14, 11, 15);
     let sums =
         _mm512_add_epi64(_mm512_permutex2var_epi64(ab, low, cd), _mm512_permutex2var_epi64(ab, high, cd));
+    // Bytes that are not read are 0, less 128 like all of a register.
     let sums = _mm256_sub_epi32(_mm512_cvtepi64_epi32(sums), _mm256_set1_epi32(128 * USUAL_GROUP as i32));
     let mut out = [0; 8];
     // SAFETY: 8 elements.

@@ -13,7 +13,7 @@ use super::super::super::gemm_f32::Columns;
 use super::super::super::gemm_f32::codes_avx512::Codes;
 use super::super::{PANEL, Task};
 use super::ring::store_fours;
-use super::{FOUR, Fours, GROUP, MAX_WEIGHTS, Sizes, exchange, load};
+use super::{FOUR, Fours, GROUP, MAX_WEIGHTS, Sizes, exchange, load, together};
 
 /// The largest magnitude of weights.
 #[target_feature(enable = "avx2")]
@@ -109,11 +109,7 @@ impl Group {
 
     /// Output rows in the quarters of a register.
     pub(super) fn together(&self) -> usize {
-        match self.blocks {
-            1 => 4,
-            2 => 2,
-            _ => 1,
-        }
+        together(self.blocks)
     }
 
     /// Whether codes can be made at once.
