@@ -114,34 +114,26 @@ fn gather(s: &ConvShape, src: &[u8], pixels: Range<usize>, pad: &[u8], dst: &mut
     let line = s.kw * s.ic;
     let together = s.dil_w == 1 && s.pixel_stride == s.ic;
     // What is copied past the end of a kernel row is overwritten by the next one, when nothing lies between them.
-    let short = together && line <= SHORT && dst_stride == s.kh * line;
+    let short = together && line <= SHORT && dst_stride == s.kh * line && s.kh > 0;
     let end = pixels.len() * dst_stride;
     let (mut oy, mut ox) = (pixels.start / s.ow.max(1), pixels.start % s.ow.max(1));
     for i in 0..pixels.len() {
         let left = (ox * s.stride_w).checked_sub(s.pad_left).filter(|left| left + s.kw <= s.iw);
-        for ky in 0..s.kh {
-            let at = i * dst_stride + ky * line;
-            // Padding shifts the origin: the image starts at (pad_top, pad_left).
-            let y = (oy * s.stride_h + ky * s.dil_h).wrapping_sub(s.pad_top);
-            if y >= s.ih {
-                fill(&mut dst[at..at + line], pad);
-                continue;
-            }
-            let row = y * s.iw * s.pixel_stride;
-            if let (true, Some(left)) = (short, left) {
-                let from = row + left * s.ic;
-                let room = at + SHORT <= end;
-                if let (Some(from), true) = (src.get(from..from + SHORT), room) {
-                    let to = &mut dst[at..at + SHORT];
-                    to.copy_from_slice(from);
+        if !(short && copied_at_once(s, src, (oy, left), &mut dst[i * dst_stride..end])) {
+            for ky in 0..s.kh {
+                let to = &mut dst[i * dst_stride + ky * line..][..line];
+                // Padding shifts the origin: the image starts at (pad_top, pad_left).
+                let y = (oy * s.stride_h + ky * s.dil_h).wrapping_sub(s.pad_top);
+                if y >= s.ih {
+                    fill(to, pad);
                     continue;
                 }
-            }
-            let to = &mut dst[at..at + line];
-            if together {
-                kernel_row(s, &src[row..], ox, pad, to);
-            } else {
-                kernel_pixels(s, &src[row..], ox, pad, to);
+                let row = &src[y * s.iw * s.pixel_stride..];
+                if together {
+                    kernel_row(s, row, ox, pad, to);
+                } else {
+                    kernel_pixels(s, row, ox, pad, to);
+                }
             }
         }
         ox += 1;
@@ -149,6 +141,26 @@ fn gather(s: &ConvShape, src: &[u8], pixels: Range<usize>, pad: &[u8], dst: &mut
             (oy, ox) = (oy + 1, 0);
         }
     }
+}
+
+/// Copies a window, all of it inside the image and `left` its first column there, a register for each kernel row; whether it is so and
+/// there was room for them.
+#[inline(always)]
+fn copied_at_once(s: &ConvShape, src: &[u8], (oy, left): (usize, Option<usize>), to: &mut [u8]) -> bool {
+    let (down, line) = (s.dil_h * s.iw * s.ic, s.kw * s.ic);
+    let (Some(left), Some(top)) = (left, (oy * s.stride_h).checked_sub(s.pad_top)) else { return false };
+    let last = s.kh - 1;
+    if top + last * s.dil_h >= s.ih {
+        return false;
+    }
+    let Some(from) = src.get((top * s.iw + left) * s.ic..) else { return false };
+    if from.len() < last * down + SHORT || to.len() < last * line + SHORT {
+        return false;
+    }
+    for ky in 0..s.kh {
+        to[ky * line..][..SHORT].copy_from_slice(&from[ky * down..][..SHORT]);
+    }
+    true
 }
 
 fn fill(to: &mut [u8], pad: &[u8]) {
