@@ -383,6 +383,31 @@ impl<'a, T: Copy> Run<'a, T> {
     }
 }
 
+/// A short row that every other row meets, many times one after the other: to begin a row takes as long as tens of its elements.
+struct Repeated<T> {
+    copies: [T; ASIDE],
+    /// Whole copies.
+    len: usize,
+}
+
+impl<T: Copy> Repeated<T> {
+    /// Most elements of a row that is repeated.
+    const MOST: usize = ASIDE / 4;
+
+    /// Which of the operands it is, and its copies.
+    fn of(shape: &Broadcast<2>, operands: [&[T]; 2]) -> Option<(usize, Repeated<T>)> {
+        let n = shape.repeated().filter(|_| shape.row_len() <= Self::MOST && shape.len() > 0)?;
+        let row = &operands[n][..shape.row_len()];
+        let mut repeated = Repeated { copies: [row[0]; ASIDE], len: ASIDE / row.len() * row.len() };
+        repeated.copies.chunks_exact_mut(row.len()).for_each(|copy| copy.copy_from_slice(row));
+        Some((n, repeated))
+    }
+
+    fn copies(&self) -> &[T] {
+        &self.copies[..self.len]
+    }
+}
+
 /// A function of two operands, row by row: only this is compiled for every function, the drivers below for every type.
 type Rows<'f, T, U> = dyn Fn(Run<'_, T>, Run<'_, T>, &mut [U]) + 'f;
 
@@ -413,6 +438,18 @@ fn apart<T: Copy, U: Copy>(shape: &Broadcast<2>, (a, b): (&[T], &[T]), out: &mut
     check(shape, 0, a.len());
     check(shape, 1, b.len());
     assert_eq!(out.len(), shape.len(), "length of the result is not its shape's");
+    let operands = [a, b];
+    // Not for comparisons and 64 bits, which are few.
+    let often = size_of::<T>() == size_of::<U>() && size_of::<T>() <= 4;
+    if often && let Some((n, repeated)) = Repeated::of(shape, operands) {
+        let (copies, other) = (repeated.copies(), operands[1 - n]);
+        for (out, other) in out.chunks_mut(copies.len()).zip(other.chunks(copies.len())) {
+            let (own, other) = (Run::Vector(&copies[..out.len()]), Run::Vector(other));
+            let (a, b) = if n == 0 { (own, other) } else { (other, own) };
+            rows(a, b, out);
+        }
+        return;
+    }
     let (len, strides) = (shape.row_len(), [shape.row_stride(0), shape.row_stride(1)]);
     shape.each_row(|[ia, ib], o| {
         let (a, b) = (Run::new(a, ia, len, strides[0]), Run::new(b, ib, len, strides[1]));
@@ -432,6 +469,23 @@ fn in_place<T: Number>(
     check(shape, n, inout.len());
     check(shape, m, other.len());
     assert_eq!(inout.len(), shape.len(), "the operand to overwrite is not as large as the result");
+    if size_of::<T>() <= 4
+        && let Some((n, repeated)) = Repeated::of(shape, [other; 2])
+        && n == m
+    {
+        let copies = repeated.copies();
+        let mut aside = [T::default(); ASIDE];
+        for out in inout.chunks_mut(copies.len()) {
+            let own = &mut aside[..out.len()];
+            own.copy_from_slice(out);
+            let (own, other) = (Run::Vector(&*own), Run::Vector(&copies[..out.len()]));
+            match side {
+                Side::Lhs => rows(own, other, out),
+                Side::Rhs => rows(other, own, out),
+            }
+        }
+        return;
+    }
     let (len, stride) = (shape.row_len(), shape.row_stride(m));
     let mut aside = [T::default(); ASIDE];
     shape.each_row(|offsets, o| {

@@ -141,6 +141,14 @@ impl<const N: usize> Broadcast<N> {
         self.strides[n][self.rank - 1]
     }
 
+    /// The operand of which every row is the same, where all others are walked from their first element to the last.
+    pub(super) fn repeated(&self) -> Option<usize> {
+        let row = self.row_len();
+        let of_row = |n: &usize| self.strides[*n][..2] == [0, 1];
+        let n = (0..N).find(of_row).filter(|_| self.rank == 2)?;
+        (0..N).all(|other| other == n || self.strides[other][..2] == [row, 1]).then_some(n)
+    }
+
     /// Calls `f` with each row's first element in every operand and in the result, in order.
     #[inline(always)]
     pub(super) fn each_row(&self, mut f: impl FnMut([usize; N], usize)) {

@@ -66,6 +66,9 @@ pub enum IntReduceOp {
     SumSquare,
 }
 
+/// Fewest columns that are worked on at a time.
+const FEW: usize = 8;
+
 /// Reduces `x` to `out` as `shape` says. The f32 definition of each [`ReduceOp`] is fixed by the module's order.
 ///
 /// # Panics
@@ -183,7 +186,7 @@ fn fold<T: Copy>(
     }
     v.run_unless_rare(
         #[inline(always)]
-        || fold_rows(shape, x, out, init, step, join, finish),
+        || fold_rows::<T, true>(shape, x, out, init, step, join, finish),
     );
 }
 
@@ -198,11 +201,12 @@ fn fold_plain<T: Copy>(
     join: &dyn Fn(T, T) -> T,
     finish: &dyn Fn(T, T) -> T,
 ) {
-    fold_rows(shape, x, out, init, step, join, finish);
+    fold_rows::<T, false>(shape, x, out, init, step, join, finish);
 }
 
+/// `FAST` is worth its bytes.
 #[inline(always)]
-fn fold_rows<T: Copy>(
+fn fold_rows<T: Copy, const FAST: bool>(
     shape: &Reduction,
     x: &[T],
     out: &mut [T],
@@ -221,23 +225,19 @@ fn fold_rows<T: Copy>(
             #[inline(always)]
             |base, o| {
                 let width = shape.row_len();
-                for c in (0..width).step_by(COLUMNS) {
-                    let n = COLUMNS.min(width - c);
-                    let out = &mut out[o + c..o + c + n];
-                    let mut sums = Cascade::<T, COLUMNS>::new(init);
-                    shape.each_reduced_row(
-                        #[inline(always)]
-                        |offset| {
-                            let row = &x[base + offset + c..][..n];
-                            for ((acc, x), prior) in sums.acc.iter_mut().zip(row).zip(&*out) {
-                                *acc = step(*acc, *x, *prior);
-                            }
-                            sums.taken(1, join);
-                        },
-                    );
-                    for (out, total) in out.iter_mut().zip(sums.total(join)) {
-                        *out = finish(total, *out);
-                    }
+                let mut c = 0;
+                while c < width {
+                    let (x, out) = (&x[base + c..], &mut out[o + c..o + width]);
+                    // As many columns as registers hold, then fewer.
+                    c += match (shape.outer_reduced(), out.len()) {
+                        (([rows], [stride]), COLUMNS..) if FAST => {
+                            fold_whole::<T, COLUMNS>((*rows, *stride), x, out, init, step, join, finish)
+                        }
+                        (([rows], [stride]), FEW..) if FAST => {
+                            fold_whole::<T, FEW>((*rows, *stride), x, out, init, step, join, finish)
+                        }
+                        _ => fold_columns(shape, x, out, init, step, join, finish),
+                    };
                 }
             },
         );
@@ -284,6 +284,68 @@ fn fold_rows<T: Copy>(
             },
         );
     }
+}
+
+/// The first [`COLUMNS`] columns of the kept row that starts `out`, or as many as there are; how many.
+#[inline(always)]
+fn fold_columns<T: Copy>(
+    shape: &Reduction,
+    x: &[T],
+    out: &mut [T],
+    init: T,
+    step: impl Fn(T, T, T) -> T + Copy,
+    join: impl Fn(T, T) -> T + Copy,
+    finish: impl Fn(T, T) -> T + Copy,
+) -> usize {
+    let n = COLUMNS.min(out.len());
+    let out = &mut out[..n];
+    let mut sums = Cascade::<T, COLUMNS>::new(init);
+    shape.each_reduced_row(
+        #[inline(always)]
+        |offset| {
+            let row = &x[offset..][..n];
+            for ((acc, x), prior) in sums.acc.iter_mut().zip(row).zip(&*out) {
+                *acc = step(*acc, *x, *prior);
+            }
+            sums.taken(1, join);
+        },
+    );
+    for (out, total) in out.iter_mut().zip(sums.total(join)) {
+        *out = finish(total, *out);
+    }
+    n
+}
+
+/// The first `N` columns of `rows` rows, `stride` elements apart; `N`. An array that is indexed by constants alone lives in registers.
+#[inline(always)]
+fn fold_whole<T: Copy, const N: usize>(
+    (rows, stride): (usize, usize),
+    x: &[T],
+    out: &mut [T],
+    init: T,
+    step: impl Fn(T, T, T) -> T + Copy,
+    join: impl Fn(T, T) -> T + Copy,
+    finish: impl Fn(T, T) -> T + Copy,
+) -> usize {
+    let out: &mut [T; N] = &mut out.as_chunks_mut().0[0];
+    let prior = *out;
+    let mut sums = Cascade::<T, N>::new(init);
+    for first in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - first);
+        let mut acc = sums.acc;
+        for row in first..first + count {
+            let row: &[T; N] = &x[row * stride..].as_chunks().0[0];
+            for i in 0..N {
+                acc[i] = step(acc[i], row[i], prior[i]);
+            }
+        }
+        sums.acc = acc;
+        sums.taken(count, join);
+    }
+    for ((out, total), prior) in out.iter_mut().zip(sums.total(join)).zip(prior) {
+        *out = finish(total, prior);
+    }
+    N
 }
 
 /// Steps to the next index; its offset.

@@ -157,12 +157,15 @@ fn the_order_of_additions_is_the_stated_one() {
             reduce(v, ReduceOp::Sum, &Reduction::new(&[n], &[0]).unwrap(), &x, &mut out);
             assert_eq!(out[0].to_bits(), by_lanes(&x).to_bits(), "{n} in a run");
 
-            let x = floats(n * 3);
-            let mut out = [0.0; 3];
-            reduce(v, ReduceOp::Sum, &Reduction::new(&[n, 3], &[0]).unwrap(), &x, &mut out);
-            for (c, out) in out.iter().enumerate() {
-                let want = by_blocks(x[c..].iter().copied().step_by(3));
-                assert_eq!(out.to_bits(), want.to_bits(), "{n} in column {c}");
+            // Of 91 some are worked on 64, some 16 and some 8 at a time, and 3 are left.
+            for columns in [3, 91] {
+                let x = floats(n * columns);
+                let mut out = vec![0.0; columns];
+                reduce(v, ReduceOp::Sum, &Reduction::new(&[n, columns], &[0]).unwrap(), &x, &mut out);
+                for (c, out) in out.iter().enumerate() {
+                    let want = by_blocks(x[c..].iter().copied().step_by(columns));
+                    assert_eq!(out.to_bits(), want.to_bits(), "{n} in column {c} of {columns}");
+                }
             }
         }
     }
