@@ -273,6 +273,38 @@ def loops():
         [numpy_helper.from_array(np.array(3, np.int64), "three")])
     case("loop_until", node("Loop", "n  s", "t c", body=body), {"s": floats(rng, 3)}, outputs=("t", "c"),
          constants={"n": np.array(9, np.int64)})
+    # Halved until the largest is below a bound: how many turns depends on the data.
+    halves = helper.make_graph(
+        [node("Mul", "s half", "t"), node("Identity", "s", "c"), node("ReduceMax", "t", "m", keepdims=0),
+         node("Greater", "m bound", "go")], "body",
+        [value("i", 7, []), value("g", 9, []), value("s", 1, [2, 3])],
+        [value("go", 9, []), value("t", 1, [2, 3]), value("c", 1, [2, 3])],
+        [numpy_helper.from_array(np.float32(0.5), "half"), numpy_helper.from_array(np.float32(1), "bound")])
+    for largest in (0.5, 1.5, 3, 11, 900):
+        x = floats(rng, 2, 3)
+        x *= largest / x.max()
+        case(f"loop_halves_{largest}", node("Loop", "n  s", "t c", body=halves), {"s": x.astype(np.float32)},
+             outputs=("t", "c"), constants={"n": np.array(7, np.int64)})
+        begin = np.array(largest > 1)
+        case(f"loop_begins_{largest}", node("Loop", "n b s", "t c", body=halves),
+             {"s": x.astype(np.float32), "b": begin}, outputs=("t", "c"), constants={"n": np.array(5, np.int64)})
+
+
+def branches():
+    rng = np.random.default_rng(10)
+    value = lambda name: helper.make_tensor_value_info(name, 1, [2, 3])
+    one = numpy_helper.from_array(np.float32(1), "one")
+    yes = helper.make_graph([node("Relu", "x", "a"), node("Add", "a one", "b"), node("Identity", "x", "e")], "yes", [],
+                            [value("b"), value("e")], [one])
+    no = helper.make_graph([node("Neg", "x", "c"), node("Exp", "c", "d")], "no", [], [value("c"), value("d")])
+    body = helper.make_graph(
+        [node("ReduceMax", "x", "m", keepdims=0), node("Greater", "m one", "go"),
+         helper.make_node("If", ["go"], ["t", "u"], then_branch=yes, else_branch=no)], "body",
+        [helper.make_tensor_value_info("i", 7, []), helper.make_tensor_value_info("g", 9, []), value("x")],
+        [helper.make_tensor_value_info("g", 9, []), value("t"), value("u")], [one])
+    for scale in (0.1, 10):
+        case(f"if_data_{scale}", node("Loop", "n  x", "t c", body=body), {"x": (scale * floats(rng, 2, 3)).astype(np.float32)},
+             outputs=("t", "c"), constants={"n": np.array(2, np.int64)})
 
 
 def shapes():
@@ -338,7 +370,7 @@ def run(command, name, spec, folder):
 
 def all_cases():
     """The cases by name."""
-    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, shapes):
+    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, branches, shapes):
         group()
     return CASES
 

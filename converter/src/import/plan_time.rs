@@ -1,6 +1,6 @@
 //! Which inputs the planner reads: those whose values, by way of shape arithmetic, become sizes, positions or branches.
 
-use edge_runtime::graph::{Block, Graph, Node, Op, ValueId};
+use edge_runtime::graph::{Block, Graph, Node, Op, Port, ValueId};
 use std::collections::HashSet;
 
 /// Sets [`edge_runtime::graph::Port::plan_time`] of every input.
@@ -13,9 +13,50 @@ pub fn mark(graph: &mut Graph) {
     // Operands precede their use, so one pass from the last node to the first sees every path.
     visit(&graph.body, &mut wanted);
     for port in &mut graph.inputs {
-        let small = !port.dtype.is_float() || port.dims.as_ref().is_some_and(|d| d.len() <= 1);
-        port.plan_time = small && wanted.contains(&port.value);
+        port.plan_time = is_small(port) && wanted.contains(&port.value);
     }
+}
+
+/// Whether the planner may ask for an input's values.
+fn is_small(port: &Port) -> bool {
+    !port.dtype.is_float() || port.dims.as_ref().is_some_and(|d| d.len() <= 1)
+}
+
+/// Whether a value of the innermost of `blocks` depends on data that the planner does not see, so that only a run computes it.
+pub fn is_of_a_run(blocks: &[Block], inputs: &[Port], value: ValueId) -> bool {
+    let mut wanted = HashSet::from([value]);
+    blocks.iter().rev().any(|block| meets_a_run(block, &mut wanted))
+        || inputs.iter().any(|port| wanted.contains(&port.value) && !is_small(port))
+}
+
+/// Goes back from what is wanted; whether that meets an operation that only a run computes.
+fn meets_a_run(block: &Block, wanted: &mut HashSet<ValueId>) -> bool {
+    block.nodes.iter().rev().any(|node| {
+        if !node.outputs.iter().flatten().any(|v| wanted.contains(v)) {
+            return false;
+        }
+        match &node.op {
+            Op::If { then_branch, else_branch } => {
+                wanted.extend(node.inputs.first().copied().flatten());
+                [then_branch, else_branch].into_iter().any(|branch| {
+                    wanted.extend(used(node, branch, wanted));
+                    meets_a_run(branch, wanted)
+                })
+            }
+            Op::Shape { .. } | Op::Size => false,
+            op if !carries_values(op) => true,
+            _ => {
+                wanted.extend(node.inputs.iter().flatten());
+                false
+            }
+        }
+    })
+}
+
+/// The results of a branch that are wanted.
+fn used(node: &Node, branch: &Block, wanted: &HashSet<ValueId>) -> Vec<ValueId> {
+    let results = node.outputs.iter().zip(&branch.outputs);
+    results.filter(|(o, _)| o.is_some_and(|o| wanted.contains(&o))).map(|(_, v)| *v).collect()
 }
 
 fn visit(block: &Block, wanted: &mut HashSet<ValueId>) {
@@ -24,10 +65,7 @@ fn visit(block: &Block, wanted: &mut HashSet<ValueId>) {
         if let Op::If { then_branch, else_branch } = &node.op {
             wanted.extend(node.inputs.first().copied().flatten());
             for branch in [then_branch, else_branch] {
-                let results = node.outputs.iter().zip(&branch.outputs);
-                let used = results.filter(|(o, _)| o.is_some_and(|o| wanted.contains(&o)));
-                let used: Vec<ValueId> = used.map(|(_, v)| *v).collect();
-                wanted.extend(used);
+                wanted.extend(used(node, branch, wanted));
                 visit(branch, wanted);
             }
             continue;

@@ -1,9 +1,11 @@
-//! Control flow.
+//! Branches. Of a condition that the planner knows one is taken; where only a run computes it, both are computed and one is selected.
 
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::{Binding, Ctx};
-use crate::import::onnx::node::{NodeView, OpError, malformed};
+use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
+use crate::import::onnx::proto::GraphProto;
 use crate::import::onnx::ranks::Fact;
+use crate::import::plan_time;
 use edge_runtime::graph::{Op, ValueId};
 
 /// The table.
@@ -27,6 +29,9 @@ fn if_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         return Ok(());
     }
     let condition = ctx.operand(node, 0)?;
+    if plan_time::is_of_a_run(&ctx.blocks, &ctx.model.graph.inputs, condition) {
+        return both(ctx, node, condition, (yes, no));
+    }
     let mut then_branch = ctx.branch(yes, node)?;
     let mut else_branch = ctx.branch(no, node)?;
     // What the node does not name, nobody reads.
@@ -51,4 +56,57 @@ fn if_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     }
     ctx.push(node, Op::If { then_branch, else_branch }, vec![Some(condition)], results);
     Ok(())
+}
+
+/// Both branches, and for each result a choice of one.
+fn both<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    condition: ValueId,
+    (yes, no): (&'m GraphProto, &'m GraphProto),
+) -> Result<(), OpError> {
+    let condition = ctx.reshape(node, condition, &[]);
+    let (yes, no) = (ctx.inline_branch(yes, node)?, ctx.inline_branch(no, node)?);
+    for (i, (yes, no)) in yes.into_iter().zip(no).enumerate() {
+        let Some(name) = node.output(i) else { continue };
+        let (Some(yes), Some(no)) = (ctx.value_of(yes)?, ctx.value_of(no)?) else {
+            return malformed("a branch gives an absent value");
+        };
+        let chosen = selected(ctx, node, condition, (yes, no))?;
+        ctx.bind(name, Binding::Value(chosen), &node.name)?;
+    }
+    Ok(())
+}
+
+/// `yes` where a truth that a run computes holds, else `no`; both of one shape and type, for the plan has room for one.
+pub(super) fn selected<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    condition: ValueId,
+    (yes, no): (ValueId, ValueId),
+) -> Result<ValueId, OpError> {
+    if yes == no {
+        return Ok(no);
+    }
+    let (a, b) = (ctx.fact(yes), ctx.fact(no));
+    let (alike, known) = match (&a.dims, &b.dims) {
+        (Some(a), Some(b)) => {
+            let mut sizes = a.iter().zip(b);
+            let alike =
+                a.len() == b.len() && sizes.clone().all(|(a, b)| a.is_none() || b.is_none() || a == b);
+            (alike, sizes.all(|(a, b)| a.is_some() && b.is_some()))
+        }
+        _ => (true, false),
+    };
+    if !alike || a.dtype != b.dtype {
+        return unsupported(format!("a choice between {a} and {b} that only a run makes is not implemented"));
+    }
+    let mut f = ctx.formula(node);
+    let chosen = f.select(condition, yes, no);
+    if known {
+        return Ok(chosen);
+    }
+    // Where sizes are known at planning alone, the planner refuses what has another number of elements.
+    let shape = f.shape(no, 0, None);
+    Ok(f.op(Op::Reshape { allow_zero: true }, &[chosen, shape]))
 }

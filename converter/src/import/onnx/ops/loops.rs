@@ -1,10 +1,11 @@
-//! Loops whose number of turns is known, turn by turn.
+//! Loops, turn by turn, up to a number of turns that is known. Where a loop ends on what it computes, all turns are there: what is
+//! carried stays as it is from then on, and what is collected is as long as there were turns.
 
-use super::{MANY, NOW, Operator, Types, op};
+use super::{MANY, NOW, Operator, Types, control, op};
 use crate::import::onnx::ctx::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use crate::import::onnx::ranks::normalize;
-use edge_runtime::graph::ValueId;
+use edge_runtime::graph::{BinaryOp, DType, ReduceOp, ValueId};
 
 const SCAN: &[&str] = &[
     "body",
@@ -65,7 +66,10 @@ fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         (true, None) => unknown(format!("{what}, as a number,")),
     };
     let most = one(ctx, 0, "the number of turns")?;
-    let begin = one(ctx, 1, "the condition")?.unwrap_or(1) != 0;
+    let mut going = match node.input(1).is_some() {
+        false => Going::Known(true),
+        true => going_on(ctx, node)?,
+    };
     let carried = node.inputs().saturating_sub(2);
     let Some(collected) = body.output.len().checked_sub(1 + carried) else {
         return malformed("the body gives less than is carried");
@@ -75,10 +79,17 @@ fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         state.push(ctx.operand(node, 2 + i)?);
     }
     let mut lists: Vec<Vec<ValueId>> = vec![Vec::new(); collected];
-    let (mut go_on, mut turn) = (begin, 0);
-    while go_on && most.is_none_or(|most| turn < most) {
+    // Of each turn, whether it is one of the loop's, where that depends on data.
+    let mut taken: Vec<ValueId> = Vec::new();
+    let mut turn = 0;
+    while going != Going::Known(false) && most.is_none_or(|most| turn < most) {
         if turn >= MAX_TURNS {
-            return too_many(most.unwrap_or(turn + 1));
+            return match (most, &going) {
+                (None, Going::Data(_)) => unsupported(
+                    "a loop that ends on what it computes is not implemented without a greatest number of turns",
+                ),
+                _ => too_many(most.unwrap_or(turn + 1)),
+            };
         }
         let mut f = ctx.formula(node);
         let count = f.integer(turn);
@@ -87,19 +98,70 @@ fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             [count, condition].iter().chain(&state).map(|id| Binding::Value(*id)).collect();
         let given = ctx.inline_body(body, node, &given)?;
         let given = values(ctx, node, &given)?;
-        go_on = match ctx.truth_of(given[0]) {
-            Some(go_on) => go_on,
-            None if ctx.fact(given[0]).tainted => return unknown("the condition"),
-            None => return unsupported("a loop that ends on what it computes is not implemented"),
-        };
-        state = given[1..=carried].to_vec();
+        for (state, new) in state.iter_mut().zip(&given[1..]) {
+            *state = match going {
+                Going::Known(_) => *new,
+                Going::Data(going) => control::selected(ctx, node, going, (*new, *state))?,
+            };
+        }
         for (list, id) in lists.iter_mut().zip(&given[1 + carried..]) {
             list.push(ctx.formula(node).unsqueeze(*id, &[0]));
         }
+        let own = match going {
+            Going::Data(going) => going,
+            Going::Known(_) => ctx.formula(node).truth(true),
+        };
+        taken.push(own);
+        going = match (ctx.truth_of(given[0]), going) {
+            (Some(false), _) => Going::Known(false),
+            (Some(true), going) => going,
+            (None, _) if ctx.fact(given[0]).tainted => return unknown("the condition"),
+            (None, going) => {
+                let new = ctx.reshape(node, given[0], &[]);
+                Going::Data(match going {
+                    Going::Data(before) => ctx.formula(node).binary(BinaryOp::And, before, new),
+                    Going::Known(_) => new,
+                })
+            }
+        };
         turn += 1;
     }
     results(ctx, node, 0, &state)?;
-    collect(ctx, node, carried, &lists, &vec![0; collected])
+    collect(ctx, node, carried, &lists, &vec![0; collected])?;
+    let wanted = (carried..carried + collected).any(|i| node.output(i).is_some());
+    if wanted && taken.iter().any(|id| ctx.truth_of(*id).is_none()) {
+        let mut f = ctx.formula(node);
+        let all: Vec<ValueId> = taken.iter().map(|id| f.reshape(*id, &[1])).collect();
+        let all = f.concat(0, &all);
+        let ones = f.cast(all, DType::I64);
+        let turns = f.reduce(ReduceOp::Sum, ones, &[0], false);
+        for i in carried..carried + collected {
+            if let Some(Binding::Value(list)) = node.output(i).and_then(|name| ctx.find(name)) {
+                ctx.mark_part(list, 0, turns);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a loop takes its next turn.
+#[derive(Clone, Copy, PartialEq)]
+enum Going {
+    Known(bool),
+    /// A truth that a run computes.
+    Data(ValueId),
+}
+
+/// The condition that a loop begins with.
+fn going_on<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Going, OpError> {
+    if let Some(known) = ctx.known(node, 1)? {
+        return match known.as_slice() {
+            [value] => Ok(Going::Known(*value != 0)),
+            other => malformed(format!("the condition {other:?}")),
+        };
+    }
+    let given = ctx.operand(node, 1)?;
+    Ok(Going::Data(ctx.reshape(node, given, &[])))
 }
 
 /// What was collected, joined along an axis each.

@@ -139,3 +139,47 @@ fn loops_in_loops_end() {
     let error = import_onnx_bytes(&m(4000).encode_to_vec(), None).unwrap_err();
     assert!(matches!(error, ImportError::Expansion { .. }), "{error}");
 }
+
+#[test]
+fn a_condition_that_a_run_computes_chooses_between_both_branches() {
+    let of = |no: &[NodeProto]| {
+        let nodes = [
+            node("ReduceMax", "x", "m", &[int("keepdims", 0)]),
+            node("Greater", "m one", "c", &[]),
+            node(
+                "If",
+                "c",
+                "y",
+                &[graph("then_branch", &[node("Relu", "x", "a", &[])], "a"), graph("else_branch", no, "b")],
+            ),
+        ];
+        model(13, &[port("x", FLOAT, Some(&[N(2), N(3)]))], &[f32s("one", &[], &[1.0])], &nodes, "y")
+    };
+    let m = import(&of(&[node("Neg", "x", "b", &[])]));
+    find(&m, |op| *op == Op::Where);
+    assert!(!ops(&m).contains(&"If".to_owned()), "{}", m.to_text());
+    let error = try_import(&of(&[node("ReduceSum", "x", "b", &[int("keepdims", 0)])])).unwrap_err();
+    assert!(error.to_string().contains("a choice between f32[2, 3] and f32[]"), "{error}");
+}
+
+#[test]
+fn a_loop_that_ends_on_data_needs_a_greatest_number_of_turns_and_one_shape() {
+    let of = |turns: &str, inner: NodeProto| {
+        let nodes =
+            [inner, node("ReduceMax", "t", "m", &[int("keepdims", 0)]), node("Less", "m one", "go", &[])];
+        let mut body = graph("body", &nodes, "go t");
+        body.g.as_mut().unwrap().input = list("i c s").iter().map(|name| port(name, FLOAT, None)).collect();
+        let nodes = [node("Loop", &format!("{turns} - x"), "y", &[body])];
+        let stored = [f32s("one", &[], &[1.0]), i64s("n", &[], &[3])];
+        model(16, &[port("x", FLOAT, Some(&[N(2)]))], &stored, &nodes, "y")
+    };
+    let m = import(&of("n", node("Add", "s s", "t", &[])));
+    assert_eq!(ops(&m).iter().filter(|op| *op == "Where").count(), 2);
+    for (turns, inner, why) in [
+        ("-", node("Add", "s s", "t", &[]), "without a greatest number of turns"),
+        ("n", node("Concat", "s s", "t", &[int("axis", 0)]), "a choice between f32[8] and f32[4]"),
+    ] {
+        let error = try_import(&of(turns, inner)).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
