@@ -12,7 +12,7 @@ use edge_runtime::inputs::{NamedArray, write_npy};
 use edge_runtime::pack::{BlobId, PackFile};
 use edge_runtime::plan::PlanError;
 use edge_runtime::weights::Registry;
-use edge_runtime::{Model, Session, SessionError};
+use edge_runtime::{Model, RunError, Session, SessionError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -84,6 +84,7 @@ pub fn is_refusal(error: &ConvertError) -> bool {
             matches!(e, ImportError::Unsupported(_) | ImportError::Tensor { .. } | ImportError::Opset { .. })
         }
         ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)) => plan(e),
+        ConvertError::Run(RunError::TooLarge { .. }) => true,
         _ => false,
     }
 }

@@ -81,7 +81,10 @@ impl ConvertError {
             ConvertError::Samples { .. } | ConvertError::Option { .. } | ConvertError::NotFinite { .. } => 2,
             // What a sample brings into a run.
             ConvertError::Run(
-                RunError::Step { .. } | RunError::NotFinite { .. } | RunError::InputBytes { .. },
+                RunError::Step { .. }
+                | RunError::NotFinite { .. }
+                | RunError::TooLarge { .. }
+                | RunError::InputBytes { .. },
             ) => 2,
             ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)) if of_inputs(e) => 2,
             ConvertError::Plan(_) | ConvertError::Select(_) | ConvertError::Session(_) => 3,

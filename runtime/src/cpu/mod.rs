@@ -204,6 +204,11 @@ pub enum RunError {
     Step { node: String, op: &'static str, why: String },
     #[error("input `{name}`, element {index} is {value}: an integer rung takes finite numbers only")]
     NotFinite { name: String, index: usize, value: f32 },
+    #[error(
+        "input `{name}`, element {index} is {value:e}: doubles are computed as floats, which end at {:e}",
+        f32::MAX
+    )]
+    TooLarge { name: String, index: usize, value: f64 },
     #[error("input {index}: {got} bytes given, the plan was made for {want}")]
     InputBytes { index: usize, got: usize, want: usize },
     #[error("the run was cancelled")]

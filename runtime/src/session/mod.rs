@@ -209,7 +209,7 @@ impl Session {
     /// Good for one run, which may reuse its memory; an input that a state feeds keeps what the run left there.
     ///
     /// # Errors
-    /// When the length is not the planned one, or an integer rung is given a number that is not finite.
+    /// When the length is not the planned one, an integer rung is given a number that is not finite, or a double is beyond floats.
     pub fn set_input(&mut self, index: usize, bytes: &[u8]) -> Result<(), RunError> {
         self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else {
@@ -219,7 +219,7 @@ impl Session {
         if bytes.len() != operand.bytes() {
             return Err(RunError::InputBytes { index, got: bytes.len(), want: operand.bytes() });
         }
-        self.check_finite(index, operand.dtype, bytes)?;
+        self.check(index, operand.dtype, bytes)?;
         self.memory.write(&self.plan.buffers, operand).copy_from_slice(bytes);
         Ok(())
     }
@@ -228,27 +228,36 @@ impl Session {
     /// saves the caller a buffer of that size.
     ///
     /// # Errors
-    /// When an integer rung is given a number that is not finite; the input must then be written again.
+    /// When an integer rung is given a number that is not finite, or a double is beyond floats; the input must then be written again.
     pub fn write_input(&mut self, index: usize, write: impl FnOnce(&mut [u8])) -> Result<(), RunError> {
         self.follow(true)?;
         let Some(Some(operand)) = self.plan.inputs.get(index) else { return Ok(()) };
         write(self.memory.write(&self.plan.buffers, operand));
         let written = self.memory.read(&self.model, &self.plan.buffers, operand);
-        self.check_finite(index, operand.dtype, written)
+        self.check(index, operand.dtype, written)
     }
 
-    /// Refuses what an integer rung cannot hold.
-    fn check_finite(&self, index: usize, dtype: DType, bytes: &[u8]) -> Result<(), RunError> {
-        if self.rung.acts != Acts::I8 || dtype != DType::F32 {
-            return Ok(());
-        }
-        let elements = bytes.as_chunks::<4>().0;
-        let Some(at) = elements.iter().position(|b| !f32::from_le_bytes(*b).is_finite()) else {
-            return Ok(());
+    /// Refuses what the rung cannot hold: in an integer one what is not finite, in any a double beyond the floats that it becomes.
+    fn check(&self, index: usize, dtype: DType, bytes: &[u8]) -> Result<(), RunError> {
+        let name = || {
+            let graph = self.graph();
+            graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string()
         };
-        let graph = self.graph();
-        let name = graph.inputs.get(index).map_or("", |p| graph.name(p.value)).to_string();
-        Err(RunError::NotFinite { name, index: at, value: f32::from_le_bytes(elements[at]) })
+        match dtype {
+            DType::F32 if self.rung.acts == Acts::I8 => {
+                let mut elements =
+                    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).enumerate();
+                let found = elements.find(|(_, value)| !value.is_finite());
+                found.map_or(Ok(()), |(index, value)| Err(RunError::NotFinite { name: name(), index, value }))
+            }
+            DType::F64 => {
+                let mut elements =
+                    bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).enumerate();
+                let found = elements.find(|(_, value)| value.is_finite() && !(*value as f32).is_finite());
+                found.map_or(Ok(()), |(index, value)| Err(RunError::TooLarge { name: name(), index, value }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs the plan on the inputs that were set. Allocates nothing, but where a [`Mover`] asked the session to move.
