@@ -177,9 +177,9 @@ fn many_nodes() {
         graph = graph.message(1, &node(end, &[&last], &["y"]));
         file(&graph, &[("", 17)])
     };
-    // The importer takes 1.2 KB for a node of 24 bytes, which is more than 64 MiB for so many.
+    // The importer takes 1 KB for a node of 24 bytes, which is more than 64 MiB for so many.
     let many = |what: &str, file: &[u8], says: &[&str]| {
-        refused_with(&Folder::new("bad"), what, file, says, 144 << 20);
+        refused_with(&Folder::new("bad"), what, file, says, 112 << 20);
     };
     many("100,000 nodes, the last not known", &chain(100_000, "Unheard"), &["Unheard"]);
     let mut graph = Builder::new().input("x", &[N(1)]).output("y").graph();

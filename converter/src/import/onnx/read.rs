@@ -31,9 +31,15 @@ pub fn model(bytes: Bytes, file: &str) -> Result<ModelProto, ImportError> {
              empty nodes, tensors or numbers without end"
         )));
     }
-    let model = ModelProto::decode(bytes).map_err(|e| decode(e.to_string()))?;
-    if model.graph.is_none() {
+    let mut model = ModelProto::decode(bytes).map_err(|e| decode(e.to_string()))?;
+    let Some(graph) = &mut model.graph else {
         return Err(decode("no graph in it".into()));
+    };
+    // The decoder leaves room for more: a third of what a long list of nodes takes.
+    graph.node.shrink_to_fit();
+    for node in &mut graph.node {
+        node.input.shrink_to_fit();
+        node.output.shrink_to_fit();
     }
     if model.opset_import.is_empty() {
         return Err(decode("no opset import in it".into()));

@@ -126,6 +126,15 @@ impl<'m> Ctx<'m> {
         }
     }
 
+    /// Makes room for so many nodes with a result each: lists that grow by themselves end with room for a third more.
+    pub fn expect(&mut self, nodes: usize) {
+        self.facts.reserve_exact(nodes);
+        self.model.graph.values.reserve_exact(nodes);
+        if let Some(block) = self.blocks.last_mut() {
+            block.nodes.reserve_exact(nodes);
+        }
+    }
+
     /// Opens a scope.
     pub fn open(&mut self, sealed: bool) {
         self.scopes.push(Scope { names: HashMap::new(), sealed });
