@@ -10,7 +10,9 @@ use crate::error::ConvertError;
 use crate::family;
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
-use crate::ladder::{self, AIMS, Choices, FINE, Found, Integer, Kind, Probes, Profile, Sensitivity, Wishes};
+use crate::ladder::{
+    self, AIMS, Choices, FINE, Found, Integer, Kind, Measurer, Probes, Profile, Sensitivity, Wishes,
+};
 use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
@@ -20,9 +22,7 @@ use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict, Witness};
 use edge_runtime::graph::{DType, Graph, Source};
-use edge_runtime::pack::{
-    Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Quality, Rung, Take, Tensor,
-};
+use edge_runtime::pack::{Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Rung, Take, Tensor};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ const WORST: usize = 3;
 /// Below this SQNR in dB the report says what holds an integer rung back.
 const GOOD: f64 = 25.0;
 /// Samples that each rung's quality is measured on.
-const HELD_OUT: usize = 8;
+const HELD_OUT: usize = 16;
 /// Golden outputs larger than this are not stored.
 const GOLDEN_BYTES: usize = 256 << 10;
 
@@ -228,25 +228,23 @@ pub fn convert(
     for matrix in exact {
         matrix.store(&mut draft, &mut model.constants)?;
     }
-    watch.stage("measure rungs", rungs.len());
     let candidate = draft.candidate();
-    let opened = candidate.model();
     let held = Probes::new(held_out, &want, &units);
-    let (mut measured, mut latencies) = (Vec::with_capacity(rungs.len()), Vec::new());
-    for (i, (mut rung, kind)) in rungs.into_iter().enumerate() {
-        rung.quality = Some(Quality {
-            metric: "sqnr_db".to_string(),
-            value: sqnr_db(evaluator.distortion(&candidate, &rung, &held)?) as f32,
-            samples: format!("{} held out from {}", held_out.len(), samples.origin),
-        });
-        rung.arena = evaluator.arena(opened, &rung, &held_out[0])?;
-        if options.wishes.max_latency.is_some() {
-            latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held_out[0])?));
-        }
-        measured.push(ladder::link(&draft, opened, (rung, kind))?);
-        watch.progress(i + 1);
+    let mut measurer = Measurer {
+        evaluator: &evaluator,
+        candidate: &candidate,
+        held,
+        origin: &samples.origin,
+        timed: options.wishes.max_latency.is_some(),
+        latencies: Vec::new(),
+    };
+    let mut chain = measurer.measured(rungs, watch)?;
+    if sizes.is_empty() && !given {
+        let judges = judges.first(count.min(judges.samples.len()));
+        chain = measurer.filled(chain, graph, &choices, &sensitivity, &judges, watch)?;
     }
-    let chain = ladder::affordable(&draft, ladder::undominated(ladder::bounded(measured)));
+    let latencies = measurer.latencies;
+    let chain = ladder::affordable(&draft, chain);
     let mut chain = options.wishes.of(chain, &latencies)?;
     let rungs: Vec<Rung> = chain.iter().map(|link| link.rung.clone()).collect();
     let search = Integer {

@@ -154,7 +154,7 @@ const TOGETHER: f64 = 1.25;
 /// Bytes of a pack beside its blobs, as they are in packs of the models of `tests/models`: of its header for each tensor, and of header and
 /// padding for each rung.
 const EACH_TENSOR: usize = 800;
-const EACH_RUNG: usize = 1500;
+const EACH_RUNG: usize = 600;
 /// What a rung is worth at least, in dB, when its own bytes are held against it.
 const LEAST_VALUE: f32 = 1.0;
 

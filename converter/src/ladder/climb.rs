@@ -12,11 +12,11 @@ pub struct Step {
 }
 
 /// Least growth from one rung to the next, as a share of its bytes.
-const GROWTH: f64 = 0.035;
+pub(super) const GROWTH: f64 = 0.035;
 /// Most bytes of the header that rungs take, as a share of the bytes of weights.
 const HEADER: f64 = 0.01;
-/// Bytes of the header that a rung takes, about.
-const EACH_RUNG: f64 = 1024.0;
+/// Bytes of the header and of padding that a rung takes, about.
+const EACH_RUNG: f64 = 512.0;
 /// Rungs that a small pack has nevertheless.
 const LEAST_RUNGS: f64 = 6.0;
 

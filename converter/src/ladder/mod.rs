@@ -3,7 +3,9 @@
 mod activations;
 mod chain;
 mod climb;
+mod gaps;
 mod integer;
+mod measured;
 mod parts;
 mod probes;
 mod profile;
@@ -17,6 +19,7 @@ mod wishes;
 pub use chain::{Kind, Link, affordable, bounded, layout, link, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
+pub use measured::Measurer;
 pub use parts::Costs;
 pub use probes::Probes;
 pub use profile::{AIMS, Aim, FINE, Found, Profile, Rows, distinct};

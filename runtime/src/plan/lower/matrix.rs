@@ -304,10 +304,10 @@ fn batch_pairs(batch: &[usize], a: &[usize], b: &[usize]) -> Result<Vec<(u32, u3
 
 /// For each matrix of the broadcast batch, the index of the one of `shape` that stands there.
 pub(super) fn batch_indices(batch: &[usize], shape: &[usize]) -> Result<Vec<u32>, Why> {
-    let total = batch.iter().product::<usize>();
-    if total > 1 << 20 {
-        return Err(format!("{total} matrix products in one operation"));
-    }
+    let total = batch.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+    let Some(total) = total.filter(|total| *total <= 1 << 20) else {
+        return Err(format!("{batch:?} matrix products in one operation"));
+    };
     let index = |mut flat: usize| {
         let (mut offset, mut stride) = (0, 1);
         for (i, d) in batch.iter().enumerate().rev() {

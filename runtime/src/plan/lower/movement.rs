@@ -331,7 +331,9 @@ pub(super) fn expand(b: &mut Builder, call: &Call) -> Results {
     let x = call.input(0)?.clone();
     let asked = sizes(&b.integers(call.input(1)?)?)?;
     let dims = broadcast_dims(&[&x.dims, &asked])?;
-    if dims.iter().product::<usize>() == x.elements() {
+    // Whether all that is asked for fits is seen when there is a result to be made.
+    let elements = dims.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+    if elements == Some(x.elements()) {
         return one(x.reshaped(dims));
     }
     let own = strides(&x.dims);
