@@ -313,7 +313,8 @@ impl Infer<'_> {
                 if a.len() != b.len() && a.len() != 1 && b.len() != 1 {
                     return None;
                 }
-                (0..a.len().max(b.len()))
+                // One element meets all of the other operand's, which may be none.
+                (0..if a.len() == 1 { b.len() } else { a.len() })
                     .map(|i| self.sizes.binary(op, a[i.min(a.len() - 1)], b[i.min(b.len() - 1)]))
                     .collect::<Option<_>>()?
             }
