@@ -20,12 +20,25 @@ const ITEM: u64 = 128;
 /// for four nodes of the graph.
 const BRACKET: u64 = 1024;
 
+/// The same of a list whose first element is a number: what decodes from one takes at most 32 bytes, and a vector starts with room for four.
+const NUMBERS: u64 = 256;
+
+/// What an opening bracket adds that this byte follows. An empty list has no memory of its own; where white space comes first, the text is
+/// not one that was written for packs.
+fn opened(bracket: u8, next: Option<u8>) -> u64 {
+    match (bracket, next) {
+        (b'[', Some(b']')) => 0,
+        (b'[', Some(b'0'..=b'9' | b'-')) => NUMBERS,
+        _ => BRACKET,
+    }
+}
+
 /// Upper bound of the memory that decoding `json` takes, the text included; refuses nesting that is too deep.
 /// On text that is not JSON it bounds what a decoder takes up to its first error.
 pub(super) fn decoded_bound(json: &[u8]) -> Result<u64, PackError> {
     let mut cost = json.len() as u64;
     let (mut depth, mut in_string, mut escaped) = (0, false, false);
-    for &byte in json {
+    for (i, &byte) in json.iter().enumerate() {
         if in_string {
             // A string's content is counted by the text's own length, twice: the text and the copy.
             cost += 1;
@@ -41,7 +54,7 @@ pub(super) fn decoded_bound(json: &[u8]) -> Result<u64, PackError> {
             b'"' => in_string = true,
             b',' => cost += ITEM,
             b'[' | b'{' => {
-                cost += BRACKET;
+                cost += opened(byte, json.get(i + 1).copied());
                 depth += 1;
                 if depth > MAX_BRACKETS {
                     return Err(PackError::HeaderNesting { depth, cap: MAX_BRACKETS });

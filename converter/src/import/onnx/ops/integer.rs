@@ -289,7 +289,10 @@ fn integer_conv<'m>(
                         0 => zero,
                         _ => {
                             let mut shape = vec![1; rank];
-                            shape[0] = -1;
+                            let Some(first) = shape.first_mut() else {
+                                return malformed("a weight that is a scalar");
+                            };
+                            *first = -1;
                             f.reshape(zero, &shape)
                         }
                     };
