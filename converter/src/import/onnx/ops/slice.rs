@@ -184,6 +184,9 @@ fn pad_attributes<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpEr
     ctx.set(node, 0, y)
 }
 
+/// Most dimensions of a shape, as in packs.
+const MOST_AXES: usize = 16;
+
 fn pad<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let mode = mode(node)?;
     if mode == PadMode::Wrap && node.opset < 19 {
@@ -211,6 +214,8 @@ fn pad<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         None => {
             let rank = ctx.fact(x).rank().or(ctx.fact(pads).size(0).map(|n| n / 2));
             match rank {
+                // As many as a file says that gives none of them.
+                Some(rank) if rank > MOST_AXES => return malformed(format!("pads for {rank} axes")),
                 Some(rank) => (0..rank as i32).collect(),
                 None => return unknown(format!("the rank of `{}`", ctx.model.graph.name(x))),
             }
