@@ -92,7 +92,7 @@ fn lower(proto: &ModelProto, files: &Files) -> Result<Model, ImportError> {
     let copy = NodeProto::default();
     let mut names = Names::of(graph);
     ctx.most_values = walk::most_values(graph, &proto.functions);
-    ctx.expect(graph.node.len() + graph.initializer.len() + graph.input.len());
+    ctx.reserve(graph.node.len() + graph.initializer.len() + graph.input.len());
     ctx.open(true);
     ctx.graph_tensors(graph)?;
     ctx.graph_inputs(graph, &mut names, &copy)?;

@@ -394,13 +394,15 @@ impl<T: Copy> Repeated<T> {
     /// Most elements of a row that is repeated.
     const MOST: usize = ASIDE / 4;
 
-    /// Which of the operands it is, and its copies.
-    fn of(shape: &Broadcast<2>, operands: [&[T]; 2]) -> Option<(usize, Repeated<T>)> {
-        let n = shape.repeated().filter(|_| shape.row_len() <= Self::MOST && shape.len() > 0)?;
-        let row = &operands[n][..shape.row_len()];
+    /// Which operand is one.
+    fn operand(shape: &Broadcast<2>) -> Option<usize> {
+        shape.repeated().filter(|_| shape.row_len() <= Self::MOST && shape.len() > 0)
+    }
+
+    fn new(row: &[T]) -> Repeated<T> {
         let mut repeated = Repeated { copies: [row[0]; ASIDE], len: ASIDE / row.len() * row.len() };
         repeated.copies.chunks_exact_mut(row.len()).for_each(|copy| copy.copy_from_slice(row));
-        Some((n, repeated))
+        repeated
     }
 
     fn copies(&self) -> &[T] {
@@ -441,7 +443,8 @@ fn apart<T: Copy, U: Copy>(shape: &Broadcast<2>, (a, b): (&[T], &[T]), out: &mut
     let operands = [a, b];
     // Not for comparisons and 64 bits, which are few.
     let often = size_of::<T>() == size_of::<U>() && size_of::<T>() <= 4;
-    if often && let Some((n, repeated)) = Repeated::of(shape, operands) {
+    if often && let Some(n) = Repeated::<T>::operand(shape) {
+        let repeated = Repeated::new(operands[n]);
         let (copies, other) = (repeated.copies(), operands[1 - n]);
         for (out, other) in out.chunks_mut(copies.len()).zip(other.chunks(copies.len())) {
             let (own, other) = (Run::Vector(&copies[..out.len()]), Run::Vector(other));
@@ -469,35 +472,26 @@ fn in_place<T: Number>(
     check(shape, n, inout.len());
     check(shape, m, other.len());
     assert_eq!(inout.len(), shape.len(), "the operand to overwrite is not as large as the result");
-    if size_of::<T>() <= 4
-        && let Some((n, repeated)) = Repeated::of(shape, [other; 2])
-        && n == m
-    {
-        let copies = repeated.copies();
-        let mut aside = [T::default(); ASIDE];
-        for out in inout.chunks_mut(copies.len()) {
-            let own = &mut aside[..out.len()];
-            own.copy_from_slice(out);
-            let (own, other) = (Run::Vector(&*own), Run::Vector(&copies[..out.len()]));
-            match side {
-                Side::Lhs => rows(own, other, out),
-                Side::Rhs => rows(other, own, out),
-            }
+    let mut aside = [T::default(); ASIDE];
+    let mut overwrite = |out: &mut [T], other: Run<'_, T>| {
+        let own = &mut aside[..out.len()];
+        own.copy_from_slice(out);
+        match side {
+            Side::Lhs => rows(Run::Vector(own), other, out),
+            Side::Rhs => rows(other, Run::Vector(own), out),
         }
+    };
+    if size_of::<T>() <= 4 && Repeated::<T>::operand(shape) == Some(m) {
+        let repeated = Repeated::new(other);
+        let copies = repeated.copies();
+        inout.chunks_mut(copies.len()).for_each(|out| overwrite(out, Run::Vector(&copies[..out.len()])));
         return;
     }
     let (len, stride) = (shape.row_len(), shape.row_stride(m));
-    let mut aside = [T::default(); ASIDE];
     shape.each_row(|offsets, o| {
         let other = Run::new(other, offsets[m], len, stride);
         for (i, out) in inout[o..o + len].chunks_mut(ASIDE).enumerate() {
-            let own = &mut aside[..out.len()];
-            own.copy_from_slice(out);
-            let (own, other) = (Run::Vector(&*own), other.part(i * ASIDE, out.len()));
-            match side {
-                Side::Lhs => rows(own, other, out),
-                Side::Rhs => rows(other, own, out),
-            }
+            overwrite(out, other.part(i * ASIDE, out.len()));
         }
     });
 }

@@ -157,7 +157,7 @@ fn the_order_of_additions_is_the_stated_one() {
             reduce(v, ReduceOp::Sum, &Reduction::new(&[n], &[0]).unwrap(), &x, &mut out);
             assert_eq!(out[0].to_bits(), by_lanes(&x).to_bits(), "{n} in a run");
 
-            // Of 91 some are worked on 64, some 16 and some 8 at a time, and 3 are left.
+            // Of 91 the first 64 are worked on at once, then 8 at a time, and 3 are left.
             for columns in [3, 91] {
                 let x = floats(n * columns);
                 let mut out = vec![0.0; columns];

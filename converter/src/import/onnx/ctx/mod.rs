@@ -127,7 +127,7 @@ impl<'m> Ctx<'m> {
     }
 
     /// Makes room for so many nodes with a result each: lists that grow by themselves end with room for a third more.
-    pub fn expect(&mut self, nodes: usize) {
+    pub fn reserve(&mut self, nodes: usize) {
         self.facts.reserve_exact(nodes);
         self.model.graph.values.reserve_exact(nodes);
         if let Some(block) = self.blocks.last_mut() {

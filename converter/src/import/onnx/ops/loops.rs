@@ -56,19 +56,18 @@ fn results<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, first: usize, ids: &[Valu
 /// is carried, and what is collected.
 fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let body = node.graph("body")?;
-    let one = |ctx: &mut Ctx<'m>, i: usize, what: &str| match (
-        node.input(i).is_some(),
-        ctx.known(node, i)?.as_deref(),
-    ) {
-        (false, _) => Ok(None),
-        (true, Some([value])) => Ok(Some(*value)),
-        (true, Some(other)) => malformed(format!("{what} {other:?}")),
-        (true, None) => unknown(format!("{what}, as a number,")),
+    let most = match given(ctx, node, 0, "the number of turns")? {
+        Given::Data => return unknown("the number of turns, as a number,"),
+        Given::Known(most) => Some(most),
+        Given::Absent => None,
     };
-    let most = one(ctx, 0, "the number of turns")?;
-    let mut going = match node.input(1).is_some() {
-        false => Going::Known(true),
-        true => going_on(ctx, node)?,
+    let mut going = match given(ctx, node, 1, "the condition")? {
+        Given::Absent => Going::Known(true),
+        Given::Known(value) => Going::Known(value != 0),
+        Given::Data => {
+            let condition = ctx.operand(node, 1)?;
+            Going::Data(ctx.reshape(node, condition, &[]))
+        }
     };
     let carried = node.inputs().saturating_sub(2);
     let Some(collected) = body.output.len().checked_sub(1 + carried) else {
@@ -152,16 +151,21 @@ enum Going {
     Data(ValueId),
 }
 
-/// The condition that a loop begins with.
-fn going_on<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<Going, OpError> {
-    if let Some(known) = ctx.known(node, 1)? {
-        return match known.as_slice() {
-            [value] => Ok(Going::Known(*value != 0)),
-            other => malformed(format!("the condition {other:?}")),
-        };
+/// One of the first two operands.
+enum Given {
+    Absent,
+    Known(i64),
+    /// A run computes it.
+    Data,
+}
+
+fn given<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, i: usize, what: &str) -> Result<Given, OpError> {
+    match (node.input(i).is_some(), ctx.known(node, i)?.as_deref()) {
+        (false, _) => Ok(Given::Absent),
+        (true, Some([value])) => Ok(Given::Known(*value)),
+        (true, Some(other)) => malformed(format!("{what} {other:?}")),
+        (true, None) => Ok(Given::Data),
     }
-    let given = ctx.operand(node, 1)?;
-    Ok(Going::Data(ctx.reshape(node, given, &[])))
 }
 
 /// What was collected, joined along an axis each.
