@@ -3,7 +3,7 @@
 use super::blocks::Blocks;
 use super::node::Node;
 use super::window::Window;
-use super::{CHUNK, PANEL, Part, WeightError, Weights};
+use super::{CHUNK, PANEL, Part, WeightError, Weights, blank};
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -102,7 +102,7 @@ impl Weights for Combine {
     }
 
     fn fill_part(&self, part: &Part, out: &mut [f32]) {
-        let mut columns = [0.0; CHUNK * PANEL];
+        let mut columns = blank::<{ CHUNK * PANEL }>();
         for (i, out) in out.chunks_mut(CHUNK * PANEL).enumerate() {
             let first = part.cols.start + i * CHUNK;
             let piece = Part { cols: first..first + out.len() / PANEL, ..part.clone() };

@@ -11,7 +11,9 @@
 
 use super::node::Node;
 use super::source::Bytes;
-use super::{Bitmap, CHUNK, CodeForm, CodesOut, FewPanels, KeptBlocks, PANEL, Part, WeightError, Weights};
+use super::{
+    Bitmap, CHUNK, CodeForm, CodesOut, FewPanels, KeptBlocks, PANEL, Part, WeightError, Weights, blank,
+};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use half::f16;
@@ -93,7 +95,7 @@ impl Correction {
 
 /// Elements of two bytes as floats, at most a chunk of them: many at a time, for every run of a product does it.
 fn numbers(bytes: &[u8]) -> [f32; CHUNK] {
-    let (mut halves, mut floats) = ([f16::ZERO; CHUNK], [0.0; CHUNK]);
+    let (mut halves, mut floats) = ([f16::ZERO; CHUNK], blank::<CHUNK>());
     for (half, bytes) in halves.iter_mut().zip(bytes.as_chunks::<2>().0) {
         *half = f16::from_le_bytes(*bytes);
     }

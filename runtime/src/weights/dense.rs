@@ -1,7 +1,7 @@
 //! `dense`: floats as they are.
 
 use super::node::Node;
-use super::{CHUNK, Float, PANEL, Part, WeightError, Weights};
+use super::{CHUNK, Float, PANEL, Part, WeightError, Weights, blank};
 use crate::pack::{BlobId, Expr};
 use crate::weights::Bytes;
 use edge_kernels::cpu::gemv_half::{Half, HalfPanels};
@@ -93,7 +93,7 @@ impl Weights for Dense {
                 }
             }
             Layout::Rows => {
-                let mut run = [0.0; CHUNK];
+                let mut run = blank::<CHUNK>();
                 for (r, lane) in part.rows.clone().zip(part.lanes()) {
                     for (i, out) in out.chunks_mut(CHUNK * PANEL).enumerate() {
                         let run = &mut run[..out.len() / PANEL];

@@ -54,6 +54,11 @@ pub const MAX_CODE_GROUP: usize = 1 << 15;
 /// one such buffer for each level of an expression.
 const CHUNK: usize = 64;
 
+/// Zeros to decode into, by one call: a literal of so many is a loop over single floats where code is compiled for size.
+fn blank<const N: usize>() -> [f32; N] {
+    bytemuck::Zeroable::zeroed()
+}
+
 /// Integer codes of a run of panels, for the integer kernels.
 ///
 /// The real weight of code `q` in group `g` is `scale[g] * (2q + 1)` when `half_offset`, else `scale[g] * q`.
@@ -168,7 +173,7 @@ pub trait Weights: Send + Sync {
     /// Decodes row `r` into `out` of `k` elements (embedding look-up).
     fn fill_row(&self, r: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.k(), "elements of a row");
-        let mut columns = [0.0; CHUNK * PANEL];
+        let mut columns = blank::<{ CHUNK * PANEL }>();
         for (i, out) in out.chunks_mut(CHUNK).enumerate() {
             let first = i * CHUNK;
             let columns = &mut columns[..out.len() * PANEL];

@@ -3,7 +3,7 @@
 //! What a product of integers would lose by codes that were rounded before, to fewer bits or to the grid of a group, is not lost here. Each panel is decoded
 //! twice, for the largest of each row and for the codes: little beside a product of many rows.
 
-use super::{BLOCK, CHUNK, CodeForm, CodesOut, PANEL, Part, Weights, codes};
+use super::{BLOCK, CHUNK, CodeForm, CodesOut, PANEL, Part, Weights, blank, codes};
 use edge_kernels::cpu::gemv_half::HalfPanels;
 use edge_kernels::cpu::planes::{UNIT, Variant};
 use std::ops::Range;
@@ -24,7 +24,7 @@ type Chunk = [f32; CHUNK * PANEL];
 impl RowReals {
     /// Calls `f` with the columns of `rows` (at most 16) in runs: `f(first column, [columns][16])`.
     fn columns(&self, rows: &Range<usize>, cols: &Range<usize>, f: &mut dyn FnMut(usize, &[f32])) {
-        let mut chunk: Chunk = [0.0; CHUNK * PANEL];
+        let mut chunk: Chunk = blank();
         for first in cols.clone().step_by(CHUNK) {
             let cols = first..cols.end.min(first + CHUNK);
             let chunk = &mut chunk[..cols.len() * PANEL];

@@ -17,7 +17,8 @@ pub use layout::Layout;
 use super::node::Node;
 use super::window::common;
 use super::{
-    BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, codes,
+    BLOCK, Bytes, CHUNK, CodeForm, CodesOut, Float, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, blank,
+    codes,
 };
 use edge_kernels::cpu::gemv_planes::{MAX_PLANES, PlanePanels, Split, StoredScales};
 use edge_kernels::cpu::planes::{Numbers, Plane, UNIT, Variant, join, select};
@@ -266,10 +267,10 @@ impl Planes {
     /// Decodes columns of a whole panel that [`Planes::run`] allows, from a multiple of 8 on. `out`: `[cols][16]`.
     fn join_run(&self, panel: usize, cols: &Range<usize>, out: &mut [f32]) {
         let (first, last) = (cols.start / self.group, (cols.end - 1) / self.group);
-        let mut scales = [0.0; GROUPS * PANEL];
+        let mut scales = blank::<{ GROUPS * PANEL }>();
         let scales = &mut scales[..(last + 1 - first) * PANEL];
         let (at, mut zeros) =
-            (self.layout.scale_at(panel * PANEL, first, self.groups()), [0.0; GROUPS * PANEL]);
+            (self.layout.scale_at(panel * PANEL, first, self.groups()), blank::<{ GROUPS * PANEL }>());
         self.load_scales(at, scales);
         self.load_zeros(at, &mut zeros[..scales.len()]);
         let group = if first == last { cols.len() } else { self.group };
@@ -291,7 +292,7 @@ impl Planes {
                 if whole {
                     self.join_run(panel, &run, out);
                 } else {
-                    let mut chunk = [0.0; CHUNK * PANEL];
+                    let mut chunk = blank::<{ CHUNK * PANEL }>();
                     let chunk = &mut chunk[..out.len()];
                     self.join_run(panel, &run, chunk);
                     for (out, chunk) in out.chunks_exact_mut(PANEL).zip(chunk.chunks_exact(PANEL)) {
@@ -310,8 +311,6 @@ impl Planes {
             let run =
                 cols.start..cols.end.min(cols.start + CHUNK).min((cols.start / self.group + 1) * self.group);
             let (mut scales, mut zeros) = ([0.0; PANEL], [0.0; PANEL]);
-            let mut columns = [0.0; CHUNK * PANEL];
-            let columns = &mut columns[..run.len() * PANEL];
             let (mut rows, mut lane) = (part.rows.clone(), part.lane);
             while !rows.is_empty() {
                 let (panel, from) = (rows.start / PANEL, rows.start % PANEL);
@@ -326,6 +325,8 @@ impl Planes {
                 if count == PANEL {
                     self.variant.join_columns_f32(planes, &scales, numbers, run.len(), out);
                 } else {
+                    let mut columns = blank::<{ CHUNK * PANEL }>();
+                    let columns = &mut columns[..run.len() * PANEL];
                     self.variant.join_columns_f32(planes, &scales, numbers, run.len(), columns);
                     for (out, column) in out.chunks_exact_mut(PANEL).zip(columns.chunks_exact(PANEL)) {
                         out[lane..lane + count].copy_from_slice(&column[from..from + count]);

@@ -107,7 +107,7 @@ impl Bitmap {
     fn runs(&self, panel: usize, cols: &Range<usize>, f: &mut Runs<'_>) -> usize {
         let (masks, mut next) = self.masks(panel, cols);
         let (width, mut done) = (self.count.div_ceil(PANEL), 0);
-        let mut chunk = [0.0; CHUNK * PANEL];
+        let mut chunk = blank::<{ CHUNK * PANEL }>();
         while done < masks.len() && next < self.count {
             // From a multiple of 8 columns of values on.
             let first = next / UNIT * (UNIT / PANEL);
@@ -137,7 +137,7 @@ impl Bitmap {
         let mut own = [[0; 2]; BLOCK];
         let own = &mut own[..masks.len().min(BLOCK)];
         let first = next / UNIT * (UNIT / PANEL);
-        let mut chunk = [0.0; CHUNK * PANEL];
+        let mut chunk = blank::<{ CHUNK * PANEL }>();
         let cols = first..self.count.div_ceil(PANEL).min(first + CHUNK);
         let chunk = &mut chunk[..cols.len() * PANEL];
         self.values.fill_part(&Part { rows: 0..PANEL, cols, lane: 0 }, chunk);
@@ -174,8 +174,7 @@ impl Bitmap {
         f: &mut dyn FnMut(usize, usize, f32),
     ) {
         let (masks, mut next) = self.masks(panel, cols);
-        let mut values =
-            Values { weights: &*self.values, count: self.count, first: NOWHERE, chunk: [0.0; CHUNK * PANEL] };
+        let mut values = Values { weights: &*self.values, count: self.count, first: NOWHERE, chunk: blank() };
         for (col, mask) in cols.clone().zip(masks) {
             let mut mask = u16::from_le_bytes(*mask);
             while mask != 0 {

@@ -109,7 +109,7 @@ impl Weights for KeptColumns {
         for (panel, rows, lane) in panels_of(part) {
             let lanes = lane..lane + rows.len();
             clear(lanes.clone(), out);
-            let mut chunk = [0.0; CHUNK * PANEL];
+            let mut chunk = blank::<{ CHUNK * PANEL }>();
             self.chunks(panel, &part.cols, &mut |cols, targets| {
                 let chunk = &mut chunk[..cols.len() * PANEL];
                 self.values.fill_part(&Part { rows: rows.clone(), cols, lane }, chunk);

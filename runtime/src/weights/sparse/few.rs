@@ -133,7 +133,7 @@ impl Weights for KeptFew {
 
     fn fill_part(&self, part: &Part, out: &mut [f32]) {
         if is_whole(part) && part.cols.start.is_multiple_of(self.of) {
-            let mut chunk = [0.0; SPREAD * PANEL];
+            let mut chunk = blank::<{ SPREAD * PANEL }>();
             return self.spreads(part.rows.start / PANEL, &part.cols, &mut |values, cols, few| {
                 let chunk = &mut chunk[..values.len() * PANEL];
                 self.values.fill_part(&Part { cols: values, ..part.clone() }, chunk);
@@ -144,7 +144,7 @@ impl Weights for KeptFew {
         for (panel, rows, lane) in panels_of(part) {
             let (lanes, from) = (lane..lane + rows.len(), rows.start % PANEL);
             clear(lanes.clone(), out);
-            let mut chunk = [0.0; CHUNK * PANEL];
+            let mut chunk = blank::<{ CHUNK * PANEL }>();
             for cols in self.chunks(&part.cols) {
                 let chunk = &mut chunk[..cols.len() * PANEL];
                 self.values.fill_part(&Part { rows: rows.clone(), cols: cols.clone(), lane }, chunk);

@@ -14,7 +14,7 @@ pub use encode::{Positions, bitmap, blocks, few};
 
 use super::node::Node;
 use super::window::common;
-use super::{CHUNK, CodeForm, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights};
+use super::{CHUNK, CodeForm, MAX_CODE_GROUP, PANEL, Part, WeightError, Weights, blank};
 use edge_kernels::cpu::gemm_blocks::Kept;
 use edge_kernels::cpu::gemv_planes::PlanePanels;
 use edge_kernels::cpu::spread::Few;
