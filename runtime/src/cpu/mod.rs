@@ -309,8 +309,8 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
             resize::run(ctx, step, views, *shape, spec, results.clone(), operand.clone());
         }
         StepOp::Reduce { kind, shape } => reduce::run(ctx, step, views, *kind, shape)?,
-        StepOp::AddRows(sums) => reduce::add_rows(ctx, views, *sums),
-        StepOp::SumRows { divisor } => reduce::sum_rows(views, *divisor),
+        StepOp::AddRows(sums) => reduce::add_rows(ctx, step, views, *sums),
+        StepOp::SumRows { divisor, codes } => reduce::sum_rows(views, *divisor, *codes),
         StepOp::ArgReduce { max, last, shape } => reduce::arg(views, *max, *last, *shape),
         StepOp::Softmax { log, shape } => normalize::softmax(ctx, views, *log, *shape),
         StepOp::LayerNorm { epsilon, cols } => normalize::layer_norm(ctx, views, *epsilon, *cols),

@@ -296,10 +296,10 @@ pub enum StepOp {
     Cast,
     /// x
     Reduce { kind: ReduceOp, shape: Box<Reduction> },
-    /// x [rows, cols]: added to the output, which holds how far the sums have come
+    /// x [rows, cols]: added to the output, which holds how far the sums have come: in floats, or of codes in i32
     AddRows(PartialSums),
-    /// what `AddRows` left: the sums, divided
-    SumRows { divisor: f32 },
+    /// what `AddRows` left: the sums, divided; of so many codes each, where they are
+    SumRows { divisor: f32, codes: Option<(Quant, usize)> },
     /// x
     ArgReduce { max: bool, last: bool, shape: AxisShape },
     /// x

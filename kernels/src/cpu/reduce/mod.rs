@@ -7,12 +7,14 @@
 //!
 //! Both ways add up by [`crate::cpu::loops::Cascade`].
 
+mod codes;
 mod layout;
 mod parts;
 
 #[cfg(test)]
 mod tests;
 
+pub use codes::{MAX_CODES, add_codes};
 pub use layout::Reduction;
 pub use parts::{PartialSums, add_rows, total};
 

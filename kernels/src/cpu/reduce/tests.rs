@@ -270,3 +270,34 @@ fn some_of_the_results_are_those_of_all() {
         }
     }
 }
+
+#[test]
+fn sums_of_codes_are_exact_at_every_shape_and_extreme() {
+    let mut state = 3u32;
+    let mut code = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as i8
+    };
+    for cols in [1, 2, 3, 7, 8, 9, 16, 17, 24, 32, 40, 63, 64, 65, 88, 200] {
+        for rows in [0, 1, 2, 5, 255, 256, 257, 700] {
+            for gap in [0, 1, 13] {
+                // From an odd address, with codes past the last row that are not the matrix's.
+                let pitch = cols + gap;
+                let len = if rows == 0 { 0 } else { (rows - 1) * pitch + cols };
+                let all: Vec<i8> = match (rows + gap) % 3 {
+                    0 => vec![i8::MIN; len + 1],
+                    1 => vec![i8::MAX; len + 1],
+                    _ => (0..=len).map(|_| code()).collect(),
+                };
+                let codes = &all[1..];
+                let column = |c| codes.iter().skip(c).step_by(pitch).map(|q| i32::from(*q)).sum::<i32>();
+                let want: Vec<i32> = (0..cols).map(|c| 5 + column(c)).collect();
+                for v in supported() {
+                    let mut got = vec![5; cols];
+                    add_codes(v, codes, pitch, &mut got);
+                    assert_eq!(got, want, "{}: {rows} rows of {cols}, {pitch} apart", v.name());
+                }
+            }
+        }
+    }
+}

@@ -89,19 +89,24 @@ impl Unrolled {
         let (StepOp::AddRows(sums), StepOp::Reduce { kind, shape }) = (&part.op, &whole.op) else {
             return None;
         };
-        let floats = sums.state_len();
+        let quant = whole.inputs.first()?.as_ref()?.quant;
+        let (dtype, words) = match quant {
+            Some(_) => (DType::I32, sums.cols),
+            None => (DType::F32, sums.state_len()),
+        };
         let state = match state {
             Some(state) => state.clone(),
-            None => state.insert(operand(self.buffer(floats * 4), DType::F32, floats)).clone(),
+            None => state.insert(operand(self.buffer(words * 4), dtype, words)).clone(),
         };
         part.outputs = vec![state.clone()];
         let name = part.name;
         self.steps.push(part);
         if last {
             let divisor = if *kind == ReduceOp::Mean { shape.count() as f32 } else { 1.0 };
+            let codes = quant.map(|quant| (quant, shape.count()));
             self.steps.push(plain(
                 name,
-                StepOp::SumRows { divisor },
+                StepOp::SumRows { divisor, codes },
                 vec![Some(state)],
                 whole.outputs.clone(),
             ));

@@ -4,7 +4,7 @@ use crate::graph::{Act, DType, TensorId};
 use crate::plan::build::{Builder, Why};
 use crate::plan::fact::Fact;
 use crate::plan::step::{ConvGeometry, Finish, Matrix, StepOp, Stored, Thin};
-use crate::weights::Factors;
+use crate::weights::{Factors, PANEL};
 
 /// Most windows of floats that are multiplied with a weight as it is stored: with more, it takes less time to decode it once.
 const MAX_FLOAT_WINDOWS: usize = 4;
@@ -62,6 +62,14 @@ impl Product {
         }
         let floats = !integer && (b.bf16 || self.m > MAX_FLOAT_WINDOWS);
         !floats && as_stored(b, weights, self.m, integer).is_some()
+    }
+
+    /// Whether a convolution to one panel of channels or less takes more time with codes than with floats: windows of codes would be
+    /// gathered, those of floats are read where they lie.
+    pub fn is_slower_of_codes(&self, b: &Builder, weights: &Matrix) -> bool {
+        let Some(g) = self.geometry.filter(|g| g.groups == 1 && g.oc <= PANEL) else { return false };
+        let gathers = !has_one_scale(b, weights) || !crate::cpu::product::in_words(&g);
+        crate::cpu::narrow::scratch(&g).is_some() || gathers && crate::cpu::product::in_windows(&g)
     }
 
     /// The tensor whose correction has gains and shifts for this product's rows: those of the left one of two thin matrices that

@@ -5,7 +5,7 @@ use crate::graph::{DType, ReduceOp};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::Fact;
 use crate::plan::step::{AxisShape, StepOp};
-use edge_kernels::cpu::reduce::Reduction;
+use edge_kernels::cpu::reduce::{MAX_CODES, Reduction};
 
 /// The sizes before, along and after axis `axis`.
 pub(super) fn along(dims: &[usize], axis: usize) -> AxisShape {
@@ -50,15 +50,17 @@ pub(super) fn reduce(
     let kept = |i: usize| !axes.contains(&i);
     let dims: Vec<usize> =
         (0..x.rank()).filter(|i| keep || kept(*i)).map(|i| if kept(i) { x.dims[i] } else { 1 }).collect();
-    let x = if x.dtype.is_float() || x.quant.is_some() || needs_float(kind) {
+    let x = if sums_codes(&x, kind, &axes) {
+        x
+    } else if x.dtype.is_float() || x.quant.is_some() || needs_float(kind) {
         b.float(call.value(0), &x)?
     } else {
         x
     };
-    if !matches!(x.dtype, DType::F32 | DType::I32 | DType::I64) {
+    if !matches!(x.dtype, DType::F32 | DType::I32 | DType::I64) && x.quant.is_none() {
         return narrow(b, &x, kind, &axes, &dims);
     }
-    let out = b.result(x.dtype, &dims)?;
+    let out = b.result(if x.quant.is_some() { DType::F32 } else { x.dtype }, &dims)?;
     emit(b, kind, &x, &axes, &out)?;
     // A mean of integers was computed in f32.
     let declared = call.input(0)?;
@@ -66,6 +68,15 @@ pub(super) fn reduce(
         return one(super::elementwise::cast_to(b, &out, declared.dtype)?);
     }
     one(out)
+}
+
+/// Whether codes are added up as they are: columns of rows, as of a picture's pixels. Floats made of them would take four times the memory.
+fn sums_codes(x: &Fact, kind: ReduceOp, axes: &[usize]) -> bool {
+    let sums = matches!(kind, ReduceOp::Sum | ReduceOp::Mean) && x.quant.is_some();
+    let (Some(first), Some(last)) = (axes.first(), axes.last()) else { return false };
+    let (adjacent, outermost) = (last - first + 1 == axes.len(), x.dims[..*first].iter().all(|d| *d == 1));
+    let count = axes.iter().map(|axis| x.dims[*axis]).product::<usize>();
+    sums && adjacent && outermost && last + 1 < x.rank() && x.elements() > 0 && count <= MAX_CODES
 }
 
 fn needs_float(kind: ReduceOp) -> bool {
