@@ -285,6 +285,7 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         StepOp::Unfold { geometry } => unfold::run(step, views, geometry),
         StepOp::TransformFilters { ic, oc } => winograd::transform(ctx, step, views, *ic, *oc)?,
         StepOp::PackPairs { n, k } => panels::pack_pairs(ctx, step, views, *n, *k)?,
+        StepOp::DecodePanels { n, k } => panels::decode_panels(ctx, step, views, *n, *k)?,
         StepOp::Winograd { geometry, finish } => winograd::run(ctx, step, views, geometry, *finish)?,
         StepOp::Depthwise { geometry, finish } => depthwise::run(ctx, step, views, geometry, *finish)?,
         StepOp::ConvTranspose { geometry, finish } => transposed::run(ctx, step, views, geometry, *finish)?,

@@ -88,6 +88,22 @@ pub(super) fn pack_pairs(
     Ok(())
 }
 
+/// Decodes all panels of a weight.
+pub(super) fn decode_panels(
+    ctx: &Context<'_>,
+    step: &Step,
+    views: Views<'_>,
+    n: usize,
+    k: usize,
+) -> Result<(), String> {
+    let matrix = super::matrix(ctx, step, &views, 0)?;
+    let MatrixView::Weights(w) = &matrix else { return Err("panels that are decoded already".into()) };
+    let [out, ..] = views.outputs;
+    let out = &mut super::floats_mut(out)[..n.div_ceil(PANEL) * k * PANEL];
+    ctx.pool.chunks_mut(out, (k * PANEL).max(1), |_, panel, floats| w.fill_f32(panel..panel + 1, floats));
+    Ok(())
+}
+
 /// One panel of a weight as pairs.
 fn pairs_of(
     kernel: &gemm_bf16::Variant,

@@ -94,8 +94,9 @@ pub struct PlanOptions {
     /// Products of a few rows of floats may round these to 8 bits by groups of at most 64 columns, on CPUs that multiply it faster with weights of
     /// integers: another quality than the one measured.
     pub rounded: bool,
-    /// What is made of weights alone (pairs of bf16) is kept between runs: time for memory.
-    pub bake: bool,
+    /// What is made of weights alone (decoded panels, pairs of bf16) is kept between runs: time for memory. The bytes of a core's own cache, for
+    /// what a product of few rows takes from there it reads decoded in less time, and else as it is stored.
+    pub bake: Option<usize>,
     /// Bytes that a cache holds: a plan whose arena is larger is cut down to them, though the budget has room ([`Plan::local`]).
     pub cache: Option<usize>,
     /// Tokens that there is room for, of a graph that decodes ([`crate::graph::Decoding`]). `None`: as many as a run takes.
@@ -225,7 +226,7 @@ impl Plan {
                 plan = plan.cut(room);
             }
             if !plan.fits(room) {
-                (options.fast, options.bake) = (false, false);
+                (options.fast, options.bake) = (false, None);
                 plan = Plan::new(model, rung, inputs, &options)?;
             }
         }

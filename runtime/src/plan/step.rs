@@ -264,6 +264,8 @@ pub enum StepOp {
     TransformFilters { ic: usize, oc: usize },
     /// no operand: a matrix [n, k] to panels of bf16 pairs
     PackPairs { n: usize, k: usize },
+    /// no operand: a matrix [n, k] to panels of floats
+    DecodePanels { n: usize, k: usize },
     /// x, scale?, bias?, residual?, factor?; the matrix is what `TransformFilters` made
     Winograd { geometry: ConvGeometry, finish: Finish },
     /// x, scale?, bias?, residual?, factor?
@@ -372,6 +374,7 @@ impl StepOp {
             StepOp::Unfold { .. } => "unfold",
             StepOp::TransformFilters { .. } => "transform_filters",
             StepOp::PackPairs { .. } => "pack_pairs",
+            StepOp::DecodePanels { .. } => "decode_panels",
             StepOp::Winograd { .. } => "winograd",
             StepOp::Depthwise { .. } => "depthwise",
             StepOp::ConvTranspose { .. } => "conv_transpose",

@@ -348,7 +348,7 @@ const LEAST_CACHE: usize = 4 << 20;
 
 /// How plans for a device are made.
 pub(crate) fn plan_options(device: &Device, fast: bool) -> PlanOptions {
-    let bake = fast && device.bake();
+    let bake = (fast && device.bake()).then(|| device.cpu().caches.l2 as usize);
     // Weights and the other half of what a layer touches have to stay beside its pictures.
     let cache = device.cpu().caches.l3.map(|l3| l3 as usize / 2).filter(|half| *half >= LEAST_CACHE);
     PlanOptions {

@@ -8,6 +8,8 @@ use crate::weights::{Factors, PANEL};
 
 /// Most windows of floats that are multiplied with a weight as it is stored: with more, it takes less time to decode it once.
 const MAX_FLOAT_WINDOWS: usize = 4;
+/// Most rows whose product with a decoded weight takes noticeably less time: of more, to decode it is less than a fiftieth.
+const MOST_ROWS: usize = 1024;
 
 /// Scale, bias, residual and factor as the kernels take them, with their shapes proved.
 #[derive(Default)]
@@ -121,6 +123,8 @@ impl Product {
             if self.is_depthwise() { (None, false) } else { as_blocks(b, &weights, m, integer) };
         let Some(g) = geometry else {
             finish.bf16 = b.bf16 && !integer && weights.tensor().is_some() && !few;
+            let plain = !integer && !finish.bf16 && blocks.is_none();
+            let weights = if plain { decoded(b, weights, [m, n, k])? } else { weights };
             finish.one_scale = integer && has_one_scale(b, &weights);
             finish.stored = if finish.bf16 { None } else { as_stored(b, &weights, m, integer).or(blocks) };
             let pairs = if finish.bf16 { crate::cpu::words::pair_scratch(None, n, k) } else { 0 };
@@ -135,6 +139,7 @@ impl Product {
             return b.emit_full(StepOp::Gemm { m, n, k, finish }, &inputs, &[out], vec![weights], bytes);
         };
         if self.is_depthwise() {
+            let weights = if integer { weights } else { decoded(b, weights, [m, n, k])? };
             let bytes = crate::cpu::depthwise::scratch(k, integer);
             let op = StepOp::Depthwise { geometry: g, finish };
             return b.emit_full(op, &inputs, &[out], vec![weights], bytes);
@@ -159,6 +164,9 @@ impl Product {
         finish.bf16 = b.bf16 && !integer && pairs && weights.tensor().is_some() && !few;
         finish.one_scale = integer && has_one_scale(b, &weights);
         finish.stored = blocks.filter(|_| !finish.bf16);
+        let whole = if g.groups == 1 { n } else { g.groups * (n / g.groups).next_multiple_of(PANEL) };
+        let plain = !integer && !finish.bf16 && finish.stored.is_none();
+        let weights = if plain { decoded(b, weights, [m, whole, k])? } else { weights };
         let group = b.model.stored(b.rung, &weights).and_then(|w| w.code_form()).map_or(k, |form| form.group);
         let ring = crate::cpu::product::ring_scratch(&g, integer.then_some(group));
         let rows = ring.max(narrow.unwrap_or(0)) + panels(b, &weights, integer);
@@ -167,8 +175,7 @@ impl Product {
             false => 0,
         };
         let bytes = row_scratch(b, &weights, k, true, integer).max(rows).max(pairs);
-        let rows = if g.groups == 1 { n } else { g.groups * (n / g.groups).next_multiple_of(16) };
-        let weights = if finish.bf16 { packed(b, weights, rows, k)? } else { weights };
+        let weights = if finish.bf16 { packed(b, weights, whole, k)? } else { weights };
         b.emit_full(StepOp::Conv { geometry: g, finish }, &inputs, &[out], vec![weights], bytes)
     }
 }
@@ -225,9 +232,22 @@ fn transformed(b: &mut Builder, weights: Matrix, g: &ConvGeometry, bytes: usize)
     b.made_of_weight(StepOp::TransformFilters { ic: g.ic, oc: g.oc }, weights, bytes, scratch, false)
 }
 
+/// The matrix `[n, k]` of a product with `m` rows of floats: decoded once, where what is made of weights is kept between runs; else as it
+/// is, for each run to decode or to multiply with as it is stored.
+pub(super) fn decoded(b: &mut Builder, weights: Matrix, [m, n, k]: [usize; 3]) -> Result<Matrix, Why> {
+    let Some(stored) = b.bake.and_then(|_| b.model.stored(b.rung, &weights)) else { return Ok(weights) };
+    let pays = m <= MOST_ROWS && (m > MAX_FLOAT_WINDOWS || b.decoded_fits());
+    if !pays || stored.borrow_f32(0..1).is_some() || b.graph.decoding.is_some() {
+        return Ok(weights);
+    }
+    let bytes = n.div_ceil(PANEL).checked_mul(k).and_then(|rows| rows.checked_mul(PANEL * 4));
+    let bytes = bytes.ok_or_else(|| format!("a matrix of {n} x {k}"))?;
+    b.made_of_weight(StepOp::DecodePanels { n, k }, weights, bytes, 0, true)
+}
+
 /// An `[n, k]` matrix as pairs of bf16, when those are to be kept between runs; else it is, and each run makes them.
 fn packed(b: &mut Builder, weights: Matrix, n: usize, k: usize) -> Result<Matrix, Why> {
-    if !b.bake {
+    if b.bake.is_none() {
         return Ok(weights);
     }
     let (bytes, scratch) = crate::cpu::panels::pairs_memory(n, k);

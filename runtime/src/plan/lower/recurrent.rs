@@ -1,19 +1,20 @@
 //! LSTM and GRU.
 
 use super::Results;
+use super::product::decoded;
 use crate::graph::{DType, Direction, RnnActivation};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place};
 use crate::plan::step::{Matrix, RnnShape, StepOp};
 
-/// A gate matrix [gates * hidden, k].
-fn gate_matrix(b: &mut Builder, call: &Call, i: usize, n: usize, k: usize) -> Result<Matrix, Why> {
+/// A gate matrix [gates * hidden, k], for `m` rows in a run.
+fn gate_matrix(b: &mut Builder, call: &Call, i: usize, [m, n, k]: [usize; 3]) -> Result<Matrix, Why> {
     let fact = call.input(i)?.clone();
     if fact.dims != [n, k] {
         return Err(format!("a gate matrix of shape {:?}, expected [{n}, {k}]", fact.dims));
     }
     if let Place::Weight(tensor) = fact.place {
-        return Ok(Matrix::Tensor(tensor));
+        return decoded(b, Matrix::Tensor(tensor), [m, n, k]);
     }
     let w = b.float(None, &fact)?;
     let panels = b.result(DType::F32, &[n.div_ceil(16), k, 16])?;
@@ -55,8 +56,9 @@ fn layer(
     let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
     let mut matrices = Vec::new();
     for d in 0..directions {
-        matrices.push(gate_matrix(b, call, 1 + 2 * d, gates.saturating_mul(hidden), input)?);
-        matrices.push(gate_matrix(b, call, 2 + 2 * d, gates.saturating_mul(hidden), hidden)?);
+        let (m, n) = (steps.saturating_mul(batch), gates.saturating_mul(hidden));
+        matrices.push(gate_matrix(b, call, 1 + 2 * d, [m, n, input])?);
+        matrices.push(gate_matrix(b, call, 2 + 2 * d, [m, n, hidden])?);
     }
     if let Some(lens) = call.optional(6) {
         let all = b.known(lens).is_some() && b.integers(lens)?.iter().all(|l| *l == steps as i64);
