@@ -5,7 +5,7 @@
 //!     each input pixel goes once into a ring of rows: f32 as it is, i8 as f32 less its zero point; zeros outside the image
 //!     for 12 (at the end 8, 4, 2 or 1) output columns at a time:
 //!         one accumulator a pixel, one multiply-add a tap; a weight is loaded once for all pixels
-//!         epilogue
+//!     epilogue of four tiles
 //! ```
 //! From the ring, because in the image a pixel's neighbours lie a whole pixel apart, often in the same set of the cache, and because
 //! zeros there make all windows whole. A zero that is multiplied changes nothing but the sign of a sum that underflowed to -0, and
@@ -33,6 +33,8 @@ pub(super) const I8: I8Variant =
 
 /// Most pixels of a tile.
 pub(super) const PIXELS: usize = 12;
+/// Tiles of a row that go through the epilogue together: to enter it takes the time of some pixels.
+const TILES: usize = 4;
 /// Most kernel rows; more are left to AVX2.
 const MAX_ROWS: usize = 16;
 /// Most taps of an i8 kernel; more are left to AVX2.
@@ -271,7 +273,7 @@ fn pixels<X: Pixel, W>(
     let s = task.shape;
     let columns = task.epilogue.columns(block.block * PANEL, task.part.channels.len());
     let (Aligned(y), Aligned(above)) =
-        (&mut Aligned([[0.0; PANEL]; PIXELS]), &mut Aligned([[0.0; PANEL]; PIXELS]));
+        (&mut Aligned([[0.0; PANEL]; TILES * PIXELS]), &mut Aligned([[0.0; PANEL]; PIXELS]));
     for ox in (0..s.ow).step_by(plan.strip) {
         let strip = plan.strip.min(s.ow - ox);
         // The last tile's size: results past its end are made of what the ring holds, and dropped.
@@ -307,27 +309,31 @@ fn pixels<X: Pixel, W>(
             let row = (oy - task.part.rows.start) * s.ow + ox;
             let mut at = 0;
             while at < strip {
-                let count = plan.next(strip - at);
-                let sums = |weights: &[[f32; PANEL]], y: &mut Tile| {
-                    let window = Window {
-                        rows: &from[..taps.len()],
-                        start: at * s.stride_w * PANEL,
-                        weights: weights[taps.start * s.kw..taps.end * s.kw].as_ptr().cast(),
-                        kw: s.kw,
-                        across: s.dil_w * PANEL,
-                        pixel: s.stride_w * PANEL,
+                let mut done = 0;
+                while let (left @ 1.., Some(y)) = (strip - at - done, y[done..].first_chunk_mut::<PIXELS>()) {
+                    let count = plan.next(left);
+                    let sums = |weights: &[[f32; PANEL]], y: &mut Tile| {
+                        let window = Window {
+                            rows: &from[..taps.len()],
+                            start: (at + done) * s.stride_w * PANEL,
+                            weights: weights[taps.start * s.kw..taps.end * s.kw].as_ptr().cast(),
+                            kw: s.kw,
+                            across: s.dil_w * PANEL,
+                            pixel: s.stride_w * PANEL,
+                        };
+                        // SAFETY: a row of the ring has the columns of all taps of a strip's pixels, the last tile's rounded up; the
+                        // weights are those of the rows.
+                        unsafe { window.run(count, y) };
                     };
-                    // SAFETY: a row of the ring has the columns of all taps of a strip's pixels, the last tile's rounded up; the
-                    // weights are those of the rows.
-                    unsafe { window.run(count, y) };
-                };
-                sums(block.low, y);
-                if let Some(high) = block.high {
-                    sums(high, above);
-                    join(above, y);
+                    sums(block.low, y);
+                    if let Some(high) = block.high {
+                        sums(high, above);
+                        join(above, y);
+                    }
+                    done += count;
                 }
-                finish(task.epilogue, &mut task.out, row + at, &columns, &mut y[..count]);
-                at += count;
+                finish(task.epilogue, &mut task.out, row + at, &columns, &mut y[..done]);
+                at += done;
             }
         }
     }
