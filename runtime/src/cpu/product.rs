@@ -33,9 +33,9 @@ const MAX_ROWS: usize = 192;
 /// A multiple of every kernel's row tile (12, 6 and 3).
 const ROW_STEP: usize = 12;
 
-/// Rows of a block for products with `k` columns: f32, or i8 with its widened form.
-pub(crate) fn row_block(k: usize, integer: bool) -> usize {
-    let bytes = k.max(1) * if integer { 2 } else { 4 };
+/// Rows of a block for products with `k` columns: f32, or what takes two bytes, pairs of bf16 and i8 in its widened form.
+pub(crate) fn row_block(k: usize, two_bytes: bool) -> usize {
+    let bytes = k.max(1) * if two_bytes { 2 } else { 4 };
     let rows = (ROWS_BYTES / bytes).clamp(ROW_STEP, MAX_ROWS);
     rows / ROW_STEP * ROW_STEP
 }
@@ -410,7 +410,12 @@ impl<'a> Product<'a> {
             (_, Words::Pairs(_)) => pair_layout(n, self.k),
             _ => panel_layout(n, self.k, form),
         };
-        let cols = layout.panels * PANEL;
+        let pairs = matches!((self.words, &self.source), (Words::Pairs(_), Source::Rows(..)));
+        // Rows that are made pairs of are so once, for all panels that lie there.
+        let cols = match self.matrix {
+            MatrixView::Panels(_) if pairs => n.next_multiple_of(PANEL),
+            _ => layout.panels * PANEL,
+        };
         let rows = match (&self.windows, &self.source) {
             (Some(_), Source::Windows(s, _)) => {
                 // Rows that two tasks share are copied twice: not too few of their own.
@@ -419,7 +424,7 @@ impl<'a> Product<'a> {
                 balanced(ctx.pool, s.oh, (s.kh, most), n.div_ceil(cols)) * s.ow
             }
             _ => {
-                let most = row_block(self.k, self.input.is_some());
+                let most = row_block(self.k, self.input.is_some() || pairs);
                 balanced_rows(ctx.pool, m, (ROW_STEP, most), (n.div_ceil(cols), n * self.k))
             }
         };

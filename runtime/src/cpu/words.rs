@@ -48,7 +48,7 @@ impl Words {
 /// Scratch bytes of one worker for a product of bf16 pairs with an `[n, k]` matrix, of a convolution's windows or of rows.
 pub(crate) fn pair_scratch(g: Option<&ConvGeometry>, n: usize, k: usize) -> usize {
     let ring = g.and_then(|g| windows(&conv_shape(g, g.ic, 0), PAIR)).map_or(0, |w| w.elements() * 4);
-    let rows = row_block(k, false);
+    let rows = row_block(k, g.is_none());
     let gathered = if g.is_some() { (rows * k * 4).next_multiple_of(64) } else { 0 };
     HELD_BYTES + pair_layout(n, k).bytes + ring.max(gathered + rows * k.div_ceil(PAIR) * 4)
 }
