@@ -5,7 +5,8 @@
 //! few columns in rows without a gap: as many rows side by side as make 64 columns
 //! ```
 
-use crate::cpu::loops::{COLUMNS, Variant};
+use crate::cpu::isa::Isa;
+use crate::cpu::loops::{self, COLUMNS, Variant};
 
 /// Codes that are added up in i16: `256 * -128` is its least value.
 const RUN: usize = 256;
@@ -25,7 +26,13 @@ pub fn add_codes(v: Variant, codes: &[i8], pitch: usize, sums: &mut [i32]) {
     assert!(cols <= pitch, "{cols} columns of rows that start every {pitch} codes");
     let rows = codes.len().div_ceil(pitch);
     assert!(codes.len() >= (rows - 1) * pitch + cols, "{} codes end within a row", codes.len());
-    v.run(
+    if loops::PLAIN_IS_RARE && v.isa() == Isa::Scalar {
+        for row in codes.chunks(pitch) {
+            sums.iter_mut().zip(row).for_each(|(sum, code)| *sum = sum.wrapping_add(i32::from(*code)));
+        }
+        return;
+    }
+    v.run_unless_rare(
         #[inline(always)]
         || {
             if cols == pitch && cols < COLUMNS && COLUMNS.is_multiple_of(cols) {
@@ -45,7 +52,6 @@ pub fn add_codes(v: Variant, codes: &[i8], pitch: usize, sums: &mut [i32]) {
                 let (codes, sums) = (&codes[first..], &mut sums[first..]);
                 first += match sums.len() {
                     COLUMNS.. => columns::<COLUMNS>(codes, pitch, sums),
-                    16.. => columns::<16>(codes, pitch, sums),
                     8.. => columns::<8>(codes, pitch, sums),
                     _ => columns::<1>(codes, pitch, sums),
                 };
