@@ -38,7 +38,7 @@ pub(in crate::cpu) fn finish(
     let order = epilogue.residual.as_ref().map(|(_, order)| *order);
     let before = order == Some(ResidualOrder::BeforeActivation);
     let (before, after) = (source.as_ref().filter(|_| before), source.as_ref().filter(|_| !before));
-    let at_once = AtOnce::of(epilogue.act);
+    let at_once = AtOnce::of(epilogue.act, epilogue.factor.is_some());
     let added = match after {
         None => Some((std::ptr::null(), 0)),
         Some(source) => (!source.codes).then_some((source.at.cast(), source.stride)),
@@ -138,7 +138,10 @@ unsafe fn rows<const TIMES: bool, const AFTER: bool>(
     (mut out, stride, mask): (*mut f32, usize, __mmask16),
 ) {
     for acc in tile {
-        let mut y = _mm512_mul_ps(function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias)), factor);
+        let mut y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        if function.factored {
+            y = _mm512_mul_ps(y, factor);
+        }
         // SAFETY: the caller's promise.
         unsafe {
             if AFTER {
@@ -165,7 +168,10 @@ unsafe fn rows_of_codes<const TIMES: bool>(
     (mut out, stride, mask): (*mut i8, usize, __mmask16),
 ) {
     for acc in tile {
-        let y = _mm512_mul_ps(function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias)), factor);
+        let mut y = function.apply::<TIMES>(_mm512_fmadd_ps(load(acc), scale, bias));
+        if function.factored {
+            y = _mm512_mul_ps(y, factor);
+        }
         // SAFETY: the caller's promise.
         unsafe { store_codes(out, mask, quantized(y, inv_scale, zero)) };
         out = out.wrapping_add(stride);
@@ -193,15 +199,17 @@ struct AtOnce {
     lo: __m512,
     hi: __m512,
     times: bool,
+    /// Whether a factor is to follow.
+    factored: bool,
 }
 
 impl AtOnce {
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn of(act: Activation) -> Option<AtOnce> {
+    fn of(act: Activation, factored: bool) -> Option<AtOnce> {
         let times = act == Activation::HardSwish;
         let (lo, hi) = if times { (0.0, 1.0) } else { bounds(act)? };
-        Some(AtOnce { lo: _mm512_set1_ps(lo), hi: _mm512_set1_ps(hi), times })
+        Some(AtOnce { lo: _mm512_set1_ps(lo), hi: _mm512_set1_ps(hi), times, factored })
     }
 
     #[target_feature(enable = "avx512f")]
