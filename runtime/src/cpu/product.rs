@@ -88,16 +88,6 @@ pub(crate) fn row_scratch(k: usize, gathers: bool, group: Option<usize>) -> usiz
     gathered + made.next_multiple_of(64)
 }
 
-/// Whether the windows of codes are multiplied as words where they lie.
-pub(crate) fn in_words(g: &ConvGeometry) -> bool {
-    words::windows(&conv_shape(g, g.ic, 0), FOUR).is_some()
-}
-
-/// Whether the windows of floats are multiplied where they lie.
-pub(crate) fn in_windows(g: &ConvGeometry) -> bool {
-    Windows::new(&conv_shape(g, g.ic, 0), false).is_some()
-}
-
 /// Whether a convolution takes less time with pairs of bf16 than with floats: not where each of a few channels' windows would have
 /// to be gathered and rounded anew, while floats are multiplied where they lie.
 pub(crate) fn pays_in_pairs(g: &ConvGeometry) -> bool {

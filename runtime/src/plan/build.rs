@@ -404,11 +404,6 @@ impl<'a> Builder<'a> {
         value.is_some_and(|value| self.coded_use[value as usize])
     }
 
-    /// Whether the source model itself rounds a value to codes.
-    pub fn is_rounded(&self, value: ValueId) -> bool {
-        self.graph.values[value as usize].codes.is_some()
-    }
-
     /// The value as plain f32: dequantized or cast when it is not.
     pub fn float(&mut self, value: Option<ValueId>, fact: &Fact) -> Result<Fact, Why> {
         if fact.dtype == DType::F32 {

@@ -91,16 +91,12 @@ pub(in crate::plan) fn takes_codes(
     operand == 0 && scaled && model.has_codes(rung, tensor, depthwise)
 }
 
-/// x as i8 when the product can run on integers, else as f32; and whether it is i8. Floats stay what they are where the product takes less time
-/// so, unless the source model rounds them.
-fn activations(b: &mut Builder, call: &Call, shape: &Product, weights: &Matrix) -> Result<(Fact, bool), Why> {
+/// x as i8 when the product can run on integers, else as f32; and whether it is i8.
+fn activations(b: &mut Builder, call: &Call, depthwise: bool) -> Result<(Fact, bool), Why> {
     let x = call.input(0)?;
     let scaled = call.optional(2).is_none_or(Fact::is_known);
-    let given = x.dtype == DType::F32 && !call.value(0).is_some_and(|value| b.is_rounded(value));
-    let stays = given && shape.is_slower_of_codes(b, weights);
-    if has_codes(b, call, shape.is_depthwise())
+    if has_codes(b, call, depthwise)
         && scaled
-        && !stays
         && let Some(x) = b.integer(call.value(0), x)?
     {
         return Ok((x, true));
@@ -132,7 +128,7 @@ fn product(
     dims: &[usize],
     (act, after): (Act, bool),
 ) -> Results {
-    let (x, integer) = activations(b, call, shape, &weights)?;
+    let (x, integer) = activations(b, call, shape.is_depthwise())?;
     let extra = extras(b, call, shape.n, dims, x.quant)?;
     if let Some(thin) = shape.factors(b, &weights)? {
         return factored(b, call, shape, &x, thin, extra, dims, (act, after));

@@ -8,8 +8,6 @@ use crate::weights::{Factors, PANEL};
 
 /// Most windows of floats that are multiplied with a weight as it is stored: with more, it takes less time to decode it once.
 const MAX_FLOAT_WINDOWS: usize = 4;
-/// Elements of a window that take longer to gather as codes than to multiply as floats: those of pictures' first layers.
-const SMALL_WINDOW: usize = 64;
 /// Most rows whose product with a decoded weight takes noticeably less time: of more, to decode it is less than a fiftieth.
 const MOST_ROWS: usize = 1024;
 
@@ -66,15 +64,6 @@ impl Product {
         }
         let floats = !integer && (b.bf16 || self.m > MAX_FLOAT_WINDOWS);
         !floats && as_stored(b, weights, self.m, integer).is_some()
-    }
-
-    /// Whether a convolution with small windows to one panel of channels or less takes more time with codes than with floats: windows of
-    /// codes would be gathered, those of floats are read where they lie.
-    pub fn is_slower_of_codes(&self, b: &Builder, weights: &Matrix) -> bool {
-        let small = |g: &ConvGeometry| g.groups == 1 && g.oc <= PANEL && self.k <= SMALL_WINDOW;
-        let Some(g) = self.geometry.filter(small) else { return false };
-        let gathers = !has_one_scale(b, weights) || !crate::cpu::product::in_words(&g);
-        gathers && crate::cpu::product::in_windows(&g)
     }
 
     /// The tensor whose correction has gains and shifts for this product's rows: those of the left one of two thin matrices that
