@@ -306,7 +306,8 @@ fn scan_8<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         return unknown("the batch size");
     };
     let steps = operands.last().and_then(|id| ctx.fact(*id).size(1)).unwrap_or(1);
-    let all = (batch as i64).saturating_mul(steps as i64);
+    // Without steps the states of each entry are still made.
+    let all = (batch as i64).saturating_mul(steps.max(1) as i64);
     if all > MAX_TURNS || batch == 0 {
         return too_many(all);
     }

@@ -95,6 +95,8 @@ fn slice<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             }
         },
         None => match length {
+            // As many as a file says that gives none of them.
+            Some(length) if length > MOST_AXES => return malformed(format!("starts for {length} axes")),
             Some(length) => (0..length as i64).collect(),
             None => return unknown("the length of `starts`"),
         },
