@@ -92,6 +92,22 @@ fn a_profile_names_every_step_and_is_a_trace() {
 }
 
 #[test]
+fn a_bench_of_integers_says_what_floats_take_when_asked_for_more() {
+    let s = Sample::new(&models::classifier(), "");
+    let bench = |acts: Acts, more: &str| {
+        let rung = s.rungs(acts).pop().unwrap();
+        let run = edge_run().arg("bench").arg(&s.pack).args("--repeat 2 --rung").arg(rung).args(more).run();
+        run.expect(0);
+        run
+    };
+    assert!(bench(Acts::I8, "-v --json").json()["on_floats_ms"].as_f64().unwrap() > 0.0);
+    let text = bench(Acts::I8, "-v").stdout;
+    assert!(text.contains("floats between layers") && text.contains("integers save"), "{text}");
+    assert!(bench(Acts::F32, "-v --json").json()["on_floats_ms"].is_null());
+    assert!(bench(Acts::I8, "--json").json()["on_floats_ms"].is_null());
+}
+
+#[test]
 fn limits_need_no_pack_and_nothing_else_does() {
     let limits = edge_run().args("bench --limits --json -t 1").run();
     let limits = limits.expect(0).json();

@@ -7,9 +7,11 @@ use crate::profile::{Profile, print_limits};
 #[cfg(feature = "text")]
 use crate::text::bench as text;
 use crate::{inputs, load, print, subnet};
-use edge_runtime::Session;
-use edge_runtime::device::{ByteSize, Limits, Pool, peak_rss};
+use edge_runtime::device::{ByteSize, Device, Limits, Pool, peak_rss};
+use edge_runtime::inputs::NamedArray;
+use edge_runtime::pack::{Acts, Rung};
 use edge_runtime::select::{Access, Request};
+use edge_runtime::{Model, Session};
 use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
@@ -36,31 +38,19 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
     let model = Arc::new(opened.model.with_source(Arc::new(opened.pack.map(rung.end)?)));
     let need = selection.need;
     let mut session = Session::with_plan(&opened.device, &model, &rung, selection.plan)?;
-    for (i, array) in arrays.iter().enumerate() {
-        session.set_input(i, &array.data)?;
-    }
-    for _ in 0..args.warmup {
-        session.run()?;
-    }
-    let repeat = args.repeat.unwrap_or(20).max(1);
-    let mut samples = Vec::with_capacity(repeat);
     let mut profile = Profile::new();
-    for _ in 0..repeat {
-        let start = Instant::now();
-        if args.profile.is_some() {
-            profile.run(&mut session)?;
-        } else {
-            session.run()?;
-        }
-        samples.push(start.elapsed().as_secs_f64() * 1e3);
-    }
-    let sorted: Vec<f64> = greatest_first(&samples).into_iter().rev().map(|i| samples[i]).collect();
+    let samples = times(&mut session, &arrays, args, args.profile.as_ref().map(|_| &mut profile))?;
+    let sorted = ascending(&samples);
     let at = |p: f64| sorted[((sorted.len() - 1) as f64 * p).round() as usize];
     let mean = samples.iter().sum::<f64>() / samples.len() as f64;
     let deviation = (samples.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / samples.len() as f64).sqrt();
     let peak = peak_rss().unwrap_or(0);
     let threads = opened.device.pool().threads();
-    // After the runs: measuring takes memory of its own.
+    // After the runs: what is measured now takes memory of its own.
+    let on_floats = match rung.acts {
+        Acts::I8 if target.verbose > 0 => on_floats(&opened.device, &model, &rung, &arrays, args),
+        _ => None,
+    };
     let limits = args.profile.as_ref().map(|_| {
         let device = &opened.device;
         Limits::measure(device.pool(), device.isa(), &device.cpu().caches, device.ledger().free())
@@ -74,6 +64,9 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
                 "samples_ms": samples, "planned": need.total(), "peak_rss": peak, "arena": need.arena,
                 "subnet": print::subnet(&opened, &rung),
             });
+            if let Some(ms) = on_floats {
+                value["on_floats_ms"] = json!(ms);
+            }
             if let Some(limits) = &limits {
                 value["steps"] = profile.json(&session, limits);
             }
@@ -105,6 +98,13 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
             )?;
             if target.verbose > 0 {
                 writeln!(out, "kernels: {}", session.kernels().join(", "))?;
+                if let Some(ms) = on_floats {
+                    let gain = if ms < at(0.5) { "memory, not time" } else { "time and memory" };
+                    writeln!(
+                        out,
+                        "the same weights with floats between layers: {ms:.3} ms; integers save {gain}"
+                    )?;
+                }
             }
         }
     }
@@ -117,6 +117,50 @@ pub fn command(args: &BenchArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Milliseconds of each run, by steps where there is a profile of them.
+fn times(
+    session: &mut Session,
+    arrays: &[NamedArray],
+    args: &BenchArgs,
+    mut profile: Option<&mut Profile>,
+) -> Result<Vec<f64>, Failure> {
+    for (i, array) in arrays.iter().enumerate() {
+        session.set_input(i, &array.data)?;
+    }
+    for _ in 0..args.warmup {
+        session.run()?;
+    }
+    let repeat = args.repeat.unwrap_or(20).max(1);
+    let mut samples = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let start = Instant::now();
+        match &mut profile {
+            Some(profile) => profile.run(session)?,
+            None => session.run()?,
+        }
+        samples.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(samples)
+}
+
+fn ascending(samples: &[f64]) -> Vec<f64> {
+    greatest_first(samples).into_iter().rev().map(|i| samples[i]).collect()
+}
+
+/// The median time of a rung's weights with floats between layers; `None` where they do not run so, or have no room.
+fn on_floats(
+    device: &Arc<Device>,
+    model: &Arc<Model>,
+    rung: &Rung,
+    arrays: &[NamedArray],
+    args: &BenchArgs,
+) -> Option<f64> {
+    let rung = Rung { acts: Acts::F32, floats: Vec::new(), ..rung.clone() };
+    let mut session = Session::new(device, model, &rung, &inputs::specs(arrays)).ok()?;
+    let samples = times(&mut session, arrays, args, None).ok()?;
+    Some(ascending(&samples)[samples.len() / 2])
 }
 
 /// What one thread can do, and all of them.

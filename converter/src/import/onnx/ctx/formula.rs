@@ -54,6 +54,18 @@ impl Formula<'_, '_> {
         self.ctx.constant(&name, Array::f32(dims, values))
     }
 
+    /// A constant of integers as reals: of those that 16 bits hold, in as many.
+    pub fn whole(&mut self, dims: &[usize], values: &[f32]) -> ValueId {
+        let short = |v: f32| (v.abs() <= f32::from(i16::MAX)).then_some(v as i16);
+        let Some(short) = values.iter().map(|v| short(*v)).collect::<Option<Vec<i16>>>() else {
+            return self.reals(dims, values);
+        };
+        let name = format!("{}/table", self.node.name);
+        let data = short.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into();
+        let stored = self.ctx.constant(&name, Array { dtype: DType::I16, dims: dims.to_vec(), data });
+        self.cast(stored, DType::F32)
+    }
+
     /// A constant of integers.
     pub fn integers(&mut self, dims: &[usize], values: &[i64]) -> ValueId {
         let name = format!("{}/table", self.node.name);

@@ -463,7 +463,7 @@ pub fn integer_conv<'m>(
     };
     if let Some(rest) = rest {
         let sums: Vec<f32> = reals.chunks_exact(channels * taps).map(|row| row.iter().sum()).collect();
-        let sums = f.reals(&[dims[0]], &sums);
+        let sums = f.whole(&[dims[0]], &sums);
         let rest = f.mul(rest, sums);
         let rest = if whole { rest } else { f.cast(rest, DType::I32) };
         y = f.add(y, rest);
