@@ -56,47 +56,36 @@ pub(super) fn place(blocks: &[Block], live: usize) -> Layout {
     best
 }
 
-/// Steps that share a list of what lives in them: of a long chain a block meets few others, and those are looked for near its own steps.
-const NEAR: usize = 64;
-
 /// Each block in turn at the lowest offset where nothing that lives at the same time lies.
 fn in_order(blocks: &[Block], order: &[usize]) -> Layout {
     let mut offsets = vec![0; blocks.len()];
     let mut total = 0;
-    let steps = blocks.iter().map(|b| b.last + 1).max().unwrap_or(0);
-    let mut living: Vec<Vec<usize>> = vec![Vec::new(); steps.div_ceil(NEAR)];
-    // Whom a block has met: one that lives long is in many lists.
-    let (mut met, mut together) = (vec![usize::MAX; blocks.len()], Vec::new());
+    // By offset, so that the first gap that is wide enough is the lowest.
+    let mut placed: Vec<usize> = Vec::with_capacity(order.len());
     for &i in order {
         let block = &blocks[i];
-        let near = block.first / NEAR..=block.last / NEAR;
-        together.clear();
-        for &other in living[near.clone()].iter().flatten() {
-            let b = &blocks[other];
-            if met[other] != i && b.first <= block.last && block.first <= b.last {
-                met[other] = i;
-                together.push((offsets[other], offsets[other] + b.bytes));
-            }
-        }
-        // By offset, so that the first gap that is wide enough is the lowest.
-        together.sort_unstable();
         let mut at = 0;
-        for &(start, end) in &together {
+        for &other in &placed {
+            let (start, other) = (offsets[other], &blocks[other]);
+            if other.last < block.first || other.first > block.last {
+                continue;
+            }
             if at + block.bytes <= start {
                 break;
             }
-            at = at.max(end);
+            at = at.max(start + other.bytes);
         }
         offsets[i] = at;
         total = total.max(at + block.bytes);
-        living[near].iter_mut().for_each(|list| list.push(i));
+        let position = placed.partition_point(|other| offsets[*other] <= at);
+        placed.insert(position, i);
     }
     Layout { offsets, total }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Layout, in_order, place};
+    use super::{Block, Layout, place};
     use crate::random::philox;
 
     fn live(blocks: &[Block]) -> usize {
@@ -148,38 +137,6 @@ mod tests {
         let layout = place(&blocks, live);
         sound(&blocks, &layout);
         assert_eq!(layout.total, live);
-    }
-
-    #[test]
-    fn a_long_chain_is_placed_as_if_each_block_met_all_others() {
-        let mut blocks: Vec<Block> = (0..2000)
-            .map(|i| Block {
-                bytes: 64 * (1 + philox(7, i)[0] as usize % 100),
-                first: i as usize,
-                last: i as usize + 1,
-            })
-            .collect();
-        for i in 0..20 {
-            let [first, len, ..] = philox(8, i).map(|n| n as usize % 1000);
-            blocks.push(Block { bytes: 640, first, last: first + len });
-        }
-        let order: Vec<usize> = (0..blocks.len()).rev().collect();
-        let layout = in_order(&blocks, &order);
-        sound(&blocks, &layout);
-        for (n, &i) in order.iter().enumerate() {
-            // The lowest: a step further down something that was there before lies in the way.
-            let block = &blocks[i];
-            let meets = |at: usize| {
-                order[..n].iter().any(|&o| {
-                    let (b, start) = (&blocks[o], layout.offsets[o]);
-                    b.first <= block.last
-                        && block.first <= b.last
-                        && at < start + b.bytes
-                        && start < at + block.bytes
-                })
-            };
-            assert!((0..layout.offsets[i]).step_by(64).all(meets), "block {i} at {}", layout.offsets[i]);
-        }
     }
 
     #[test]
