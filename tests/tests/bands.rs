@@ -161,11 +161,42 @@ fn bits_are_those_of_the_whole_however_it_is_cut() {
             }
             let must: &[&str] = match acts {
                 Acts::F32 => &["add_rows", "conv_transpose", "copy", "depthwise", "gemm", "pool", "resize"],
-                Acts::I8 => &["add_rows", "conv", "conv_transpose", "dequantize", "move_to_front"],
+                // What is pooled is codes that the gate reads too: they are there, and added up at once.
+                Acts::I8 => &["conv", "conv_transpose", "dequantize", "move_to_front"],
             };
             let missing: Vec<&&str> = must.iter().filter(|m| !kinds.contains(**m)).collect();
             assert!(missing.is_empty(), "{} fast {fast}: never cut: {missing:?}, cut {kinds:?}", rung.id);
         }
+    }
+}
+
+/// A picture of which the mean is taken, and every fourth pixel.
+fn pooled() -> Vec<u8> {
+    let mut b = Builder::new();
+    b.input("x", &[N(1), N(3), N(301), N(257)]).output("y").output("z");
+    b.weight("w0", &[24, 3, 3, 3], 0.2).weight("w1", &[40, 24, 1, 1], 0.2).weight("w2", &[10, 40, 1, 1], 0.3);
+    b.weight("w3", &[4, 40, 3, 3], 0.1);
+    b.node("Conv", "x w0", "a", &window(&[3, 3], &[1, 1], &[1, 1, 1, 1])).node("Relu", "a", "b", &[]);
+    b.node("Conv", "b w1", "c", &[]).node("HardSwish", "c", "d", &[]);
+    b.node("GlobalAveragePool", "d", "m", &[]).node("Conv", "m w2", "y", &[]);
+    b.node("Conv", "d w3", "z", &window(&[3, 3], &[4, 4], &[1, 1, 1, 1]));
+    b.finish("pooled")
+}
+
+#[test]
+fn codes_of_a_picture_are_added_up_band_by_band() {
+    let case = converted("bands-pooled", &pooled());
+    let rung = &Rung { floats: Vec::new(), ..case.rung(Acts::I8).clone() };
+    for threads in [1, 2] {
+        let whole = case.plan(rung, false, threads);
+        // No floats of the picture are made for its mean.
+        assert_eq!((steps(&whole, "reduce"), steps(&whole, "add_rows")), (1, 0));
+        let pooled = whole.steps.iter().find(|s| s.op.name() == "reduce").unwrap();
+        assert!(pooled.inputs[0].as_ref().unwrap().quant.is_some());
+        let want = case.run(rung, whole.clone(), threads);
+        let cut = whole.clone().cut(0);
+        assert!(takes(&cut) < takes(&whole) && steps(&cut, "add_rows") > 1, "{}", steps(&cut, "add_rows"));
+        assert!(case.run(rung, cut, threads) == want, "{threads} threads");
     }
 }
 
