@@ -273,6 +273,7 @@ pub fn convert(
     let mut golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
 
     watch.stage("write", 1);
+    ladder::join_constants(&mut draft, &golden, &mut chain);
     ladder::drop_unused(&mut draft, &mut golden, &mut chain);
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     let written = draft.write(output, sections, needs, stop)?;

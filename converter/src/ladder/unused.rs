@@ -47,12 +47,18 @@ fn trim(header: &mut Header) {
 
 /// The blobs that tensors and constants read, and `golden`.
 fn read(header: &Header, golden: &[BlobId]) -> BTreeSet<BlobId> {
+    let mut read = of_tensors(header, golden);
+    for constant in &header.constants {
+        read.extend(constant.data.place().map(|(blob, _)| blob));
+    }
+    read
+}
+
+/// The blobs that tensors and subnets read, and `golden`.
+pub(super) fn of_tensors(header: &Header, golden: &[BlobId]) -> BTreeSet<BlobId> {
     let mut read: BTreeSet<BlobId> = golden.iter().copied().collect();
     for tensor in &header.tensors {
         tensor.roots.iter().for_each(|root| blobs(root, &mut read));
-    }
-    for constant in &header.constants {
-        read.extend(constant.data.place().map(|(blob, _)| blob));
     }
     read.extend(header.subnets.iter().filter_map(|subnet| subnet.overlay));
     read

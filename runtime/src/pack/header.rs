@@ -173,7 +173,7 @@ pub enum ConstantData {
     Hex(String),
     /// In a blob.
     Blob(BlobId),
-    /// In a blob, from a byte on: what a subnet has of a constant.
+    /// In a blob, from a byte on: one of several in it, or what a subnet has of a constant.
     Part(BlobId, u64),
 }
 

@@ -16,11 +16,13 @@ pub(super) fn owner_of(header: &Header, id: BlobId) -> String {
         }
     }
     for (c, constant) in header.constants.iter().enumerate() {
-        if matches!(constant.data, ConstantData::Blob(blob) if blob == id) {
+        if constant.data.place().is_some_and(|(blob, _)| blob == id) {
+            let what =
+                if matches!(constant.data, ConstantData::Part(..)) { "constants from" } else { "constant" };
             let mut values = header.graphs.iter().flat_map(|g| &g.values);
             return match values.find(|v| v.source == Source::Constant(c as u32)) {
-                Some(value) => format!("constant `{}`", value.name),
-                None => format!("constant {c}"),
+                Some(value) => format!("{what} `{}`", value.name),
+                None => format!("{what} {c}"),
             };
         }
     }
