@@ -12,7 +12,9 @@ const LARGE: usize = 4 << 10;
 /// Moves the small constants that all of `needs` read, and nothing but constants, into one blob.
 pub fn join_constants(draft: &mut Draft, golden: &[BlobId], needs: &mut [Link]) {
     let others: BTreeSet<BlobId> = super::unused::of_tensors(&draft.header, golden);
-    let everywhere = |id: &BlobId| needs.iter().all(|link| link.blobs.contains(id));
+    let mut readers = vec![0; draft.blobs.len()];
+    needs.iter().flat_map(|link| &link.blobs).for_each(|id| readers[*id as usize] += 1);
+    let everywhere = |id: &BlobId| readers[*id as usize] == needs.len();
     let (mut places, mut bytes): (BTreeMap<BlobId, u64>, Vec<u8>) = (BTreeMap::new(), Vec::new());
     for constant in &draft.header.constants {
         let ConstantData::Blob(id) = &constant.data else { continue };

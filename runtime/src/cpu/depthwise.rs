@@ -2,7 +2,8 @@
 
 use super::memory::Views;
 use super::panels::{HELD_BYTES, Held, float_panels};
-use super::product::{Tail, element, pitches, result_tiles};
+use super::product::{element, pitches, result_tiles};
+use super::tail::Tail;
 use super::tasks::balanced;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;

@@ -1,7 +1,7 @@
 //! Elementwise steps.
 
 use super::memory::{OUTPUTS, Views};
-use super::product::activation;
+use super::tail::activation;
 use super::{Context, floats, floats_mut};
 use crate::graph::{BinaryOp, DType, UnaryOp};
 use crate::plan::{Quant, Step, StepOp};

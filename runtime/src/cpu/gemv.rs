@@ -1,7 +1,8 @@
 //! Products of a few rows with a weight as it is stored: read once, never decoded into memory.
 
 use super::memory::Views;
-use super::product::{Tail, pitches, result_tiles};
+use super::product::{pitches, result_tiles};
+use super::tail::Tail;
 use super::{Context, Kernels, MatrixView, elements, elements_mut};
 use crate::device::Scratch;
 use crate::plan::{Finish, Quant, Step, Stored};

@@ -18,6 +18,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 mod rotary;
+mod tail;
 mod tasks;
 pub(crate) mod transposed;
 mod unfold;

@@ -2,7 +2,8 @@
 
 use super::memory::Views;
 use super::panels::{HELD_BYTES, Held, float_panels, panel_layout};
-use super::product::{Tail, WORK, conv_shape, element, pitches, result_tiles};
+use super::product::{WORK, conv_shape, element, pitches, result_tiles};
+use super::tail::Tail;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};

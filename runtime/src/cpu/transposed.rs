@@ -2,7 +2,7 @@
 
 use super::memory::Views;
 use super::panels::panel_layout;
-use super::product::activation;
+use super::tail::activation;
 use super::{Context, MatrixView, floats, floats_mut, matrix};
 use crate::device::Scratch;
 use crate::plan::{ConvGeometry, Finish, Step};

@@ -94,8 +94,8 @@ pub struct PlanOptions {
     /// Products of a few rows of floats may round these to 8 bits by groups of at most 64 columns, on CPUs that multiply it faster with weights of
     /// integers: another quality than the one measured.
     pub rounded: bool,
-    /// What is made of weights alone (decoded panels, pairs of bf16) is kept between runs: time for memory. The bytes of a core's own cache, for
-    /// what a product of few rows takes from there it reads decoded in less time, and else as it is stored.
+    /// What is made of weights alone (decoded panels, pairs of bf16) is kept between runs: time for memory. `Some` with the bytes of a core's
+    /// own cache: weights for few rows are kept decoded only where they stay in it; from further away they come in less time as stored.
     pub bake: Option<usize>,
     /// Bytes that a cache holds: a plan whose arena is larger is cut down to them, though the budget has room ([`Plan::local`]).
     pub cache: Option<usize>,
