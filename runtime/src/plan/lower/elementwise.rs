@@ -132,6 +132,9 @@ pub(super) fn binary(b: &mut Builder, call: &Call, op: BinaryOp) -> Results {
 
 pub(super) fn select(b: &mut Builder, call: &Call) -> Results {
     let condition = call.input(0)?.clone();
+    if condition.dtype != DType::Bool {
+        return Err(format!("a condition of type {}; booleans choose", condition.dtype));
+    }
     let (mut x, mut y) = (call.input(1)?.clone(), call.input(2)?.clone());
     if x.quant.is_some() || y.quant.is_some() {
         x = b.float(call.value(1), &x)?;
