@@ -91,7 +91,7 @@ pub fn compare(
     same_inputs(ours, theirs, pack)?;
     watch.progress(1);
 
-    let samples = Samples::of(options, ours)?;
+    let samples = Samples::of(options, &float_model, float_rung)?;
     let mut all = samples.calibration;
     // Of a single sample both are the same.
     if samples.held_out != all {

@@ -17,7 +17,7 @@ use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
-use crate::samples::{NOISE_KEY, Sample, Samples, default_dims};
+use crate::samples::{NOISE_KEY, Sample, Samples};
 use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict, Witness};
@@ -108,10 +108,10 @@ pub fn convert(
     let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let mut passes: Vec<(String, usize)> =
         passes.into_iter().map(|p| (p.name.to_string(), p.changed)).collect();
-    let samples = Samples::of(options, &model.graph)?;
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
+    let samples = Samples::of(options, &float_model, float_rung)?;
     let evaluator = Evaluator::new(stop)?;
     let name = Mix::of("conversion").key(&float.candidate().key(float_rung)).key(&samples.key()).done();
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
@@ -125,7 +125,7 @@ pub fn convert(
     watch.progress(1);
 
     watch.stage("witness", 1);
-    let golden_run = GoldenRun::new(&model, &evaluator, &float_model, float_rung, options);
+    let golden_run = GoldenRun::new(&evaluator, &float_model, float_rung, options);
     let probes = &calibration[..calibration.len().min(PROBES)];
     let probe_want = evaluator.run(&float_model, float_rung, probes)?;
     finite(&model, &probe_want, &samples.origin)?;
@@ -270,7 +270,7 @@ pub fn convert(
     }
     draft.header.rungs.iter_mut().zip(parts).for_each(|(rung, parts)| rung.parts = parts);
     draft.header.costs = ladder::stored_costs(&sensitivity, graph, &choices);
-    let mut golden = golden(&mut draft, &model, golden_run.as_ref(), options, &verdict)?;
+    let mut golden = golden(&mut draft, &model, golden_run.as_ref(), &verdict)?;
 
     watch.stage("write", 1);
     ladder::join_constants(&mut draft, &golden, &mut chain);
@@ -414,6 +414,7 @@ fn tensors(draft: &Draft, sensitivity: &Sensitivity) -> Vec<TensorReport> {
         TensorReport {
             name: t.name.clone(),
             dims: [t.n, t.k],
+            read: sensitivity.is_read(i),
             sqnr_db: costs[..costs.len() - 1].iter().map(|d| sqnr_db(*d)).collect(),
         }
     };
@@ -472,13 +473,13 @@ pub(crate) struct GoldenRun {
 impl GoldenRun {
     /// `None` for a model that noise of default shapes does not suit; its pack has no golden data.
     pub(crate) fn new(
-        model: &Model,
         evaluator: &Evaluator<'_>,
         float_model: &std::sync::Arc<edge_runtime::Model>,
         float_rung: &Rung,
         options: &Options,
     ) -> Option<GoldenRun> {
-        let sample = Samples::noise(&model.graph, &options.shapes).calibration.swap_remove(0);
+        let noise = Samples::noise(float_model, float_rung, &options.shapes).ok()?;
+        let sample = noise.calibration.into_iter().next()?;
         let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
         Some(GoldenRun { sample, outputs: runs.pop()? })
     }
@@ -494,7 +495,6 @@ pub(crate) fn golden(
     draft: &mut Draft,
     model: &Model,
     run: Option<&GoldenRun>,
-    options: &Options,
     verdict: &Verdict,
 ) -> Result<Vec<BlobId>, ConvertError> {
     if *verdict != Verdict::Absent {
@@ -503,7 +503,7 @@ pub(crate) fn golden(
     let Some(GoldenRun { sample, outputs }) = run else { return Ok(Vec::new()) };
     let mut inputs = Vec::new();
     for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
-        let dims = default_dims(&model.graph, port, &options.shapes);
+        let dims = array.dims.clone();
         let source = match port.dtype {
             DType::F32 => GoldenSource::Uniform { seed: NOISE_KEY + i as u64, lo: -1.0, hi: 1.0 },
             _ => GoldenSource::Blob(draft.blob(array.data.clone())),

@@ -25,6 +25,10 @@ pub enum ConvertError {
     Samples { path: PathBuf, why: String },
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(
+        "{source}; dimensions of its inputs are free and none of the usual sizes suit it: give shapes (--shape) or samples (--calib)"
+    )]
+    FreeDimensions { source: PlanError },
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
@@ -86,8 +90,17 @@ impl ConvertError {
                 | RunError::TooLarge { .. }
                 | RunError::InputBytes { .. },
             ) => 2,
-            ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)) if of_inputs(e) => 2,
-            ConvertError::Plan(_) | ConvertError::Select(_) | ConvertError::Session(_) => 3,
+            ConvertError::Plan(e)
+            | ConvertError::FreeDimensions { source: e }
+            | ConvertError::Session(SessionError::Plan(e))
+                if of_inputs(e) =>
+            {
+                2
+            }
+            ConvertError::Plan(_)
+            | ConvertError::FreeDimensions { .. }
+            | ConvertError::Select(_)
+            | ConvertError::Session(_) => 3,
             ConvertError::Witness(_) => 7,
             ConvertError::Interrupted => 130,
             ConvertError::Run(_) | ConvertError::Page(_) => 1,

@@ -26,6 +26,7 @@ pub mod measure;
 pub mod model;
 mod report;
 pub mod samples;
+mod shapes;
 pub mod simplify;
 mod supernet;
 pub mod units;

@@ -4,11 +4,15 @@ use crate::convert::Options;
 use crate::draft::to_f32;
 use crate::error::ConvertError;
 use crate::journal::{Key, Mix};
+use crate::shapes::Sizes;
+use edge_runtime::Model;
 use edge_runtime::graph::{DType, Dim, Graph, Port};
 use edge_runtime::inputs::{NamedArray, read_npz};
+use edge_runtime::pack::Rung;
 use edge_runtime::plan::InputSpec;
 use edge_runtime::random::uniform;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Most bytes that one sample may have.
 const SAMPLE_LIMIT: u64 = 1 << 30;
@@ -105,13 +109,11 @@ impl Samples {
     ///
     /// # Errors
     /// As [`Samples::load`].
-    pub fn of(options: &Options, graph: &Graph) -> Result<Samples, ConvertError> {
+    pub fn of(options: &Options, model: &Arc<Model>, rung: &Rung) -> Result<Samples, ConvertError> {
+        let graph = model.graph(rung);
         let mut samples = match &options.calib {
             Some(path) => Samples::load(path, graph)?,
-            None => {
-                fits(graph, &options.shapes)?;
-                Samples::noise(graph, &options.shapes)
-            }
+            None => Samples::noise(model, rung, &options.shapes)?,
         };
         if let Some(path) = &options.held_out {
             let mut other = Samples::load(path, graph)?;
@@ -123,22 +125,36 @@ impl Samples {
         Ok(samples)
     }
 
-    /// Seeded noise of the graph's shapes: what is measured with when nothing better is given.
-    pub fn noise(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Samples {
-        let sample = |key: u64| Sample {
-            inputs: graph
-                .inputs
-                .iter()
-                .enumerate()
-                .map(|(i, p)| noise(graph, p, shapes, key + i as u64))
-                .collect(),
-            label: None,
-        };
-        Samples {
-            calibration: (0..4).map(|i| sample(NOISE_KEY + 100 * i)).collect(),
-            held_out: (4..8).map(|i| sample(NOISE_KEY + 100 * i)).collect(),
+    /// Seeded noise, for a model that no samples are given for: of the given shapes of inputs, and of [`Sizes::planned`].
+    ///
+    /// # Errors
+    /// When an input has more elements than noise is made for, or no sizes of free dimensions suit the model.
+    pub fn noise(
+        model: &Arc<Model>,
+        rung: &Rung,
+        shapes: &[(String, Vec<usize>)],
+    ) -> Result<Samples, ConvertError> {
+        let sizes =
+            Sizes::planned(model, rung, shapes).map_err(|source| ConvertError::FreeDimensions { source })?;
+        Samples::noise_of(model.graph(rung), &sizes, shapes)
+    }
+
+    /// Seeded noise of the given shapes and sizes, whether they suit the model or not.
+    ///
+    /// # Errors
+    /// When an input has more elements than noise is made for.
+    pub(crate) fn noise_of(
+        graph: &Graph,
+        sizes: &Sizes<'_>,
+        shapes: &[(String, Vec<usize>)],
+    ) -> Result<Samples, ConvertError> {
+        let sample =
+            |i: u64| noise_of(graph, sizes, shapes, 100 * i).ok_or_else(|| large(graph, sizes, shapes));
+        Ok(Samples {
+            calibration: (0..4).map(sample).collect::<Result<_, _>>()?,
+            held_out: (4..8).map(sample).collect::<Result<_, _>>()?,
             origin: "seeded noise".to_string(),
-        }
+        })
     }
 }
 
@@ -147,47 +163,51 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The shape that an input gets when nobody says one.
-pub fn default_dims(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)]) -> Vec<usize> {
-    let name = graph.name(port.value);
-    if let Some((_, dims)) = shapes.iter().find(|(n, _)| n == name) {
-        return dims.clone();
-    }
-    let Some(dims) = &port.dims else { return Vec::new() };
-    let rank = dims.len();
-    dims.iter()
-        .enumerate()
-        .map(|(i, d)| match d {
-            Dim::Fixed(n) => *n,
-            // One sample; a picture of 64 x 64; a sequence of 16.
-            Dim::Named(_) if i == 0 => 1,
-            Dim::Named(_) if rank == 4 => 64,
-            Dim::Named(_) => 16,
-        })
-        .collect()
-}
-
 /// Most bytes of an input that noise is made for; no plan holds a larger value.
 const MOST_NOISE: usize = 1 << 31;
 
-/// Refuses inputs that are too large to make noise for.
-fn fits(graph: &Graph, shapes: &[(String, Vec<usize>)]) -> Result<(), ConvertError> {
-    for port in &graph.inputs {
-        let dims = default_dims(graph, port, shapes);
-        let bytes = dims.iter().try_fold(port.dtype.bytes(), |bytes, dim| bytes.checked_mul(*dim));
-        if bytes.is_none_or(|bytes| bytes > MOST_NOISE) {
-            let name = graph.name(port.value);
-            let why = format!(
-                "input `{name}` of {dims:?} is beyond {MOST_NOISE} bytes; give another shape, or samples (--calib)"
-            );
-            return Err(ConvertError::Option { option: "--shape", why });
-        }
-    }
-    Ok(())
+/// The shape of an input: as it is given, or by sizes of its dimensions.
+fn dims_of(graph: &Graph, port: &Port, sizes: &Sizes<'_>, shapes: &[(String, Vec<usize>)]) -> Vec<usize> {
+    let given = shapes.iter().find(|(name, _)| name == graph.name(port.value));
+    given.map_or_else(|| sizes.dims(port), |(_, dims)| dims.clone())
 }
 
-fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) -> NamedArray {
-    let dims = default_dims(graph, port, shapes);
+/// Bytes of an array, when noise is made for so many.
+fn noise_bytes(port: &Port, dims: &[usize]) -> Option<usize> {
+    let bytes = dims.iter().try_fold(port.dtype.bytes(), |bytes, dim| bytes.checked_mul(*dim));
+    bytes.filter(|bytes| *bytes <= MOST_NOISE)
+}
+
+/// Says which input is too large to make noise for.
+fn large(graph: &Graph, sizes: &Sizes<'_>, shapes: &[(String, Vec<usize>)]) -> ConvertError {
+    let all = graph.inputs.iter().map(|port| (port, dims_of(graph, port, sizes, shapes)));
+    let (name, dims) = match all.into_iter().find(|(port, dims)| noise_bytes(port, dims).is_none()) {
+        Some((port, dims)) => (graph.name(port.value), dims),
+        None => ("", Vec::new()),
+    };
+    let why = format!(
+        "input `{name}` of {dims:?} is beyond {MOST_NOISE} bytes; give another shape, or samples (--calib)"
+    );
+    ConvertError::Option { option: "--shape", why }
+}
+
+/// A sample of noise, its key counted from [`NOISE_KEY`]; `None` when an input would be too large.
+pub(crate) fn noise_of(
+    graph: &Graph,
+    sizes: &Sizes<'_>,
+    shapes: &[(String, Vec<usize>)],
+    key: u64,
+) -> Option<Sample> {
+    let mut inputs = Vec::with_capacity(graph.inputs.len());
+    for (i, port) in graph.inputs.iter().enumerate() {
+        let dims = dims_of(graph, port, sizes, shapes);
+        noise_bytes(port, &dims)?;
+        inputs.push(noise(graph, port, dims, NOISE_KEY + key + i as u64));
+    }
+    Some(Sample { inputs, label: None })
+}
+
+fn noise(graph: &Graph, port: &Port, dims: Vec<usize>, key: u64) -> NamedArray {
     let n = dims.iter().product::<usize>();
     let mut data = Vec::with_capacity(n * port.dtype.bytes());
     for i in 0..n as u64 {
@@ -209,6 +229,8 @@ fn noise(graph: &Graph, port: &Port, shapes: &[(String, Vec<usize>)], key: u64) 
 /// The arrays in the graph's order; a state that is left out starts at zero.
 fn ordered(path: &Path, graph: &Graph, mut arrays: Vec<NamedArray>) -> Result<Sample, ConvertError> {
     let mut inputs = Vec::with_capacity(graph.inputs.len());
+    let given: Vec<(String, Vec<usize>)> = arrays.iter().map(|a| (a.name.clone(), a.dims.clone())).collect();
+    let sizes = Sizes::of(graph, &given);
     for (i, port) in graph.inputs.iter().enumerate() {
         let name = graph.name(port.value);
         if let Some(at) = arrays.iter().position(|a| a.name == name) {
@@ -219,7 +241,7 @@ fn ordered(path: &Path, graph: &Graph, mut arrays: Vec<NamedArray>) -> Result<Sa
             let why = format!("no array `{name}`");
             return Err(ConvertError::Samples { path: path.into(), why });
         }
-        let dims = default_dims(graph, port, &[]);
+        let dims = sizes.dims(port);
         let data = vec![0; dims.iter().product::<usize>() * port.dtype.bytes()];
         inputs.push(NamedArray { name: name.to_string(), dtype: port.dtype, dims, data });
     }

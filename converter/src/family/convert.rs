@@ -61,8 +61,11 @@ pub fn convert(
         return Err(ConvertError::Option { option: "models", why: "none given".into() });
     };
 
-    let samples = Samples::of(options, &largest.graph)?;
     let floats: Vec<Draft> = models.iter().map(float_draft).collect();
+    let samples = match floats.last() {
+        Some(float) => Samples::of(options, &float.open(), &float.header.rungs[0])?,
+        None => return Err(ConvertError::Option { option: "models", why: "none given".into() }),
+    };
     let name = floats.iter().fold(Mix::of("family").key(&samples.key()), |mix, float| {
         mix.key(&float.candidate().key(&float.header.rungs[0]))
     });
@@ -89,7 +92,7 @@ pub fn convert(
         }
         let want = evaluator.run(&opened, &rung, probes)?;
         finite(model, &want, &samples.origin)?;
-        let run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
+        let run = GoldenRun::new(&evaluator, &opened, &rung, options);
         let pairs = probes.iter().zip(&want).take(WITNESSED);
         let cases: Vec<Case<'_>> = run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
         let said = witness::ask(options.witness.as_ref(), files[i], &names(&model.graph), &cases, stop)?;
@@ -120,7 +123,7 @@ pub fn convert(
     let measured = linked.collect::<Result<Vec<_>, _>>()?;
     let chain = options.wishes.of(ladder::undominated(measured), &latencies)?;
     draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
-    let golden = golden(&mut draft, largest, golden_run.as_ref(), options, &verdict)?;
+    let golden = golden(&mut draft, largest, golden_run.as_ref(), &verdict)?;
     let (sections, needs) = ladder::layout(&draft, &chain, golden);
     watch.stage("write", 1);
     let written = draft.write(output, sections, needs, stop)?;

@@ -109,7 +109,7 @@ fn best(
     for (tensor, take) in takes.iter().enumerate() {
         for to in take + 1..=choices.nested[tensor].levels.len() {
             let bytes = choices.nested[tensor].added(draft, *take, to);
-            let gain = sensitivity.of(tensor, *take) - sensitivity.of(tensor, to);
+            let gain = sensitivity.expected(tensor, *take) - sensitivity.expected(tensor, to);
             // A measured gain may be zero or below in the noise; the plane still has to come some time.
             let slope = gain.max(1e-30) / bytes.max(1) as f64;
             if bytes <= room && best.is_none_or(|(s, ..)| slope > s) {

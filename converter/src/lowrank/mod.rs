@@ -196,7 +196,8 @@ pub fn seen(
     let mut model = import::import_onnx(source)?;
     import::apply_states(&mut model, &options.states)?;
     let model = simplify::simplify(model, &simplify::Options::default());
-    let samples = Samples::of(options, &model.graph)?;
+    let float = float_draft(&model);
+    let samples = Samples::of(options, &float.open(), &float.header.rungs[0])?;
     let mut all = Vec::new();
     let products = Products::of(&model, &model.constants)?;
     products.each(&Evaluator::new(stop)?, &samples.calibration, watch, |_, matrix, rows| {

@@ -8,6 +8,7 @@ use crate::convert::Watch;
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, RUNS};
 use crate::samples::Samples;
+use crate::shapes::Sizes;
 use edge_runtime::Model;
 use edge_runtime::graph::{Block, Graph, Op, Source};
 use edge_runtime::pack::{Acts, Header, PackFile, Rung, RungState, Take};
@@ -42,10 +43,17 @@ pub fn gather(
     }
     lacks(&model, &mut rungs);
 
-    let graph = &header.graphs[header.rungs[file.available()[0]].graph as usize];
+    let rung = &header.rungs[file.available()[0]];
     let samples = match &options.input {
-        Some(input) => Samples::load(input, graph)?,
-        None => Samples::noise(graph, &options.shapes),
+        Some(input) => Samples::load(input, model.graph(rung))?,
+        None => match Samples::noise(&model, rung, &options.shapes) {
+            // Making plans says so again, for the page.
+            Err(ConvertError::FreeDimensions { .. }) => {
+                let graph = model.graph(rung);
+                Samples::noise_of(graph, &Sizes::of(graph, &options.shapes), &options.shapes)?
+            }
+            samples => samples?,
+        },
     };
     let sample = &samples.calibration[0];
     let given = options.input.is_some() || !options.shapes.is_empty();

@@ -79,6 +79,8 @@ pub struct TensorReport {
     pub name: String,
     /// Rows and columns.
     pub dims: [usize; 2],
+    /// Whether samples read it. Of one in a branch that none takes, precision follows the others'.
+    pub read: bool,
     /// Signal-to-noise ratio of the outputs, in dB, with this tensor alone at 2, 4, 8 bits.
     pub sqnr_db: Vec<f64>,
 }
@@ -130,6 +132,15 @@ impl fmt::Display for Report {
         writeln!(f, "measurements: {made} made, {taken} taken from an earlier conversion")?;
         if self.witness != Verdict::Absent {
             writeln!(f, "witness: {}", self.witness)?;
+        }
+        let unread: Vec<&str> = self.tensors.iter().filter(|t| !t.read).map(|t| t.name.as_str()).collect();
+        if let [first, ..] = unread[..] {
+            writeln!(
+                f,
+                "not read by any sample: {} of {} weights, such as {first}; they are as precise as the others",
+                unread.len(),
+                self.tensors.len()
+            )?;
         }
         for LowRank { name, dims: [n, k], rank, sqnr_db } in &self.low_rank {
             writeln!(f, "low rank: {name} of {n} x {k} as two of rank {rank}, {sqnr_db:.1} dB")?;

@@ -83,7 +83,8 @@ fn convert_subnets(
     let whole = making.model(&largest, Norms::Stored)?;
     watch.progress(1);
 
-    let samples = Samples::of(options, &whole.graph)?;
+    let float = float_draft(&whole);
+    let samples = Samples::of(options, &float.open(), &float.header.rungs[0])?;
     let name = Mix::of("supernet").key(&making.key()?).key(&samples.key()).done();
     let evaluator = Evaluator::new(stop)?;
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
@@ -139,7 +140,7 @@ fn convert_subnets(
             calibrate::elements(&evaluator, &opened, &rung, &float.header.graphs[0], &probes[..1])?;
         if graph + 1 == models.len() {
             reference = evaluator.run(&opened, &rung, held_out)?;
-            golden_run = GoldenRun::new(model, &evaluator, &opened, &rung, options);
+            golden_run = GoldenRun::new(&evaluator, &opened, &rung, options);
             if let Some(file) = making.file(&front[graph].choice, &all, &name)? {
                 let pairs = probes.iter().zip(&want).take(WITNESSED);
                 let cases: Vec<Case<'_>> =
@@ -174,7 +175,7 @@ fn convert_subnets(
     let chain = options.wishes.of(ladder::undominated(links), &latencies)?;
     draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
     let mut behind = match models.last() {
-        Some(model) => golden(&mut draft, model, golden_run.as_ref(), options, &verdict)?,
+        Some(model) => golden(&mut draft, model, golden_run.as_ref(), &verdict)?,
         None => Vec::new(),
     };
     behind.extend(candidates::candidates(&evaluator, &mut draft, &searched, &held)?);
