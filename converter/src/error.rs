@@ -73,6 +73,7 @@ impl ConvertError {
                 ImportError::Gguf(GgufError::Read { .. })
                 | ImportError::Pretrained(PretrainedError::Read { .. }),
             ) => 6,
+            ConvertError::Import(ImportError::Fixed { .. }) => 2,
             ConvertError::Import(_) | ConvertError::Weight { .. } | ConvertError::Supernet { .. } => 4,
             ConvertError::Io { .. } | ConvertError::Device(_) => 6,
             ConvertError::Pack(e) => match e.trouble() {

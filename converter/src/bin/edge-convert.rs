@@ -28,6 +28,7 @@ Examples:
   edge-convert model.onnx -o model.pack --calib samples/ --keep-float
   edge-convert model.onnx -o model.pack --calib samples/ --budgets 2MB,4MB --min-quality 20
   edge-convert vad.onnx -o vad.pack --state stateN=state
+  edge-convert tagger.onnx -o tagger.pack --fix text=1,128
   edge-convert small.onnx medium.onnx large.onnx -o family.pack
   edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
   edge-convert ofa_mbv3.pth -o family.pack --calib samples/
@@ -104,6 +105,9 @@ struct Compare {
     /// Shape of an input whose dimensions are free, for noise: NAME=1,3,640,640.
     #[arg(long, value_name = "NAME=DIMS")]
     shape: Vec<String>,
+    /// Shape that an input has for good, as it was converted.
+    #[arg(long, value_name = "NAME=DIMS")]
+    fix: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -189,7 +193,7 @@ struct Convert {
     #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
     without: Vec<Form>,
     /// What is elastic in the model, the largest of its subnets: converter/SUPERNET.md.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize", "fix"])]
     supernet: Option<PathBuf>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
@@ -197,6 +201,9 @@ struct Convert {
     /// Shape of an input whose dimensions are free, for noise and golden data: NAME=1,3,640,640.
     #[arg(long, value_name = "NAME=DIMS")]
     shape: Vec<String>,
+    /// Shape of an input whose dimensions are free, for good, as loops of so many turns need it: NAME=1,128.
+    #[arg(long, value_name = "NAME=DIMS")]
+    fix: Vec<String>,
     /// What an independent engine that runs the same model decides: nothing, a warning, or whether the pack is written
     /// [default: warn when built in]
     #[arg(long, value_enum, value_name = "HOW")]
@@ -310,7 +317,8 @@ fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
     }
     let options = Options {
         calib: args.input.clone(),
-        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        shapes: shapes(&args.shape, "--shape")?,
+        fixed: shapes(&args.fix, "--fix")?,
         states: states(&args.state)?,
         ..Options::default()
     };
@@ -323,7 +331,7 @@ fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
 fn run_report(args: &Report, stop: &AtomicBool) -> Result<(), ConvertError> {
     let options = PageOptions {
         input: args.input.clone(),
-        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        shapes: shapes(&args.shape, "--shape")?,
         no_latency: args.no_latency,
     };
     let mut bars = Bars::default();
@@ -367,7 +375,8 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     let options = Options {
         calib: args.calib.clone(),
         held_out: args.heldout.clone(),
-        shapes: args.shape.iter().map(|s| shape(s)).collect::<Result<_, _>>()?,
+        shapes: shapes(&args.shape, "--shape")?,
+        fixed: shapes(&args.fix, "--fix")?,
         keep_float: args.keep_float,
         states: states(&args.state)?,
         card: match &args.card {
@@ -493,14 +502,18 @@ fn pair(text: &str, option: &'static str, form: &str) -> Result<(String, String)
     pair.ok_or_else(|| ConvertError::Option { option, why: format!("`{text}`, expected {form}") })
 }
 
-fn shape(text: &str) -> Result<(String, Vec<usize>), ConvertError> {
-    let (name, dims) = pair(text, "--shape", "NAME=1,3,640,640")?;
-    let dims: Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse()).collect();
-    let dims = dims.map_err(|_| ConvertError::Option {
-        option: "--shape",
-        why: format!("`{text}`, expected numbers as in NAME=1,3,640,640"),
-    })?;
-    Ok((name, dims))
+/// Shapes of inputs by name.
+fn shapes(texts: &[String], option: &'static str) -> Result<Vec<(String, Vec<usize>)>, ConvertError> {
+    let shape = |text: &String| {
+        let (name, dims) = pair(text, option, "NAME=1,3,640,640")?;
+        let dims: Result<Vec<usize>, _> = dims.split(',').map(|d| d.trim().parse()).collect();
+        let wrong = |_| {
+            let why = format!("`{text}`, expected numbers as in NAME=1,3,640,640");
+            ConvertError::Option { option, why }
+        };
+        Ok((name, dims.map_err(wrong)?))
+    };
+    texts.iter().map(shape).collect()
 }
 
 /// A progress bar a stage, on a terminal only.

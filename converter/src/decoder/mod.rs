@@ -185,6 +185,7 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
         ("--keep-float", options.keep_float),
         ("--state", !options.states.is_empty()),
         ("--shape", !options.shapes.is_empty()),
+        ("--fix", !options.fixed.is_empty()),
         ("--low-rank", options.low_rank.is_some()),
         ("--equalize", options.equalize),
         ("--without", !options.without.is_empty()),

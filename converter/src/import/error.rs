@@ -40,6 +40,16 @@ pub enum ImportError {
         /// What does not fit.
         reason: String,
     },
+    /// A shape that is given for good does not suit the model.
+    #[error("input `{input}` of {shape:?}: {reason}")]
+    Fixed {
+        /// The input.
+        input: String,
+        /// The shape.
+        shape: Vec<usize>,
+        /// What it contradicts.
+        reason: String,
+    },
     /// A domain's version is newer than this importer, or no version at all.
     #[error("opset {version} of domain `{domain}`: 1 to {newest} are known")]
     Opset {
@@ -112,7 +122,8 @@ pub enum ImportError {
     },
     /// Functions or loops that expand without end.
     #[error(
-        "`{function}` expands to more than {limit} nodes or values, or calls itself; a loop is unrolled turn by turn"
+        "`{function}` expands to more than {limit} nodes or values, or calls itself; a loop is unrolled turn by turn: \
+         where their number is a free dimension, give its size (--fix NAME=DIMS)"
     )]
     Expansion {
         /// The function, or the operator at which it was too much.

@@ -14,6 +14,7 @@
 
 mod ctx;
 mod files;
+mod fixed;
 mod guard;
 mod node;
 mod ops;
@@ -53,13 +54,25 @@ pub const NEWEST_OPSET: i64 = 27;
 /// [`ImportError::Unsupported`] with everything that is not implemented; other variants for files that cannot be read or
 /// contradict themselves.
 pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
+    import_onnx_fixed(path, &[])
+}
+
+/// As [`import_onnx`], of these shapes of inputs for good: sizes of their free dimensions are as if the file declared them.
+///
+/// # Errors
+/// As [`import_onnx`], and [`ImportError::Fixed`] for shapes that do not suit.
+pub fn import_onnx_fixed(path: &Path, fixed: &[(String, Vec<usize>)]) -> Result<Model, ImportError> {
     let base = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let files = Files::of(Some(base));
     let bytes = files.open(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
-    let mut model = import(bytes, &files, &path.display().to_string())?;
+    let mut proto = read::model(bytes, &path.display().to_string())?;
+    if let Some(graph) = &mut proto.graph {
+        fixed::fix(graph, fixed)?;
+    }
+    let mut model = lower(&proto, &files)?;
     if model.name.is_empty() {
         model.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     }
@@ -71,11 +84,7 @@ pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
 /// # Errors
 /// As [`import_onnx`].
 pub fn import_onnx_bytes(bytes: &[u8], base_dir: Option<&Path>) -> Result<Model, ImportError> {
-    import(Bytes::copy_from_slice(bytes), &Files::of(base_dir), "model")
-}
-
-fn import(bytes: Bytes, files: &Files, file: &str) -> Result<Model, ImportError> {
-    lower(&read::model(bytes, file)?, files)
+    lower(&read::model(Bytes::copy_from_slice(bytes), "model")?, &Files::of(base_dir))
 }
 
 /// Lowers a decoded model.

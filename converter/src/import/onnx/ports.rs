@@ -41,14 +41,18 @@ fn declared(info: &ValueInfoProto) -> Option<&TensorTypeProto> {
     info.r#type.as_ref()?.tensor_type.as_ref()
 }
 
+/// Whether a dimension's name is one: others say only that the size is not known.
+pub fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "?" | "-1" | "None" | "unk")
+}
+
 /// The declared shape. A size of 0 or less means "any": exporters write it so, and nobody computes with empty inputs.
 fn dims(ty: &TensorTypeProto, names: &mut Names) -> Option<Vec<Dim>> {
     let shape = ty.shape.as_ref()?;
     let one = |dim: &super::proto::DimensionProto| match (dim.dim_value, dim.dim_param.as_deref()) {
         (Some(size), _) if size > 0 => usize::try_from(size).map_or_else(|_| names.fresh(), Dim::Fixed),
-        // Names that say only that the size is not known.
-        (_, None | Some("" | "?" | "-1" | "None" | "unk")) => names.fresh(),
-        (_, Some(name)) => Dim::Named(name.to_owned()),
+        (_, Some(name)) if is_name(name) => Dim::Named(name.to_owned()),
+        _ => names.fresh(),
     };
     Some(shape.dim.iter().map(one).collect())
 }

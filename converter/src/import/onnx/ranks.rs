@@ -8,6 +8,7 @@ mod extents;
 mod shapes;
 
 use edge_runtime::graph::{BinaryOp, DType, Op, ReduceOp, ValueId};
+pub use elements::of_floats;
 use std::fmt;
 
 /// A shape of known rank; `None` is a size that is not known.

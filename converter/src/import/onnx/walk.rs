@@ -84,7 +84,10 @@ impl<'m> Ctx<'m> {
                 Err(OpError::Unknown(_)) if self.tainted(&node) => Ok(()),
                 Err(OpError::Unknown(what)) => {
                     let reason = format!("{what} is needed but could not be inferred");
-                    Err(Refusal { reason, hint: "export with static shapes, or simplify the model first" })
+                    Err(Refusal {
+                        reason,
+                        hint: "give sizes of free dimensions (--fix NAME=DIMS), or export with static shapes",
+                    })
                 }
             },
         };

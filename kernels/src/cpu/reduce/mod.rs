@@ -222,6 +222,11 @@ fn fold_rows<T: Copy, const FAST: bool>(
     if out.is_empty() {
         return;
     }
+    if x.is_empty() {
+        // Results of nothing have no row that they begin in.
+        out.iter_mut().for_each(|out| *out = finish(init, *out));
+        return;
+    }
     if shape.inner_is_kept() {
         shape.each_kept_row(
             #[inline(always)]

@@ -272,6 +272,8 @@ pub(super) fn matmul(b: &mut Builder, call: &Call, trans_a: bool, trans_b: bool,
     if vector_b {
         rhs = rhs.reshaped(vec![rhs.dims[0], 1]);
     }
+    // There is no other way to lay a vector.
+    let (trans_a, trans_b) = (trans_a && !vector_a, trans_b && !vector_b);
     let (ra, rb) = (a.rank(), rhs.rank());
     let (m, ka) = if trans_a { (a.dims[ra - 1], a.dims[ra - 2]) } else { (a.dims[ra - 2], a.dims[ra - 1]) };
     let (kb, n) =

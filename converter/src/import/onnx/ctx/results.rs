@@ -2,7 +2,7 @@
 
 use super::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
-use crate::import::onnx::ranks::{Element, Extent, Fact, MAX_ELEMENTS, Operands, infer};
+use crate::import::onnx::ranks::{Element, Extent, Fact, MAX_ELEMENTS, Operands, infer, of_floats};
 use crate::import::onnx::tensors;
 use crate::import::onnx::wide;
 use crate::model::Array;
@@ -51,7 +51,10 @@ impl<'m> Ctx<'m> {
         let dims: Vec<Option<usize>> = array.dims.iter().map(|d| Some(*d)).collect();
         let mut fact = Fact::new(Some(array.dtype), Some(dims));
         if array.dims.len() <= 1 && array.elements() <= MAX_ELEMENTS {
-            fact.elements = tensors::integers(&array).map(|v| v.into_iter().map(Element::Known).collect());
+            fact.elements = match tensors::integers(&array) {
+                Some(values) => Some(values.into_iter().map(Element::Known).collect()),
+                None => array.as_f32().and_then(|values| of_floats(&values)),
+            };
         }
         let name = self.unique(name);
         self.facts.push(fact);

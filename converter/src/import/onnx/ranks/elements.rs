@@ -9,7 +9,7 @@ pub fn infer(op: &Op, operands: &Operands) -> Option<Vec<Element>> {
     let elements = match op {
         Op::Shape { start, end } => sizes(operands, *start, *end)?,
         Op::Identity => of(0)?,
-        Op::Cast { to } if !to.is_float() => cast(of(0)?, *to, operands)?,
+        Op::Cast { to } => cast(of(0)?, *to, operands)?,
         // Scalars and vectors keep their elements whatever rank-0 or rank-1 form they take.
         Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } | Op::Flatten { .. } => of(0)?,
         Op::Concat { .. } => {
@@ -21,7 +21,10 @@ pub fn infer(op: &Op, operands: &Operands) -> Option<Vec<Element>> {
         }
         Op::Gather { axis: 0 | -1 } => gather(operands)?,
         Op::Slice { axes } if matches!(axes.as_slice(), [0] | [-1]) => slice(operands)?,
-        Op::Binary(kind) => binary(*kind, &of(0)?, &of(1)?)?,
+        Op::Binary(kind) => {
+            let floats = (0..2).any(|i| operands.fact(i).and_then(|f| f.dtype).is_none_or(DType::is_float));
+            binary(*kind, &of(0)?, &of(1)?, floats)?
+        }
         Op::ConstantOfShape { dtype: DType::I64, value } => {
             let count = usize::try_from(*operands.known(0)?.first()?).ok()?;
             let value = i64::from_le_bytes(value.as_slice().try_into().ok()?);
@@ -66,10 +69,34 @@ fn sizes(operands: &Operands, start: i32, end: Option<i32>) -> Option<Vec<Elemen
     Some((start..end).map(size).collect())
 }
 
+/// The largest integer up to which floats have all.
+const WHOLE: i64 = 1 << f32::MANTISSA_DIGITS;
+
+/// An integer that a float holds is known; any other number is not.
+fn whole(element: Element) -> Element {
+    match element {
+        Element::Known(v) if v.abs() <= WHOLE => element,
+        _ => Element::Free,
+    }
+}
+
+/// What is known of floats as elements are: when all are whole.
+pub fn of_floats(values: &[f32]) -> Option<Vec<Element>> {
+    let one = |v: &f32| (v.fract() == 0.0 && v.abs() <= WHOLE as f32).then_some(Element::Known(*v as i64));
+    values.iter().map(one).collect()
+}
+
 /// Integers keep their value where the target type holds it.
 fn cast(elements: Vec<Element>, to: DType, operands: &Operands) -> Option<Vec<Element>> {
     let from = operands.fact(0)?.dtype?;
     let wide = |d: DType| matches!(d, DType::I64 | DType::I32);
+    let float = |d: DType| matches!(d, DType::F32 | DType::F64);
+    match (from, to) {
+        (from, to) if wide(from) && float(to) => return Some(elements.into_iter().map(whole).collect()),
+        (from, to) if float(from) && (wide(to) || float(to)) => return Some(elements),
+        (_, to) if to.is_float() && from != DType::Bool => return None,
+        _ => {}
+    }
     if wide(from) && wide(to) {
         let fits =
             |e: &Element| !matches!(e, Element::Known(v) if to == DType::I32 && i32::try_from(*v).is_err());
@@ -114,7 +141,7 @@ pub fn range(start: i64, end: i64, step: i64, len: usize) -> Option<(i64, usize)
     Some((start, count as usize))
 }
 
-fn binary(kind: BinaryOp, a: &[Element], b: &[Element]) -> Option<Vec<Element>> {
+fn binary(kind: BinaryOp, a: &[Element], b: &[Element], floats: bool) -> Option<Vec<Element>> {
     let len = match (a.len(), b.len()) {
         (x, y) if x == y => x,
         (1, y) => y,
@@ -122,7 +149,13 @@ fn binary(kind: BinaryOp, a: &[Element], b: &[Element]) -> Option<Vec<Element>> 
         _ => return None,
     };
     let at = |v: &[Element], i: usize| if v.len() == 1 { v[0] } else { v[i] };
-    Some((0..len).map(|i| apply(kind, at(a, i), at(b, i))).collect())
+    let one = |i: usize| match kind {
+        // A quotient of floats is not an integer's.
+        BinaryOp::Div if floats => Element::Free,
+        _ if floats => whole(apply(kind, at(a, i), at(b, i))),
+        _ => apply(kind, at(a, i), at(b, i)),
+    };
+    Some((0..len).map(one).collect())
 }
 
 fn apply(kind: BinaryOp, a: Element, b: Element) -> Element {

@@ -183,3 +183,44 @@ fn a_loop_that_ends_on_data_needs_a_greatest_number_of_turns_and_one_shape() {
         assert!(error.to_string().contains(why), "{error}");
     }
 }
+
+#[test]
+fn a_loop_over_a_free_size_has_its_turns_where_the_size_is_fixed() {
+    // As exporters of TensorFlow write `for i in range(n)`: counted in integers, compared as floats, without a greatest number.
+    let float = |name: &str, of: &str| node("Cast", of, name, &[int("to", 1)]);
+    let inner = [
+        node("Add", "i one", "next", &[]),
+        float("a", "next"),
+        float("b", "n"),
+        node("Less", "a b", "going", &[]),
+        node("Add", "state state", "new", &[]),
+        node("Gather", "x i", "row", &[]),
+    ];
+    let mut body = GraphProto { node: inner.to_vec(), ..GraphProto::default() };
+    body.input = ["turn", "was", "i", "state"]
+        .map(|name| port(name, if name == "state" { FLOAT } else { 7 }, None))
+        .to_vec();
+    body.output = ["going", "next", "new", "row"].map(|name| port(name, FLOAT, None)).to_vec();
+    let body = AttributeProto { g: Some(body), ..attribute("body", attribute_type::GRAPH) };
+    let nodes = [
+        node("Shape", "x", "shape", &[]),
+        node("Gather", "shape zero", "n", &[]),
+        float("size", "n"),
+        node("Less", "none size", "begin", &[]),
+        node("Loop", "- begin zero start", "i_end y rows", &[body]),
+    ];
+    let stored = [
+        i64s("zero", &[], &[0]),
+        i64s("one", &[], &[1]),
+        f32s("none", &[], &[0.0]),
+        f32s("start", &[2], &[1.0, 2.0]),
+    ];
+    let file = model(13, &[port("x", FLOAT, Some(&[S("n"), N(2)]))], &stored, &nodes, "y");
+    let mut fixed = file.clone();
+    super::super::fixed::fix(fixed.graph.as_mut().unwrap(), &[("x".into(), vec![3, 2])]).unwrap();
+    let m = import(&fixed);
+    let doubled = ops(&m).iter().filter(|op| *op == "Binary").count();
+    assert!(doubled >= 3, "{}", m.to_text());
+    let free = super::super::import_onnx_bytes(&file.encode_to_vec(), None).unwrap_err().to_string();
+    assert!(free.contains("--fix"), "{free}");
+}
