@@ -25,7 +25,7 @@ fn convert(folder: &Folder, model: &[u8], args: &str) -> Ended {
 
 /// Shapes of the inputs that golden data were made with.
 fn golden_shapes(folder: &Folder) -> Vec<Vec<usize>> {
-    let file = PackFile::open(&folder.file("m.pack")).unwrap();
+    let file = PackFile::open(folder.file("m.pack")).unwrap();
     let golden = file.header().golden.as_ref().unwrap();
     golden.inputs.iter().map(|input| input.dims.clone()).collect()
 }
