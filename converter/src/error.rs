@@ -65,6 +65,7 @@ impl ConvertError {
         match self {
             ConvertError::Import(
                 ImportError::Unsupported(_)
+                | ImportError::Nodes { .. }
                 | ImportError::Supernet(SupernetError::Kind { .. })
                 | ImportError::Gguf(GgufError::Unsupported { .. })
                 | ImportError::Pretrained(PretrainedError::Unsupported { .. }),

@@ -40,6 +40,18 @@ pub enum ImportError {
         /// What does not fit.
         reason: String,
     },
+    /// More nodes than a pack describes.
+    #[error(
+        "{file}: {nodes} nodes; models of up to {most} are read, for a pack holds hardly more: cut the model in parts"
+    )]
+    Nodes {
+        /// The file, or `model` for bytes without one.
+        file: String,
+        /// How many it has.
+        nodes: usize,
+        /// Most that are read.
+        most: usize,
+    },
     /// A shape that is given for good does not suit the model.
     #[error("input `{input}` of {shape:?}: {reason}")]
     Fixed {

@@ -15,21 +15,28 @@ const MOST_PER_BYTE: u64 = 3;
 /// And as many more.
 const MOST: u64 = 48 << 20;
 
+/// Most nodes of a file, branches' and functions' included. A node takes 1 KB here, and up to 6 KB of what the header of a pack may take
+/// (`edge_runtime::pack::scan`); the largest exported models have some twenty thousand.
+const MOST_NODES: usize = 50_000;
+
 /// Parses a model. `file` is its name in errors.
 ///
 /// # Errors
-/// [`ImportError::Decode`] for anything that is not a whole model.
+/// [`ImportError::Decode`] for anything that is not a whole model, [`ImportError::Nodes`] for one that no pack holds.
 pub fn model(bytes: Bytes, file: &str) -> Result<ModelProto, ImportError> {
     let decode = |reason: String| ImportError::Decode { file: file.to_owned(), reason };
     if bytes.is_empty() {
         return Err(decode("no bytes".into()));
     }
-    let (length, decoded) = (bytes.len() as u64, scan::decoded(&bytes));
+    let (length, scan::Decoded { bytes: decoded, nodes }) = (bytes.len() as u64, scan::decoded(&bytes));
     if decoded > MOST_PER_BYTE * length + MOST {
         return Err(decode(format!(
             "{length} bytes that become {decoded} once decoded, beyond {MOST_PER_BYTE} times the file and {MOST}: \
              empty nodes, tensors or numbers without end"
         )));
+    }
+    if nodes > MOST_NODES {
+        return Err(ImportError::Nodes { file: file.to_owned(), nodes, most: MOST_NODES });
     }
     let mut model = ModelProto::decode(bytes).map_err(|e| decode(e.to_string()))?;
     let Some(graph) = &mut model.graph else {

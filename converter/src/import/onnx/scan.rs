@@ -110,8 +110,23 @@ impl Kind {
     }
 }
 
-/// Bytes that a model takes when it is decoded, but for those that stay in the file; what follows something unreadable does not count.
-pub fn decoded(file: &[u8]) -> u64 {
+/// What a model takes when it is decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Bytes, but for those that stay in the file.
+    pub bytes: u64,
+    /// Nodes, those of branches and functions included.
+    pub nodes: usize,
+}
+
+/// Counts what a model takes; what follows something unreadable does not count.
+pub fn decoded(file: &[u8]) -> Decoded {
+    let mut nodes = 0;
+    let bytes = bytes(file, &mut nodes);
+    Decoded { bytes, nodes }
+}
+
+fn bytes(file: &[u8], nodes: &mut usize) -> u64 {
     let mut total = Kind::Model.size();
     let mut stack = vec![(Kind::Model, file.len())];
     let mut at = 0;
@@ -145,6 +160,7 @@ pub fn decoded(file: &[u8]) -> u64 {
                 match field {
                     Field::Message(inner) => {
                         total += inner.size();
+                        *nodes += usize::from(inner == Kind::Node);
                         if stack.len() >= MAX_DEPTH {
                             return total;
                         }
@@ -190,14 +206,14 @@ fn varint(file: &[u8], at: &mut usize, end: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::proto::*;
-    use super::{Kind, decoded};
+    use super::{Decoded, Kind, decoded};
     use prost::Message;
 
     #[test]
     fn what_messages_take_is_counted_and_what_stays_in_the_file_is_not() {
         let mut model = ModelProto::default();
         let empty = Kind::Model.size();
-        assert_eq!(decoded(&model.encode_to_vec()), empty);
+        assert_eq!(decoded(&model.encode_to_vec()), Decoded { bytes: empty, nodes: 0 });
         let weight = |raw: Option<Vec<u8>>, ints: Vec<i64>| TensorProto {
             raw_data: raw.map(Into::into),
             int64_data: ints,
@@ -209,10 +225,10 @@ mod tests {
             ..GraphProto::default()
         });
         let want = empty + Kind::Graph.size() + 1000 * Kind::Node.size() + 2 * Kind::Tensor.size() + 3 * 8;
-        assert_eq!(decoded(&model.encode_to_vec()), want);
+        assert_eq!(decoded(&model.encode_to_vec()), Decoded { bytes: want, nodes: 1000 });
         let bytes = model.encode_to_vec();
         for end in 0..bytes.len().min(3000) {
-            assert!(decoded(&bytes[..end]) <= want);
+            assert!(decoded(&bytes[..end]).bytes <= want);
         }
     }
 }
