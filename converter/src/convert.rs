@@ -8,6 +8,7 @@ use crate::draft::{Draft, float_draft, plain_rung};
 use crate::equalize;
 use crate::error::ConvertError;
 use crate::family;
+use crate::golden::{GoldenRun, golden};
 use crate::import;
 use crate::journal::{Cache, Journal, Mix};
 use crate::ladder::{
@@ -17,12 +18,12 @@ use crate::lowrank;
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport, TensorReport};
-use crate::samples::{NOISE_KEY, Sample, Samples};
+use crate::samples::{Sample, Samples};
 use crate::simplify;
 use crate::units::Units;
-use crate::witness::{self, Case, Verdict, Witness};
-use edge_runtime::graph::{DType, Graph, Source};
-use edge_runtime::pack::{Acts, BlobId, Card, Golden, GoldenSource, GoldenValue, Rung, Take, Tensor};
+use crate::witness::{self, Case, Witness};
+use edge_runtime::graph::{Graph, Source};
+use edge_runtime::pack::{Acts, Card, Rung, Take, Tensor};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -88,8 +89,6 @@ const WORST: usize = 3;
 const GOOD: f64 = 25.0;
 /// Samples that each rung's quality is measured on.
 const HELD_OUT: usize = 16;
-/// Golden outputs larger than this are not stored.
-const GOLDEN_BYTES: usize = 256 << 10;
 
 /// Converts one model, or the subnets of one family.
 ///
@@ -464,80 +463,4 @@ fn exact_rung(draft: &Draft, graph: u32, stored: bool) -> Option<Rung> {
 /// Names of a graph's outputs, in order.
 pub(crate) fn names(graph: &Graph) -> Vec<String> {
     graph.outputs.iter().map(|port| graph.name(port.value).to_string()).collect()
-}
-
-/// The float model on golden inputs: seeded noise.
-pub(crate) struct GoldenRun {
-    sample: Sample,
-    outputs: Outputs,
-}
-
-impl GoldenRun {
-    /// `None` for a model that noise of default shapes does not suit; its pack has no golden data.
-    pub(crate) fn new(
-        evaluator: &Evaluator<'_>,
-        float_model: &std::sync::Arc<edge_runtime::Model>,
-        float_rung: &Rung,
-        options: &Options,
-    ) -> Option<GoldenRun> {
-        let noise = Samples::noise(float_model, float_rung, &options.shapes).ok()?;
-        let sample = noise.calibration.into_iter().next()?;
-        let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
-        Some(GoldenRun { sample, outputs: runs.pop()? })
-    }
-
-    /// For the witness.
-    pub(crate) fn case(&self) -> Case<'_> {
-        Case { sample: &self.sample, ours: &self.outputs }
-    }
-}
-
-/// Stores golden inputs and outputs, and what the witness says of them.
-pub(crate) fn golden(
-    draft: &mut Draft,
-    model: &Model,
-    run: Option<&GoldenRun>,
-    verdict: &Verdict,
-) -> Result<Vec<BlobId>, ConvertError> {
-    if *verdict != Verdict::Absent {
-        draft.header.card.metadata.insert("witness".into(), verdict.to_string());
-    }
-    let Some(GoldenRun { sample, outputs }) = run else { return Ok(Vec::new()) };
-    let mut inputs = Vec::new();
-    for (i, (port, array)) in model.graph.inputs.iter().zip(&sample.inputs).enumerate() {
-        let dims = array.dims.clone();
-        let source = match port.dtype {
-            DType::F32 => GoldenSource::Uniform { seed: NOISE_KEY + i as u64, lo: -1.0, hi: 1.0 },
-            _ => GoldenSource::Blob(draft.blob(array.data.clone())),
-        };
-        inputs.push(GoldenValue { dtype: port.dtype, dims, source });
-    }
-    let total: usize = outputs.iter().map(|o| o.len() * 4).sum();
-    if total > GOLDEN_BYTES {
-        return Ok(Vec::new());
-    }
-    let mut blobs: Vec<BlobId> = inputs
-        .iter()
-        .filter_map(|v| match v.source {
-            GoldenSource::Blob(id) => Some(id),
-            GoldenSource::Uniform { .. } => None,
-        })
-        .collect();
-    let mut values = Vec::new();
-    for output in outputs {
-        let bytes: Vec<u8> = output.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let blob = draft.blob(bytes);
-        blobs.push(blob);
-        values.push(GoldenValue {
-            dtype: DType::F32,
-            dims: vec![output.len()],
-            source: GoldenSource::Blob(blob),
-        });
-    }
-    let reference = match verdict {
-        Verdict::Absent => "float model in this runtime".to_string(),
-        verdict => format!("float model in this runtime; {verdict}"),
-    };
-    draft.header.golden = Some(Golden { inputs, outputs: values, reference });
-    Ok(blobs)
 }

@@ -16,6 +16,7 @@ pub mod draft;
 mod equalize;
 mod error;
 mod family;
+mod golden;
 pub mod import;
 pub mod integers;
 mod journal;

@@ -40,10 +40,8 @@ pub enum ImportError {
         /// What does not fit.
         reason: String,
     },
-    /// More nodes than a pack describes.
-    #[error(
-        "{file}: {nodes} nodes; models of up to {most} are read, for a pack holds hardly more: cut the model in parts"
-    )]
+    /// More nodes than are read.
+    #[error("{file}: {nodes} nodes; models of up to {most} are read; cut it in parts")]
     Nodes {
         /// The file, or `model` for bytes without one.
         file: String,

@@ -22,7 +22,7 @@ const MOST_NODES: usize = 50_000;
 /// Parses a model. `file` is its name in errors.
 ///
 /// # Errors
-/// [`ImportError::Decode`] for anything that is not a whole model, [`ImportError::Nodes`] for one that no pack holds.
+/// [`ImportError::Decode`] for anything that is not a whole model, [`ImportError::Nodes`] for one of too many nodes.
 pub fn model(bytes: Bytes, file: &str) -> Result<ModelProto, ImportError> {
     let decode = |reason: String| ImportError::Decode { file: file.to_owned(), reason };
     if bytes.is_empty() {

@@ -1,264 +1,29 @@
 //! `edge-convert`: trained models in, one model.pack out.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand, ValueEnum};
+mod args;
+mod bars;
+
+use args::{Args, Ask, Command, Compare, Convert, Inspect, Report};
+use bars::Bars;
+use clap::Parser;
 use edge_converter::compress::Family;
 use edge_converter::import::ImportError;
 use edge_converter::import::checkpoint::{Checkpoint, Listing};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
-use edge_converter::{Cache, ConvertError, Options, PageOptions, Watch};
+use edge_converter::{Cache, ConvertError, Options, PageOptions};
 use edge_converter::{
     compare, convert, convert_checkpoint, convert_decoder, convert_supernet, default_folder, is_decoder,
     write_page,
 };
 use edge_runtime::device::ByteSize;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-const EXAMPLES: &str = "\
-Examples:
-  edge-convert model.onnx -o model.pack
-  edge-convert model.onnx -o model.pack --calib samples/ --keep-float
-  edge-convert model.onnx -o model.pack --calib samples/ --budgets 2MB,4MB --min-quality 20
-  edge-convert vad.onnx -o vad.pack --state stateN=state
-  edge-convert tagger.onnx -o tagger.pack --fix text=1,128
-  edge-convert small.onnx medium.onnx large.onnx -o family.pack
-  edge-convert largest.onnx --supernet supernet.toml -o family.pack --calib samples/
-  edge-convert ofa_mbv3.pth -o family.pack --calib samples/
-  edge-convert llama.gguf -o llama.pack
-  edge-convert llama.gguf -o llama.pack --calib text.txt
-  edge-convert SmolLM2-135M-Instruct/ -o smollm2.pack
-  edge-convert compare model.onnx model.pack --input sample.npz
-  edge-convert report model.pack -o report.html --input samples/
-  edge-convert inspect checkpoint.pth
-
-Samples are .npz files with one array an input, in a directory, or one .npz that holds them along the first axis.
-
-Measurements are kept in $EDGE_CACHE_DIR (none when that is empty), else $XDG_CACHE_HOME/edge-convert, else ~/.cache/edge-convert:
-a conversion that was interrupted or killed goes on where it was, and the same one again takes a fraction of its time and
-gives the same pack. At most 512 MB are kept; what was not used for longest goes first.
-
-Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 6 device or I/O,
-7 not confirmed by the witness, 130 interrupted.";
-
-/// Turns a trained model, ONNX, the checkpoint of a once-for-all network or a language model, into one model.pack with a ladder of rungs.
-#[derive(Debug, Parser)]
-#[command(
-    name = "edge-convert",
-    version,
-    after_help = EXAMPLES,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
-struct Args {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    convert: Option<Convert>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Says layer by layer how far a rung of a pack departs from the float model that it was made of
-    Compare(Compare),
-    /// Writes one HTML page about a pack: quality against memory and time, the ladder, every layer
-    Report(Report),
-    /// Lists the tensors of a checkpoint: .pth, safetensors, .npz
-    Inspect(Inspect),
-}
-
-impl Args {
-    /// Whether JSON is asked for.
-    fn json(&self) -> bool {
-        match &self.command {
-            Some(Command::Compare(compare)) => compare.json,
-            Some(Command::Report(report)) => report.json,
-            Some(Command::Inspect(inspect)) => inspect.json,
-            None => self.convert.as_ref().is_some_and(|convert| convert.json),
-        }
-    }
-}
-
-/// A pack beside its model.
-#[derive(Debug, clap::Args)]
-struct Compare {
-    /// The model, as it was converted.
-    model: PathBuf,
-    /// The pack.
-    pack: PathBuf,
-    /// Samples to run both on [default: seeded noise].
-    #[arg(long, value_name = "DIR|FILE")]
-    input: Option<PathBuf>,
-    /// The rung [default: the finest integer rung].
-    #[arg(long, value_name = "ID")]
-    rung: Option<String>,
-    /// An output that is the next run's input, as it was converted.
-    #[arg(long, value_name = "OUT=IN")]
-    state: Vec<String>,
-    /// Shape of an input whose dimensions are free, for noise: NAME=1,3,640,640.
-    #[arg(long, value_name = "NAME=DIMS")]
-    shape: Vec<String>,
-    /// Shape that an input has for good, as it was converted.
-    #[arg(long, value_name = "NAME=DIMS")]
-    fix: Vec<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// A page about a pack.
-#[derive(Debug, clap::Args)]
-struct Report {
-    /// The pack.
-    pack: PathBuf,
-    /// The page to write.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Samples to plan and to run with [default: seeded noise].
-    #[arg(long, value_name = "DIR|FILE")]
-    input: Option<PathBuf>,
-    /// Shape of an input whose dimensions are free, for noise: NAME=1,3,640,640.
-    #[arg(long, value_name = "NAME=DIMS")]
-    shape: Vec<String>,
-    /// Do not measure how long each rung takes.
-    #[arg(long)]
-    no_latency: bool,
-    /// Print the page's figures as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// The tensors of a checkpoint.
-#[derive(Debug, clap::Args)]
-struct Inspect {
-    /// The file, an index of shards, or a folder that holds either.
-    checkpoint: PathBuf,
-    /// The part of a .pth that is wanted, such as model_ema [default: the model].
-    #[arg(long, value_name = "KEY")]
-    part: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// A conversion.
-#[derive(Debug, clap::Args)]
-struct Convert {
-    /// The model, or the subnets of one family: ONNX; or the checkpoint of a once-for-all network: .pth, safetensors, .npz; or a language model: GGUF, or a folder
-    /// of config.json, safetensors and tokenizer.json.
-    #[arg(required = true)]
-    models: Vec<PathBuf>,
-    /// The pack to write.
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// Samples for calibration and for measuring quality.
-    #[arg(long, value_name = "DIR|FILE")]
-    calib: Option<PathBuf>,
-    /// Other samples, to measure quality with [default: a quarter of --calib]. `labels` in a .npz give accuracy.
-    #[arg(long, value_name = "DIR|FILE")]
-    heldout: Option<PathBuf>,
-    /// Model card: pre-processing and labels, TOML or JSON.
-    #[arg(long, value_name = "FILE")]
-    card: Option<PathBuf>,
-    /// Store the weights exactly as well, as the last rung.
-    #[arg(long)]
-    keep_float: bool,
-    /// Sizes of weights that rungs are made for, such as 2MB,4MB: the best at or below each.
-    #[arg(long, value_name = "SIZES", value_delimiter = ',')]
-    budgets: Vec<ByteSize>,
-    /// A rung for each so many bytes of weights, such as 1MB [default: as close as padding allows, 3.5 % and more].
-    #[arg(long, value_name = "SIZE")]
-    step: Option<ByteSize>,
-    /// Leave out rungs of less quality, in the pack's metric: 20 for an SQNR of 20 dB, 70 for an accuracy of 70 %.
-    #[arg(long, value_name = "QUALITY")]
-    min_quality: Option<f32>,
-    /// Leave out rungs that take more milliseconds for a held-out sample, on this machine with all its threads.
-    #[arg(long, value_name = "MS")]
-    max_latency: Option<f64>,
-    /// SQNR in dB that outputs keep when products whose matrices are of low rank become two narrower ones; less makes smaller packs
-    /// and a limit to the best rung [default: 80; with --keep-float 120]
-    #[arg(long, value_name = "DB")]
-    low_rank: Option<f64>,
-    /// Even out the channels of values before they become 8 bits: faster integer rungs, whose quality depends more on the samples
-    #[arg(long)]
-    equalize: bool,
-    /// Forms of weights that are not used, as a measurement of what they are good for.
-    #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
-    without: Vec<Form>,
-    /// What is elastic in the model, the largest of its subnets: converter/SUPERNET.md.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize", "fix"])]
-    supernet: Option<PathBuf>,
-    /// An output that is the next run's input.
-    #[arg(long, value_name = "OUT=IN")]
-    state: Vec<String>,
-    /// Shape of an input whose dimensions are free, for noise and golden data: NAME=1,3,640,640.
-    #[arg(long, value_name = "NAME=DIMS")]
-    shape: Vec<String>,
-    /// Shape of an input whose dimensions are free, for good, as loops of so many turns need it: NAME=1,128.
-    #[arg(long, value_name = "NAME=DIMS")]
-    fix: Vec<String>,
-    /// What an independent engine that runs the same model decides: nothing, a warning, or whether the pack is written
-    /// [default: warn when built in]
-    #[arg(long, value_enum, value_name = "HOW")]
-    witness: Option<Ask>,
-    /// Most seconds for a run of the independent engine.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    witness_timeout: f64,
-    /// Folder that measurements are kept in [default: see below].
-    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
-    cache: Option<PathBuf>,
-    /// Measure everything, and keep nothing of it.
-    #[arg(long)]
-    no_cache: bool,
-    /// Print the report as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// A form of weights beside planes of all elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// Two narrower products in place of one.
-    LowRank,
-    /// Two thin matrices beside a coarse one.
-    Thin,
-    /// Two thin matrices in place of the coarsest.
-    Alone,
-    /// Gains and shifts of rows, and thin matrices.
-    Corrections,
-    /// Positions of what is not 0.
-    Sparse,
-}
-
-impl From<Form> for Family {
-    fn from(form: Form) -> Family {
-        match form {
-            Form::LowRank => Family::LowRank,
-            Form::Thin => Family::Thin,
-            Form::Alone => Family::Alone,
-            Form::Corrections => Family::Corrections,
-            Form::Sparse => Family::Sparse,
-        }
-    }
-}
-
-/// How the witness is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Ask {
-    /// Not at all.
-    Off,
-    /// What it says is reported.
-    Warn,
-    /// A pack is written only when it agrees.
-    Require,
-}
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
@@ -390,7 +155,7 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         equalize: args.equalize,
         without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };
-    let mut bars = Bars { cache: options.cache.clone(), ..Bars::default() };
+    let mut bars = Bars::of(options.cache.clone());
     let report = match (&args.supernet, &args.models[..]) {
         (None, [model]) if is_decoder(model) => {
             convert_decoder(model, &args.output, &options, &mut bars, stop)
@@ -514,62 +279,4 @@ fn shapes(texts: &[String], option: &'static str) -> Result<Vec<(String, Vec<usi
         Ok((name, dims.map_err(wrong)?))
     };
     texts.iter().map(shape).collect()
-}
-
-/// A progress bar a stage, on a terminal only.
-#[derive(Default)]
-struct Bars {
-    bar: Option<ProgressBar>,
-    cache: Option<Cache>,
-    /// Measurements made and taken as the bar stands.
-    counts: (usize, usize),
-    /// Whether it was said why measurements are not kept.
-    warned: bool,
-}
-
-impl Bars {
-    fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-        if let Some(problem) = self.cache.as_ref().filter(|_| !self.warned).and_then(Cache::problem) {
-            eprintln!("edge-convert: warning: {problem}");
-            self.warned = true;
-        }
-    }
-
-    fn counts(&self) -> (usize, usize) {
-        self.cache.as_ref().map_or((0, 0), |cache| (cache.made(), cache.taken()))
-    }
-}
-
-impl Watch for Bars {
-    fn stage(&mut self, name: &str, total: usize) {
-        self.clear();
-        let bar = ProgressBar::new(total as u64).with_message(name.to_string());
-        if let Ok(style) = ProgressStyle::with_template("{msg:<18} {bar:40} {pos}/{len} {eta} left") {
-            bar.set_style(style);
-        }
-        self.bar = Some(bar);
-        self.counts = self.counts();
-    }
-
-    fn progress(&mut self, done: usize) {
-        let Some(bar) = &self.bar else { return };
-        bar.set_position(done as u64);
-        let (made, taken) = self.counts();
-        if taken > self.counts.1 && made == self.counts.0 {
-            // What an earlier conversion measured takes no time, and says nothing of what is left.
-            bar.tick();
-            bar.reset_eta();
-        }
-        self.counts = (made, taken);
-    }
-
-    fn progress_of(&mut self, done: usize, total: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(total as u64);
-        }
-        self.progress(done);
-    }
 }
