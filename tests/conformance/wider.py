@@ -251,6 +251,13 @@ def recurrence():
         weights = {"w": floats(rng, 1, gates * 5, 3), "r": floats(rng, 1, gates * 5, 5), "b": floats(rng, 1, gates * 10)}
         case(f"lens_{op}", node(op, "x w r b l", "y s", hidden_size=5),
              {"x": floats(rng, 6, 3, 3), "l": np.array([6, 2, 4], np.int32)}, outputs=("y", "s"), constants=weights)
+    for direction, dirs in (("forward", 1), ("reverse", 1), ("bidirectional", 2)):
+        for op, gates in (("LSTM", 4), ("GRU", 3), ("RNN", 1)):
+            weights = {"w": floats(rng, dirs, gates * 5, 3), "r": floats(rng, dirs, gates * 5, 5),
+                       "b": floats(rng, dirs, gates * 10)}
+            case(f"lens_{op}_{direction}", node(op, "x w r b l h", "y s", hidden_size=5, direction=direction),
+                 {"x": floats(rng, 6, 3, 3), "l": np.array([6, 2, 4], np.int32), "h": floats(rng, dirs, 3, 5)},
+                 outputs=("y", "s"), constants=weights)
 
 
 def loops():

@@ -63,12 +63,12 @@ pub(super) fn place(blocks: &[Block], live: usize) -> Layout {
 /// Each block in turn at the lowest offset where nothing that lives at the same time lies.
 fn in_order(blocks: &[Block], order: &[usize]) -> Layout {
     let layout = Layout { offsets: vec![0; blocks.len()], total: 0 };
-    if let Some(steps) = Steps::of(blocks) {
-        return among(blocks, order, layout, steps);
+    if let Some(mut steps) = Steps::of(blocks) {
+        return among(blocks, order, layout, &mut steps);
     }
     match side_by_side(blocks, order) {
-        Some((layout, placed, rest)) => among(blocks, &rest, layout, placed),
-        None => among(blocks, order, layout, Sorted(Vec::with_capacity(order.len()))),
+        Some((layout, mut placed, rest)) => among(blocks, &rest, layout, &mut placed),
+        None => among(blocks, order, layout, &mut Sorted(Vec::with_capacity(order.len()))),
     }
 }
 
@@ -89,7 +89,7 @@ fn side_by_side(blocks: &[Block], order: &[usize]) -> Option<(Layout, Sorted, Ve
 }
 
 /// [`in_order`] after what `layout` has, the blocks that have their places kept as `placed` keeps them.
-fn among(blocks: &[Block], order: &[usize], mut layout: Layout, mut placed: impl Placed) -> Layout {
+fn among(blocks: &[Block], order: &[usize], mut layout: Layout, placed: &mut dyn Placed) -> Layout {
     for &i in order {
         let block = &blocks[i];
         let mut at = 0;
@@ -128,9 +128,14 @@ impl Placed for Sorted {
     }
 
     fn add(&mut self, offsets: &[usize], i: usize, _: &Block) {
-        let position = self.0.partition_point(|other| offsets[*other] <= offsets[i]);
-        self.0.insert(position, i);
+        insert(&mut self.0, offsets, i);
     }
+}
+
+/// Adds a block to some in the order of their offsets.
+fn insert(sorted: &mut Vec<usize>, offsets: &[usize], i: usize) {
+    let position = sorted.partition_point(|other| offsets[*other] <= offsets[i]);
+    sorted.insert(position, i);
 }
 
 /// The blocks that live in each step: little to look at where most live shortly, as in a long chain.
@@ -167,10 +172,10 @@ impl Placed for Steps {
         self.beside.clear();
         for step in block.first..=block.last {
             // Each block where it is met first.
-            let met = |i: &&usize| blocks[**i].first == step || step == block.first;
-            self.beside.extend(self.steps[step].iter().filter(met));
+            for &i in self.steps[step].iter().filter(|i| blocks[**i].first == step || step == block.first) {
+                insert(&mut self.beside, offsets, i);
+            }
         }
-        self.beside.sort_unstable_by_key(|i| offsets[*i]);
         &self.beside
     }
 
@@ -246,11 +251,11 @@ mod tests {
             };
             let blocks: Vec<Block> = (0..2 + case * 50).map(block).collect();
             let order: Vec<usize> = (0..blocks.len()).collect();
-            let steps = Steps { steps: vec![Vec::new(); 2004], beside: Vec::new() };
+            let mut steps = Steps { steps: vec![Vec::new(); 2004], beside: Vec::new() };
             let none = Layout { offsets: vec![0; blocks.len()], total: 0 };
-            let one = among(&blocks, &order, none.clone(), Sorted(Vec::new()));
+            let one = among(&blocks, &order, none.clone(), &mut Sorted(Vec::new()));
             sound(&blocks, &one);
-            let each = among(&blocks, &order, none, steps);
+            let each = among(&blocks, &order, none, &mut steps);
             sound(&blocks, &each);
             assert_eq!(each, one);
             chosen += usize::from(Steps::of(&blocks).is_some());

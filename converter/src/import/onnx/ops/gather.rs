@@ -1,7 +1,7 @@
 //! Operators that pick and put elements by index.
 
 use super::{NOW, Operator, Types, op};
-use crate::import::onnx::ctx::Ctx;
+use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown};
 use crate::import::onnx::ranks::normalize;
 use edge_runtime::graph::{BinaryOp, DType, Op, ScatterReduction, ValueId};
@@ -203,7 +203,18 @@ fn reverse_sequence<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), Op
     if !matches!((batch, time), (0, 1) | (1, 0)) || rank < 2 {
         return malformed(format!("batch_axis {batch}, time_axis {time} of {rank} dimensions"));
     }
-    let mut f = ctx.formula(node);
+    let y = turned(&mut ctx.formula(node), x, lens, (time, batch), rank);
+    ctx.set(node, 0, y)
+}
+
+/// `x` with the first `lens` elements along `time` in reverse order, as many for each element of `batch`.
+pub fn turned(
+    f: &mut Formula<'_, '_>,
+    x: ValueId,
+    lens: ValueId,
+    (time, batch): (i64, i64),
+    rank: usize,
+) -> ValueId {
     let count = f.size(x, time as usize);
     let steps = f.count_up(count);
     let along =
@@ -216,8 +227,7 @@ fn reverse_sequence<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), Op
     let place = f.select(inside, mirrored, steps);
     let shape = f.shape(x, 0, None);
     let place = f.op(Op::Expand, &[place, shape]);
-    let y = f.op(Op::GatherElements { axis: time as i32 }, &[x, place]);
-    ctx.set(node, 0, y)
+    f.op(Op::GatherElements { axis: time as i32 }, &[x, place])
 }
 
 fn trilu<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {

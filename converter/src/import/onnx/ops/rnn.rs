@@ -1,5 +1,6 @@
 //! Recurrent operators.
 
+use super::gather::turned;
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::{Ctx, codes};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
@@ -323,9 +324,9 @@ fn finish<'m>(
         let whole = known.is_some_and(|lens| lens.iter().all(|l| Some(*l) == steps.map(|s| s as i64)));
         if whole {
             parts.operands[LENS] = None;
-        } else if forward(&op) && node.output(2).is_none() && is_f32(ctx, parts.operands[0]) {
+        } else if node.output(2).is_none() && is_f32(ctx, parts.operands[0]) {
             parts.operands[LENS] = None;
-            let made = cut(ctx, node, op, &parts.operands, lens)?;
+            let made = cut(ctx, node, &op, &parts.operands, lens)?;
             return results_of(ctx, node, &made, parts.batch_first);
         }
     }
@@ -334,14 +335,6 @@ fn finish<'m>(
     }
     let raw = ctx.emit_many(node, op, &parts.operands, results);
     results_of(ctx, node, &raw, true)
-}
-
-/// Whether the operation goes from the first element to the last and no other way.
-fn forward(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Lstm { direction: Direction::Forward, .. } | Op::Gru { direction: Direction::Forward, .. }
-    )
 }
 
 fn is_f32(ctx: &Ctx, x: Option<ValueId>) -> bool {
@@ -417,30 +410,68 @@ fn rnn<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     finish(ctx, node, op, &mut parts, 2)
 }
 
-/// `sequence_lens` that only a run knows, of a forward pass: the pass goes on to the end, what comes behind a sequence's length is
-/// made 0, and the last state is the one at the length.
+/// `sequence_lens` that only a run knows. Each pass goes on to the end: what comes behind a sequence's length is made 0, and the last
+/// state is the one at the length. A backward pass is a forward one over what is turned, each sequence up to its length.
 fn cut<'m>(
     ctx: &mut Ctx<'m>,
     node: &NodeView<'m>,
-    op: Op,
+    op: &Op,
     operands: &[Option<ValueId>],
     lens: ValueId,
 ) -> Result<Vec<ValueId>, OpError> {
-    let raw = ctx.emit_many(node, op, operands, 2);
+    let (direction, all) = match op {
+        Op::Lstm { direction, activations, .. } | Op::Gru { direction, activations, .. } => {
+            (*direction, activations)
+        }
+        _ => return unsupported("sequence_lens of this operator is not implemented"),
+    };
+    let backwards: &[bool] = match direction {
+        Direction::Forward => &[false],
+        Direction::Reverse => &[true],
+        Direction::Bidirectional => &[false, true],
+    };
+    let each = all.len() / backwards.len();
+    let lens = ctx.formula(node).cast(lens, DType::I64);
+    let (mut results, mut states) = (Vec::new(), Vec::new());
+    for (dir, backwards) in backwards.iter().enumerate() {
+        let one = one_way(op, all[dir * each..][..each].to_vec());
+        let mut own: Vec<Option<ValueId>> = operands.to_vec();
+        if direction == Direction::Bidirectional {
+            (own[1], own[2]) = (operands[1 + 2 * dir], operands[2 + 2 * dir]);
+            (own[3], own[4]) = (None, None);
+            // Bias, states and peepholes have a direction's rows each.
+            for id in own[5..].iter_mut().flatten() {
+                *id = ctx.formula(node).slice(*id, 0, dir as i64, dir as i64 + 1);
+            }
+        }
+        if let (true, Some(x)) = (*backwards, own[0]) {
+            own[0] = Some(turned(&mut ctx.formula(node), x, lens, (0, 1), 3));
+        }
+        let raw = ctx.emit_many(node, one, &own, 2)[0];
+        let mut f = ctx.formula(node);
+        let count = f.size(raw, 0);
+        let steps = f.count_up(count);
+        let steps = f.reshape(steps, &[-1, 1, 1, 1]);
+        let lens_of = f.reshape(lens, &[1, 1, -1, 1]);
+        let inside = f.binary(BinaryOp::Less, steps, lens_of);
+        let zero = f.real(0.0);
+        let y = if *backwards { turned(&mut f, raw, lens, (0, 2), 4) } else { raw };
+        results.push(f.select(inside, y, zero));
+        let one = f.integer(1);
+        let last = f.sub(lens_of, one);
+        let here = f.binary(BinaryOp::Equal, steps, last);
+        let state = f.select(here, raw, zero);
+        states.push(f.reduce(ReduceOp::Sum, state, &[0], false));
+    }
     let mut f = ctx.formula(node);
-    let y = raw[0];
-    let count = f.size(y, 0);
-    let steps = f.count_up(count);
-    let steps = f.reshape(steps, &[-1, 1, 1, 1]);
-    let lens = f.cast(lens, DType::I64);
-    let lens = f.reshape(lens, &[1, 1, -1, 1]);
-    let inside = f.binary(BinaryOp::Less, steps, lens);
-    let zero = f.real(0.0);
-    let y = f.select(inside, y, zero);
-    let one = f.integer(1);
-    let last = f.sub(lens, one);
-    let here = f.binary(BinaryOp::Equal, steps, last);
-    let state = f.select(here, raw[0], zero);
-    let state = f.reduce(ReduceOp::Sum, state, &[0], false);
-    Ok(vec![y, state])
+    Ok(vec![f.concat(1, &results), f.concat(0, &states)])
+}
+
+/// The operation from the first element to the last, with these functions.
+fn one_way(op: &Op, functions: Vec<RnnActivation>) -> Op {
+    let mut op = op.clone();
+    if let Op::Lstm { direction, activations, .. } | Op::Gru { direction, activations, .. } = &mut op {
+        (*direction, *activations) = (Direction::Forward, functions);
+    }
+    op
 }
