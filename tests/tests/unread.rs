@@ -74,7 +74,8 @@ fn sqnr(want: &[f32], got: &[f32]) -> f64 {
 fn the_branch_that_no_sample_takes_is_as_good_as_the_other() {
     let folder = Folder::new("unread");
     let (source, pack) = (folder.write("m.onnx", &model()), folder.file("m.pack"));
-    let said = edge_convert().arg(source).arg("-o").arg(&pack).arg("--keep-float").run().expect(0).stdout;
+    let ended = edge_convert().arg(source).arg("-o").arg(&pack).arg("--keep-float").run();
+    let said = &ended.expect(0).stdout;
     assert!(said.contains("not read by any sample: 1 of 3 weights, such as w2"), "{said}");
     let rungs = PackFile::open(&pack).unwrap().header().rungs.clone();
     let model = open(&pack, Registry::standard());
