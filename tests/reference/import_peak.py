@@ -8,7 +8,6 @@ exact floats; each may take 2.2 times the file at its peak. The second runs a mo
 protobuf can hold: products with matrices of 64 MiB whose columns are all the same. It checks the result and prints the peak.
 """
 import argparse
-import os
 import pathlib
 import subprocess
 import sys
@@ -44,15 +43,21 @@ def baked(model):
     return model
 
 
+# Starts a command and says what it took. The system counts what its parent holds when it starts, so its parent is small.
+STARTER = """import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(status != 0)"""
+
+
 def peak(words):
     """Seconds and peak resident bytes of a command; raises with what it said."""
     start = time.monotonic()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(said.decode()[-400:])
-    return time.monotonic() - start, usage.ru_maxrss * 1024
+    done = subprocess.run([sys.executable, "-c", STARTER, *words], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-400:])
+    return time.monotonic() - start, int(done.stdout) * 1024
 
 
 def minilm(command):
