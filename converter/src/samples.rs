@@ -149,7 +149,7 @@ impl Samples {
         shapes: &[(String, Vec<usize>)],
     ) -> Result<Samples, ConvertError> {
         let sample =
-            |i: u64| noise_of(graph, sizes, shapes, 100 * i).ok_or_else(|| large(graph, sizes, shapes));
+            |i: u64| noise_sample(graph, sizes, shapes, 100 * i).ok_or_else(|| large(graph, sizes, shapes));
         Ok(Samples {
             calibration: (0..4).map(sample).collect::<Result<_, _>>()?,
             held_out: (4..8).map(sample).collect::<Result<_, _>>()?,
@@ -192,7 +192,7 @@ fn large(graph: &Graph, sizes: &Sizes<'_>, shapes: &[(String, Vec<usize>)]) -> C
 }
 
 /// A sample of noise, its key counted from [`NOISE_KEY`]; `None` when an input would be too large.
-pub(crate) fn noise_of(
+pub(crate) fn noise_sample(
     graph: &Graph,
     sizes: &Sizes<'_>,
     shapes: &[(String, Vec<usize>)],

@@ -4,7 +4,7 @@
 //! the sides of pictures, 16 for all others (steps of a sequence). Where a model cannot be planned with these, as one that cuts sound into
 //! windows of 512, they grow; and since a state's second dimension may be samples too, some of them are 1.
 
-use crate::samples::noise_of;
+use crate::samples::noise_sample;
 use edge_runtime::Model;
 use edge_runtime::graph::{Dim, Graph, Port};
 use edge_runtime::pack::Rung;
@@ -54,7 +54,7 @@ impl<'a> Sizes<'a> {
         let free: Vec<Free<'_>> =
             free(graph, &Sizes::said(graph, given)).into_iter().filter(|free| free.size > 1).collect();
         let plan = |sizes: &Sizes<'_>| {
-            let sample = noise_of(graph, sizes, given, 0)?;
+            let sample = noise_sample(graph, sizes, given, 0)?;
             Some(Plan::new(model, rung, &sample.specs(), &PlanOptions::default()))
         };
         if free.is_empty() {
