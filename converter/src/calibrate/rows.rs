@@ -131,7 +131,6 @@ fn gather(
         })?;
         progress(i + 1, count);
     }
-    rows.retain(|_, rows| !rows.values.is_empty());
     Ok(rows)
 }
 
@@ -186,14 +185,9 @@ impl<'a> Rowed<'a> {
             // One of each run of neighbours, so that no pattern of the picture's width is met.
             let run = i * self.m / count..((i + 1) * self.m / count).max(i * self.m / count + 1);
             let row = run.start + philox(key, i as u64)[0] as usize % run.len();
-            let start = into.len();
             match self.geometry {
                 None => into.extend(&x[row * self.k..(row + 1) * self.k]),
                 Some(g) => window(g, x, row, into),
-            }
-            // What a model makes of no elements and later selects away says nothing of its matrices.
-            if !into[start..].iter().all(|value| value.is_finite()) {
-                into.truncate(start);
             }
         }
     }

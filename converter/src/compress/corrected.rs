@@ -270,8 +270,12 @@ impl Thin {
         let (n, k) = missing.shape();
         let mut centered = fit.error.clone();
         centered.column_iter_mut().for_each(|mut column| column -= &fit.shifts);
-        let directions = directions(&centered, rank);
-        let (v, v_matrix) = stored(draft, name, &(directions.transpose() * missing), 32)?;
+        let v = directions(&centered, rank).transpose() * missing;
+        // Nothing has no directions.
+        if !v.iter().all(|value| value.is_finite()) {
+            return Ok(None);
+        }
+        let (v, v_matrix) = stored(draft, name, &v, 32)?;
         // By least squares on what the rounded V makes: U = D T' (T T')^-1, T = V x without its mean.
         let t = &v_matrix * x;
         let t_mean = t.column_mean();

@@ -1,6 +1,7 @@
 //! Branches, functions, and the order of nodes.
 
 use super::*;
+use edge_runtime::graph::BinaryOp;
 
 fn branches(inputs: &[ValueInfoProto], stored: &[TensorProto], condition: &str) -> Model {
     // Both branches use `inner`, and `x` of the graph around them.
@@ -209,18 +210,17 @@ fn a_loop_over_a_free_size_has_its_turns_where_the_size_is_fixed() {
         node("Less", "none size", "begin", &[]),
         node("Loop", "- begin zero start", "i_end y rows", &[body]),
     ];
-    let stored = [
-        i64s("zero", &[], &[0]),
-        i64s("one", &[], &[1]),
-        f32s("none", &[], &[0.0]),
-        f32s("start", &[2], &[1.0, 2.0]),
-    ];
-    let file = model(13, &[port("x", FLOAT, Some(&[S("n"), N(2)]))], &stored, &nodes, "y");
+    let stored = [i64s("zero", &[], &[0]), i64s("one", &[], &[1]), f32s("none", &[], &[0.0])];
+    let inputs = [port("x", FLOAT, Some(&[S("n"), N(2)])), port("start", FLOAT, Some(&[N(2)]))];
+    let file = model(13, &inputs, &stored, &nodes, "y rows");
     let mut fixed = file.clone();
     super::super::fixed::fix(fixed.graph.as_mut().unwrap(), &[("x".into(), vec![3, 2])]).unwrap();
     let m = import(&fixed);
-    let doubled = ops(&m).iter().filter(|op| *op == "Binary").count();
-    assert!(doubled >= 3, "{}", m.to_text());
+    // The state is doubled in each of three turns, and as many rows are collected.
+    let doubled = |n: &&Node| n.op == Op::Binary(BinaryOp::Add) && n.inputs[0] == n.inputs[1];
+    assert_eq!(m.graph.body.nodes.iter().filter(doubled).count(), 3, "{}", m.to_text());
+    let joined = find(&m, |op| matches!(op, Op::Concat { .. }));
+    assert_eq!(joined.inputs.len(), 3, "{}", m.to_text());
     let free = super::super::import_onnx_bytes(&file.encode_to_vec(), None).unwrap_err().to_string();
     assert!(free.contains("--fix"), "{free}");
 }
