@@ -40,6 +40,8 @@ cargo test --profile quick --locked -p edge-tests --features witness --test witn
 # Models of integers, and what onnxruntime's own quantisation makes of floats.
 "$python" tests/reference/integers.py --convert "$quick/edge-convert" --run "$bin/edge-run" \
     minilm-int8 efficientnet-lite0:static ppocr-cls:static magika:dynamic
+# How much memory a conversion of 90 MB takes.
+"$python" tests/reference/import_peak.py --cmd "$quick/edge-convert" --short
 "$python" tests/reference/check_expected.py --packs target/compare/packs --run "$bin/edge-run"
 
 # The ONNX project's own tests, through the pack path.

@@ -11,6 +11,7 @@ use crate::journal::Mix;
 use crate::ladder::Choices;
 use crate::measure::Evaluator;
 use crate::samples::Sample;
+use edge_runtime::device;
 use edge_runtime::graph::TensorId;
 use edge_runtime::pack::Acts;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,8 @@ pub(crate) fn correct(
                 let blobs = draft.blobs[first..].iter().map(|blob| blob.to_vec()).collect();
                 let correction = Correction { root, blobs };
                 evaluator.journal().put(key, correction.bytes());
+                // Large matrices came and went between small blobs that stay: tens of megabytes of holes.
+                device::trim_heap();
                 correction
             }
         };

@@ -9,6 +9,7 @@ use edge_runtime::pack::Rung;
 use edge_runtime::plan::{ConvGeometry, Matrix, Operand, Plan, PlanOptions, Step, StepOp};
 use edge_runtime::random::philox;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Rows of each matrix: a gain and a shift are fitted to as many, and the directions of an error show in far fewer.
@@ -18,7 +19,7 @@ const BYTES: usize = 1 << 30;
 /// Samples that they come from.
 const SAMPLES: usize = 32;
 /// Bytes of rows that are in memory at a time, or a quarter of all, so that samples run four times at most.
-const TOGETHER: usize = 16 << 20;
+const TOGETHER: usize = 8 << 20;
 
 /// Rows that one matrix `[n, k]` is multiplied with.
 #[derive(Clone, Debug, Default)]
@@ -32,21 +33,33 @@ pub struct Rows {
 /// `tensors` in runs, each of which has rows for as many as [`TOGETHER`] says.
 ///
 /// # Errors
-/// When the first sample does not suit the model.
+/// When a sample does not suit the model.
 pub fn groups(
     model: &Arc<edge_runtime::Model>,
     rung: &Rung,
     samples: &[Sample],
     tensors: &[TensorId],
 ) -> Result<Vec<Vec<TensorId>>, ConvertError> {
-    let Some(first) = samples.first() else { return Ok(vec![tensors.to_vec()]) };
-    let options = PlanOptions { keep_values: true, ..PlanOptions::default() };
-    let plan = Plan::new(model, rung, &first.specs(), &options)?;
-    let products: Vec<Rowed<'_>> = plan.steps.iter().filter_map(Rowed::of).collect();
+    let mut bytes: HashMap<TensorId, usize> = HashMap::new();
+    let mut known: HashMap<Vec<usize>, Vec<(TensorId, usize)>> = HashMap::new();
     let count = samples.len().min(SAMPLES);
-    let most = most(&products, count);
-    let bytes: HashMap<TensorId, usize> =
-        products.iter().map(|p| (p.tensor, 4 * p.k * p.m.min(most) * count)).collect();
+    for sample in spread(samples) {
+        let specs = sample.specs();
+        let shape = specs.iter().flat_map(|spec| spec.dims.iter().copied()).collect();
+        let of_shape = match known.entry(shape) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let options = PlanOptions { keep_values: true, ..PlanOptions::default() };
+                let plan = Plan::new(model, rung, &specs, &options)?;
+                let products: Vec<Rowed<'_>> = plan.steps.iter().filter_map(Rowed::of).collect();
+                let most = most(&products, count);
+                entry.insert(products.iter().map(|p| (p.tensor, 4 * p.k * p.m.min(most))).collect())
+            }
+        };
+        for (tensor, more) in of_shape {
+            *bytes.entry(*tensor).or_default() += *more;
+        }
+    }
     let limit = TOGETHER.max(bytes.values().sum::<usize>() / 4);
     let (mut groups, mut held) = (vec![Vec::new()], 0);
     for tensor in tensors {
@@ -59,6 +72,12 @@ pub fn groups(
         groups.last_mut().into_iter().for_each(|group| group.push(*tensor));
     }
     Ok(groups)
+}
+
+/// The samples that rows come from, spread over all: neighbours in a directory are alike.
+fn spread(samples: &[Sample]) -> impl Iterator<Item = &Sample> {
+    let count = samples.len().min(SAMPLES);
+    (0..count).map(move |i| &samples[i * samples.len() / count])
 }
 
 /// Rows of each product that one of `count` samples gives.
@@ -106,11 +125,9 @@ fn gather(
     suits: impl Fn(&Readers) -> bool,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<HashMap<TensorId, Rows>, ConvertError> {
-    let count = samples.len().clamp(1, SAMPLES);
+    let count = samples.len().min(SAMPLES);
     let mut rows: HashMap<TensorId, Rows> = HashMap::new();
-    // Spread over all samples: neighbours in a directory are alike.
-    for i in 0..count.min(samples.len()) {
-        let sample = &samples[i * samples.len() / count];
+    for (i, sample) in spread(samples).enumerate() {
         evaluator.keep(model, rung, sample, |session| {
             let plan = session.plan();
             let readers = readers(&plan.steps);
@@ -181,6 +198,8 @@ impl<'a> Rowed<'a> {
     /// Adds at most `most` rows, spread over all there are, of the values `x`.
     fn gather(&self, x: &[f32], most: usize, key: u64, into: &mut Vec<f32>) {
         let count = self.m.min(most);
+        // Rows of all samples are held together: growing by halves would hold half as much again.
+        into.reserve_exact(count * self.k);
         for i in 0..count {
             // One of each run of neighbours, so that no pattern of the picture's width is met.
             let run = i * self.m / count..((i + 1) * self.m / count).max(i * self.m / count + 1);

@@ -29,8 +29,7 @@ pub use ledger::{BudgetError, Holding, Ledger, Reservation};
 pub use limits::{Limits, Read};
 pub use memory::{LimitSource, MemoryLimit};
 pub use pool::{Pool, STACK_BYTES};
-pub(crate) use resident::trim_heap;
-pub use resident::{current_rss, page_size, peak_rss, reset_peak};
+pub use resident::{current_rss, page_size, peak_rss, reset_peak, trim_heap};
 pub use scratch::{Scratch, ScratchSlot};
 pub use size::{ByteSize, SizeError};
 

@@ -71,7 +71,7 @@ fn kib_field(mut source: impl Read, name: &str) -> Option<u64> {
 }
 
 /// Gives what the heap holds and nobody uses back to the system: planning leaves megabytes, and a run's peak would count them.
-pub(crate) fn trim_heap() {
+pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: glibc's own function; it touches free memory only.
     unsafe {

@@ -11,10 +11,11 @@ use crate::pack::Rung;
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::{Fact, Place, Quant};
 use crate::plan::step::{ConvGeometry, Finish, MatMulShape, Matrix, StepOp};
+use crate::weights::PANEL;
 
 /// The matrix of an operand: a weight of the pack, or panels packed from a computed value.
 fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Why> {
-    let padded = n.next_multiple_of(16);
+    let padded = n.checked_next_multiple_of(PANEL).unwrap_or(n);
     match fact.dims[..] {
         [rows, cols] if cols == k && (rows == n || (rows >= n && rows == padded)) => {}
         _ => return Err(format!("a matrix of {:?}, expected [{n}, {k}]", fact.dims)),
@@ -23,7 +24,7 @@ fn matrix(b: &mut Builder, fact: &Fact, n: usize, k: usize) -> Result<Matrix, Wh
         return Ok(Matrix::Tensor(tensor));
     }
     let w = b.float(None, fact)?;
-    let panels = b.result(DType::F32, &[n.div_ceil(16), k, 16])?;
+    let panels = b.result(DType::F32, &[n.div_ceil(PANEL), k, PANEL])?;
     b.emit(StepOp::PackPanels { n, k }, &[Some(&w)], &[&panels])?;
     Ok(Matrix::Panels(b.operand(&panels)?))
 }
