@@ -155,7 +155,7 @@ fn corrected(matrix: &Matrix, rows: &Rows) -> Result<Vec<Point>, ConvertError> {
     let mut draft = Draft::default();
     let plain = compress::planes(&mut draft, matrix)?;
     draft.tensor(Tensor { name: matrix.name.clone(), n, k, roots: vec![plain.expr.clone()] });
-    let Some(root) = compress::corrected(&mut draft, 0, &plain, &Rows { k, values: fitted }, &[])? else {
+    let Some(root) = compress::corrected(&mut draft, 0, &plain, Rows { k, values: fitted }, &[])? else {
         return points_of(&draft, matrix, &plain, rows);
     };
     draft.header.tensors[0].roots = vec![root.expr.clone()];

@@ -1,6 +1,7 @@
 //! From source models to a written pack.
 
 use crate::alone::{Alone, Subject};
+use crate::board::Board;
 use crate::calibrate;
 use crate::compress::{self, Exact, Family};
 use crate::correct::correct;
@@ -55,6 +56,8 @@ pub struct Options {
     /// SQNR in dB that outputs keep when products become two narrower ones; else [`lowrank::AIM`], or [`lowrank::EXACT`] where the
     /// weights are stored exactly as well.
     pub low_rank: Option<f64>,
+    /// The profile of a device that latencies are of, as `edge-run profile-device` writes it; else they are measured here.
+    pub device: Option<PathBuf>,
     /// Divide small channels of values so that 8 bits serve all of them, see [`crate::equalize`].
     pub equalize: bool,
     /// Forms of matrices that are not used.
@@ -102,6 +105,7 @@ pub fn convert(
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
     let [source] = sources else { return family::convert(sources, output, options, watch, stop) };
+    let board = Board::of(options.device.as_deref())?;
     watch.stage("import", 1);
     let mut model = import::import_onnx_fixed(source, &options.fixed)?;
     import::apply_states(&mut model, &options.states)?;
@@ -113,7 +117,7 @@ pub fn convert(
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
     let samples = Samples::of(options, &float_model, float_rung)?;
-    let evaluator = Evaluator::new(stop)?;
+    let evaluator = Evaluator::new(stop)?.timed_on(board);
     let name = Mix::of("conversion").key(&float.candidate().key(float_rung)).key(&samples.key()).done();
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
     let evaluator = evaluator.keeping(journal);
@@ -236,7 +240,7 @@ pub fn convert(
         candidate: &candidate,
         held,
         origin: &samples.origin,
-        timed: options.wishes.max_latency.is_some(),
+        timed: options.wishes.max_latency.is_some() || options.device.is_some(),
         latencies: Vec::new(),
     };
     let mut chain = measurer.measured(rungs, watch)?;
@@ -298,7 +302,7 @@ pub fn convert(
             .iter()
             .map(|rung| RungReport {
                 limited_by: limit.as_ref().filter(|l| l.0 == rung.id).map(|l| l.1.clone()),
-                ..RungReport::new(rung)
+                ..RungReport::new(rung, &latencies)
             })
             .collect(),
     })

@@ -62,17 +62,18 @@ pub(crate) fn correct(
                     rows.1 = calibrate::rows(evaluator, &plain, &rung, samples, group, |done, all| {
                         watch.progress_of(done, all);
                     })?;
+                    device::trim_heap();
                     watch.stage("correct tensors", count);
                 }
                 let first = draft.blobs.len();
-                let root = match rows.1.get(tensor) {
+                let root = match rows.1.remove(tensor) {
                     Some(rows) => compress::corrected(draft, *tensor, root, rows, &options.without)?,
                     None => None,
                 };
                 let blobs = draft.blobs[first..].iter().map(|blob| blob.to_vec()).collect();
                 let correction = Correction { root, blobs };
                 evaluator.journal().put(key, correction.bytes());
-                // Large matrices came and went between small blobs that stay: tens of megabytes of holes.
+                // Large matrices came and went between small blobs that stay, as did the values of runs: tens of megabytes of holes.
                 device::trim_heap();
                 correction
             }

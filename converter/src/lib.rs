@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod alone;
+mod board;
 mod calibrate;
 mod candidate;
 mod card;

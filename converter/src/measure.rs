@@ -1,5 +1,6 @@
 //! Running candidates in the real runtime and comparing what they answer.
 
+use crate::board::Board;
 use crate::draft::to_f32;
 use crate::error::ConvertError;
 use crate::journal::Journal;
@@ -36,6 +37,7 @@ pub struct Evaluator<'a> {
     device: Arc<Device>,
     stop: &'a AtomicBool,
     journal: Journal,
+    board: Option<Arc<Board>>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -45,12 +47,22 @@ impl<'a> Evaluator<'a> {
     /// When the machine refuses threads.
     pub fn new(stop: &'a AtomicBool) -> Result<Evaluator<'a>, ConvertError> {
         let device = Device::builder().budget(Some(u64::MAX / 2)).build()?;
-        Ok(Evaluator { device, stop, journal: Journal::default() })
+        Ok(Evaluator { device, stop, journal: Journal::default(), board: None })
     }
 
     /// With another journal than one in memory.
     pub fn keeping(self, journal: Journal) -> Evaluator<'a> {
         Evaluator { journal, ..self }
+    }
+
+    /// With times of another device, where there is a profile of it.
+    pub fn timed_on(self, board: Option<Arc<Board>>) -> Evaluator<'a> {
+        Evaluator { board, ..self }
+    }
+
+    /// The device that times are of, where it is not this one.
+    pub fn board(&self) -> Option<&Board> {
+        self.board.as_deref()
     }
 
     /// What was measured so far.
@@ -189,7 +201,7 @@ impl<'a> Evaluator<'a> {
         Ok(plan.outputs.iter().map(|output| output.dims.clone()).collect())
     }
 
-    /// The median time of some runs of a sample.
+    /// The median time of some runs of a sample; of another device, what is expected of it.
     ///
     /// # Errors
     /// As [`Evaluator::run`].
@@ -199,6 +211,10 @@ impl<'a> Evaluator<'a> {
         rung: &Rung,
         sample: &Sample,
     ) -> Result<Duration, ConvertError> {
+        if let Some(board) = &self.board {
+            self.go_on()?;
+            return Ok(board.expect(&Plan::new(model, rung, &sample.specs(), &board.options())?).time);
+        }
         let mut session = Session::new(&self.device, model, rung, &sample.specs())?;
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..=RUNS {

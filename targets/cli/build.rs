@@ -14,5 +14,12 @@ fn main() {
     let told = own("RUSTC_LINKER") || own("CARGO_ENCODED_RUSTFLAGS");
     if std::env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu") && !told {
         println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+        // Cargo tells no build script whether panics abort; of this workspace's profiles they do in `release`.
+        let out = std::env::var("OUT_DIR").map(std::path::PathBuf::from).unwrap_or_default();
+        if out.ancestors().nth(3).is_some_and(|profile| profile.ends_with("release")) {
+            let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+            println!("cargo:rerun-if-changed=no_unwind.ld");
+            println!("cargo:rustc-link-arg-bins=-Wl,-T,{here}/no_unwind.ld");
+        }
     }
 }

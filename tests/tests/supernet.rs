@@ -343,3 +343,58 @@ fn a_budget_chooses_a_subnet() {
     let nothing = run("4MB");
     assert_eq!(nothing.code, Some(5), "{nothing:#?}");
 }
+
+/// Subnets and rungs follow the times of the device that they are for, wherever they are converted.
+#[test]
+fn a_profile_of_a_device_decides_what_is_fast() {
+    let folder = Folder::new("supernet-device");
+    let pack = supernet(&folder);
+    let board = folder.file("board.json");
+    let profile = edge_run().arg("profile-device").arg(&pack).arg("-o").arg(&board);
+    let profile = profile.args("--threads 1 --repeat 2 --subnets 30 --shape 1,3,12,12 --json").run();
+    let mut file = profile.expect(0).json();
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&board).unwrap()).unwrap();
+    assert_eq!(file, written);
+    let mut kinds = [0, 0];
+    for step in file["steps"].as_array_mut().unwrap() {
+        let (words, us) = (step["step"].as_str().unwrap(), step["us"].as_f64().unwrap());
+        assert!(us > 0.0 && us < 1e6, "{step}");
+        let slow = words.starts_with("depthwise 5x5");
+        kinds[usize::from(slow)] += 1;
+        // A device on which nothing takes long but large windows.
+        step["us"] = if slow { 1000.0 } else { 1.0 }.into();
+    }
+    assert!(kinds[0] > 10 && kinds[1] > 3, "{kinds:?}");
+    file["run_over_steps"] = 1.0.into();
+    folder.write("board.json", file.to_string().as_bytes());
+
+    let convert = |more: &str| {
+        let run = edge_convert().arg(folder.file("largest.onnx"));
+        let run = run.arg("--supernet").arg(folder.file("supernet.toml")).arg("--device").arg(&board);
+        run.arg("-o").arg(folder.file("made.pack")).args("--no-cache --json").args(more).run()
+    };
+    let report = convert("--max-latency 0.5").expect(0).json();
+    let rungs = report["rungs"].as_array().unwrap();
+    assert!(!rungs.is_empty());
+    let header = header(&folder.file("made.pack"));
+    for rung in rungs {
+        let ms = rung["latency_ms"].as_f64().unwrap();
+        assert!(ms > 0.0 && ms < 0.1, "{rung}");
+        let rung = header.rungs.iter().find(|r| rung["id"] == r.id.as_str()).unwrap();
+        let choice: Vec<usize> = header.subnets[rung.subnet.unwrap() as usize].choice.options().collect();
+        assert_eq!((choice[1], choice[2]), (0, 0), "windows of 3 alone: {}", rung.id);
+    }
+    // The page of another pack tells its rungs apart as well.
+    let page = folder.file("page.html");
+    let run = edge_convert().arg("report").arg(&pack).arg("-o").arg(&page).arg("--device").arg(&board);
+    let figures = run.args("--json --shape x=1,3,12,12").run().expect(0).json();
+    let rungs = figures["rungs"].as_array().unwrap();
+    let times: Vec<f64> = rungs.iter().filter_map(|rung| rung["latency_ms"].as_f64()).collect();
+    assert!(times.iter().any(|ms| *ms > 2.0) && times.iter().any(|ms| *ms < 1.1), "{times:?}");
+    assert!(std::fs::read_to_string(&page).unwrap().contains("Latencies expected of"));
+
+    folder.write("board.json", b"[]");
+    convert("").expect_saying(2, &["option --device: ", "no profile of a device", "profile-device"]);
+    std::fs::remove_file(&board).unwrap();
+    convert("").expect_saying(6, &["board.json"]);
+}

@@ -58,7 +58,7 @@ pub fn corrected(
     draft: &mut Draft,
     tensor: TensorId,
     root: &Root,
-    rows: &Rows,
+    rows: Rows,
     without: &[Family],
 ) -> Result<Option<Root>, ConvertError> {
     let (n, k) = {
@@ -70,7 +70,7 @@ pub fn corrected(
     }
     let m = rows.values.len() / k;
     let name = draft.header.tensors[tensor as usize].name.clone();
-    let x = DMatrix::from_column_slice(k, m, &rows.values);
+    let x = DMatrix::from_vec(k, m, rows.values);
     let exact = decoded(draft, &name, &root.expr, (n, k), root.levels.len())?;
     let y = Results::of(&exact, &x);
     if !y.0.iter().chain(x.iter()).all(|value| value.is_finite()) {
@@ -463,7 +463,7 @@ mod tests {
     #[test]
     fn corrections_take_away_the_mean_and_the_few_directions_of_an_error() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, rows.clone(), &[]).unwrap().unwrap();
         let levels: Vec<(u32, usize)> = root.levels.iter().map(|l| (l.bits, l.rank)).collect();
         let r = RANK;
         // Alone 16 columns take 2304 bytes of the 5120 of two bits.
@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn bytes_of_a_level_are_those_of_its_planes_and_its_correction() {
         let (mut draft, plain, rows) = start();
-        let root = corrected(&mut draft, 0, &plain, &rows, &[]).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, rows.clone(), &[]).unwrap().unwrap();
         let affine = 4 * SIZE as u64;
         let at = |level: usize| ALONE.len() + level;
         assert_eq!(root.bytes(&draft, at(3)) - plain.bytes(&draft, 2), affine);
@@ -506,14 +506,14 @@ mod tests {
     fn too_few_rows_correct_nothing_and_constant_ones_only_shift() {
         let (mut draft, plain, rows) = start();
         let few = Rows { k: SIZE, values: rows.values[..8 * SIZE].to_vec() };
-        assert!(corrected(&mut draft, 0, &plain, &few, &[]).unwrap().is_none());
+        assert!(corrected(&mut draft, 0, &plain, few, &[]).unwrap().is_none());
         let constant = Rows { k: SIZE, values: vec![0.5; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &constant, &[]).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, constant.clone(), &[]).unwrap().unwrap();
         let after = errors(&draft, &constant, &root);
         assert!(after.iter().all(|(error, _)| error.is_finite()), "{after:?}");
         assert!(after[2].0 < 1e-3 * errors(&draft, &constant, &plain)[0].0, "{after:?}");
         let zeros = Rows { k: SIZE, values: vec![0.0; 100 * SIZE] };
-        let root = corrected(&mut draft, 0, &plain, &zeros, &[]).unwrap().unwrap();
+        let root = corrected(&mut draft, 0, &plain, zeros.clone(), &[]).unwrap().unwrap();
         assert!(errors(&draft, &zeros, &root).iter().all(|(error, _)| *error == 0.0));
     }
 }

@@ -133,7 +133,7 @@ pub fn convert(
         float_values: Vec::new(),
         low_rank: Vec::new(),
         tensors: Vec::new(),
-        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+        rungs: draft.header.rungs.iter().map(|rung| RungReport::new(rung, &[])).collect(),
     })
 }
 

@@ -82,7 +82,7 @@ pub fn convert_decoder(
         float_values: Vec::new(),
         low_rank: Vec::new(),
         tensors: Vec::new(),
-        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+        rungs: draft.header.rungs.iter().map(|rung| RungReport::new(rung, &[])).collect(),
     })
 }
 
@@ -193,6 +193,7 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
         ("--step", options.wishes.step.is_some() && options.calib.is_none()),
         ("--min-quality", options.wishes.min_quality.is_some()),
         ("--max-latency", options.wishes.max_latency.is_some()),
+        ("--device", options.device.is_some()),
     ];
     match asked.into_iter().find(|(_, is)| *is) {
         Some((option, _)) => {

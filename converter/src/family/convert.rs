@@ -2,6 +2,7 @@
 
 use super::rungs::{self, Probed};
 use super::sharing::{self, Shared, Sharing, Version};
+use crate::board::Board;
 use crate::calibrate;
 use crate::compress::{self, Root};
 use crate::convert::{Options, PROBES, WITNESSED, Watch, describe, finite, names};
@@ -70,7 +71,7 @@ pub fn convert(
     let name = floats.iter().fold(Mix::of("family").key(&samples.key()), |mix, float| {
         mix.key(&float.candidate().key(&float.header.rungs[0]))
     });
-    let evaluator = Evaluator::new(stop)?;
+    let evaluator = Evaluator::new(stop)?.timed_on(Board::of(options.device.as_deref())?);
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());
     let evaluator = evaluator.keeping(journal);
     let held_out = &samples.held_out[..samples.held_out.len().min(rungs::HELD_OUT)];
@@ -142,7 +143,7 @@ pub fn convert(
         float_values,
         low_rank: Vec::new(),
         tensors: Vec::new(),
-        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+        rungs: draft.header.rungs.iter().map(|rung| RungReport::new(rung, &latencies)).collect(),
     })
 }
 

@@ -103,7 +103,7 @@ pub fn measured(
     for (i, mut rung) in candidates.into_iter().enumerate() {
         rung.quality = Some(quality(evaluator, &candidate, &rung, held, origin)?);
         rung.arena = evaluator.arena(opened, &rung, &held.samples[0])?;
-        if options.wishes.max_latency.is_some() {
+        if options.wishes.max_latency.is_some() || options.device.is_some() {
             latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held.samples[0])?));
         }
         measured.push(rung);

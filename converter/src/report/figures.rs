@@ -32,10 +32,16 @@ pub(super) fn figures(page: &Page, metric: &str) -> Vec<Figure> {
     };
     let series = series(page, &times, &latency);
     let m = &page.machine;
-    let timed = format!(
-        "The least of {} medians of {} runs, with room for fast plans. Lines: the best for so much time.",
-        m.rounds, m.runs
-    );
+    let timed = match &page.device {
+        Some(device) => format!(
+            "Not measured but expected of {}, by its profile of steps. Lines: the best for so much time.",
+            clipped(device)
+        ),
+        None => format!(
+            "The least of {} medians of {} runs, with room for fast plans. Lines: the best for so much time.",
+            m.rounds, m.runs
+        ),
+    };
     let missing = |why: &Option<String>| why.as_ref().map(|why| format!("Not measured: {}.", clipped(why)));
     vec![
         memory(

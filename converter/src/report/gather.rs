@@ -4,6 +4,7 @@ use super::bench::{Bench, ROUNDS};
 use super::format;
 use super::page::{Cost, Lack, Layer, Machine, Page, PageOptions, RungFigures};
 use super::words::rounded;
+use crate::board::Board;
 use crate::convert::Watch;
 use crate::error::ConvertError;
 use crate::measure::{Evaluator, RUNS};
@@ -31,7 +32,7 @@ pub fn gather(
     let file = PackFile::open(path)?;
     let mapped = Arc::new(file.map(file.file_len())?);
     let model = Arc::new(Model::new(file.shared_header(), mapped, Arc::new(Registry::standard())));
-    let evaluator = Evaluator::new(stop)?;
+    let evaluator = Evaluator::new(stop)?.timed_on(Board::of(options.device.as_deref())?);
     let header = file.header();
     let costs = header.costs.iter().map(|c| ((c.graph, c.tensor, c.root), c.db.as_slice())).collect();
     let mut rungs: Vec<RungFigures> = Vec::with_capacity(header.rungs.len());
@@ -82,6 +83,7 @@ pub fn gather(
             runs: RUNS,
             rounds: ROUNDS,
         },
+        device: evaluator.board().map(|board| board.name().to_string()),
         not_planned,
         spread,
         not_timed,

@@ -24,6 +24,7 @@ use edge_runtime::device::ByteSize;
 use edge_runtime::pack::{Acts, Parts, Rung};
 use serde::Serialize;
 use std::fmt;
+use std::time::Duration;
 
 /// The outcome of a conversion.
 #[derive(Clone, Debug, Serialize)]
@@ -100,6 +101,8 @@ pub struct RungReport {
     pub metric: String,
     /// The quality; NaN when it was not measured.
     pub quality: f32,
+    /// Milliseconds of a run of the first held-out sample, where they were asked for.
+    pub latency_ms: Option<f64>,
     /// The tensor or value that costs most, for the best integer rung of a model where it is below 25 dB.
     pub limited_by: Option<String>,
     /// What its noise is made of: the sum of what its parts cost, and the part that costs most.
@@ -107,8 +110,9 @@ pub struct RungReport {
 }
 
 impl RungReport {
-    /// The report of a rung.
-    pub fn new(rung: &Rung) -> RungReport {
+    /// The report of a rung, with its time if it is among those given.
+    pub fn new(rung: &Rung, latencies: &[(String, Duration)]) -> RungReport {
+        let latency = latencies.iter().find(|(id, _)| *id == rung.id);
         let quality = rung.quality.as_ref();
         RungReport {
             id: rung.id.clone(),
@@ -117,6 +121,7 @@ impl RungReport {
             arena: rung.arena,
             metric: quality.map(|q| q.metric.clone()).unwrap_or_default(),
             quality: quality.map_or(f32::NAN, |q| q.value),
+            latency_ms: latency.map(|(_, time)| time.as_secs_f64() * 1e3),
             limited_by: None,
             parts: rung.parts.clone(),
         }
@@ -145,11 +150,17 @@ impl fmt::Display for Report {
         for LowRank { name, dims: [n, k], rank, sqnr_db } in &self.low_rank {
             writeln!(f, "low rank: {name} of {n} x {k} as two of rank {rank}, {sqnr_db:.1} dB")?;
         }
-        writeln!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
+        let timed = self.rungs.iter().any(|rung| rung.latency_ms.is_some());
+        write!(f, "{:<14} {:>5} {:>12} {:>12} {:>10}", "rung", "acts", "bytes", "arena", "quality")?;
+        writeln!(f, "{}", if timed { "         ms" } else { "" })?;
         for r in &self.rungs {
             let acts = if r.acts == Acts::I8 { "i8" } else { "f32" };
             let quality = if r.quality.is_nan() { "-".into() } else { format!("{:.1}", r.quality) };
-            writeln!(f, "{:<14} {:>5} {:>12} {:>12} {quality:>10}", r.id, acts, r.bytes, r.arena)?;
+            write!(f, "{:<14} {:>5} {:>12} {:>12} {quality:>10}", r.id, acts, r.bytes, r.arena)?;
+            match r.latency_ms {
+                Some(ms) => writeln!(f, " {ms:>10.3}")?,
+                None => writeln!(f)?,
+            }
             if let Some(name) = &r.limited_by {
                 writeln!(f, "  limited by {name}")?;
             }

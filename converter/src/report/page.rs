@@ -14,6 +14,8 @@ pub struct PageOptions {
     pub shapes: Vec<(String, Vec<usize>)>,
     /// Measure no latency.
     pub no_latency: bool,
+    /// The profile of another device, whose latencies are shown.
+    pub device: Option<PathBuf>,
 }
 
 /// A pack in figures.
@@ -37,6 +39,8 @@ pub struct Page {
     pub inputs: Vec<(String, Vec<usize>)>,
     /// Where it was planned and run.
     pub machine: Machine,
+    /// The other device whose latencies are expected, by its profile.
+    pub device: Option<String>,
     /// Why rungs have no plan: noise of default shapes does not suit every model.
     pub not_planned: Option<String>,
     /// How far the medians of a rung are apart at most, as a ratio: large on a machine that did something else as well.

@@ -112,10 +112,9 @@ fn facts(page: &Page) -> Vec<(&'static str, String)> {
     facts.push(("Planned for", format!("{}: {}", shapes.join(", "), clipped(&page.samples))));
     let m = &page.machine;
     let plural = if m.threads == 1 { "" } else { "s" };
-    facts.push((
-        "Planned and timed on",
-        format!("{}, {}, {} thread{plural}", clipped(&m.cpu), m.isa, m.threads),
-    ));
+    facts.extend(page.device.as_ref().map(|device| ("Latencies expected of", clipped(device))));
+    let what = if page.device.is_some() { "Planned on" } else { "Planned and timed on" };
+    facts.push((what, format!("{}, {}, {} thread{plural}", clipped(&m.cpu), m.isa, m.threads)));
     facts
 }
 

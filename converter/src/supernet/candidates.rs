@@ -85,7 +85,7 @@ pub fn candidates(
         bytes.extend(part.iter().map(|option| option.unwrap_or(u8::MAX)));
         bytes.extend(quality.to_le_bytes());
         let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
-        for n in [cost.weights, cost.arena, cost.multiply_adds / 1000] {
+        for n in [cost.weights, cost.arena, cost.work / 1000] {
             bytes.extend(number(n));
         }
     }
@@ -142,7 +142,7 @@ fn kept(
             }
             beaten
         });
-        layer.sort_by_key(|found| (found.cost.weights, found.cost.multiply_adds));
+        layer.sort_by_key(|found| (found.cost.weights, found.cost.work));
         // Of a layer that is too large, evenly over the sizes.
         let room = (most - entries.len()).min(layer.len());
         for i in 0..room {
@@ -156,5 +156,5 @@ fn kept(
 }
 
 fn no_more(a: &Cost, b: &Cost) -> bool {
-    a.weights <= b.weights && a.arena <= b.arena && a.multiply_adds <= b.multiply_adds
+    a.weights <= b.weights && a.arena <= b.arena && a.work <= b.work
 }

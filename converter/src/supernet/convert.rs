@@ -7,6 +7,7 @@ use super::search::{self, Found, Measure, Searched};
 use super::source::{Described, Saved, Subnets};
 use super::statistics::{batches, train_mode};
 use super::store::{self, Precision};
+use crate::board::Board;
 use crate::calibrate;
 use crate::convert::{Options, PROBES, WITNESSED, Watch, describe, finite, names};
 use crate::draft::{Draft, float_draft, plain_rung};
@@ -78,6 +79,7 @@ fn convert_subnets(
     watch: &mut dyn Watch,
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
+    let board = Board::of(options.device.as_deref())?;
     let making = Making { supernet, evaluator: &Evaluator::new(stop)? };
     let mut family = making.family()?;
     let largest = supernet.largest();
@@ -87,7 +89,7 @@ fn convert_subnets(
     let float = float_draft(&whole);
     let samples = Samples::of(options, &float.open(), &float.header.rungs[0])?;
     let name = Mix::of("supernet").key(&making.key()?).key(&samples.key()).done();
-    let evaluator = Evaluator::new(stop)?;
+    let evaluator = Evaluator::new(stop)?.timed_on(board);
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
     let evaluator = evaluator.keeping(journal);
     let making = Making { supernet, evaluator: &evaluator };
@@ -197,7 +199,7 @@ fn convert_subnets(
         float_values,
         low_rank: Vec::new(),
         tensors: Vec::new(),
-        rungs: draft.header.rungs.iter().map(RungReport::new).collect(),
+        rungs: draft.header.rungs.iter().map(|rung| RungReport::new(rung, &latencies)).collect(),
     })
 }
 
@@ -445,7 +447,12 @@ impl Measure for Searching<'_, '_> {
     type Error = ConvertError;
 
     fn cost(&mut self, choice: &[usize]) -> Result<search::Cost, ConvertError> {
-        let key = Mix::of("subnet cost and arena").key(self.name).debug(&choice).done();
+        let board = self.making.evaluator.board();
+        let mut mix = Mix::of("subnet cost and arena").key(self.name).debug(&choice);
+        if let Some(board) = board {
+            mix = mix.bytes(board.hash());
+        }
+        let key = mix.done();
         let numbers = self.making.evaluator.known(key, 3, || {
             let choice = Choice::new(choice).unwrap_or_default();
             let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
@@ -460,11 +467,17 @@ impl Measure for Searching<'_, '_> {
             let registry = Arc::new(edge_runtime::weights::Registry::standard());
             let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
             let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;
-            let multiply_adds: u64 = plan.steps.iter().map(|step| step.work().multiply_adds).sum();
-            Ok(vec![weights as f64, multiply_adds as f64, plan.memory() as f64])
+            let work = match board {
+                Some(board) => {
+                    let plan = Plan::new(&model, &rung, &self.sample.specs(), &board.options())?;
+                    board.expect(&plan).time.as_nanos() as u64
+                }
+                None => plan.steps.iter().map(|step| step.work().multiply_adds).sum(),
+            };
+            Ok(vec![weights as f64, work as f64, plan.memory() as f64])
         })?;
-        let [weights, multiply_adds, arena] = [numbers[0] as u64, numbers[1] as u64, numbers[2] as u64];
-        Ok(search::Cost { weights, multiply_adds, arena })
+        let [weights, work, arena] = [numbers[0] as u64, numbers[1] as u64, numbers[2] as u64];
+        Ok(search::Cost { weights, work, arena })
     }
 
     fn quality(&mut self, choice: &[usize]) -> Result<f64, ConvertError> {

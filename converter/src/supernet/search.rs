@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! measure:  the smallest, the largest, each uniform one between, some at random
-//! repeat:   fit quality to options (ridge regression on one-hot choices), evolve for a row of sizes and of multiply-adds,
+//! repeat:   fit quality to options (ridge regression on one-hot choices), evolve for a row of sizes and of multiply-adds (or times),
 //!           measure the best of each
-//! keep:     what no other subnet has more quality at fewer weights and fewer multiply-adds than
+//! keep:     what no other subnet has more quality at fewer weights and less work than
 //! ```
 //! Evolution as in Cai et al. 2020 ("Once-for-All", appendix E): parents are the best quarter, children mutate or cross.
 
@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 const FIRST: usize = 40;
 /// Rounds of expecting, evolving and measuring.
 const ROUNDS: usize = 3;
-/// Sizes, and numbers of multiply-adds, that a round evolves for.
+/// Sizes, and amounts of work, that a round evolves for.
 const TARGETS: usize = 6;
 /// Subnets alive.
 const POPULATION: usize = 64;
@@ -34,8 +34,8 @@ const KEY: u64 = 0x5EA4C4;
 pub struct Cost {
     /// Elements of its matrices.
     pub weights: u64,
-    /// Multiply-adds of a run.
-    pub multiply_adds: u64,
+    /// Multiply-adds of a run, or the nanoseconds that one takes on a device that there is a profile of.
+    pub work: u64,
     /// Bytes of arena, state and scratch.
     pub arena: u64,
 }
@@ -131,7 +131,7 @@ pub fn search<M: Measure>(options: &[usize], measure: &mut M) -> Result<Searched
         }
         let expected = Expected::fit(options, &found);
         next = Vec::new();
-        for kind in [|c: &Cost| c.weights, |c: &Cost| c.multiply_adds] {
+        for kind in [|c: &Cost| c.weights, |c: &Cost| c.work] {
             for target in targets(&found, kind) {
                 let within = |cost: &Cost| kind(cost) <= target;
                 next.extend(evolve(options, &found, &expected, &mut dice, |choice| {
@@ -276,14 +276,13 @@ fn evolve<E>(
 /// What no other subnet is better than at the same cost or less, by size; at most `most` of them, evenly over the sizes.
 pub fn front(found: &[Found], most: usize) -> Vec<Found> {
     let beats = |a: &Found, b: &Found| {
-        let no_worse = a.cost.weights <= b.cost.weights
-            && a.cost.multiply_adds <= b.cost.multiply_adds
-            && a.quality >= b.quality;
+        let no_worse =
+            a.cost.weights <= b.cost.weights && a.cost.work <= b.cost.work && a.quality >= b.quality;
         no_worse && (a.cost != b.cost || a.quality > b.quality)
     };
     let mut front: Vec<Found> =
         found.iter().filter(|f| !found.iter().any(|o| beats(o, f))).cloned().collect();
-    front.sort_by_key(|f| (f.cost.weights, f.cost.multiply_adds));
+    front.sort_by_key(|f| (f.cost.weights, f.cost.work));
     while front.len() > most.max(2) {
         // The one whose neighbours are closest to each other.
         let size = |i: usize| (front[i].cost.weights.max(1) as f64).ln();
@@ -309,7 +308,7 @@ mod tests {
 
         fn cost(&mut self, choice: &[usize]) -> Result<Cost, ()> {
             let weights = choice.iter().enumerate().map(|(i, o)| (i as u64 + 1) * *o as u64).sum();
-            Ok(Cost { weights, multiply_adds: choice.iter().sum::<usize>() as u64, arena: 0 })
+            Ok(Cost { weights, work: choice.iter().sum::<usize>() as u64, arena: 0 })
         }
 
         fn quality(&mut self, choice: &[usize]) -> Result<f64, ()> {
@@ -348,9 +347,9 @@ mod tests {
 
     #[test]
     fn what_costs_more_and_is_no_better_is_not_of_the_front() {
-        let of = |weights, multiply_adds, quality| Found {
+        let of = |weights, work, quality| Found {
             choice: vec![],
-            cost: Cost { weights, multiply_adds, arena: 0 },
+            cost: Cost { weights, work, arena: 0 },
             quality,
         };
         let all = [of(1, 1, 1.0), of(2, 2, 1.0), of(2, 1, 2.0), of(3, 1, 1.5), of(4, 4, 3.0)];

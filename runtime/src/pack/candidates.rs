@@ -20,6 +20,7 @@ pub struct Candidates {
     /// How far off expectations were where they were measured: root of the mean square.
     pub spread: f32,
     /// The entries: an option of each variable in a byte, 255 where it plays no part; quality, f32; u32 each of the elements of its
-    /// matrices, bytes of arena as of rungs, thousands of multiply-adds.
+    /// matrices, bytes of arena as of rungs, thousands of multiply-adds, or the microseconds that a run takes on
+    /// the device that the pack was made for: numbers that times are proportional to.
     pub blob: BlobId,
 }

@@ -14,6 +14,7 @@ mod join;
 mod lower;
 mod offsets;
 mod rows;
+mod signature;
 mod step;
 mod work;
 

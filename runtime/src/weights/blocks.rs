@@ -72,6 +72,18 @@ impl Blocks {
         Box::new(Blocks::new(n, taps, channels, vec![Block { window, clip }], isa))
     }
 
+    /// The one block that some rows of a panel are in, and the panel of its operand that they begin; `None` where they are in several, lie
+    /// otherwise, or the operand has no such codes.
+    fn panel_below(&self, rows: &Range<usize>) -> Option<(&Block, usize)> {
+        let inside =
+            |block: &&Block| block.window.rows.start <= rows.start && rows.end <= block.window.rows.end;
+        let block = self.blocks.iter().find(inside)?;
+        let below = &block.clip.weights;
+        let first = block.rows(rows).start;
+        let whole = block.same_columns(self.channels) && below.k() == self.k() && below.has_codes_i16();
+        (whole && first.is_multiple_of(PANEL)).then_some((block, first / PANEL))
+    }
+
     /// Calls `each` for every piece of the rectangle that one block holds: the block, the piece as a part of its
     /// operand, and the piece's first column in the whole.
     fn pieces(&self, part: &Part, mut each: impl FnMut(&Block, &Part, usize)) {
@@ -162,6 +174,25 @@ impl Weights for Blocks {
 
     fn fill_codes(&self, panels: Range<usize>, out: CodesOut<'_>) {
         codes::fill(self, self.variant, panels, out);
+    }
+
+    fn fill_codes_i16(&self, panels: Range<usize>, codes: &mut [i16], scales: &mut [f32]) {
+        let each = PANEL * self.k();
+        for ((panel, codes), scales) in
+            panels.zip(codes.chunks_exact_mut(each)).zip(scales.chunks_exact_mut(PANEL))
+        {
+            let Part { rows, .. } = Part::panel(panel, self.n, self.k());
+            let Some((block, below)) = self.panel_below(&rows) else {
+                codes::fill_i16(self, panel..panel + 1, codes, scales);
+                continue;
+            };
+            block.clip.weights.fill_codes_i16(below..below + 1, codes, scales);
+            // The operand may have more rows.
+            scales[rows.len()..].fill(0.0);
+            if rows.len() < PANEL {
+                codes.chunks_exact_mut(PANEL).for_each(|lanes| lanes[rows.len()..].fill(0));
+            }
+        }
     }
 
     fn codes_part(&self, part: &Part, at: usize, codes: &mut [i8]) {

@@ -113,6 +113,9 @@ pub struct Report {
     /// Do not measure how long each rung takes.
     #[arg(long)]
     pub no_latency: bool,
+    /// Show latencies of another device, by its profile (`edge-run profile-device` writes it there).
+    #[arg(long, value_name = "FILE.json", conflicts_with = "no_latency")]
+    pub device: Option<PathBuf>,
     /// Print the page's figures as JSON.
     #[arg(long)]
     pub json: bool,
@@ -162,9 +165,12 @@ pub struct Convert {
     /// Leave out rungs of less quality, in the pack's metric: 20 for an SQNR of 20 dB, 70 for an accuracy of 70 %.
     #[arg(long, value_name = "QUALITY")]
     pub min_quality: Option<f32>,
-    /// Leave out rungs that take more milliseconds for a held-out sample, on this machine with all its threads.
+    /// Leave out rungs that take more milliseconds for a held-out sample, on this machine with all its threads, or on that of --device.
     #[arg(long, value_name = "MS")]
     pub max_latency: Option<f64>,
+    /// Search subnets, and list and limit rungs, by the time that they take on the device of this profile (`edge-run profile-device` writes it there).
+    #[arg(long, value_name = "FILE.json")]
+    pub device: Option<PathBuf>,
     /// SQNR in dB that outputs keep when products whose matrices are of low rank become two narrower ones; less makes smaller packs
     /// and a limit to the best rung [default: 80; with --keep-float 120]
     #[arg(long, value_name = "DB")]

@@ -98,6 +98,7 @@ fn run_report(args: &Report, stop: &AtomicBool) -> Result<(), ConvertError> {
         input: args.input.clone(),
         shapes: shapes(&args.shape, "--shape")?,
         no_latency: args.no_latency,
+        device: args.device.clone(),
     };
     let mut bars = Bars::default();
     let page = write_page(&args.pack, &args.output, &options, &mut bars, stop)?;
@@ -152,6 +153,7 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         wishes: wishes(args)?,
         cache: cache(args),
         low_rank: low_rank(args.low_rank)?,
+        device: args.device.clone(),
         equalize: args.equalize,
         without: args.without.iter().map(|form| Family::from(*form)).collect(),
     };

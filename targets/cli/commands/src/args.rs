@@ -17,6 +17,7 @@ Examples:
   edge-run inspect model.pack
   edge-run verify model.pack
   edge-run bench model.pack --mem 64MB --repeat 50
+  edge-run profile-device family.pack -o board.json
   edge-run llama.pack --prompt 'Once upon a time' -n 128
   edge-run chat llama.pack --mem 300MB
 
@@ -42,6 +43,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Time runs on seeded inputs.
     Bench(BenchArgs),
+    /// Time the steps of a pack's networks here, for `edge-convert --device`, which chooses subnets and rungs by them.
+    ProfileDevice(ProfileArgs),
     /// Check every hash of the file, then the golden outputs.
     Verify(VerifyArgs),
     /// List the model card, the ladder and the values that stay floats.
@@ -189,6 +192,23 @@ pub struct BenchArgs {
     #[cfg(feature = "text")]
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The pack; of a supernet subnets are timed, of any other the largest rung with floats and the largest with integers.
+    pub pack: PathBuf,
+    #[command(flatten)]
+    pub target: Target,
+    /// Write the profile here.
+    #[arg(short, long, value_name = "FILE.json")]
+    pub output: Option<PathBuf>,
+    /// Subnets that are looked at, at most; it ends earlier when they bring no new step.
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub subnets: usize,
+    /// Timed runs of each network, whose median counts.
+    #[arg(long, default_value_t = 15, value_name = "N")]
+    pub repeat: usize,
 }
 
 #[derive(Debug, Args)]

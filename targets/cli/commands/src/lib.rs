@@ -13,6 +13,7 @@ mod logging;
 mod plan;
 mod print;
 mod profile;
+mod profile_device;
 mod run;
 mod subnet;
 #[cfg(feature = "text")]
@@ -51,6 +52,7 @@ fn command(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Some(Command::Plan(a)) => plan::command(&a),
         Some(Command::Bench(a)) => bench::command(&a),
+        Some(Command::ProfileDevice(a)) => profile_device::command(&a),
         Some(Command::Verify(a)) => verify::command(&a),
         Some(Command::Inspect(a)) => inspect::command(&a),
         #[cfg(feature = "text")]
