@@ -13,7 +13,7 @@ use edge_runtime::select::{Request, SelectError, select, select_foretold};
 use edge_runtime::subnet::{Statistics, plays};
 use edge_runtime::weights::Registry;
 use edge_runtime::{Model, Session};
-use edge_tests::{Folder, Quiet, convert_in_process, edge_run, inputs_of, open};
+use edge_tests::{Folder, Quiet, convert_in_process, edge_convert, edge_run, inputs_of, open};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -367,7 +367,7 @@ fn with_table(n: u64, change: impl Fn(&mut Vec<u8>)) -> Model {
     let first = *blake3::hash(&bytes).as_bytes().first_chunk::<16>().unwrap();
     header.blobs.push(Blob { offset: 0, len: bytes.len() as u64, hash: u128::from_be_bytes(first) });
     let metric = "top1_percent".into();
-    header.candidates = Some(Candidates { graph: 0, count, metric, spread: 0.0, blob: id });
+    header.candidates = Some(Candidates { graph: 0, count, metric, spread: 0.0, blob: id, device: None });
     let inner: Arc<dyn BlobSource> = Arc::new(file.map(file.file_len()).unwrap());
     Model::new(Arc::new(header), Arc::new(Beside { inner, id, bytes }), Arc::new(Registry::standard()))
 }
@@ -530,4 +530,33 @@ fn the_program_runs_any_subnet() {
     convert_in_process(&onnx, &plain, &[]);
     let run = edge_run().args("bench").arg(&plain).args("--repeat 1 --subnet resolution=20").run();
     run.expect_saying(2, &["nothing to choose"]);
+}
+
+#[test]
+fn the_page_draws_subnets_with_rungs_and_without() {
+    let _alone = alone();
+    let folder = Folder::new("subnets-page");
+    let page = folder.file("page.html");
+    let run = edge_convert().arg("report").arg(pack()).arg("-o").arg(&page);
+    let figures = run.args("--shape input=1,1,28,28 --no-latency --json").run().expect(0).json();
+    let subnets = &figures["subnets"];
+    let header = open(pack(), Registry::standard()).header().clone();
+    let all = subnets["all"].as_array().unwrap();
+    assert_eq!(all.len(), header.candidates.unwrap().count as usize);
+    assert!(subnets["device"].is_null());
+    for subnet in all {
+        assert!(
+            subnet["weights"].as_u64().unwrap() > 20_000 && subnet["work"].as_u64().unwrap() > 100,
+            "{subnet}"
+        );
+        let Some(rung) = subnet["rung"].as_u64() else { continue };
+        // What was measured, not what was expected.
+        let quality = header.rungs[rung as usize].quality.as_ref().unwrap().value;
+        assert_eq!(subnet["quality"].as_f64().unwrap() as f32, quality, "{subnet}");
+    }
+    let own = all.iter().filter(|subnet| !subnet["rung"].is_null()).count();
+    assert!(own > 1 && own < all.len(), "{own} of {} have rungs", all.len());
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("Quality and work of subnets"));
+    assert_eq!(html.matches("class=\"dot subnet\"").count(), 2 * (all.len() - own));
 }

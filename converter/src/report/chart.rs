@@ -86,8 +86,8 @@ fn round_step(least: f64) -> f64 {
 /// One rung of a chart.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// The rung, as an index into the page's.
-    pub rung: usize,
+    /// The rung, as an index into the page's; `None`: a point without a label.
+    pub rung: Option<usize>,
     /// Across.
     pub x: f64,
     /// Up.
@@ -138,7 +138,7 @@ struct Line {
 #[derive(Clone, Debug, Serialize)]
 struct Mark {
     class: &'static str,
-    rung: usize,
+    rung: Option<usize>,
     x: f64,
     y: f64,
     name: String,
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn point(rung: usize, x: f64, y: f64) -> Point {
-        Point { rung, x, y, name: format!("w{rung}"), figures: format!("{x} MB, {y} dB") }
+        Point { rung: Some(rung), x, y, name: format!("w{rung}"), figures: format!("{x} MB, {y} dB") }
     }
 
     fn series(points: Vec<Point>) -> Vec<Series> {

@@ -1,7 +1,7 @@
 //! The page's charts: quality against weights, memory, and time.
 
 use super::chart::{Chart, Point, Series};
-use super::page::{Page, RungFigures};
+use super::page::{Page, RungFigures, SubnetFigures};
 use super::words::{acts, clipped, is_exact, latency, quality, size};
 use serde::Serialize;
 
@@ -65,6 +65,47 @@ pub(super) fn figures(page: &Page, metric: &str) -> Vec<Figure> {
     ]
 }
 
+/// Charts of a supernet's subnets: all that the pack knows, and those that have rungs.
+pub(super) fn subnets(page: &Page, metric: &str) -> Vec<Figure> {
+    let Some(subnets) = &page.subnets else { return Vec::new() };
+    let chart = |x: &dyn Fn(&SubnetFigures) -> f64, shown: &dyn Fn(&SubnetFigures) -> String| {
+        let point = |s: &SubnetFigures| {
+            let rung = s.rung.and_then(|rung| page.rungs.get(rung));
+            Point {
+                rung: s.rung,
+                x: x(s),
+                y: f64::from(s.quality),
+                name: rung.map(|rung| clipped(&rung.id)).unwrap_or_default(),
+                figures: rung.and_then(quality).map(|q| format!("{q}, {}", shown(s))).unwrap_or_default(),
+            }
+        };
+        let (own, others): (Vec<Point>, Vec<Point>) =
+            subnets.all.iter().map(point).partition(|point| point.rung.is_some());
+        Chart::new(&[Series { name: "subnet", points: others }, Series { name: "f32", points: own }])
+    };
+    let weights = |s: &SubnetFigures| f64::from(s.weights) / 1e6;
+    let work = |s: &SubnetFigures| f64::from(s.work) / 1e3;
+    let (of_work, unit) = match &subnets.device {
+        Some(device) => (format!("milliseconds on {}", clipped(device)), "ms"),
+        None => ("millions of multiply-adds".to_string(), "million multiply-adds"),
+    };
+    vec![
+        Figure {
+            title: "Quality and size of subnets",
+            axes: format!("{metric}, against millions of weights"),
+            chart: chart(&weights, &|s| format!("{:.3} million weights", weights(s))),
+            note: "Large points: subnets with rungs, at their best with floats between layers. Small ones: what is expected of further subnets with the statistics of the nearest of these."
+                .to_string(),
+        },
+        Figure {
+            title: "Quality and work of subnets",
+            axes: format!("{metric}, against {of_work}"),
+            chart: chart(&work, &|s| format!("{:.3} {unit}", work(s))),
+            note: format!("Lines: the best for so much work. Expectations were off by {:.1} where they were measured.", subnets.spread),
+        },
+    ]
+}
+
 /// Rungs of f32 and of i8 activations.
 fn series(
     page: &Page,
@@ -77,7 +118,7 @@ fn series(
             return None;
         }
         let figures = format!("{}, {}", quality(r)?, shown(r)?);
-        Some(Point { rung: i, x: x(r)?, y: f64::from(r.quality?), name: clipped(&r.id), figures })
+        Some(Point { rung: Some(i), x: x(r)?, y: f64::from(r.quality?), name: clipped(&r.id), figures })
     };
     let of = |name: &'static str| {
         let points = page.rungs.iter().enumerate().filter(|(_, r)| acts(r) == name).filter_map(point);

@@ -2,7 +2,7 @@
 
 use super::bench::{Bench, ROUNDS};
 use super::format;
-use super::page::{Cost, Lack, Layer, Machine, Page, PageOptions, RungFigures};
+use super::page::{Cost, Lack, Layer, Machine, Page, PageOptions, RungFigures, SubnetFigures, Subnets};
 use super::words::rounded;
 use crate::board::Board;
 use crate::convert::Watch;
@@ -12,7 +12,8 @@ use crate::samples::Samples;
 use crate::shapes::Sizes;
 use edge_runtime::Model;
 use edge_runtime::graph::{Block, Graph, Op, Source};
-use edge_runtime::pack::{Acts, Header, PackFile, Rung, RungState, Take};
+use edge_runtime::pack::{Acts, Foreseen, Header, PackFile, Rung, RungState, Take};
+use edge_runtime::select;
 use edge_runtime::weights::{Registry, needed_blobs};
 use std::collections::HashMap;
 use std::path::Path;
@@ -90,7 +91,46 @@ pub fn gather(
         best: best(&rungs),
         rungs,
         order: order(header),
+        subnets: subnets(&model, &file.shared_header())?,
     })
+}
+
+/// The pack's table of subnets; those that have rungs with what was measured of them.
+fn subnets(model: &Model, header: &Arc<Header>) -> Result<Option<Subnets>, ConvertError> {
+    let Some(table) = &header.candidates else { return Ok(None) };
+    let elastic = header.graphs.get(table.graph as usize).and_then(|graph| graph.elastic.as_deref());
+    let Some(elastic) = elastic else { return Ok(None) };
+    let mut own = HashMap::new();
+    for (i, subnet) in header.subnets.iter().enumerate().filter(|(_, subnet)| subnet.graph == table.graph) {
+        let floats = |rung: &&(usize, &Rung)| rung.1.subnet == Some(i as u32) && rung.1.acts == Acts::F32;
+        let quality = |rung: &Rung| rung.quality.as_ref().map_or(f32::MIN, |q| q.value);
+        let rungs: Vec<(usize, &Rung)> = header.rungs.iter().enumerate().collect();
+        let best = rungs.iter().filter(floats).max_by(|a, b| quality(a.1).total_cmp(&quality(b.1)));
+        let part = edge_runtime::subnet::plays(header, table.graph, &subnet.choice);
+        if let (Some((at, rung)), Ok(part)) = (best, part) {
+            own.insert(part, (*at, quality(rung)));
+        }
+    }
+    let figures = |f: Foreseen| {
+        let measured = own.get(&f.options);
+        let named = elastic.variables.iter().zip(&f.options).filter_map(|(variable, option)| {
+            Some((variable.name.clone(), variable.options.get(usize::from((*option)?))?.clone()))
+        });
+        SubnetFigures {
+            choices: named.collect(),
+            weights: f.weights,
+            work: f.work,
+            quality: measured.map_or(f.quality, |m| m.1),
+            rung: measured.map(|m| m.0),
+        }
+    };
+    let all = select::foreseen(model)?.into_iter().map(figures).collect();
+    Ok(Some(Subnets {
+        metric: table.metric.clone(),
+        spread: table.spread,
+        device: table.device.clone(),
+        all,
+    }))
 }
 
 /// What went wrong in words when nobody said what to run with: the rest of the page stands without it.

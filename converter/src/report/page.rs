@@ -53,6 +53,36 @@ pub struct Page {
     pub best: usize,
     /// Tensors in the order in which the graphs use them.
     pub order: Vec<usize>,
+    /// The subnets of a supernet that the pack says something of.
+    pub subnets: Option<Subnets>,
+}
+
+/// Subnets of a supernet, with rungs and without.
+#[derive(Clone, Debug, Serialize)]
+pub struct Subnets {
+    /// What the qualities are.
+    pub metric: String,
+    /// How far off expectations were where they were measured.
+    pub spread: f32,
+    /// The device whose microseconds the work is; of none it is thousands of multiply-adds.
+    pub device: Option<String>,
+    /// The subnets.
+    pub all: Vec<SubnetFigures>,
+}
+
+/// A subnet in figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubnetFigures {
+    /// Choices that play a part, and their options.
+    pub choices: BTreeMap<String, String>,
+    /// Elements of its matrices.
+    pub weights: u32,
+    /// Thousands of multiply-adds, or microseconds.
+    pub work: u32,
+    /// Of its best rung with floats between layers, or what is expected of it with the statistics of the nearest subnet.
+    pub quality: f32,
+    /// That rung, as an index.
+    pub rung: Option<usize>,
 }
 
 /// Where latencies were measured.

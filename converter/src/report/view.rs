@@ -1,7 +1,7 @@
 //! A page in the words, numbers and charts that its template shows.
 
 use super::detail::{Detail, Table, Timeline, detail};
-use super::figures::{Figure, figures, not_drawn};
+use super::figures::{Figure, figures, not_drawn, subnets};
 use super::ladder::{Row, row};
 use super::page::{Cost, Page, RungFigures};
 use super::words::{clipped, cut, metric_name, quality, size};
@@ -25,6 +25,9 @@ pub struct View {
     notes: Vec<String>,
     metric: String,
     figures: Vec<Figure>,
+    /// Charts of a supernet's subnets.
+    subnets: Vec<Figure>,
+    subnet_count: usize,
     not_drawn: String,
     rungs: Vec<Row>,
     best: usize,
@@ -60,6 +63,8 @@ impl View {
             notes: notes(page),
             metric: metric_name(metric),
             figures: figures(page, &metric_name(metric)),
+            subnets: subnets(page, &metric_name(metric)),
+            subnet_count: page.subnets.as_ref().map_or(0, |subnets| subnets.all.len()),
             not_drawn: not_drawn(page),
             rungs: page.rungs.iter().map(|rung| row(page, rung)).collect(),
             best: page.best,

@@ -22,6 +22,9 @@ enum Numbers {
 
 /// The results of `op` on constants.
 pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Array>], outputs: usize) -> Option<Vec<Array>> {
+    // Loops go through what a 0 among the sizes hides.
+    let hidden = |x: &&Array| x.data.is_empty() && elements_but_zeros(&x.dims).is_none_or(|n| n > MAX_BYTES);
+    inputs.iter().copied().flatten().all(|x| !hidden(&x)).then_some(())?;
     let get = |i: usize| inputs.get(i).copied().flatten();
     let one = match op {
         Op::Unary(f) => unary(*f, get(0)?)?,
@@ -92,8 +95,13 @@ pub(crate) fn evaluate(op: &Op, inputs: &[Option<&Array>], outputs: usize) -> Op
 
 /// The number of elements, when no product of some of the sizes overflows either: a 0 among them must not hide it.
 fn elements(dims: &[usize]) -> Option<usize> {
-    let most = dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    let most = elements_but_zeros(dims)?;
     Some(if dims.contains(&0) { 0 } else { most })
+}
+
+/// The number of elements if sizes of 0 were 1.
+fn elements_but_zeros(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))
 }
 
 fn numbers(array: &Array) -> Option<Numbers> {

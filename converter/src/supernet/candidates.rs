@@ -91,7 +91,14 @@ pub fn candidates(
     }
     let count = entries.len() as u32;
     let blob = draft.blob(bytes);
-    draft.header.candidates = Some(Candidates { graph: 0, count, metric: best.metric, spread, blob });
+    draft.header.candidates = Some(Candidates {
+        graph: 0,
+        count,
+        metric: best.metric,
+        spread,
+        blob,
+        device: evaluator.board().map(|board| board.name().to_string()),
+    });
     Ok(Some(blob))
 }
 

@@ -17,7 +17,7 @@ mod temporary;
 mod verify;
 mod writer;
 
-pub use candidates::Candidates;
+pub use candidates::{Candidates, Foreseen};
 pub(crate) use candidates::{NO_PART, NUMBERS};
 pub(crate) use check::{check_graph, constants_end};
 pub use error::{PackError, PackTrouble};

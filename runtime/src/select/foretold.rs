@@ -9,7 +9,7 @@
 use super::{Request, SelectError, Selection, Weighing, by_quality, need, select_beside};
 use crate::device::{self, Device};
 use crate::model::Model;
-use crate::pack::{Acts, Choice, Header, NO_PART, NUMBERS, Rung, hash128};
+use crate::pack::{Acts, Choice, Foreseen, Header, NO_PART, NUMBERS, Rung, hash128};
 use crate::plan::{InputSpec, Plan};
 use crate::session::plan_options;
 use crate::subnet::{Cut, Neighbour, Point, neighbours};
@@ -48,8 +48,12 @@ struct Entry {
     work: f64,
 }
 
-/// Entries of the table of a header, or why they are none.
-fn entries(header: &Header, model: &Model) -> Result<Vec<Entry>, SelectError> {
+/// The pack's table of subnets; empty where it has none, or the file is cut before it.
+///
+/// # Errors
+/// When the table is damaged.
+pub fn foreseen(model: &Model) -> Result<Vec<Foreseen>, SelectError> {
+    let header = model.header();
     let Some(table) = &header.candidates else { return Ok(Vec::new()) };
     let bad = |why: String| SelectError::Candidates { why };
     let elastic = header.graphs.get(table.graph as usize).and_then(|graph| graph.elastic.as_deref());
@@ -63,12 +67,12 @@ fn entries(header: &Header, model: &Model) -> Result<Vec<Entry>, SelectError> {
     let variables = &elastic.variables;
     let mut all = Vec::with_capacity(table.count as usize);
     for (i, entry) in bytes.chunks_exact(variables.len() + NUMBERS).enumerate() {
-        let (options, numbers) = entry.split_at(variables.len());
-        let mut point = Vec::with_capacity(options.len());
-        for (variable, option) in variables.iter().zip(options) {
+        let (given, numbers) = entry.split_at(variables.len());
+        let mut options = Vec::with_capacity(given.len());
+        for (variable, option) in variables.iter().zip(given) {
             match *option {
-                NO_PART => point.push(None),
-                option if usize::from(option) < variable.options.len() => point.push(Some(option)),
+                NO_PART => options.push(None),
+                option if usize::from(option) < variable.options.len() => options.push(Some(option)),
                 option => {
                     let have = variable.options.len();
                     return Err(bad(format!(
@@ -79,15 +83,26 @@ fn entries(header: &Header, model: &Model) -> Result<Vec<Entry>, SelectError> {
             }
         }
         let word = |k: usize| [numbers[4 * k], numbers[4 * k + 1], numbers[4 * k + 2], numbers[4 * k + 3]];
-        let number = |k: usize| f64::from(u32::from_le_bytes(word(k)));
+        let number = |k: usize| u32::from_le_bytes(word(k));
         let quality = f32::from_le_bytes(word(0));
         if !quality.is_finite() {
             return Err(bad(format!("entry {i} has a quality of {quality}")));
         }
-        let point = Point::new(point);
-        all.push(Entry { point, quality, weights: number(1), arena: number(2), work: number(3) });
+        all.push(Foreseen { options, quality, weights: number(1), arena: number(2), work: number(3) });
     }
     Ok(all)
+}
+
+/// Entries of the table, ready to be compared.
+fn entries(model: &Model) -> Result<Vec<Entry>, SelectError> {
+    let entry = |f: Foreseen| Entry {
+        point: Point::new(f.options),
+        quality: f.quality,
+        weights: f64::from(f.weights),
+        arena: f64::from(f.arena),
+        work: f64::from(f.work),
+    };
+    Ok(foreseen(model)?.into_iter().map(entry).collect())
 }
 
 /// What a rung's numbers are to the table's: bytes, arena and quality of an entry follow.
@@ -167,7 +182,7 @@ pub fn select_foretold(
     let model = &model.ladder();
     let header = &model.shared_header();
     let Some(table) = &header.candidates else { return Ok(None) };
-    let entries = entries(header, model)?;
+    let entries = entries(model)?;
     let Some(elastic) = header.graphs[table.graph as usize].elastic.as_deref() else { return Ok(None) };
     let near = neighbours(header, table.graph, model.source()).map_err(crate::plan::PlanError::from)?;
     let likes = likes(header, &near, &entries);

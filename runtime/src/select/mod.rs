@@ -9,7 +9,7 @@ mod together;
 #[cfg(test)]
 mod together_tests;
 
-pub use foretold::{Foretold, Paced, select_foretold};
+pub use foretold::{Foretold, Paced, foreseen, select_foretold};
 pub use need::{Need, START_SPREAD, Weighing};
 pub use pace::{PaceError, select_within};
 pub use reader::{Access, Reader, select_read};
