@@ -16,6 +16,7 @@ pub mod plan;
 pub mod random;
 pub mod select;
 mod session;
+mod sort;
 pub mod subnet;
 pub mod text;
 pub mod tokenizer;

@@ -3,6 +3,7 @@
 use crate::graph::{Graph, Source, TensorId};
 use crate::pack::{Acts, BlobId, BlobSource, ConstantData, Header, Rung, Take};
 use crate::plan::{Matrix, PlanError, Thin};
+use crate::sort;
 use crate::subnet::{self, Chosen, Made};
 use crate::weights::{self, Correction, Registry, WeightError, Weights};
 use std::borrow::Cow;
@@ -253,7 +254,7 @@ impl Model {
                 Source::Computed => {}
             }
         }
-        blobs.sort_unstable();
+        sort::ascending(&mut blobs);
         blobs.dedup();
         Ok(blobs)
     }

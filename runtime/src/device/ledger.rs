@@ -1,5 +1,6 @@
 //! Who holds how much of the memory budget.
 
+use crate::sort;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -99,7 +100,7 @@ impl Ledger {
         if bytes < account.used {
             let what = "a smaller budget".to_string();
             let mut holders: Vec<Holding> = account.open.iter().map(|(_, h)| h.clone()).collect();
-            holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
+            sort::by_key(&mut holders, |h| std::cmp::Reverse(h.bytes));
             return Err(BudgetError { what, asked: 0, used: account.used, budget: bytes, holders });
         }
         account.budget = bytes;
@@ -134,7 +135,7 @@ impl Ledger {
         let budget = account.budget;
         if bytes > budget - others {
             let mut holders: Vec<Holding> = account.open.iter().map(|(_, h)| h.clone()).collect();
-            holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
+            sort::by_key(&mut holders, |h| std::cmp::Reverse(h.bytes));
             let what = what.to_string();
             return Err(BudgetError { what, asked: bytes, used: others, budget, holders });
         }
@@ -169,7 +170,7 @@ impl Reservation {
         if let Err(mut error) = self.ledger.take(&mut account, &what, self.bytes, bytes) {
             error.holders =
                 account.open.iter().filter(|(id, _)| *id != self.id).map(|(_, h)| h.clone()).collect();
-            error.holders.sort_unstable_by_key(|h| std::cmp::Reverse(h.bytes));
+            sort::by_key(&mut error.holders, |h| std::cmp::Reverse(h.bytes));
             return Err(error);
         }
         account.open[at].1.bytes = bytes;

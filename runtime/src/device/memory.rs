@@ -1,5 +1,6 @@
 //! How much memory this process may use.
 
+use crate::sort;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -92,7 +93,7 @@ impl MemoryLimit {
             let bytes = available.saturating_sub(margin);
             limits.push(MemoryLimit { bytes, source: LimitSource::Available { available, margin } });
         }
-        limits.sort_by_key(|limit| limit.bytes);
+        sort::by_key(&mut limits, |limit| limit.bytes);
         limits
     }
 }

@@ -2,6 +2,7 @@
 
 use super::zip::{Writer, members, read_member};
 use super::{InputError, NamedArray, npy};
+use crate::sort;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -31,7 +32,7 @@ pub fn read_npz(path: &Path, mut limit: u64) -> Result<Vec<NamedArray>, InputErr
         limit -= array.data.len() as u64;
         arrays.push(array);
     }
-    arrays.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    sort::by(&mut arrays, |a, b| a.name.cmp(&b.name));
     Ok(arrays)
 }
 
@@ -96,7 +97,7 @@ mod tests {
         arrays.push(NamedArray { name: "scalar".into(), ..array(DType::I64, &[]) });
         arrays.push(NamedArray { name: "vector".into(), ..array(DType::F32, &[5]) });
         write_npz(&path, &arrays).unwrap();
-        arrays.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        sort::by(&mut arrays, |a, b| a.name.cmp(&b.name));
         assert_eq!(read_npz(&path, 1 << 20).unwrap(), arrays);
         assert!(matches!(read_npz(&path, 20), Err(InputError::TooLarge { .. })));
 

@@ -3,6 +3,7 @@
 //! Everything follows from the header's end, the order of the blobs and their lengths, so a header that says
 //! anything else is refused: nothing overlaps, and no byte of the file is unaccounted for.
 #![forbid(unsafe_code)]
+use crate::sort;
 
 use super::{Blob, BlobId, Header, PackError, Section, owner::owner_of};
 
@@ -91,7 +92,7 @@ pub(super) fn file_order(blobs: &[Blob]) -> Vec<BlobId> {
 
 /// Sorts ids of blobs into file order.
 pub(super) fn sort_by_offset(blobs: &[Blob], ids: &mut [BlobId]) {
-    ids.sort_unstable_by_key(|&id| (blobs[id as usize].offset, id));
+    sort::by_key(ids, |&id| (blobs[id as usize].offset, id));
 }
 
 /// Position just past the pack's last byte: the file's length, when it is whole.

@@ -1,5 +1,6 @@
 //! Blobs read into memory of their own.
 #![forbid(unsafe_code)]
+use crate::sort;
 
 use super::layout::{BLOB_ALIGN, sort_by_offset};
 use super::{BlobId, BlobSource, PackError, PackFile};
@@ -66,7 +67,7 @@ impl PackFile {
     /// Bytes of the buffers that [`PackFile::load`] makes for these blobs, which must be in the header's table.
     pub fn loaded_bytes(&self, blobs: &[BlobId]) -> u64 {
         let mut blobs = blobs.to_vec();
-        blobs.sort_unstable();
+        sort::ascending(&mut blobs);
         blobs.dedup();
         // The blobs of a file do not overlap and end below 2^63, but each is rounded up.
         let line = |id: &BlobId| self.places[*id as usize].len.next_multiple_of(BLOB_ALIGN);
@@ -113,7 +114,7 @@ impl PackFile {
             };
             loaded.blobs.push(blob);
         }
-        loaded.blobs.sort_unstable_by_key(|blob| blob.0);
+        sort::by_key(&mut loaded.blobs, |blob| blob.0);
         Ok(loaded)
     }
 

@@ -4,6 +4,8 @@
 //! within a few percent. Where it is not, the blocks that stick out at the top are placed before all others and the
 //! rest follow as before, a few times over: whoever sticks out had met a landscape that its lessers had cut up.
 
+use crate::sort;
+
 /// A run of bytes that is needed from step `first` to step `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
@@ -34,7 +36,7 @@ const KEPT: usize = 4096;
 /// Places `blocks`; `live` is the most bytes of them that live at once, which no layout can beat.
 pub(super) fn place(blocks: &[Block], live: usize) -> Layout {
     let mut order: Vec<usize> = (0..blocks.len()).collect();
-    order.sort_unstable_by_key(|i| {
+    sort::by_key(&mut order, |i| {
         let b = &blocks[*i];
         (std::cmp::Reverse(b.bytes), b.first, b.last, *i)
     });

@@ -12,6 +12,7 @@ use crate::model::Model;
 use crate::pack::{Acts, Choice, Foreseen, Header, NO_PART, NUMBERS, Rung, hash128};
 use crate::plan::{InputSpec, Plan};
 use crate::session::plan_options;
+use crate::sort;
 use crate::subnet::{Cut, Neighbour, Point, neighbours};
 use std::time::Duration;
 
@@ -225,7 +226,7 @@ pub fn select_foretold(
             }
         }
     }
-    able.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
+    sort::by(&mut able, |a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
     let mut most = f64::INFINITY;
     let mut tries = 0;
     for (quality, total, entry, like) in able {

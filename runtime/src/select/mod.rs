@@ -22,6 +22,7 @@ use crate::model::Model;
 use crate::pack::{Acts, BlobId, PackError, Rung};
 use crate::plan::{InputSpec, Plan, PlanError, PlanOptions};
 use crate::session::plan_options;
+use crate::sort;
 use crate::subnet::Chosen;
 use need::Reads;
 use std::cmp::Ordering;
@@ -253,7 +254,7 @@ pub fn next_better(
             better.push((rungs[rung].bytes, rung));
         }
     }
-    better.sort_unstable();
+    sort::ascending(&mut better);
     for (_, rung) in better {
         let floor = plans.floor(rung, Weighing::Resident, request)?;
         if next.as_ref().is_some_and(|n| floor.is_some_and(|f| f >= n.need.total())) {
@@ -280,7 +281,7 @@ fn by_quality(a: &Rung, b: &Rung) -> Ordering {
 /// Rungs from the best down, of equal ones the smaller first.
 fn best_first(all: &[Rung], mut rungs: Vec<usize>) -> Vec<usize> {
     let rung = |i: usize| &all[i];
-    rungs.sort_unstable_by(|a, b| {
+    sort::by(&mut rungs, |a, b| {
         by_quality(rung(*b), rung(*a)).then(rung(*a).bytes.cmp(&rung(*b).bytes)).then(a.cmp(b))
     });
     rungs
@@ -459,7 +460,7 @@ impl<'a> Plans<'a> {
         for rung in rungs {
             floors.push((self.floor(*rung, Weighing::Streamed, request)?.unwrap_or(0), *rung));
         }
-        floors.sort_unstable();
+        sort::ascending(&mut floors);
         let mut least: Option<(usize, Need)> = None;
         let mut planned = Vec::new();
         for (floor, rung) in floors {

@@ -5,6 +5,7 @@ use crate::graph::Source;
 use crate::model::Model;
 use crate::pack::{BlobId, Rung};
 use crate::plan::{BufferKind, BufferPlace, Matrix, Plan, PlanError, Step};
+use crate::sort;
 
 /// The kernel maps up to this much of a cached file around a fault.
 const FAULT_AROUND: u64 = 64 << 10;
@@ -108,7 +109,7 @@ fn windows(model: &Model, blobs: &[BlobId]) -> u64 {
         .filter(|b| b.len > 0)
         .map(|b| (b.offset / FAULT_AROUND, (b.offset + b.len).div_ceil(FAULT_AROUND)))
         .collect();
-    ranges.sort_unstable();
+    sort::ascending(&mut ranges);
     let (mut total, mut covered) = (0, 0);
     for (start, end) in ranges {
         let start = start.max(covered);

@@ -8,6 +8,7 @@ use crate::model::Model;
 use crate::pack::Rung;
 use crate::plan::InputSpec;
 use crate::session::{Session, SessionError};
+use crate::sort;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,7 @@ fn pace(session: &mut Session, latency: Duration) -> Result<Duration, RunError> 
     for time in &mut times {
         *time = timed()?;
     }
-    times.sort_unstable();
+    sort::ascending(&mut times);
     Ok(times[RUNS / 2])
 }
 

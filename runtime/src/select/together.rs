@@ -10,6 +10,7 @@ use crate::device::{self, ByteSize, Device};
 use crate::model::Model;
 use crate::pack::Rung;
 use crate::plan::{InputSpec, PlanError};
+use crate::sort;
 
 /// One of the models that are to share what is left of a budget.
 #[derive(Clone)]
@@ -196,7 +197,7 @@ fn level(rung: &Rung) -> f64 {
 
 /// The steps that are worth their bytes: by need, each better than all before it.
 pub(super) fn rising(mut steps: Vec<Step>) -> Vec<Step> {
-    steps.sort_by(|a, b| a.need.total().cmp(&b.need.total()).then(b.level.total_cmp(&a.level)));
+    sort::by(&mut steps, |a, b| a.need.total().cmp(&b.need.total()).then(b.level.total_cmp(&a.level)));
     let mut best = f64::NEG_INFINITY;
     steps.retain(|s| {
         let better = s.level > best;
@@ -241,7 +242,7 @@ fn by_saving(tables: &[Table]) -> Vec<usize> {
     let least = |steps: &[Step]| steps.first().map_or(0, |s| s.need.total());
     let saving = |i: &usize| least(&tables[*i].resident).saturating_sub(least(&tables[*i].streamed));
     let mut order: Vec<usize> = (0..tables.len()).collect();
-    order.sort_by_key(|i| std::cmp::Reverse(saving(i)));
+    sort::by_key(&mut order, |i| std::cmp::Reverse(saving(i)));
     order
 }
 

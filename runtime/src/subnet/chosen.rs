@@ -8,6 +8,7 @@ use crate::graph::{Change, Elastic, Source, TensorId};
 use crate::model::Model;
 use crate::pack::{BlobId, Choice, Header, Rung, Take};
 use crate::plan::PlanError;
+use crate::sort;
 use std::sync::Arc;
 
 /// A subnet that is none of [`Header::subnets`].
@@ -91,7 +92,7 @@ impl Model {
         let mut order: Vec<&Neighbour> = near.iter().collect();
         let distance = |near: &Neighbour| near.point.distance(&point, elastic);
         // Of equally near ones the larger: it has all that a smaller one has.
-        order.sort_by(|a, b| {
+        sort::by(&mut order, |a, b| {
             let other = |near: &Neighbour| near.point != point;
             let by_distance = distance(a).total_cmp(&distance(b));
             other(a).cmp(&other(b)).then(by_distance).then(b.subnet.cmp(&a.subnet))
@@ -147,7 +148,7 @@ impl Model {
             (rung.bytes, rung.end) = self.extent(&rung, &name)?;
             rungs.push(rung);
         }
-        rungs.sort_by_key(|rung| rung.bytes);
+        sort::by_key(&mut rungs, |rung| rung.bytes);
         Ok(Cut { rungs, choice: choice.clone(), statistics })
     }
 

@@ -14,6 +14,7 @@ mod scored;
 mod split;
 mod tables;
 
+use crate::sort;
 pub use split::{Atom, Classes, Pattern};
 
 use crate::pack::{BlobId, BlobSource, Header};
@@ -180,7 +181,7 @@ impl Tokenizer {
         if !named.chain(tokens.special.values()).all(known) {
             return Err(wrong("a first, last or special token that is not there"));
         }
-        added.sort_unstable();
+        sort::ascending(&mut added);
         let begins = (0..=256)
             .map(|byte| added.partition_point(|(first, _)| u16::from(*first) < byte) as u32)
             .collect();

@@ -5,6 +5,7 @@ use super::{Line, panels};
 use crate::plan::arena::{self, ALIGN};
 use crate::plan::rows::{ByRows, Makes};
 use crate::plan::{BufferId, BufferKind, Plan, STEP_BYTES};
+use crate::sort;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -158,7 +159,7 @@ impl Sequence {
                 }
             }
         }
-        pairs.sort_unstable();
+        sort::ascending(&mut pairs);
         pairs.dedup();
         (self.accesses, self.dependencies) = (all, pairs);
         self

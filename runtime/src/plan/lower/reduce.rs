@@ -5,6 +5,7 @@ use crate::graph::{DType, ReduceOp};
 use crate::plan::build::{Builder, Call, Why};
 use crate::plan::fact::Fact;
 use crate::plan::step::{AxisShape, StepOp};
+use crate::sort;
 use edge_kernels::cpu::reduce::{MAX_CODES, Reduction};
 
 /// The sizes before, along and after axis `axis`.
@@ -45,7 +46,7 @@ pub(super) fn reduce(
     if axes.is_empty() {
         axes = (0..x.rank()).collect();
     }
-    axes.sort_unstable();
+    sort::ascending(&mut axes);
     axes.dedup();
     let kept = |i: usize| !axes.contains(&i);
     let dims: Vec<usize> =
