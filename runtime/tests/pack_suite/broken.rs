@@ -518,7 +518,8 @@ fn contents_that_are_no_pack() {
 fn a_table_of_subnets_that_is_none() {
     let table = |graph: u32, count: u32, blob: u32, spread: f32| {
         edit(|h| {
-            h.candidates = Some(Candidates { graph, count, metric: "sqnr_db".into(), spread, blob });
+            h.candidates =
+                Some(Candidates { graph, count, metric: "sqnr_db".into(), spread, blob, device: None });
         })
     };
     refused!(table(9, 0, 0, 0.0), PackError::OutOfRange { .. }, "the table of subnets", "graph 9");
