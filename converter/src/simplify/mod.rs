@@ -36,6 +36,8 @@ pub struct Options {
     /// Leave weights as they are: a per-channel factor becomes the operation's scale operand. Subnets that share
     /// weights need it, for folding a factor into a row would make the rows differ.
     pub keep_affine: bool,
+    /// Leave transposes that move dimensions of size 1 alone: in another subnet the size may be another, and the graphs would differ.
+    pub keep_ones: bool,
 }
 
 /// What one pass did.

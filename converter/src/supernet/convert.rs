@@ -25,6 +25,7 @@ use crate::samples::{Sample, Samples};
 use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
+use edge_runtime::SessionError;
 use edge_runtime::graph::{Source, ValueId};
 use edge_runtime::pack::{Acts, Choice, Cost, Header, Subnet, Take};
 use edge_runtime::plan::{Plan, PlanError, PlanOptions};
@@ -80,8 +81,16 @@ fn convert_subnets(
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
     let board = Board::of(options.device.as_deref())?;
-    let making = Making { supernet, evaluator: &Evaluator::new(stop)? };
-    let mut family = making.family()?;
+    let first = Evaluator::new(stop)?;
+    let mut making = Making { supernet, evaluator: &first, keep_ones: false };
+    let mut family = match making.family() {
+        // Subnets with a size of 1, as of one head, may have fewer transposes than the largest network.
+        Err(ConvertError::Supernet { .. }) => {
+            making.keep_ones = true;
+            making.family()?
+        }
+        family => family?,
+    };
     let largest = supernet.largest();
     let whole = making.model(&largest, Norms::Stored)?;
     watch.progress(1);
@@ -92,7 +101,7 @@ fn convert_subnets(
     let evaluator = Evaluator::new(stop)?.timed_on(board);
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
     let evaluator = evaluator.keeping(journal);
-    let making = Making { supernet, evaluator: &evaluator };
+    let making = Making { evaluator: &evaluator, ..making };
 
     let held_out = &samples.held_out[..samples.held_out.len().min(HELD_OUT)];
     let probes = &samples.calibration[..samples.calibration.len().min(PROBES)];
@@ -274,27 +283,51 @@ fn same_as_imported(
     if sqnr_db(apart) >= 100.0 {
         return Ok(());
     }
-    let options = supernet.variables().iter().zip(choice);
-    let names: Vec<String> = options.map(|(c, o)| format!("{} = {}", c.name, c.options[*o])).collect();
     let why = format!(
         "the choices do not act one beside the other: with {} the shared graph gives another answer than the subnet itself ({:.1} dB)",
-        names.join(", "),
+        named(supernet, choice),
         sqnr_db(apart)
     );
     Err(ConvertError::Supernet { why })
+}
+
+/// A choice in words.
+fn named(supernet: &dyn Subnets, choice: &[usize]) -> String {
+    let options = supernet.variables().iter().zip(choice);
+    let names: Vec<String> = options.map(|(c, o)| format!("{} = {}", c.name, c.options[*o])).collect();
+    names.join(", ")
+}
+
+/// A subnet that has no plan, where the largest network has one, is described wrongly.
+fn planned<T>(
+    supernet: &dyn Subnets,
+    choice: &[usize],
+    done: Result<T, ConvertError>,
+) -> Result<T, ConvertError> {
+    match done {
+        Err(ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)))
+            if choice != supernet.largest() =>
+        {
+            Err(ConvertError::Supernet { why: format!("with {}: {e}", named(supernet, choice)) })
+        }
+        done => done,
+    }
 }
 
 /// A supernet and what runs it.
 struct Making<'a> {
     supernet: &'a dyn Subnets,
     evaluator: &'a Evaluator<'a>,
+    /// See [`simplify::Options::keep_ones`].
+    keep_ones: bool,
 }
 
 impl Making<'_> {
     fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ConvertError> {
         let model = self.supernet.model(choice, norms)?;
         // Norms stay apart from the weights, which would else differ between the subnets.
-        Ok(simplify::simplify_with_report(model, &simplify::Options { keep_affine: true }).0)
+        let options = simplify::Options { keep_affine: true, keep_ones: self.keep_ones };
+        Ok(simplify::simplify_with_report(model, &options).0)
     }
 
     fn family(&self) -> Result<Family, ConvertError> {
@@ -475,7 +508,8 @@ impl Measure for Searching<'_, '_> {
                 None => plan.steps.iter().map(|step| step.work().multiply_adds).sum(),
             };
             Ok(vec![weights as f64, work as f64, plan.memory() as f64])
-        })?;
+        });
+        let numbers = planned(self.making.supernet, choice, numbers)?;
         let [weights, work, arena] = [numbers[0] as u64, numbers[1] as u64, numbers[2] as u64];
         Ok(search::Cost { weights, work, arena })
     }

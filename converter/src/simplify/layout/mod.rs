@@ -71,6 +71,9 @@ fn transpose(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
 /// transpose can meet its inverse any more, for shapes would stand in the way.
 pub(super) fn ones(scope: &mut Scope<'_>, node: &Node) -> Option<Vec<Node>> {
     let Op::Transpose { perm } = &node.op else { return None };
+    if scope.options.keep_ones {
+        return None;
+    }
     let (x, y) = one_to_one(node)?;
     let dims = scope.dims(x)?.to_vec();
     if dims.len() != perm.len() || !is_identity(&restrict(perm, |p| !dims[p].is_one())) {

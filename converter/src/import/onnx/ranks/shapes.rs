@@ -1,7 +1,7 @@
 //! The shapes of an operation's results, as far as they follow from the operands'.
 
 use super::elements::{bounds, range};
-use super::{Dims, Element, Operands, normalize};
+use super::{Dims, Element, MAX_ELEMENTS, Operands, normalize};
 use edge_runtime::graph::{Direction, Op, Pads, Window};
 
 /// The shapes of the results; missing entries are not known.
@@ -37,6 +37,11 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Option<Dims>> 
     }
 }
 
+/// The shape that a list of `rank` unknown sizes says; `None` for a list that is no shape of any tensor.
+fn free(rank: usize) -> Option<Dims> {
+    (rank <= MAX_ELEMENTS).then(|| vec![None; rank])
+}
+
 fn single(op: &Op, x: Option<Dims>, operands: &Operands) -> Option<Dims> {
     match op {
         Op::Conv { window, out_channels, .. } => windowed(x?, window, false, Some(*out_channels)),
@@ -69,7 +74,7 @@ fn single(op: &Op, x: Option<Dims>, operands: &Operands) -> Option<Dims> {
             let shape = operands.fact(1)?;
             let target = match &shape.elements {
                 Some(elements) => elements.iter().map(|e| size(*e)).collect(),
-                None => vec![None; shape.size(0)?],
+                None => free(shape.size(0)?)?,
             };
             broadcast(&x?, &target)
         }
@@ -163,7 +168,7 @@ fn single(op: &Op, x: Option<Dims>, operands: &Operands) -> Option<Dims> {
             let shape = operands.fact(0)?;
             match &shape.elements {
                 Some(elements) => Some(elements.iter().map(|e| size(*e)).collect()),
-                None => Some(vec![None; shape.size(0)?]),
+                None => free(shape.size(0)?),
             }
         }
         Op::Shape { start, end } => {
@@ -267,7 +272,7 @@ fn windowed(mut dims: Dims, window: &Window, ceil: bool, channels: Option<usize>
 
 fn reshape(x: Option<Dims>, operands: &Operands, allow_zero: bool) -> Option<Dims> {
     let shape = operands.fact(1)?;
-    let Some(elements) = &shape.elements else { return Some(vec![None; shape.size(0)?]) };
+    let Some(elements) = &shape.elements else { return free(shape.size(0)?) };
     let copied = |i: usize| x.as_ref().and_then(|x| *x.get(i)?);
     let mut dims: Dims = elements
         .iter()
