@@ -1,11 +1,11 @@
 //! From a supernet to a pack whose rungs are subnets times precisions.
 
 use super::candidates;
-use super::elastic::{self, Family};
+use super::elastic::Family;
 use super::explicit::{self, Explicit, explicit};
-use super::search::{self, Found, Measure, Searched};
+use super::making::{Making, named};
 use super::source::{Described, Saved, Subnets};
-use super::statistics::{batches, train_mode};
+use super::statistics::batches;
 use super::store::{self, Precision};
 use crate::board::Board;
 use crate::calibrate;
@@ -14,31 +14,21 @@ use crate::draft::{Draft, float_draft, plain_rung};
 use crate::error::ConvertError;
 use crate::family::rungs::{self, HELD_OUT, Probed};
 use crate::golden::{GoldenRun, golden};
-use crate::import::ofa::Norm;
-use crate::import::{Norms, Statistics};
-use crate::journal::{Journal, Key, Mix};
+use crate::import::Norms;
+use crate::journal::{Journal, Mix};
 use crate::ladder::{self, Kind, Probes};
 use crate::measure::{Evaluator, Outputs, sqnr_db};
 use crate::model::Model;
 use crate::report::{Report, RungReport};
 use crate::samples::{Sample, Samples};
-use crate::simplify;
 use crate::units::Units;
 use crate::witness::{self, Case, Verdict};
-use edge_runtime::SessionError;
 use edge_runtime::graph::{Source, ValueId};
-use edge_runtime::pack::{Acts, Choice, Cost, Header, Subnet, Take};
-use edge_runtime::plan::{Plan, PlanError, PlanOptions};
-use edge_runtime::subnet;
+use edge_runtime::pack::{Acts, Choice, Cost, Subnet, Take};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// Subnets that get rungs at most: each is measured tensor by tensor, and brings statistics of its own.
-const FRONT: usize = 8;
-/// Samples that a search measures a subnet on.
-const SEARCHED: usize = 256;
 /// Samples that a subnet's own statistics are measured on (Cai et al. take 2,000 pictures).
 const STATISTICS: usize = 2048;
 
@@ -289,258 +279,4 @@ fn same_as_imported(
         sqnr_db(apart)
     );
     Err(ConvertError::Supernet { why })
-}
-
-/// A choice in words.
-fn named(supernet: &dyn Subnets, choice: &[usize]) -> String {
-    let options = supernet.variables().iter().zip(choice);
-    let names: Vec<String> = options.map(|(c, o)| format!("{} = {}", c.name, c.options[*o])).collect();
-    names.join(", ")
-}
-
-/// A subnet that has no plan, where the largest network has one, is described wrongly.
-fn planned<T>(
-    supernet: &dyn Subnets,
-    choice: &[usize],
-    done: Result<T, ConvertError>,
-) -> Result<T, ConvertError> {
-    match done {
-        Err(ConvertError::Plan(e) | ConvertError::Session(SessionError::Plan(e)))
-            if choice != supernet.largest() =>
-        {
-            Err(ConvertError::Supernet { why: format!("with {}: {e}", named(supernet, choice)) })
-        }
-        done => done,
-    }
-}
-
-/// A supernet and what runs it.
-struct Making<'a> {
-    supernet: &'a dyn Subnets,
-    evaluator: &'a Evaluator<'a>,
-    /// See [`simplify::Options::keep_ones`].
-    keep_ones: bool,
-}
-
-impl Making<'_> {
-    fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ConvertError> {
-        let model = self.supernet.model(choice, norms)?;
-        // Norms stay apart from the weights, which would else differ between the subnets.
-        let options = simplify::Options { keep_affine: true, keep_ones: self.keep_ones };
-        Ok(simplify::simplify_with_report(model, &options).0)
-    }
-
-    fn family(&self) -> Result<Family, ConvertError> {
-        let template = self.model(&self.supernet.largest(), Norms::Stored)?;
-        let variables = self.supernet.variables().to_vec();
-        elastic::family(template, variables, |choice| self.model(choice, Norms::Stored))
-    }
-
-    /// All that a measurement of the supernet follows from but the samples.
-    fn key(&self) -> Result<Key, ConvertError> {
-        let mut mix = Mix::of("source");
-        for path in self.supernet.files() {
-            let bytes =
-                std::fs::read(path).map_err(|source| ConvertError::Io { path: path.into(), source })?;
-            mix = mix.bytes(blake3::hash(&bytes).as_bytes());
-        }
-        Ok(mix.done())
-    }
-
-    /// Values whose constants follow from the statistics of batch normalizations.
-    fn overlaid(&self, family: &Family, largest: &[usize]) -> Result<Vec<ValueId>, ConvertError> {
-        let norms = self.supernet.norms(largest)?;
-        if norms.is_empty() {
-            return Ok(Vec::new());
-        }
-        let stored = self.model(largest, Norms::Stored)?;
-        // Whatever is measured, it is not this.
-        let odd =
-            |channels: usize| Statistics { mean: vec![0.123_4; channels], variance: vec![7.654_3; channels] };
-        let other: HashMap<String, Statistics> =
-            norms.into_iter().map(|norm| (norm.name, odd(norm.channels))).collect();
-        let given = self.model(largest, Norms::Given(&other))?;
-        let (a, b) =
-            (family.compare(&stored, "the largest network")?, family.compare(&given, "other statistics")?);
-        let by_value: HashMap<ValueId, ValueId> =
-            a.values.iter().map(|(own, whole)| (*whole, *own)).collect();
-        let mut overlaid = Vec::new();
-        for (own, whole) in &b.values {
-            let (Some(new), Some(old)) =
-                (given.constant(*own), by_value.get(whole).and_then(|v| stored.constant(*v)))
-            else {
-                continue;
-            };
-            if new != old {
-                overlaid.push(*whole);
-            }
-        }
-        overlaid.sort_unstable();
-        Ok(overlaid)
-    }
-
-    fn statistics(
-        &self,
-        choice: &[usize],
-        batches: &[Sample],
-        name: &Key,
-    ) -> Result<HashMap<String, Statistics>, ConvertError> {
-        let norms = self.supernet.norms(choice)?;
-        let all: usize = norms.iter().map(|norm| norm.channels).sum();
-        let key = Mix::of("statistics").key(name).debug(&choice).done();
-        let numbers = self.evaluator.known(key, 2 * all, || {
-            let trained = train_mode(self.evaluator, self.supernet, choice, batches)?;
-            let of = |norm: &Norm| trained.statistics.get(&norm.name).cloned().unwrap_or_default();
-            let both = norms.iter().flat_map(|norm| {
-                let Statistics { mean, variance } = of(norm);
-                mean.into_iter().chain(variance)
-            });
-            Ok(both.map(f64::from).collect())
-        })?;
-        let mut at = 0;
-        let mut statistics = HashMap::new();
-        for Norm { name, channels } in norms {
-            let part = |from: usize| numbers[from..from + channels].iter().map(|v| *v as f32).collect();
-            statistics.insert(name, Statistics { mean: part(at), variance: part(at + channels) });
-            at += 2 * channels;
-        }
-        Ok(statistics)
-    }
-
-    /// A subnet as an ONNX file, for engines that know no choices; `None` when it comes from none.
-    fn file(
-        &self,
-        choice: &[usize],
-        batches: &[Sample],
-        name: &Key,
-    ) -> Result<Option<tempfile::NamedTempFile>, ConvertError> {
-        let statistics = self.statistics(choice, batches, name)?;
-        let Some(bytes) = self.supernet.onnx(choice, Norms::Given(&statistics))? else { return Ok(None) };
-        let io = |source| ConvertError::Io { path: PathBuf::from("a temporary file"), source };
-        let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(io)?;
-        std::io::Write::write_all(&mut file, &bytes).map_err(io)?;
-        Ok(Some(file))
-    }
-
-    /// The subnets that get rungs, smallest first, and all that the search looked at.
-    fn front(
-        &self,
-        family: &Family,
-        whole: &Model,
-        samples: &Samples,
-        name: &Key,
-        watch: &mut dyn Watch,
-    ) -> Result<(Vec<Found>, Searched), ConvertError> {
-        let draft = store::draft(family, Precision::Exact)?;
-        let measured = &samples.calibration[..samples.calibration.len().min(SEARCHED)];
-        let labels: Option<Vec<usize>> = measured.iter().map(|s| s.label).collect();
-        let batches = batches(&whole.graph, measured);
-        let largest = self.supernet.largest();
-        let want = match &labels {
-            Some(_) => Vec::new(),
-            None => train_mode(self.evaluator, self.supernet, &largest, &batches)?.outputs,
-        };
-        watch.stage("search subnets", 1);
-        let mut measure = Searching {
-            making: self,
-            draft: &draft,
-            sample: &measured[0],
-            batches,
-            labels,
-            want,
-            name,
-            watch,
-        };
-        let options: Vec<usize> =
-            self.supernet.variables().iter().map(|variable| variable.options.len()).collect();
-        let searched = search::search(&options, &mut measure)?;
-        let mut front = search::front(&searched.found, FRONT);
-        // The largest network is what everything is compared with.
-        if front.last().is_none_or(|last| last.choice != largest) {
-            front.extend(searched.found.iter().find(|f| f.choice == largest).cloned());
-        }
-        Ok((front, searched))
-    }
-}
-
-/// What the search measures.
-struct Searching<'a, 'b> {
-    making: &'a Making<'a>,
-    /// Exact and elastic.
-    draft: &'a Draft,
-    sample: &'a Sample,
-    batches: Vec<Sample>,
-    labels: Option<Vec<usize>>,
-    want: Vec<Outputs>,
-    name: &'a Key,
-    watch: &'b mut dyn Watch,
-}
-
-impl Measure for Searching<'_, '_> {
-    type Error = ConvertError;
-
-    fn cost(&mut self, choice: &[usize]) -> Result<search::Cost, ConvertError> {
-        let board = self.making.evaluator.board();
-        let mut mix = Mix::of("subnet cost and arena").key(self.name).debug(&choice);
-        if let Some(board) = board {
-            mix = mix.bytes(board.hash());
-        }
-        let key = mix.done();
-        let numbers = self.making.evaluator.known(key, 3, || {
-            let choice = Choice::new(choice).unwrap_or_default();
-            let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
-            let header = Arc::new(Header { subnets, ..self.draft.header.clone() });
-            let made = subnet::make(&header, 0, &[]).map_err(PlanError::from)?;
-            let shown = made.shown.iter().enumerate().filter(|(_, shown)| shown.is_some());
-            let tensors = shown.filter_map(|(id, _)| made.header.tensor(id as u32));
-            let weights: usize = tensors.map(|t| t.n * t.k).sum();
-            let mut rung = plain_rung("cost", 0, Acts::F32);
-            rung.takes = made.shown.iter().map(|shown| shown.map(|_| Take(0, 1))).collect();
-            let source = self.draft.source();
-            let registry = Arc::new(edge_runtime::weights::Registry::standard());
-            let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
-            let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;
-            let work = match board {
-                Some(board) => {
-                    let plan = Plan::new(&model, &rung, &self.sample.specs(), &board.options())?;
-                    board.expect(&plan).time.as_nanos() as u64
-                }
-                None => plan.steps.iter().map(|step| step.work().multiply_adds).sum(),
-            };
-            Ok(vec![weights as f64, work as f64, plan.memory() as f64])
-        });
-        let numbers = planned(self.making.supernet, choice, numbers)?;
-        let [weights, work, arena] = [numbers[0] as u64, numbers[1] as u64, numbers[2] as u64];
-        Ok(search::Cost { weights, work, arena })
-    }
-
-    fn quality(&mut self, choice: &[usize]) -> Result<f64, ConvertError> {
-        let key = Mix::of("subnet quality").key(self.name).debug(&choice).done();
-        let numbers = self.making.evaluator.known(key, 1, || {
-            let trained = train_mode(self.making.evaluator, self.making.supernet, choice, &self.batches)?;
-            Ok(vec![match &self.labels {
-                Some(labels) => log_likelihood(&trained.outputs, labels),
-                None => sqnr_db(crate::measure::distortion(&self.want, &trained.outputs)),
-            }])
-        })?;
-        Ok(numbers[0])
-    }
-
-    fn progress(&mut self, done: usize, of: usize) {
-        self.watch.progress_of(done, of);
-    }
-}
-
-/// The mean logarithm of what the softmax of the first output gives the right class: tells subnets apart that are right as often.
-fn log_likelihood(batches: &[Outputs], labels: &[usize]) -> f64 {
-    let rows: usize = labels.len();
-    let elements: usize = batches.iter().filter_map(|b| b.first()).map(Vec::len).sum();
-    let classes = (elements / rows.max(1)).max(1);
-    let all = batches.iter().filter_map(|b| b.first()).flat_map(|first| first.chunks_exact(classes));
-    let of = |(row, label): (&[f32], &usize)| {
-        let most = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|v| f64::from(v - most).exp()).sum();
-        row.get(*label).map_or(f64::NEG_INFINITY, |v| f64::from(v - most) - sum.ln())
-    };
-    all.zip(labels).map(of).sum::<f64>() / rows.max(1) as f64
 }
