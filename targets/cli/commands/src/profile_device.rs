@@ -54,13 +54,19 @@ pub fn command(args: &ProfileArgs) -> Result<(), Failure> {
     let specs = inputs::specs(&arrays);
     let (steps, runs) = (BTreeMap::new(), Vec::new());
     let mut board = Board { opened: &opened, arrays, specs, repeat: args.repeat.max(1), steps, runs };
-    if let Some(cut) = &opened.cut {
-        board.networks(&opened.model, &cut.rungs)?;
-    } else {
-        let rungs = &opened.model.header().rungs;
-        let whole: Vec<Rung> = opened.pack.available().iter().map(|i| rungs[*i].clone()).collect();
-        board.networks(&opened.model, &whole)?;
-        board.subnets(args.subnets)?;
+    match (&opened.cut, &args.target.rung) {
+        (Some(cut), _) => _ = board.networks(&opened.model, &cut.rungs)?,
+        // Chosen as by every other command, for its errors.
+        (None, Some(_)) => {
+            let chosen = opened.select(&opened.request(&args.target), &board.specs)?;
+            board.time(&opened.model, opened.rung(chosen.rung))?;
+        }
+        (None, None) => {
+            let rungs = &opened.model.header().rungs;
+            let whole: Vec<Rung> = opened.pack.available().iter().map(|i| rungs[*i].clone()).collect();
+            board.networks(&opened.model, &whole)?;
+            board.subnets(args.subnets)?;
+        }
     }
     let text = format!("{:#}\n", board.json());
     if let Some(path) = &args.output {
