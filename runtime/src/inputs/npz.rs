@@ -97,7 +97,7 @@ mod tests {
         arrays.push(NamedArray { name: "scalar".into(), ..array(DType::I64, &[]) });
         arrays.push(NamedArray { name: "vector".into(), ..array(DType::F32, &[5]) });
         write_npz(&path, &arrays).unwrap();
-        sort::by(&mut arrays, |a, b| a.name.cmp(&b.name));
+        arrays.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         assert_eq!(read_npz(&path, 1 << 20).unwrap(), arrays);
         assert!(matches!(read_npz(&path, 20), Err(InputError::TooLarge { .. })));
 

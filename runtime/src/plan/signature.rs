@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 impl Step {
     /// Operation, window, activation function, and the type and shape of every operand and result: such as
-    /// `conv 3x3/2x2:1x1g1 relu6 f32[1, 28, 28, 24] f32[24] > f32[1, 14, 14, 40]`. The precision of weights is no part of it: it
+    /// `conv 3x3/2x2:1x1g1 HardSwish f32[1, 20, 20, 1] f32[16] f32[16] > f32[1, 10, 10, 16]`. The precision of weights is no part of it: it
     /// decides the time of products of a few rows alone.
     pub fn signature(&self) -> String {
         let mut text = String::from(self.op.name());

@@ -21,6 +21,8 @@ const FORMAT: (&str, u32) = ("edge-device-profile", 1);
 const KEY: u64 = 0xB0A2D;
 /// Choices in a row that bring no new step, after which none is looked for any more.
 const NOTHING_NEW: usize = 40;
+/// Microseconds of a step that is over before the clock goes on.
+const LEAST: f64 = 1e-3;
 /// Runs before those that are timed.
 const WARM: usize = 2;
 
@@ -107,7 +109,11 @@ impl Board<'_> {
             for i in 0..most {
                 let mut option = |have: &usize| {
                     dice += 1;
-                    if i < even { i.min(have - 1) } else { philox(KEY, dice)[0] as usize % have }
+                    if i < even {
+                        i.min(have.saturating_sub(1))
+                    } else {
+                        philox(KEY, dice)[0] as usize % (*have).max(1)
+                    }
                 };
                 let options: Vec<usize> = options.iter().map(&mut option).collect();
                 let Some(choice) = Choice::new(&options) else { break };
@@ -167,7 +173,7 @@ impl Board<'_> {
             if step.once {
                 continue;
             }
-            let (us, work) = (median(times), step.work());
+            let (us, work) = (median(times).max(LEAST), step.work());
             sum += us;
             let timed =
                 Timed { us, multiply_adds: work.multiply_adds, bytes: work.bytes, integer: work.integer };
