@@ -102,15 +102,6 @@ impl Step {
     }
 }
 
-/// How long a plan takes on a board.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Expected {
-    /// A run.
-    pub time: Duration,
-    /// How much of it is in steps that were timed there, from 0 to 1.
-    pub known: f64,
-}
-
 impl Board {
     /// Reads a profile.
     ///
@@ -190,26 +181,18 @@ impl Board {
         PlanOptions { threads: self.threads, ..PlanOptions::default() }
     }
 
-    /// How long a plan takes there, which was made with [`Board::options`].
-    pub fn expect(&self, plan: &Plan) -> Expected {
-        let (mut known, mut all) = (0.0, 0.0);
-        for step in plan.steps.iter().filter(|step| !step.once) {
+    /// How long a run of a plan takes there, which was made with [`Board::options`].
+    pub fn time(&self, plan: &Plan) -> Duration {
+        let us = |step: &edge_runtime::plan::Step| {
             let signature = step.signature();
-            let us = match self.steps.get(&signature) {
-                Some(us) => {
-                    known += us;
-                    *us
-                }
-                None => {
-                    let work = step.work();
-                    let own = self.kinds.get(&(kind(&signature).to_string(), work.integer));
-                    own.unwrap_or(&self.any).us(&work)
-                }
-            };
-            all += us;
-        }
-        let time = Duration::try_from_secs_f64(all * self.run_over_steps / 1e6).unwrap_or(Duration::MAX);
-        Expected { time, known: if all > 0.0 { known / all } else { 1.0 } }
+            self.steps.get(&signature).copied().unwrap_or_else(|| {
+                let work = step.work();
+                let own = self.kinds.get(&(kind(&signature).to_string(), work.integer));
+                own.unwrap_or(&self.any).us(&work)
+            })
+        };
+        let all: f64 = plan.steps.iter().filter(|step| !step.once).map(us).sum();
+        Duration::try_from_secs_f64(all * self.run_over_steps / 1e6).unwrap_or(Duration::MAX)
     }
 }
 

@@ -213,7 +213,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Duration, ConvertError> {
         if let Some(board) = &self.board {
             self.go_on()?;
-            return Ok(board.expect(&Plan::new(model, rung, &sample.specs(), &board.options())?).time);
+            return Ok(board.time(&Plan::new(model, rung, &sample.specs(), &board.options())?));
         }
         let mut session = Session::new(&self.device, model, rung, &sample.specs())?;
         let mut times = Vec::with_capacity(RUNS);

@@ -59,7 +59,7 @@ fn parts(whole: &[f32], inner: usize) -> Vec<f32> {
     whole.chunks_exact(HEADS[2] * HEAD).flat_map(|part| part[..inner].to_vec()).collect()
 }
 
-/// The network of so many heads whose second block runs `turns` times: written out, or once where `once` says so.
+/// The network of so many heads whose second block is written out `turns` times.
 fn network(heads: usize, turns: usize) -> Vec<u8> {
     let (inner, most) = (heads * HEAD, HEADS[2] * HEAD);
     let mut b = Builder::new();

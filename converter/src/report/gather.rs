@@ -102,13 +102,17 @@ fn subnets(model: &Model, header: &Arc<Header>) -> Result<Option<Subnets>, Conve
     let Some(elastic) = elastic else { return Ok(None) };
     let mut own = HashMap::new();
     for (i, subnet) in header.subnets.iter().enumerate().filter(|(_, subnet)| subnet.graph == table.graph) {
-        let floats = |rung: &&(usize, &Rung)| rung.1.subnet == Some(i as u32) && rung.1.acts == Acts::F32;
+        let floats = |rung: &(usize, &Rung)| rung.1.subnet == Some(i as u32) && rung.1.acts == Acts::F32;
         let quality = |rung: &Rung| rung.quality.as_ref().map_or(f32::MIN, |q| q.value);
-        let rungs: Vec<(usize, &Rung)> = header.rungs.iter().enumerate().collect();
-        let best = rungs.iter().filter(floats).max_by(|a, b| quality(a.1).total_cmp(&quality(b.1)));
+        let best = header
+            .rungs
+            .iter()
+            .enumerate()
+            .filter(floats)
+            .max_by(|a, b| quality(a.1).total_cmp(&quality(b.1)));
         let part = edge_runtime::subnet::plays(header, table.graph, &subnet.choice);
         if let (Some((at, rung)), Ok(part)) = (best, part) {
-            own.insert(part, (*at, quality(rung)));
+            own.insert(part, (at, quality(rung)));
         }
     }
     let figures = |f: Foreseen| {

@@ -106,7 +106,7 @@ impl Measure for Searching<'_, '_> {
             let work = match board {
                 Some(board) => {
                     let plan = Plan::new(&model, &rung, &self.sample.specs(), &board.options())?;
-                    board.expect(&plan).time.as_nanos() as u64
+                    board.time(&plan).as_nanos() as u64
                 }
                 None => plan.steps.iter().map(|step| step.work().multiply_adds).sum(),
             };
