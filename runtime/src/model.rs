@@ -176,18 +176,10 @@ impl Model {
 
     fn make(&self, net: &Net) -> Result<SubnetModel, PlanError> {
         let Made { header, shown } = match net {
-            Net::Chosen(graph, chosen) => subnet::make_chosen(&self.header, *graph, chosen)?,
-            Net::Stored(index) => {
-                let overlay = match self.header.subnets[*index as usize].overlay {
-                    Some(blob) => self.source.blob(blob).ok_or_else(|| subnet::SubnetError::Effect {
-                        subnet: index.to_string(),
-                        place: "its own blob".into(),
-                        why: format!("blob {blob} is not loaded"),
-                    })?,
-                    None => &[],
-                };
-                subnet::make(&self.header, *index, overlay)?
+            Net::Chosen(graph, chosen) => {
+                subnet::make_chosen(&self.header, *graph, chosen, self.source.as_ref())?
             }
+            Net::Stored(index) => subnet::make(&self.header, *index, self.source.as_ref())?,
         };
         let model = Model::new(Arc::new(header), self.source.clone(), self.registry.clone());
         Ok(SubnetModel { model: Arc::new(model), shown })
@@ -243,6 +235,12 @@ impl Model {
         let own = rung.subnet.and_then(|subnet| self.header.subnets[subnet as usize].overlay);
         let mut blobs: Vec<BlobId> = own.into_iter().collect();
         blobs.extend(rung.chosen.iter().flat_map(|chosen| chosen.blobs()));
+        if rung.subnet.is_some() || rung.chosen.is_some() {
+            let elastic = self.graph(rung).elastic.iter();
+            let constants = elastic.flat_map(|elastic| &elastic.mixtures).flat_map(|m| m.constants());
+            let places = constants.filter_map(|id| self.header.constant(id)?.data.place());
+            blobs.extend(places.map(|(blob, _)| blob));
+        }
         let running = self.running(rung)?;
         for value in &running.graph(running.rung()).values {
             match value.source {

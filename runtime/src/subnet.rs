@@ -6,14 +6,18 @@
 
 mod asked;
 mod chosen;
+mod mixture;
 mod near;
 
 pub use asked::{ChoiceError, elastic_graph};
 pub use chosen::{Chosen, Cut, Statistics, plays};
+pub use mixture::{Coefficients, Dense, route};
 pub(crate) use near::{Neighbour, Point, neighbours};
 
 use crate::graph::{Change, DType, Elastic, Graph, Node, Op, Source, ValueId};
-use crate::pack::{Arg, BlobId, Card, Choice, Constant, ConstantData, Expr, Header, Rung, Tensor};
+use crate::pack::{
+    Arg, BlobId, BlobSource, Card, Choice, Constant, ConstantData, Expr, Header, Rung, Tensor,
+};
 use crate::pack::{check_graph, constants_end};
 use serde_json::json;
 use std::collections::HashMap;
@@ -75,19 +79,23 @@ struct Cuts {
     elements: HashMap<ValueId, (usize, usize)>,
 }
 
-/// Makes subnet `index`. `overlay` is what lies in its own blob.
+/// Makes subnet `index`. `source` holds the pack's blobs, of which its own and those of routers are read.
 ///
 /// # Errors
-/// When an effect does not suit the graph, or the result is no sound graph: the author of a pack may write anything.
+/// When an effect does not suit the graph, a blob is not loaded, or the result is no sound graph: the author of a pack may write anything.
 ///
 /// # Panics
 /// When the pack has no such subnet.
-pub fn make(header: &Arc<Header>, index: u32, overlay: &[u8]) -> Result<Made, SubnetError> {
+pub fn make(header: &Arc<Header>, index: u32, source: &dyn BlobSource) -> Result<Made, SubnetError> {
     let subnet = &header.subnets[index as usize];
     let (mut making, cuts) = Making::new(header, subnet.graph, &subnet.choice, index.to_string())?;
     if let Some(blob) = subnet.overlay {
-        making.overlay(blob, overlay, &cuts)?;
+        let bytes = source.blob(blob);
+        let bytes =
+            bytes.ok_or_else(|| making.error("its own blob".into(), format!("blob {blob} is not loaded")))?;
+        making.overlay(blob, bytes, &cuts)?;
     }
+    making.mix(&subnet.choice, &cuts, source)?;
     making.cut(&cuts)?;
     making.finish()
 }
@@ -96,9 +104,15 @@ pub fn make(header: &Arc<Header>, index: u32, overlay: &[u8]) -> Result<Made, Su
 ///
 /// # Errors
 /// As [`make`].
-pub(crate) fn make_chosen(header: &Arc<Header>, graph: u32, chosen: &Chosen) -> Result<Made, SubnetError> {
+pub(crate) fn make_chosen(
+    header: &Arc<Header>,
+    graph: u32,
+    chosen: &Chosen,
+    source: &dyn BlobSource,
+) -> Result<Made, SubnetError> {
     let (mut making, cuts) = Making::new(header, graph, &chosen.choice, String::from(chosen.choice.clone()))?;
     making.borrow(chosen, &cuts)?;
+    making.mix(&chosen.choice, &cuts, source)?;
     making.cut(&cuts)?;
     making.finish()
 }
@@ -137,7 +151,7 @@ struct Making<'a> {
     /// By node of the whole, whether the subnet has it.
     kept: Vec<bool>,
     new: Header,
-    /// The tensor that each new one shows.
+    /// The tensor that each new one shows; of a mixture its first expert, of all of which a rung takes as much.
     views: Vec<u32>,
 }
 
@@ -152,8 +166,13 @@ struct Own {
 }
 
 /// What is elastic in a graph where nothing is.
-static NONE: Elastic =
-    Elastic { variables: Vec::new(), effects: Vec::new(), overlaid: Vec::new(), ranged: Vec::new() };
+static NONE: Elastic = Elastic {
+    variables: Vec::new(),
+    effects: Vec::new(),
+    mixtures: Vec::new(),
+    overlaid: Vec::new(),
+    ranged: Vec::new(),
+};
 
 impl<'a> Making<'a> {
     /// The graph of a choice, but for what it has of its own and what is cut.
@@ -172,7 +191,7 @@ impl<'a> Making<'a> {
         let mut cuts = Cuts::default();
         let mut bypassed: HashMap<ValueId, ValueId> = HashMap::new();
         for effect in &elastic.effects {
-            let option = choice.option(effect.variable as usize);
+            let option = effect.entry(&elastic.variables, |variable| choice.option(variable));
             match &effect.change {
                 Change::Rows { value, sizes } => {
                     cuts.rows.insert(*value, sizes[option]);
@@ -387,7 +406,9 @@ impl<'a> Making<'a> {
         rows: Option<usize>,
         channels: Option<[usize; 2]>,
     ) -> Result<u32, SubnetError> {
-        let whole = &self.header.tensors[tensor as usize];
+        let Some(whole) = self.new.tensor(tensor) else {
+            return Err(self.value_error(value, format!("tensor {tensor} is none of the pack's")));
+        };
         let n = rows.unwrap_or(whole.n);
         let [all, c] = channels.unwrap_or([whole.k, whole.k]);
         if n == 0 || n > whole.n || c == 0 || c > all || !whole.k.is_multiple_of(all) {
@@ -412,9 +433,17 @@ impl<'a> Making<'a> {
         };
         let name = format!("{} [0..{n}, 0..{c}]", whole.name);
         let roots = (0..whole.roots.len()).map(view).collect();
-        self.new.tensors.push(Tensor { name, n, k: taps * c, roots });
-        self.views.push(tensor);
-        Ok((self.new.tensor_count() - 1) as u32)
+        // Of what is mixed, what the mixture shows.
+        let shown = (tensor as usize).checked_sub(self.header.tensors.len());
+        let shown = shown.map_or(tensor, |own| self.views[own]);
+        Ok(self.tensor(Tensor { name, n, k: taps * c, roots }, shown))
+    }
+
+    /// Adds a tensor, of which a rung takes as much as of one of the whole.
+    fn tensor(&mut self, tensor: Tensor, shown: u32) -> u32 {
+        self.new.tensors.push(tensor);
+        self.views.push(shown);
+        (self.new.tensor_count() - 1) as u32
     }
 
     /// The first elements of a constant along an axis.
@@ -466,7 +495,15 @@ pub(crate) fn heap_bytes(header: &Header) -> usize {
         size_of_val(n) + n.name.len() + operands + 128
     };
     let nodes: usize = graph.body.nodes.iter().map(node).sum();
-    let constants: usize = header.constants.iter().map(|c| size_of_val(c) + 8 * c.dims.len() + 32).sum();
+    let digits = |c: &Constant| if let ConstantData::Hex(digits) = &c.data { digits.len() } else { 0 };
+    let constant = |c: &Constant| size_of_val(c) + 8 * c.dims.len() + 32 + digits(c);
+    let constants: usize = header.constants.iter().map(constant).sum();
+    // A number of JSON, and the same for who multiplies.
+    let coefficients = |t: &Tensor| {
+        let coefs = t.roots.iter().filter_map(|root| root.params.get("coefs")?.as_array());
+        coefs.flatten().map(|c| 40 * (1 + c.as_array().map_or(0, Vec::len))).sum::<usize>()
+    };
+    let tensors: usize = header.tensors.iter().map(|t| VIEW_BYTES + coefficients(t)).sum();
     // Vectors that grew may have room for as much again.
-    2 * (values + nodes + constants + header.tensors.len() * VIEW_BYTES)
+    2 * (values + nodes + constants + tensors)
 }

@@ -522,6 +522,8 @@ def blocks():
     plain = [("a", v.f(5, 32)), ("b", v.i(256, 7, 2, 8, dtype=np.uint8)), ("scales", v.f(7, 2))]
     base = {"K": 32, "N": 7, "bits": 4, "block_size": 16}
     trivial = (np.arange(32) // 16).astype(np.int32)
+    half = [(name, value.astype(np.float16) if name in ("a", "scales") else value) for name, value in plain]
+    yield case("MatMulNBits", {"half": 1}, half, stored, attributes=base)
     yield case("MatMulNBits", {"order": "trivial"}, plain + [("zero", None), ("order", trivial)], stored, attributes=base)
     yield case("MatMulNBits", {"order": "other"}, plain + [("zero", None), ("order", trivial[::-1].copy())], stored, attributes=base,
                refused="g_idx")

@@ -226,6 +226,10 @@ fn expressions() -> Vec<(&'static str, Vec<u8>)> {
         json!({"kind": "combine", "params": params, "args": [{"shared": [0, 0]}, {"shared": [1, 0]}]});
     draft.tensor(N, K, combine);
     seeds.push(("combine", draft.taken(&[0, 1])));
+    let params = json!({"coefs": [0.5, noise(N, 5)], "through": true});
+    let args = [json!({"shared": [0, 0]}), json!({"shared": [0, 0]})];
+    draft.tensor(N, K, json!({"kind": "combine", "params": params, "args": args}));
+    seeds.push(("combine-through", draft.taken(&[0, 1, 2])));
 
     let mut draft = Draft::default();
     let matrix = draft.planes(&w, N, K, &spec);

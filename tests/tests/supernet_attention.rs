@@ -61,13 +61,24 @@ fn parts(whole: &[f32], inner: usize) -> Vec<f32> {
 
 /// The network of so many heads whose second block is written out `turns` times.
 fn network(heads: usize, turns: usize) -> Vec<u8> {
+    network_of(0, heads, turns, &[])
+}
+
+/// The same whose attention is that of one `training`; the file holds that of others too, after prefixes.
+fn network_of(training: u64, heads: usize, turns: usize, others: &[(&str, u64)]) -> Vec<u8> {
     let (inner, most) = (heads * HEAD, HEADS[2] * HEAD);
     let mut b = Builder::new();
     b.input("x", &[Free("n"), N(5), N(FEATURES as i64)]).output("y");
     let array = |n: usize| n as i64;
-    b.array("qkv", &[array(FEATURES), array(3 * inner)], &parts(&noise(1, FEATURES * 3 * most, 0.5), inner));
-    b.array("qkv_bias", &[array(3 * inner)], &parts(&noise(2, 3 * most, 0.3), inner));
-    b.array("project", &[array(inner), array(FEATURES)], &noise(3, most * FEATURES, 0.4)[..inner * FEATURES]);
+    for (prefix, training) in [("", training)].iter().chain(others) {
+        let values = |key, count, scale| noise(key + 100 * training, count, scale);
+        let name = |name: &str| format!("{prefix}{name}");
+        let qkv = parts(&values(1, FEATURES * 3 * most, 0.5), inner);
+        b.array(&name("qkv"), &[array(FEATURES), array(3 * inner)], &qkv);
+        b.array(&name("qkv_bias"), &[array(3 * inner)], &parts(&values(2, 3 * most, 0.3), inner));
+        let project = &values(3, most * FEATURES, 0.4)[..inner * FEATURES];
+        b.array(&name("project"), &[array(inner), array(FEATURES)], project);
+    }
     b.array("up", &[array(FEATURES), 24], &noise(4, FEATURES * 24, 0.4));
     b.array("down", &[24, array(FEATURES)], &noise(5, FEATURES * 24, 0.4));
     b.ints("heads", &[0, 0, array(heads), array(HEAD)]).ints("inner", &[0, 0, array(inner)]);
@@ -121,19 +132,59 @@ fn heads_and_turns_are_choices() {
     let header = model.header();
     let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
     for (h, t) in (0..3).flat_map(|h| (0..3).map(move |t| (h, t))) {
-        let plain = folder.file("alone.pack");
-        convert_in_process(&folder.write("alone.onnx", &network(HEADS[h], TURNS[t])), &plain, &[]);
-        let alone = open(&plain, Registry::standard());
-        let float = alone.header().rungs.iter().find(|rung| rung.id == "float").unwrap();
-        let want = answer(&alone, float);
-        let cut = model.subnet(0, &Choice::new(&[h, t]).unwrap(), Some(finest)).unwrap();
-        // All planes: 16 bits, as in tests/tests/supernet.rs.
-        let rung = Rung { takes: vec![Some(Take(0, 0)); finest.takes.len()], ..cut.rungs[0].clone() };
-        let got = answer(&model, &rung);
-        let most = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let apart = want.iter().zip(&got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / most;
-        assert!(want.len() == got.len() && apart <= 1e-3, "{} heads, {} turns: {apart}", HEADS[h], TURNS[t]);
+        let apart = apart(&folder, &network(HEADS[h], TURNS[t]), &model, finest, &[h, t]);
+        assert!(apart <= 1e-3, "{} heads, {} turns: {apart}", HEADS[h], TURNS[t]);
     }
+}
+
+/// How far a subnet of the pack is from the network that is written down for it, of the largest answer.
+fn apart(folder: &Folder, network: &[u8], model: &Arc<Model>, finest: &Rung, choice: &[usize]) -> f32 {
+    let plain = folder.file("alone.pack");
+    convert_in_process(&folder.write("alone.onnx", network), &plain, &[]);
+    let alone = open(&plain, Registry::standard());
+    let float = alone.header().rungs.iter().find(|rung| rung.id == "float").unwrap();
+    let want = answer(&alone, float);
+    let cut = model.subnet(0, &Choice::new(choice).unwrap(), Some(finest)).unwrap();
+    // All planes: 16 bits, as in tests/tests/supernet.rs.
+    let rung = Rung { takes: vec![Some(Take(0, 0)); finest.takes.len()], ..cut.rungs[0].clone() };
+    let got = answer(model, &rung);
+    assert_eq!(want.len(), got.len());
+    let most = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    want.iter().zip(&got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / most
+}
+
+/// Networks that were trained apart from a point on (few-shot search splits a supernet so) are one choice more: what they share is stored
+/// once, and the parts of their own are cut by the other choices as ever.
+#[test]
+fn a_pack_holds_several_supernets() {
+    let folder = Folder::new("supernet-several");
+    let others = [("first/", 1), ("second/", 2)];
+    let largest = folder.write("largest.onnx", &network_of(0, HEADS[2], 1, &others));
+    let trainings = r#"
+[[choice]]
+name = "training"
+options = ["first", "second", "third"]
+[[swap]]
+choice = "training"
+of = ["*"]
+prefixes = ["first/", "second/", ""]
+"#;
+    let description = folder.write("supernet.toml", format!("{DESCRIPTION}{trainings}").as_bytes());
+    let pack = folder.file("family.pack");
+    let stop = AtomicBool::new(false);
+    convert_supernet(&largest, &description, &pack, &Options::default(), &mut Quiet, &stop).unwrap();
+    let model = open(&pack, Registry::standard());
+    let header = model.header();
+    let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
+    for (h, t, training) in [(0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 1, 2), (2, 0, 0), (2, 2, 2), (2, 1, 1)] {
+        let of = [1, 2, 0][training];
+        let apart =
+            apart(&folder, &network_of(of, HEADS[h], TURNS[t], &[]), &model, finest, &[h, t, training]);
+        assert!(apart <= 1e-3, "{} heads, {} turns, training {training}: {apart}", HEADS[h], TURNS[t]);
+    }
+    // Matrices of the attention are there three times (of q, k and v for each number of heads), others once.
+    let called = |name: &str| header.tensors.iter().filter(|t| t.name.starts_with(name)).count();
+    assert_eq!((called("qkv"), called("project"), called("up"), called("down")), (9, 3, 1, 1));
 }
 
 #[test]

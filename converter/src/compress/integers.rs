@@ -48,13 +48,17 @@ pub fn integers(
         2 => &[2],
         _ => return Ok(None),
     };
+    // What is stored of a scale is its product with a power of two: exact in f16 where the scales came as f16.
+    let unit = (1u32 << (integers.bits - 1)) as f32;
+    let halves =
+        integers.scales.iter().all(|scale| half::f16::from_f32(scale * unit).to_f32() == scale * unit);
     let whole = planes::Integers {
         codes: &integers.codes,
         group: if grouped { block } else { 0 },
         scales: &integers.scales,
         zeros: &integers.zeros,
         half_offset: false,
-        scale: Float::F32,
+        scale: if halves { Float::F16 } else { Float::F32 },
     };
     let (blobs, params) = planes::encode_integers(&whole, matrix.n, matrix.k, bits, layout)
         .map_err(|e| ConvertError::Weight { tensor: matrix.name.clone(), why: e.to_string() })?;
@@ -68,4 +72,30 @@ pub fn integers(
     let levels = levels.collect();
     let expr = Expr { kind: "planes".into(), params, args: Vec::new(), blobs };
     Ok(Some(Root { expr, levels, one_scale: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scales that came in f16 take two bytes each in the pack, others four; both give the same reals.
+    #[test]
+    fn scales_are_stored_in_the_bytes_they_came_in() {
+        for (scale, stored, bytes) in [(0.007_f32, "f32", 4), (half::f16::from_f32(0.007).to_f32(), "f16", 2)]
+        {
+            for (bits, zeros) in [(4, vec![]), (4, vec![3, -2, 0, 1]), (2, vec![])] {
+                let low = -(1i8 << (bits - 1));
+                let codes = (0..64).map(|i| low + (i % (1 << bits)) as i8).collect();
+                let scales = (1..5).map(|i| scale * (1 << i) as f32).collect();
+                let came = Integers { bits, codes, scales, zeros, dims: vec![2, 32], blocks: vec![1, 16] };
+                let values = came.reals();
+                let name = "weight".to_string();
+                let matrix = Matrix { name, n: 2, k: 32, values: values.into(), used: Use::Rows };
+                let mut draft = Draft::default();
+                let root = integers(&mut draft, &matrix, &came).unwrap().unwrap();
+                assert_eq!(root.expr.params["scale"], stored);
+                assert_eq!(draft.blobs[root.expr.blobs[0] as usize].len(), 4 * bytes, "{bits} bits");
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `supernet.toml`: which parts of a model are elastic. `converter/SUPERNET.md` says what every table means.
 
 use super::ImportError;
+use edge_runtime::graph;
 use edge_runtime::pack::Choice;
 use serde::Deserialize;
 use std::path::Path;
@@ -27,6 +28,12 @@ pub struct Description {
     /// Stored arrays that are others by option.
     #[serde(default, rename = "constant")]
     pub constants: Vec<Constant>,
+    /// Stored arrays in whose place others stand.
+    #[serde(default, rename = "swap")]
+    pub swaps: Vec<Swap>,
+    /// Stored arrays that a router mixes of several.
+    #[serde(default, rename = "mixture")]
+    pub mixtures: Vec<Mixture>,
     /// Blocks that run several times.
     #[serde(default, rename = "repeat")]
     pub repeats: Vec<Repeat>,
@@ -136,6 +143,60 @@ pub struct Constant {
     pub values: Vec<Vec<f64>>,
 }
 
+/// Stored arrays in whose place others of the file stand, by option: networks that were trained apart, of one form.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Swap {
+    /// The choice.
+    pub choice: String,
+    /// Names of the arrays; `*` stands for any text.
+    pub of: Vec<String>,
+    /// What comes before an array's name in that of the one which stands in its place, one an option; nothing leaves all as they are.
+    pub prefixes: Vec<String>,
+}
+
+/// Stored arrays that are weighted sums of several, the weights being what a router makes of the choices: mixture-of-supernets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mixture {
+    /// Stored arrays and the axes of their outputs, `NAME:AXIS`; `*` stands for any text.
+    pub of: Vec<String>,
+    /// What comes before an array's name in that of each expert; nothing is the array itself.
+    pub experts: Vec<String>,
+    /// What the router is given.
+    pub features: Vec<Feature>,
+    /// Its layers, the first one first; a softmax over experts follows.
+    pub layers: Vec<Layer>,
+}
+
+/// A number that says something of a choice: the mean of what the options of some choices stand for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// The choices.
+    pub of: Vec<String>,
+    /// By choice, what its options stand for.
+    pub values: Vec<Vec<f32>>,
+    /// A choice that says how many of these count, the first ones.
+    pub first: Option<String>,
+    /// How many, one an option of `first`.
+    #[serde(default)]
+    pub counts: Vec<u32>,
+}
+
+/// A layer of a router.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// A stored array `[outputs, inputs]`.
+    pub weight: String,
+    /// A stored array, an element an output.
+    pub bias: Option<String>,
+    /// Whether what is below 0 becomes 0.
+    #[serde(default)]
+    pub relu: bool,
+}
+
 /// A block that runs several times.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +262,7 @@ impl Description {
         let lists = lists.chain(self.kernels.iter().map(|k| (&k.choice, k.sizes.len(), "kernel")));
         let lists = lists.chain(self.resolutions.iter().map(|r| (&r.choice, r.sizes.len(), "resolution")));
         let lists = lists.chain(self.constants.iter().map(|c| (&c.choice, c.values.len(), "constant")));
+        let lists = lists.chain(self.swaps.iter().map(|s| (&s.choice, s.prefixes.len(), "swap")));
         let lists = lists.chain(self.repeats.iter().map(|r| (&r.choice, r.times.len(), "repeat")));
         for (choice, entries, table) in lists {
             let options = self.choices[self.choice(choice, table)?].options.len();
@@ -209,6 +271,15 @@ impl Description {
                     "a [[{table}]] of choice `{choice}` has {entries} entries, the choice has {options} options"
                 ));
             }
+        }
+        self.mixtures.iter().try_for_each(|mixture| self.check_mixture(mixture))?;
+        if let Some(swap) = self.swaps.iter().find(|s| s.prefixes.last().is_some_and(|last| !last.is_empty()))
+        {
+            return Err(format!(
+                "a [[swap]] of choice `{}` has prefix `{}` for the last option, the network as it is: leave it empty",
+                swap.choice,
+                swap.prefixes.last().map_or("", String::as_str)
+            ));
         }
         let zero = |sizes: &[usize]| sizes.contains(&0);
         if let Some(cut) = self.cuts.iter().find(|c| zero(&c.sizes)) {
@@ -255,6 +326,50 @@ impl Description {
             }
         }
         Ok(())
+    }
+
+    fn check_mixture(&self, mixture: &Mixture) -> Result<(), String> {
+        if mixture.of.is_empty() || mixture.experts.len() < 2 || mixture.layers.is_empty() {
+            return Err("a [[mixture]] needs arrays (`of`), two `experts` and a layer".into());
+        }
+        if mixture.experts.first().is_some_and(|first| !first.is_empty()) {
+            return Err(format!(
+                "a [[mixture]] has `{}` for its first expert, the array itself: leave it empty",
+                mixture.experts[0]
+            ));
+        }
+        let entries = |choice: &String, entries: usize| {
+            let options = self.choices[self.choice(choice, "mixture")?].options.len();
+            let why = format!(
+                "a feature of a [[mixture]] has {entries} values for choice `{choice}` of {options} options"
+            );
+            (entries == options).then_some(()).ok_or(why)
+        };
+        for Feature { of, values, first, counts } in &mixture.features {
+            if of.is_empty() || of.len() != values.len() {
+                let (choices, lists) = (of.len(), values.len());
+                return Err(format!(
+                    "a feature of a [[mixture]] has {lists} lists of values for {choices} choices"
+                ));
+            }
+            of.iter().zip(values).try_for_each(|(choice, values)| entries(choice, values.len()))?;
+            if let Some(first) = first {
+                entries(first, counts.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A feature in terms of the indices of choices.
+    pub fn feature(&self, feature: &Feature) -> graph::Feature {
+        // Names were checked when the description was read.
+        let index = |name: &String| self.choices.iter().position(|c| c.name == *name).unwrap_or(0) as u32;
+        let count = |first: &String| graph::Count { variable: index(first), counts: feature.counts.clone() };
+        graph::Feature {
+            of: feature.of.iter().map(index).collect(),
+            values: feature.values.clone(),
+            first: feature.first.as_ref().map(count),
+        }
     }
 
     /// The index of a choice.

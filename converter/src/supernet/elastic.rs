@@ -48,7 +48,15 @@ enum Place {
     Stored(ValueId),
 }
 
+/// Most combinations of options of which graphs are made for one place.
+const MAX_COMBINATIONS: usize = 1296;
+
+/// A kind of change of one place: changes of two kinds act one beside the other, two of one kind do not.
+type Kind = (Place, std::mem::Discriminant<Change>);
+
 /// Finds what is elastic in `template`. `subnet` makes the graph of a choice.
+///
+/// Each variable is compared alone; where several have changes of one kind for one place, all combinations of their options are.
 ///
 /// # Errors
 /// When a subnet cannot be made, or its graph is not the largest one with blocks left out and arrays cut.
@@ -63,7 +71,7 @@ pub fn family(
     let whole = items(&template, &matrices, &subnet(&largest)?, "the largest network")?;
     let mut family =
         Family { template, matrices: HashSet::new(), elastic: Elastic::default(), sizes: BTreeMap::new() };
-    let mut effects = Vec::new();
+    let mut effects: Vec<(Place, Effect)> = Vec::new();
     for (v, variable) in variables.iter().enumerate() {
         let mut by_option = Vec::with_capacity(variable.options.len());
         for option in 0..largest[v] {
@@ -73,21 +81,85 @@ pub fn family(
             by_option.push(items(&family.template, &matrices, &subnet(&choice)?, &what)?);
         }
         by_option.push(whole.clone());
-        let places: BTreeSet<&Place> = by_option.iter().flat_map(BTreeMap::keys).collect();
-        for place in places {
-            let entries: Vec<Option<&Item>> = by_option.iter().map(|items| items.get(place)).collect();
-            if entries.windows(2).all(|pair| pair[0] == pair[1]) {
-                continue;
-            }
-            changes(&mut family, place, &entries)?.into_iter().for_each(|change| {
-                effects.push(Effect { variable: v as u32, change });
-            });
+        effects.extend(effects_of(&mut family, &[v], &by_option)?);
+    }
+    let mut by_kind: BTreeMap<Place, Vec<(Kind, Vec<usize>)>> = BTreeMap::new();
+    for (place, effect) in &effects {
+        let kind = (place.clone(), std::mem::discriminant(&effect.change));
+        let of_place = by_kind.entry(place.clone()).or_default();
+        match of_place.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, together)) => together.push(effect.variable as usize),
+            None => of_place.push((kind, vec![effect.variable as usize])),
         }
+    }
+    let mut together: BTreeMap<Vec<usize>, Vec<Kind>> = BTreeMap::new();
+    for (kind, several) in by_kind.into_values().flatten().filter(|(_, several)| several.len() > 1) {
+        together.entry(several).or_default().push(kind);
+    }
+    for (several, kinds) in together {
+        let all = combinations(&variables, &several);
+        // What comes of too many is refused where subnets are checked.
+        let Some(all) = all else { continue };
+        let mut by_combination = Vec::with_capacity(all.len());
+        for options in all {
+            let mut choice = largest.clone();
+            several.iter().zip(&options).for_each(|(v, option)| choice[*v] = *option);
+            let named = several
+                .iter()
+                .zip(&options)
+                .map(|(v, option)| format!("`{}` = {}", variables[*v].name, variables[*v].options[*option]));
+            let what = named.collect::<Vec<_>>().join(", ");
+            by_combination.push(items(&family.template, &matrices, &subnet(&choice)?, &what)?);
+        }
+        let is_joint = |place: &Place, effect: &Effect| {
+            kinds.iter().any(|(p, kind)| p == place && *kind == std::mem::discriminant(&effect.change))
+        };
+        effects.retain(|(place, effect)| !is_joint(place, effect));
+        let joint = effects_of(&mut family, &several, &by_combination)?;
+        effects.extend(joint.into_iter().filter(|(place, effect)| is_joint(place, effect)));
     }
     family.matrices = matrices;
     family.elastic.variables = variables;
-    family.elastic.effects = effects;
+    family.elastic.effects = effects.into_iter().map(|(_, effect)| effect).collect();
     Ok(family)
+}
+
+/// Every combination of options of some variables, those of the last side by side; `None` when they are too many.
+fn combinations(variables: &[Variable], several: &[usize]) -> Option<Vec<Vec<usize>>> {
+    let mut all = vec![Vec::new()];
+    for v in several {
+        let options = variables[*v].options.len();
+        if all.len() * options > MAX_COMBINATIONS {
+            return None;
+        }
+        let each = |before: &Vec<usize>| {
+            let before = before.clone();
+            (0..options).map(move |option| [&before[..], &[option]].concat()).collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(each).collect();
+    }
+    Some(all)
+}
+
+/// What some variables change, of which there is the graph of every combination of options; and where.
+fn effects_of(
+    family: &mut Family,
+    variables: &[usize],
+    by_option: &[BTreeMap<Place, Item>],
+) -> Result<Vec<(Place, Effect)>, ConvertError> {
+    let mut effects = Vec::new();
+    let places: BTreeSet<&Place> = by_option.iter().flat_map(BTreeMap::keys).collect();
+    for place in places {
+        let entries: Vec<Option<&Item>> = by_option.iter().map(|items| items.get(place)).collect();
+        if entries.windows(2).all(|pair| pair[0] == pair[1]) {
+            continue;
+        }
+        for change in changes(family, place, &entries)? {
+            let with = variables[1..].iter().map(|v| *v as u32).collect();
+            effects.push((place.clone(), Effect { variable: variables[0] as u32, with, change }));
+        }
+    }
+    Ok(effects)
 }
 
 fn items(

@@ -3,7 +3,7 @@
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use edge_runtime::graph::{Graph, Source, ValueId};
-use edge_runtime::pack::{Rung, Subnet, Take};
+use edge_runtime::pack::{Arg, Rung, Take};
 use edge_runtime::plan::PlanError;
 use edge_runtime::subnet;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub struct Explicit {
     /// No graph of it is elastic.
     pub draft: Draft,
-    /// By tensor, the tensor of the elastic draft that it is or shows.
-    shown: Vec<u32>,
+    /// By tensor, the tensor of the elastic draft that it is or shows; of one that is mixed, all of its experts.
+    shown: Vec<Vec<u32>>,
 }
 
 /// Writes the subnets of an elastic draft out. `draft.header.subnets` names them.
@@ -30,10 +30,10 @@ pub fn explicit(elastic: &Draft) -> Result<Explicit, ConvertError> {
     let (tensors, constants) = (header.tensors.len(), header.constants.len());
     draft.header.tensors.clone_from(&header.tensors);
     draft.header.constants.clone_from(&header.constants);
-    let mut shown: Vec<u32> = (0..tensors as u32).collect();
-    for (i, Subnet { overlay, .. }) in header.subnets.iter().enumerate() {
-        let bytes = overlay.map_or(&[][..], |blob| &elastic.blobs[blob as usize][..]);
-        let mut made = subnet::make(&header, i as u32, bytes).map_err(PlanError::from)?;
+    let mut shown: Vec<Vec<u32>> = (0..tensors as u32).map(|id| vec![id]).collect();
+    let source = elastic.source();
+    for i in 0..header.subnets.len() {
+        let mut made = subnet::make(&header, i as u32, source.as_ref()).map_err(PlanError::from)?;
         let moved = |id: u32, own: usize, new: usize| match (id as usize).checked_sub(own) {
             Some(beyond) => (new + beyond) as u32,
             None => id,
@@ -47,14 +47,20 @@ pub fn explicit(elastic: &Draft) -> Result<Explicit, ConvertError> {
                 Source::Computed => Source::Computed,
             };
         }
-        // A view that no operation reads shows something all the same.
-        let whole = |(view, tensor): (usize, &edge_runtime::pack::Tensor)| match tensor.roots[0].args[..] {
-            [edge_runtime::pack::Arg::Shared(id, _)] => id,
-            _ => view as u32,
-        };
-        let views = &made.header.tensors;
-        shown.extend(views.iter().enumerate().map(whole));
-        draft.header.tensors.extend_from_slice(views);
+        for mut tensor in std::mem::take(&mut made.header.tensors) {
+            for arg in tensor.roots.iter_mut().flat_map(|root| &mut root.args) {
+                if let Arg::Shared(id, _) = arg {
+                    *id = moved(*id, tensors, new.0);
+                }
+            }
+            let shows = |arg: &Arg| match arg {
+                Arg::Shared(id, _) => shown[*id as usize].clone(),
+                Arg::Expr(_) => Vec::new(),
+            };
+            let all = tensor.roots.first().map(|root| root.args.iter().flat_map(shows).collect());
+            shown.push(all.unwrap_or_default());
+            draft.header.tensors.push(tensor);
+        }
         draft.header.constants.append(&mut made.header.constants);
         draft.graph(graph);
     }
@@ -67,15 +73,15 @@ impl Explicit {
         let mut takes: Vec<Option<Take>> = vec![None; tensors];
         for (take, shown) in rung.takes.iter().zip(&self.shown) {
             if take.is_some() {
-                takes[*shown as usize] = *take;
+                shown.iter().for_each(|shown| takes[*shown as usize] = *take);
             }
         }
         Rung { graph: 0, subnet: Some(rung.graph), takes, ..rung.clone() }
     }
 
-    /// The tensor of the elastic draft that a tensor is or shows.
+    /// The tensor of the elastic draft that a tensor is or shows; of one that is mixed, the first expert.
     pub fn shown(&self, tensor: u32) -> u32 {
-        self.shown[tensor as usize]
+        self.shown[tensor as usize].first().copied().unwrap_or(tensor)
     }
 
     /// Ranges of a graph's values.

@@ -25,16 +25,36 @@ pub(super) struct Making<'a> {
 
 impl Making<'_> {
     pub fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ConvertError> {
-        let model = self.supernet.model(choice, norms)?;
+        Ok(self.simplified(self.supernet.model(choice, norms)?))
+    }
+
+    fn simplified(&self, model: Model) -> Model {
         // Norms stay apart from the weights, which would else differ between the subnets.
         let options = simplify::Options { keep_affine: true, keep_ones: self.keep_ones };
-        Ok(simplify::simplify_with_report(model, &options).0)
+        simplify::simplify_with_report(model, &options).0
     }
 
     pub fn family(&self) -> Result<Family, ConvertError> {
-        let template = self.model(&self.supernet.largest(), Norms::Stored)?;
+        // What is mixed is another in every subnet; its first experts are not.
+        let mut experts = vec![0; self.supernet.mixtures().len()];
+        let model = |choice: &[usize], experts: &[usize]| {
+            Ok::<Model, ConvertError>(self.simplified(self.supernet.model_of(choice, experts)?))
+        };
+        let largest = self.supernet.largest();
+        let template = model(&largest, &experts)?;
         let variables = self.supernet.variables().to_vec();
-        elastic::family(template, variables, |choice| self.model(choice, Norms::Stored))
+        let mut family = elastic::family(template, variables, |choice| model(choice, &experts))?;
+        for (index, mixture) in self.supernet.mixtures().iter().enumerate() {
+            let mut others = Vec::with_capacity(mixture.experts.len());
+            for expert in 1..mixture.experts.len() {
+                experts[index] = expert;
+                others.push(model(&largest, &experts)?);
+                experts[index] = 0;
+            }
+            let (features, layers) = self.supernet.router(index)?;
+            family.mix(&others, features, layers)?;
+        }
+        Ok(family)
     }
 
     /// All that a measurement of the supernet follows from but the samples.

@@ -19,6 +19,7 @@ mod difference;
 mod elastic;
 mod explicit;
 mod making;
+mod mixture;
 mod search;
 mod searching;
 mod source;

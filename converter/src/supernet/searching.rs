@@ -14,9 +14,11 @@ use crate::measure::{Outputs, sqnr_db};
 use crate::model::Model;
 use crate::samples::{Sample, Samples};
 use edge_runtime::SessionError;
+use edge_runtime::graph::{Mixed, Source, Value};
 use edge_runtime::pack::{Acts, Choice, Header, Subnet, Take};
 use edge_runtime::plan::{Plan, PlanError, PlanOptions};
 use edge_runtime::subnet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Subnets that get rungs at most: each is measured tensor by tensor, and brings statistics of its own.
@@ -93,13 +95,21 @@ impl Measure for Searching<'_, '_> {
             let choice = Choice::new(choice).unwrap_or_default();
             let subnets = vec![Subnet { graph: 0, choice, overlay: None }];
             let header = Arc::new(Header { subnets, ..self.draft.header.clone() });
-            let made = subnet::make(&header, 0, &[]).map_err(PlanError::from)?;
-            let shown = made.shown.iter().enumerate().filter(|(_, shown)| shown.is_some());
-            let tensors = shown.filter_map(|(id, _)| made.header.tensor(id as u32));
-            let weights: usize = tensors.map(|t| t.n * t.k).sum();
+            let source = self.draft.source();
+            let made = subnet::make(&header, 0, source.as_ref()).map_err(PlanError::from)?;
+            // Of what is mixed, every expert is there.
+            let elastic = self.draft.header.graphs[0].elastic.iter();
+            let mixed: Vec<&Mixed> = elastic.flat_map(|e| &e.mixtures).flat_map(|m| &m.values).collect();
+            let mut elements: BTreeMap<u32, usize> = BTreeMap::new();
+            for (value, Value { source, .. }) in made.header.graphs[0].values.iter().enumerate() {
+                let Source::Weight(id) = *source else { continue };
+                let mixed = mixed.iter().find(|mixed| mixed.value as usize == value);
+                let experts = mixed.map_or(1, |mixed| mixed.experts.len());
+                elements.insert(id, made.header.tensor(id).map_or(0, |t| t.n * t.k) * experts);
+            }
+            let weights: usize = elements.values().sum();
             let mut rung = plain_rung("cost", 0, Acts::F32);
             rung.takes = made.shown.iter().map(|shown| shown.map(|_| Take(0, 1))).collect();
-            let source = self.draft.source();
             let registry = Arc::new(edge_runtime::weights::Registry::standard());
             let model = edge_runtime::Model::new(Arc::new(made.header), source, registry);
             let plan = Plan::new(&model, &rung, &self.sample.specs(), &PlanOptions::default())?;

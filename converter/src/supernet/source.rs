@@ -4,10 +4,10 @@ use crate::convert::Options;
 use crate::error::ConvertError;
 use crate::import::checkpoint::Checkpoint;
 use crate::import::ofa::{self, Norm, Space};
-use crate::import::supernet::Description;
-use crate::import::{self, ImportError, Norms};
+use crate::import::supernet::{Description, Mixture};
+use crate::import::{self, ImportError, Layers, Norms};
 use crate::model::Model;
-use edge_runtime::graph::Variable;
+use edge_runtime::graph::{Feature, Variable};
 use std::path::{Path, PathBuf};
 
 /// A family of subnets that share weights. A choice is the index of an option, one a variable.
@@ -26,6 +26,27 @@ pub trait Subnets {
     /// # Errors
     /// As [`Subnets::model`].
     fn norms(&self, choice: &[usize]) -> Result<Vec<Norm>, ImportError>;
+
+    /// What routers mix.
+    fn mixtures(&self) -> &[Mixture] {
+        &[]
+    }
+
+    /// The subnet of a choice with one expert of every mixture, by their indices, in the place of what is mixed.
+    ///
+    /// # Errors
+    /// As [`Subnets::model`].
+    fn model_of(&self, choice: &[usize], _experts: &[usize]) -> Result<Model, ImportError> {
+        self.model(choice, Norms::Stored)
+    }
+
+    /// What the router of a mixture is given, and its layers.
+    ///
+    /// # Errors
+    /// When they are not stored.
+    fn router(&self, _mixture: usize) -> Result<(Vec<Feature>, Layers), ImportError> {
+        Ok((Vec::new(), Vec::new()))
+    }
 
     /// The subnet of a choice as an ONNX file, for engines that know no choices; `None` when it comes from no such file.
     ///
@@ -70,6 +91,21 @@ impl Subnets for Described {
 
     fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ImportError> {
         self.supernet.model(choice, norms)
+    }
+
+    fn mixtures(&self) -> &[Mixture] {
+        &self.supernet.description().mixtures
+    }
+
+    fn model_of(&self, choice: &[usize], experts: &[usize]) -> Result<Model, ImportError> {
+        self.supernet.model_of(choice, experts)
+    }
+
+    fn router(&self, mixture: usize) -> Result<(Vec<Feature>, Layers), ImportError> {
+        let description = self.supernet.description();
+        let features = description.mixtures[mixture].features.iter();
+        let features = features.map(|feature| description.feature(feature)).collect();
+        Ok((features, self.supernet.layers(mixture)?))
     }
 
     fn norms(&self, choice: &[usize]) -> Result<Vec<Norm>, ImportError> {

@@ -4,7 +4,7 @@ use super::elastic::{Family, Sizes};
 use crate::compress::{self, Matrix, Stored, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use edge_runtime::graph::{Change, Source};
+use edge_runtime::graph::{Change, Effect, Mixed, Mixture, Source, Variable};
 use edge_runtime::pack::{Arg, Expr, Tensor};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -54,12 +54,24 @@ pub fn draft(family: &Family, precision: Precision) -> Result<Draft, ConvertErro
             sources.iter_mut().flatten().for_each(&mut place);
         }
     }
+    for Mixture { layers, values, .. } in &mut elastic.mixtures {
+        values.iter_mut().flat_map(|mixed| &mut mixed.experts).for_each(&mut place);
+        for id in layers.iter_mut().flat_map(|layer| [Some(&mut layer.weight), layer.bias.as_mut()]).flatten()
+        {
+            // No router is a matrix of the graph.
+            let mut source = Source::Constant(*id);
+            place(&mut source);
+            if let Source::Constant(stored) = source {
+                *id = stored;
+            }
+        }
+    }
     graph.elastic = Some(Box::new(elastic));
     draft.graph(graph);
     Ok(draft)
 }
 
-/// The matrices of the family: the template's, and those that stand in their place in some subnets.
+/// The matrices of the family: the template's, those that stand in their place in some subnets, and those that are mixed.
 fn matrices(family: &Family) -> Result<BTreeMap<u32, Kept<'_>>, ConvertError> {
     let template = &family.template;
     let mut all: BTreeMap<u32, Kept<'_>> = BTreeMap::new();
@@ -72,18 +84,45 @@ fn matrices(family: &Family) -> Result<BTreeMap<u32, Kept<'_>>, ConvertError> {
         let Source::Constant(own) = template.graph.values[*value as usize].source else { continue };
         let Some(Kept { stored: Stored { used, name, .. }, sizes }) = all.get(&own) else { continue };
         let (used, name, sizes) = (*used, name.clone(), sizes.clone());
-        let variable = &family.elastic.variables[effect.variable as usize];
-        for (option, source) in variable.options.iter().zip(sources) {
+        let names = entry_names(&family.elastic.variables, effect);
+        for (entry, source) in names.into_iter().zip(sources) {
             let Some(Source::Constant(id)) = source else { continue };
             let array = &template.constants[*id as usize];
             let &[n, k] = &array.dims[..] else { continue };
-            let name = format!("{name} ({} = {option})", variable.name);
+            let name = format!("{name} ({entry})");
+            compress::finite(&name, array)?;
+            let stored = Stored { name, n, k, used, array };
+            all.entry(*id).or_insert(Kept { stored, sizes: sizes.clone() });
+        }
+    }
+    for Mixed { value, experts } in family.elastic.mixtures.iter().flat_map(|mixture| &mixture.values) {
+        let Source::Constant(own) = template.graph.values[*value as usize].source else { continue };
+        let Some(Kept { stored: Stored { used, name, n, k, .. }, sizes }) = all.get(&own) else { continue };
+        let (used, n, k, name, sizes) = (*used, *n, *k, name.clone(), sizes.clone());
+        for (e, source) in experts.iter().enumerate().skip(1) {
+            let Source::Constant(id) = source else { continue };
+            let array = &template.constants[*id as usize];
+            let name = format!("{name} (expert {e})");
             compress::finite(&name, array)?;
             let stored = Stored { name, n, k, used, array };
             all.entry(*id).or_insert(Kept { stored, sizes: sizes.clone() });
         }
     }
     Ok(all)
+}
+
+/// What is chosen where each entry of an effect stands.
+fn entry_names(variables: &[Variable], effect: &Effect) -> Vec<String> {
+    let mut names = vec![String::new()];
+    for v in effect.variables() {
+        let Variable { name, options } = &variables[v];
+        let each = |before: &String| {
+            let comma = if before.is_empty() { "" } else { ", " };
+            options.iter().map(|o| format!("{before}{comma}{name} = {o}")).collect::<Vec<_>>()
+        };
+        names = names.iter().flat_map(each).collect();
+    }
+    names
 }
 
 /// The ends of the parts of a side that is cut to some sizes.

@@ -9,7 +9,7 @@ mod elastic;
 mod op;
 
 pub use dtype::DType;
-pub use elastic::{Change, Effect, Elastic, Variable};
+pub use elastic::{Change, Count, Effect, Elastic, Feature, Layer, Mixed, Mixture, Variable};
 pub use op::{
     Act, BinaryOp, CoordinateMode, Direction, Interpolation, NearestMode, Op, PadMode, Pads, PoolKind,
     ReduceOp, RnnActivation, ScatterReduction, UnaryOp, Window,

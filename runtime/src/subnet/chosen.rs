@@ -4,7 +4,7 @@
 
 use super::near::{self, Neighbour, Point};
 use super::{Making, SubnetError};
-use crate::graph::{Change, Elastic, Source, TensorId};
+use crate::graph::{Change, Elastic, Source, TensorId, ValueId};
 use crate::model::Model;
 use crate::pack::{BlobId, Choice, Header, Rung, Take};
 use crate::plan::PlanError;
@@ -201,13 +201,20 @@ fn takes(
     let sound = |tensor: TensorId, take: Take| {
         crate::weights::needed_blobs(model.registry(), header, tensor as usize, take).is_ok()
     };
-    // What stands in a value's place, option by option, has one precision.
-    for effect in &elastic.effects {
-        let Change::Source { value, sources } = &effect.change else { continue };
-        let own = header.graphs[graph as usize].values[*value as usize].source;
-        let all = || sources.iter().flatten().copied().chain([own]).filter_map(tensor);
-        let Some(take) = all().find_map(|tensor| takes[tensor as usize]) else { continue };
-        for tensor in all() {
+    // What stands in a value's place, option by option, has one precision, and so have the experts that it is mixed of.
+    let own = |value: ValueId| header.graphs[graph as usize].values[value as usize].source;
+    let by_option = elastic.effects.iter().filter_map(|effect| match &effect.change {
+        Change::Source { value, sources } => {
+            Some(sources.iter().flatten().copied().chain([own(*value)]).filter_map(tensor).collect())
+        }
+        _ => None,
+    });
+    let mixed = elastic.mixtures.iter().flat_map(|mixture| &mixture.values);
+    let mixed = mixed.map(|mixed| mixed.experts.iter().copied().filter_map(tensor).collect());
+    let alike: Vec<Vec<TensorId>> = by_option.chain(mixed).collect();
+    for all in alike {
+        let Some(take) = all.iter().find_map(|tensor| takes[*tensor as usize]) else { continue };
+        for tensor in all {
             if takes[tensor as usize].is_none() && sound(tensor, take) {
                 takes[tensor as usize] = Some(take);
             }

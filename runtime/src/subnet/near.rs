@@ -100,8 +100,9 @@ impl Making<'_> {
                 Change::Bypass { .. } => true,
             };
             if acts {
-                let variable = effect.variable as usize;
-                options[variable] = Some(choice.option(variable) as u8);
+                for variable in effect.variables() {
+                    options[variable] = Some(choice.option(variable) as u8);
+                }
             }
         }
         Point::new(options)

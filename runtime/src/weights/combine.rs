@@ -1,4 +1,4 @@
-//! `combine`: an ordered sum. A rung may stop after any prefix of the terms.
+//! `combine`: an ordered sum. A rung may stop after any prefix of the terms, or take all of them as far as it takes each.
 
 use super::blocks::Blocks;
 use super::node::Node;
@@ -47,7 +47,7 @@ struct Combine {
 }
 
 pub(super) fn construct(node: &mut Node<'_, '_>, window: &Window) -> Result<Box<dyn Weights>, WeightError> {
-    node.only(&["coefs", "takes"])?;
+    node.only(&["coefs", "takes", "through"])?;
     let (n, k, count) = (node.n(), node.k(), node.args());
     if count == 0 {
         return Err(node.shape_error("operands", 0, "at least 1"));
@@ -60,11 +60,15 @@ pub(super) fn construct(node: &mut Node<'_, '_>, window: &Window) -> Result<Box<
         return Err(node.param_error("coefs", each));
     }
     let each = format!("{count} numbers, 0 for all of an operand");
-    let takes: Vec<u32> = node.param("takes", &each)?.unwrap_or_else(|| vec![0; count]);
-    if takes.len() != count {
+    let through: bool = node.param("through", "true or false")?.unwrap_or_default();
+    let each = if through { "none: `through` says what is taken".into() } else { each };
+    let takes: Option<Vec<u32>> = node.param("takes", &each)?;
+    if takes.as_ref().is_some_and(|takes| through || takes.len() != count) {
         return Err(node.param_error("takes", each));
     }
+    let takes = takes.unwrap_or_else(|| vec![if through { node.take() } else { 0 }; count]);
     let taken = match node.take() as usize {
+        _ if through => count,
         0 => count,
         take if take <= count => take,
         take => return Err(node.shape_error("take", take, format!("at most {count} terms"))),

@@ -37,7 +37,7 @@ const WORDS: &[&str] = &[
 const KEYS: &[&str] = &[
     "group", "bits", "layout", "scale", "gains", "dtype", "taps", "rows", "channels", "of", "blocks",
     "coefs", "takes", "levels", "form", "block", "entries", "keep", "count", "scaled", "range", "axis",
-    "axes",
+    "axes", "through", "with", "first", "experts",
 ];
 
 /// For libFuzzer: changes the first `size` bytes of `data`, which has room for `most`; gives the new size.

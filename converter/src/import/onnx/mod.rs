@@ -42,7 +42,7 @@ use prost::bytes::Bytes;
 use proto::{ModelProto, NodeProto};
 use std::path::Path;
 
-pub use subnet::{Norms, Statistics, Supernet};
+pub use subnet::{Layers, Norms, Statistics, Supernet};
 pub use values::{encode_value, four_bit_outputs, read_value};
 
 /// The newest version of ONNX's own operators that the importer knows.

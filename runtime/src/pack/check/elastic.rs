@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{MAX_FEW, MAX_MANY, at_most, equal, finite, in_range};
-use crate::graph::{Change, Source};
+use crate::graph::{Change, Elastic, Feature, Mixed, Mixture, Source};
 use crate::pack::NUMBERS;
 use crate::pack::{Choice, Header, PackError};
 
@@ -27,11 +27,14 @@ pub(super) fn check_elastic(header: &Header, index: usize) -> Result<(), PackErr
     let place = || format!("graph {index}, elastic parts");
     let value = |id: u32| in_range(place, "value", id, graph.values.len());
     for effect in &elastic.effects {
-        in_range(place, "variable", effect.variable, elastic.variables.len())?;
+        at_most(|| format!("graph {index}: variables of an effect"), effect.with.len(), MAX_FEW)?;
+        for variable in effect.variables() {
+            in_range(place, "variable", variable as u32, elastic.variables.len())?;
+        }
         let variable = &elastic.variables[effect.variable as usize];
         let entries = || format!("graph {index}, variable `{}`, an effect", variable.name);
         let options = effect.change.options() as u64;
-        equal(entries, "number of entries", variable.options.len() as u64, options)?;
+        equal(entries, "number of entries", effect.entries(&elastic.variables), options)?;
         match &effect.change {
             Change::Rows { value: id, .. }
             | Change::Channels { value: id, .. }
@@ -60,7 +63,58 @@ pub(super) fn check_elastic(header: &Header, index: usize) -> Result<(), PackErr
             }
         }
     }
+    at_most(|| format!("graph {index}: mixtures"), elastic.mixtures.len(), MAX_MANY)?;
+    elastic.mixtures.iter().try_for_each(|mixture| check_mixture(header, index, elastic, mixture))?;
     elastic.overlaid.iter().chain(&elastic.ranged).try_for_each(|id| value(*id))
+}
+
+/// Ids of a mixture, and a number for every option; whether layers fit each other is found when a subnet is made.
+fn check_mixture(
+    header: &Header,
+    index: usize,
+    elastic: &Elastic,
+    mixture: &Mixture,
+) -> Result<(), PackError> {
+    let place = || format!("graph {index}, a mixture");
+    let graph = &header.graphs[index];
+    at_most(|| format!("{}: features", place()), mixture.features.len(), MAX_FEW)?;
+    at_most(|| format!("{}: layers", place()), mixture.layers.len(), MAX_FEW)?;
+    at_most(|| format!("{}: values", place()), mixture.values.len(), MAX_MANY)?;
+    let options = |variable: u32, entries: usize| {
+        in_range(place, "variable", variable, elastic.variables.len())?;
+        let options = elastic.variables[variable as usize].options.len();
+        equal(place, "number of entries", options as u64, entries as u64)
+    };
+    for Feature { of, values, first } in &mixture.features {
+        at_most(|| format!("{}: variables of a feature", place()), of.len(), MAX_FEW)?;
+        equal(place, "number of lists of a feature", of.len() as u64, values.len() as u64)?;
+        for (variable, values) in of.iter().zip(values) {
+            options(*variable, values.len())?;
+            values.iter().try_for_each(|value| finite(place, "a value of a feature", *value))?;
+        }
+        if let Some(first) = first {
+            options(first.variable, first.counts.len())?;
+        }
+    }
+    for id in mixture.constants() {
+        in_range(place, "constant", id, header.constants.len())?;
+    }
+    for Mixed { value, experts } in &mixture.values {
+        in_range(place, "value", *value, graph.values.len())?;
+        at_most(|| format!("{}: experts", place()), experts.len(), MAX_FEW)?;
+        for expert in experts {
+            match expert {
+                Source::Weight(id) => in_range(place, "tensor", *id, header.tensors.len())?,
+                Source::Constant(_) => {}
+                Source::Computed => {
+                    let need = "must be stored";
+                    let value = "computed".to_owned();
+                    return Err(PackError::Number { place: place(), what: "an expert", value, need });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks the subnets.

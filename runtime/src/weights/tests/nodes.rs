@@ -176,6 +176,29 @@ fn combine_sums_a_prefix_of_its_terms() {
 }
 
 #[test]
+fn combine_takes_its_terms_as_far_as_it_is_taken() {
+    let (n, k) = (21, 75);
+    let (a, b) = (gaussian(n * k, 7), gaussian(n * k, 8));
+    let mut pack = Pack::default();
+    let (first, second) = (pack.planes(&a, n, k, &spec(8)), pack.planes(&b, n, k, &spec(32)));
+    let leaves = [first, second].map(|expr| pack.tensor(n, k, expr));
+    let rows: Vec<f32> = (0..n).map(|r| r as f32 * 0.25 - 1.0).collect();
+    let params = json!({"coefs": [0.75, rows], "through": true});
+    let args = leaves.map(|leaf| Arg::Shared(leaf as u32, 0)).to_vec();
+    let tensor = pack.tensor(n, k, node("combine", params, args));
+    for take in [1, 2, 0] {
+        let [first, second] = leaves.map(|leaf| pack.checked(leaf, take));
+        let want: Vec<f32> = (0..n * k).map(|i| 0.75 * first[i] + rows[i / k] * second[i]).collect();
+        assert_eq!(pack.checked(tensor, take), want, "take {take}");
+        let part = view(&mut pack, tensor, 5, [4, 20], [2, 13]);
+        assert_eq!(pack.checked(part, take), cut(&want, k, 5, [4, 20], [2, 13]));
+    }
+    // Scales and the first plane of each.
+    let needed = needed_blobs(&Registry::standard(), &pack.header, tensor, Take(0, 1)).unwrap();
+    assert_eq!(needed, [0, 1, 3, 4]);
+}
+
+#[test]
 fn row_codes_are_the_matrix_rounded_to_one_scale_a_row() {
     for (n, k, group) in [(21, 75, 32), (16, 64, 8), (40, 1400, 32), (3, 9, 0), (17, 20, 8)] {
         let mut w = gaussian(n * k, 11);

@@ -138,6 +138,9 @@ fn nodes_refuse_what_they_cannot_show() {
         of("combine", json!({"coefs": [[1, 2]]}), shared()).contains("each a finite number or 20 of them")
     );
     assert!(of("combine", json!({"coefs": [1e300]}), shared()).contains("combine.coefs is"));
+    let through = of("combine", json!({"takes": [1], "through": true}), shared());
+    assert!(through.contains("combine.takes is [1]") && through.contains("`through`"), "{through}");
+    assert!(of("combine", json!({"through": 1}), shared()).contains("combine.through is 1"));
     assert!(of("combine", json!({"takes": []}), shared()).contains("combine.takes is []"));
     assert!(of("combine", json!({"takes": [9]}), shared()).contains("take 9, expected at most 6 planes"));
 }

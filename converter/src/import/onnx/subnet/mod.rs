@@ -5,9 +5,11 @@
 mod cut;
 mod edit;
 mod kernel;
+mod mixture;
 mod norms;
 mod shape;
 
+pub use mixture::{Layers, Mixing};
 pub use norms::Statistics;
 
 use super::files::Files;
@@ -62,7 +64,7 @@ impl Supernet {
             graph.value_info.clear();
         }
         let supernet = Supernet { proto, files, file, description };
-        supernet.proto_of(&supernet.description.largest(), Norms::Stored)?;
+        supernet.proto_of(&supernet.description.largest(), Norms::Stored, Mixing::Routed)?;
         Ok(supernet)
     }
 
@@ -76,7 +78,26 @@ impl Supernet {
     /// # Errors
     /// When the description does not suit the model, or the model is not supported.
     pub fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ImportError> {
-        lower(&self.proto_of(choice, norms)?, &self.files)
+        lower(&self.proto_of(choice, norms, Mixing::Routed)?, &self.files)
+    }
+
+    /// The subnet of a choice with one expert of every mixture in the place of what is mixed.
+    ///
+    /// # Errors
+    /// As [`Supernet::model`].
+    pub fn model_of(&self, choice: &[usize], experts: &[usize]) -> Result<Model, ImportError> {
+        lower(&self.proto_of(choice, Norms::Stored, Mixing::Experts(experts))?, &self.files)
+    }
+
+    /// The router of a mixture.
+    ///
+    /// # Errors
+    /// When its layers are not stored.
+    pub fn layers(&self, mixture: usize) -> Result<Layers, ImportError> {
+        let mut proto = self.proto.clone();
+        let edit = Edit::new(proto.graph.get_or_insert_default(), &self.files, 1);
+        let layers = edit.layers(&self.description.mixtures[mixture]);
+        layers.map_err(|why| ImportError::Elastic { file: self.file.clone(), why })
     }
 
     /// The subnet of a choice as an ONNX file.
@@ -84,7 +105,7 @@ impl Supernet {
     /// # Errors
     /// When the description does not suit the model.
     pub fn onnx(&self, choice: &[usize], norms: Norms<'_>) -> Result<Vec<u8>, ImportError> {
-        Ok(self.proto_of(choice, norms)?.encode_to_vec())
+        Ok(self.proto_of(choice, norms, Mixing::Routed)?.encode_to_vec())
     }
 
     /// The batch normalizations of the subnet of a choice, by the names of their results.
@@ -92,7 +113,7 @@ impl Supernet {
     /// # Errors
     /// As [`Supernet::onnx`].
     pub fn norms(&self, choice: &[usize]) -> Result<Vec<String>, ImportError> {
-        let proto = self.proto_of(choice, Norms::Stored)?;
+        let proto = self.proto_of(choice, Norms::Stored, Mixing::Routed)?;
         Ok(norms::names(proto.graph.as_ref().unwrap_or(&GraphProto::default())))
     }
 
@@ -101,11 +122,16 @@ impl Supernet {
     /// # Errors
     /// As [`Supernet::onnx`].
     pub fn channels(&self, choice: &[usize]) -> Result<Vec<usize>, ImportError> {
-        let proto = self.proto_of(choice, Norms::Stored)?;
+        let proto = self.proto_of(choice, Norms::Stored, Mixing::Routed)?;
         Ok(norms::channels(proto.graph.as_ref().unwrap_or(&GraphProto::default())))
     }
 
-    fn proto_of(&self, choice: &[usize], norms: Norms<'_>) -> Result<ModelProto, ImportError> {
+    fn proto_of(
+        &self,
+        choice: &[usize],
+        norms: Norms<'_>,
+        mixing: Mixing<'_>,
+    ) -> Result<ModelProto, ImportError> {
         let mut proto = self.proto.clone();
         let opset = read::opsets(&proto.opset_import)?.get("").copied().unwrap_or(1);
         let graph = proto.graph.get_or_insert_default();
@@ -117,6 +143,12 @@ impl Supernet {
             }
             for table in &self.description.constants {
                 edit.constant(&table.tensor, &table.values[of(&table.choice)])?;
+            }
+            for table in &self.description.swaps {
+                edit.swap(table, of(&table.choice))?;
+            }
+            for index in 0..self.description.mixtures.len() {
+                edit.mixture(&self.description, index, choice, mixing)?;
             }
             for table in &self.description.kernels {
                 edit.kernel(table, of(&table.choice))?;

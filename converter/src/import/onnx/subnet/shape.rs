@@ -3,9 +3,10 @@
 use super::super::proto::{NodeProto, ValueInfoProto};
 use super::super::tensors;
 use super::edit::{Edit, int, ints, node, text};
-use crate::import::supernet::Resolution;
+use crate::import::supernet::{Resolution, Swap};
 use crate::model::Array;
 use std::collections::{HashMap, HashSet};
+use wildmatch::WildMatch;
 
 impl Edit<'_> {
     /// Leaves a block out: who reads `to` reads `from`.
@@ -36,6 +37,41 @@ impl Edit<'_> {
             return Err(format!("[[constant]] `{name}`: {have} elements for shape {shape:?}"));
         }
         self.store(name, &tensors::from_f64(array.dtype, &array.dims, values))
+    }
+
+    /// Has arrays of another network stand in the place of those that a table names. What that network has not is the same in both.
+    ///
+    /// # Errors
+    /// When the table names no array, there is none of the prefix, or one has another form.
+    pub fn swap(&mut self, table: &Swap, option: usize) -> Result<(), String> {
+        let wrong = |why: String| format!("[[swap]] of choice `{}`: {why}", table.choice);
+        let prefix = &table.prefixes[option];
+        let patterns: Vec<WildMatch> = table.of.iter().map(|of| WildMatch::new(of)).collect();
+        let stored: HashSet<&str> = self.stored().collect();
+        let named = |name: &&str| patterns.iter().any(|pattern| pattern.matches(name));
+        let names: Vec<&str> = self.stored().filter(named).collect();
+        if names.is_empty() {
+            return Err(wrong(format!("no stored tensor is called {:?}", table.of)));
+        }
+        let pairs: Vec<(String, String)> = names
+            .iter()
+            .map(|name| ((*name).to_owned(), format!("{prefix}{name}")))
+            .filter(|(_, other)| !prefix.is_empty() && stored.contains(other.as_str()))
+            .collect();
+        if pairs.is_empty() && !prefix.is_empty() {
+            return Err(wrong(format!("no stored tensor is called `{prefix}{}`", names[0])));
+        }
+        for (name, other) in pairs {
+            let (own, array) = (self.array(&name)?, self.array(&other)?);
+            if (own.dtype, &own.dims) != (array.dtype, &array.dims) {
+                return Err(wrong(format!(
+                    "`{name}` is {}{:?}, `{other}` is {}{:?}",
+                    own.dtype, own.dims, array.dtype, array.dims
+                )));
+            }
+            self.store(&name, &array)?;
+        }
+        Ok(())
     }
 
     /// Has the block between two values run `times` times, each time on what came out before.
