@@ -1,19 +1,21 @@
 //! Writes inputs to start from: `fuzz_seeds CORPUS [FOLDER OF ONNX FILES]`.
 //!
 //! The tests' own models, and small ones of the folder (`cases.py` fills it), as they are, as packs of floats, and as packs with a
-//! ladder; every kind of weight expression, some nested.
+//! ladder; supernets, which have a description beside them; every kind of weight expression, some nested.
 
 use edge_converter::draft::float_draft;
 use edge_converter::import::import_onnx_bytes;
 use edge_converter::simplify::{Options, simplify};
+use edge_converter::{Options as Convert, convert_supernet};
 use edge_runtime::pack::{BlobSource, Card, Header, PackFile};
 use edge_runtime::random::uniform;
 use edge_runtime::weights::sparse::{self, Positions};
 use edge_runtime::weights::{Float, dense, planes};
 use edge_tests::fuzz::Parts;
-use edge_tests::{Folder, convert_in_process, models};
+use edge_tests::{Folder, Quiet, convert_in_process, models};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Larger models make slow seeds.
 const MOST: usize = 12 << 10;
@@ -30,11 +32,16 @@ fn main() {
     ];
     let mut onnx: Vec<(String, Vec<u8>)> = own.map(|(name, bytes)| (name.to_string(), bytes)).into();
     let laddered = onnx.len() - 1;
+    let mut families: Vec<(String, PathBuf)> = Vec::new();
     if let Some(folder) = args.next() {
         let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();
         for file in files {
             let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+            if file.extension().is_some_and(|extension| extension == "toml") {
+                families.push((name, file));
+                continue;
+            }
             onnx.push((name, std::fs::read(file).unwrap()));
         }
     }
@@ -56,6 +63,9 @@ fn main() {
         if i < laddered {
             write("pack", &format!("{name}-ladder"), &ladder(bytes));
         }
+    }
+    for (name, description) in families {
+        write("pack", &name, &family(&description));
     }
     for (name, seed) in expressions() {
         write("weights", name, &seed);
@@ -83,7 +93,20 @@ fn ladder(onnx: &[u8]) -> Vec<u8> {
     let folder = Folder::new("seed");
     let path = folder.file("m.pack");
     convert_in_process(&folder.write("m.onnx", onnx), &path, &[]);
-    let file = PackFile::open(&path).unwrap();
+    seed_of(&path)
+}
+
+/// A converted supernet.
+fn family(description: &Path) -> Vec<u8> {
+    let folder = Folder::new("seed");
+    let path = folder.file("m.pack");
+    let (source, options) = (description.with_extension("onnx"), Convert::default());
+    convert_supernet(&source, description, &path, &options, &mut Quiet, &AtomicBool::new(false)).unwrap();
+    seed_of(&path)
+}
+
+fn seed_of(path: &Path) -> Vec<u8> {
+    let file = PackFile::open(path).unwrap();
     let source = file.map(file.file_len()).unwrap();
     let mut header = file.header().clone();
     let last = header.rungs.len() - 1;

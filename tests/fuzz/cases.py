@@ -3,7 +3,8 @@
 
     PYTHON tests/fuzz/cases.py FOLDER
 
-Of operators with many cases a few are taken, the smallest and some others; of all, those of at most 12 KB.
+Of operators with many cases a few are taken, the smallest and some others; of all, those of at most 12 KB. Supernets (families.py) are written with
+their descriptions.
 """
 import collections
 import pathlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "conformance"))
+import families
 import fused
 import fused_cases
 import wider
@@ -41,6 +43,9 @@ def main():
         step = max(1, len(models) // EACH)
         for i, data in enumerate(models[::step]):
             (folder / f"fused-{op}-{i}.onnx").write_bytes(data)
+    for name, model, description in families.families():
+        (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
+        (folder / f"{name}.toml").write_text(description)
 
 
 if __name__ == "__main__":
