@@ -7,7 +7,8 @@ use crate::error::ConvertError;
 use crate::model::{Array, Model};
 use edge_runtime::graph::{Change, Effect, Elastic, Source, ValueId, Variable};
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The largest network with its elastic parts.
 pub struct Family {
@@ -71,16 +72,22 @@ pub fn family(
     let whole = items(&template, &matrices, &subnet(&largest)?, "the largest network")?;
     let mut family =
         Family { template, matrices: HashSet::new(), elastic: Elastic::default(), sizes: BTreeMap::new() };
+    // Of choices with at most one option that is not the largest network's: many combinations are of such.
+    let mut known: HashMap<Vec<usize>, BTreeMap<Place, Item>> = HashMap::from([(largest.clone(), whole)]);
     let mut effects: Vec<(Place, Effect)> = Vec::new();
     for (v, variable) in variables.iter().enumerate() {
         let mut by_option = Vec::with_capacity(variable.options.len());
-        for option in 0..largest[v] {
+        for option in 0..variable.options.len() {
             let mut choice = largest.clone();
             choice[v] = option;
-            let what = format!("`{}` = {}", variable.name, variable.options[option]);
-            by_option.push(items(&family.template, &matrices, &subnet(&choice)?, &what)?);
+            if !known.contains_key(&choice) {
+                let what = format!("`{}` = {}", variable.name, variable.options[option]);
+                let found = items(&family.template, &matrices, &subnet(&choice)?, &what)?;
+                known.insert(choice.clone(), found);
+            }
+            by_option.push(choice);
         }
-        by_option.push(whole.clone());
+        let by_option: Vec<&BTreeMap<Place, Item>> = by_option.iter().map(|choice| &known[choice]).collect();
         effects.extend(effects_of(&mut family, &[v], &by_option)?);
     }
     let mut by_kind: BTreeMap<Place, Vec<(Kind, Vec<usize>)>> = BTreeMap::new();
@@ -100,17 +107,22 @@ pub fn family(
         let all = combinations(&variables, &several);
         // What comes of too many is refused where subnets are checked.
         let Some(all) = all else { continue };
-        let mut by_combination = Vec::with_capacity(all.len());
+        let mut made = Vec::with_capacity(all.len());
         for options in all {
             let mut choice = largest.clone();
             several.iter().zip(&options).for_each(|(v, option)| choice[*v] = *option);
+            if let Some(known) = known.get(&choice) {
+                made.push(Cow::Borrowed(known));
+                continue;
+            }
             let named = several
                 .iter()
                 .zip(&options)
                 .map(|(v, option)| format!("`{}` = {}", variables[*v].name, variables[*v].options[*option]));
             let what = named.collect::<Vec<_>>().join(", ");
-            by_combination.push(items(&family.template, &matrices, &subnet(&choice)?, &what)?);
+            made.push(Cow::Owned(items(&family.template, &matrices, &subnet(&choice)?, &what)?));
         }
+        let by_combination: Vec<&BTreeMap<Place, Item>> = made.iter().map(|found| &**found).collect();
         let is_joint = |place: &Place, effect: &Effect| {
             kinds.iter().any(|(p, kind)| p == place && *kind == std::mem::discriminant(&effect.change))
         };
@@ -145,10 +157,10 @@ fn combinations(variables: &[Variable], several: &[usize]) -> Option<Vec<Vec<usi
 fn effects_of(
     family: &mut Family,
     variables: &[usize],
-    by_option: &[BTreeMap<Place, Item>],
+    by_option: &[&BTreeMap<Place, Item>],
 ) -> Result<Vec<(Place, Effect)>, ConvertError> {
     let mut effects = Vec::new();
-    let places: BTreeSet<&Place> = by_option.iter().flat_map(BTreeMap::keys).collect();
+    let places: BTreeSet<&Place> = by_option.iter().flat_map(|items| items.keys()).collect();
     for place in places {
         let entries: Vec<Option<&Item>> = by_option.iter().map(|items| items.get(place)).collect();
         if entries.windows(2).all(|pair| pair[0] == pair[1]) {

@@ -4,6 +4,7 @@
 //! source.rs      where subnets come from: an ONNX file and a description, or a checkpoint
 //! elastic.rs     the graph of each option beside the largest network's: what the choices change, found by comparing
 //! store.rs       every matrix once, in blocks that subnets are unions of
+//! mixture.rs     which values routers mix, and of what
 //! statistics.rs  a subnet in training mode: its batch normalizations, and how good it is with them
 //! making.rs      graphs of subnets in the converter's form, and what is measured of them
 //! search.rs      which subnets get rungs
@@ -25,5 +26,7 @@ mod searching;
 mod source;
 mod statistics;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use convert::{convert, convert_checkpoint};

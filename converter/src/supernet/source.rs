@@ -162,6 +162,24 @@ impl Saved {
         Ok(Saved { checkpoint, supernet, space })
     }
 
+    /// The options that are most like choices in the package's terms: the same but for numbers that say nothing, as the depth of a stage of one block.
+    #[cfg(test)]
+    pub(super) fn options(&self, choices: &ofa::Choices) -> Vec<usize> {
+        let mut options = self.largest();
+        for variable in 0..options.len() {
+            let json = |options: &[usize]| serde_json::to_value(self.space.choices(options)).ok();
+            let apart = |option: usize, options: &[usize]| {
+                let mut tried = options.to_vec();
+                tried[variable] = option;
+                let (a, b) = (json(&tried), serde_json::to_value(choices).ok());
+                unlike(&a.unwrap_or_default(), &b.unwrap_or_default())
+            };
+            let best = (0..self.variables()[variable].options.len()).min_by_key(|o| apart(*o, &options));
+            options[variable] = best.unwrap_or_default();
+        }
+        options
+    }
+
     fn subnet(&self, choice: &[usize], norms: Norms<'_>) -> Result<(Model, Vec<Norm>), ImportError> {
         Ok(self.supernet.subnet(&self.checkpoint, &self.space.choices(choice), norms)?)
     }
@@ -186,5 +204,18 @@ impl Subnets for Saved {
 
     fn files(&self) -> Vec<&Path> {
         self.checkpoint.files()
+    }
+}
+
+/// Leaves in which two values of one form differ.
+#[cfg(test)]
+fn unlike(a: &serde_json::Value, b: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => a.iter().zip(b).map(|(a, b)| unlike(a, b)).sum(),
+        (Value::Object(a), Value::Object(b)) => {
+            a.iter().map(|(key, a)| b.get(key).map_or(1, |b| unlike(a, b))).sum()
+        }
+        _ => usize::from(a != b),
     }
 }

@@ -25,7 +25,7 @@ mod slice;
 mod space;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use choice::Choices;
 pub use error::SupernetError;

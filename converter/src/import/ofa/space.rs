@@ -1,8 +1,6 @@
 //! What can be chosen, as a list of variables with options, smallest first.
 //!
-//! Variables act one beside the other: no size follows from two of them. Where it would, the two are one variable: the channels between a
-//! bottleneck's layers are a part of those of its stage, so that width and expand ratio of a stage of [`Family::ResNet50`] are chosen
-//! together, and all blocks of a stage have one ratio.
+//! A size may follow from two of them: the channels between a bottleneck's layers are a part of those of its stage ([`Family::ResNet50`]).
 
 use super::{Choices, Family, Supernet, middle};
 use edge_runtime::graph::Variable;
@@ -27,8 +25,6 @@ enum Values {
     Kernel(usize, Vec<usize>),
     /// Entries of `w`.
     Width(usize, Vec<usize>),
-    /// An entry of `w` at a position, and one of `e` for some blocks.
-    Stage(usize, Vec<usize>, Vec<(usize, f64)>),
 }
 
 impl Supernet {
@@ -80,17 +76,11 @@ impl Supernet {
             let len = stage.blocks.len();
             let kept = stage.depths.iter().map(|depth| (depth + 2).saturating_sub(len)).collect();
             space.add(format!("{name}.depth"), &stage.depths, Values::Depth(i + 1, kept));
-            let mut pairs: Vec<(usize, f64)> =
-                widths.iter().flat_map(|w| self.expands.iter().map(|e| (*w, *e))).collect();
-            // Ascending by the channels that they lead to; the last is the widest of both.
-            pairs.sort_by(|a, b| {
-                let size = |(w, e): &(usize, f64)| self.widths[*w] * (1.0 + e);
-                size(a).total_cmp(&size(b))
-            });
-            let names: Vec<String> =
-                pairs.iter().map(|(w, e)| format!("{} x {e}", self.widths[*w])).collect();
-            let blocks = stage.blocks.clone().map(|place| place - first).collect();
-            space.add(format!("{name}.width_x_expand"), &names, Values::Stage(i + 2, blocks, pairs));
+            space.add(format!("{name}.width"), &self.widths, Values::Width(i + 2, widths.clone()));
+            for (b, place) in stage.blocks.clone().enumerate() {
+                let expands = Values::Expand(place - first, self.expands.clone());
+                space.add(format!("{name}.block{}.expand", b + 1), &self.expands, expands);
+            }
         }
     }
 }
@@ -123,12 +113,6 @@ impl Space {
                 Values::Expand(at, of) => set(&mut choices.e, *at, of.get(*option)),
                 Values::Kernel(at, of) => set(&mut choices.ks, *at, of.get(*option)),
                 Values::Width(at, of) => set(&mut choices.w, *at, of.get(*option)),
-                Values::Stage(at, blocks, of) => {
-                    if let Some((width, expand)) = of.get(*option) {
-                        set(&mut choices.w, *at, Some(width));
-                        blocks.iter().for_each(|block| set(&mut choices.e, *block, Some(expand)));
-                    }
-                }
             }
         }
         choices

@@ -8,6 +8,7 @@ use edge_runtime::Session;
 use edge_runtime::device::Device;
 use edge_runtime::graph::DType;
 use edge_runtime::inputs::read_npz;
+use edge_runtime::pack::Rung;
 use edge_runtime::plan::InputSpec;
 use edge_runtime::random::philox;
 use safetensors::Dtype;
@@ -99,9 +100,19 @@ fn write(net: &Reference, path: &Path, rename: impl Fn(&str) -> String) {
 /// The logits of one picture.
 fn logits(device: &Arc<Device>, model: &Model, resolution: usize) -> Vec<f32> {
     let draft = float_draft(model);
+    logits_of(device, &draft.open(), &draft.header.rungs[0], resolution)
+}
+
+/// The same of a rung.
+pub(crate) fn logits_of(
+    device: &Arc<Device>,
+    model: &Arc<edge_runtime::Model>,
+    rung: &Rung,
+    resolution: usize,
+) -> Vec<f32> {
     let dims = vec![1, 3, resolution, resolution];
     let spec = InputSpec { name: "input".into(), dtype: DType::F32, dims, value: None };
-    let mut session = Session::new(device, &draft.open(), &draft.header.rungs[0], &[spec]).unwrap();
+    let mut session = Session::new(device, model, rung, &[spec]).unwrap();
     let picture = signed("input", 3 * resolution * resolution);
     let bytes: Vec<u8> = picture.iter().flat_map(|v| v.to_le_bytes()).collect();
     session.set_input(0, &bytes).unwrap();
@@ -110,35 +121,43 @@ fn logits(device: &Arc<Device>, model: &Model, resolution: usize) -> Vec<f32> {
 }
 
 /// The greatest difference as a part of the range of what is wanted.
-fn apart(got: &[f32], want: &[f32]) -> f32 {
+pub(crate) fn apart(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
     let (low, high) = want.iter().fold((f32::MAX, f32::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     got.iter().zip(want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max) / (high - low)
 }
 
+/// A network's checkpoint in a folder, and each of its sampled subnets: pixels, choices and the package's logits.
+pub(crate) fn sampled(net: &str, dir: &Path) -> (PathBuf, Vec<(usize, Choices, Vec<f32>)>) {
+    let said = reference(net);
+    let path = dir.join(format!("{net}.safetensors"));
+    write(&said, &path, str::to_string);
+    let wanted = read_npz(&folder().join("logits.npz"), 1 << 20).unwrap();
+    let subnets = said.subnets.into_iter().enumerate().map(|(i, subnet)| {
+        let want = wanted.iter().find(|a| a.name == format!("{net}/{i}")).unwrap();
+        (subnet.resolution, subnet.config, to_f32(want.dtype, &want.data))
+    });
+    (path, subnets.collect())
+}
+
 /// Every sampled subnet of a network: sliced, transformed, run.
 fn matches(net: &str, family: Family) {
-    let said = reference(net);
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(format!("{net}.safetensors"));
-    write(&said, &path, str::to_string);
+    let (path, subnets) = sampled(net, dir.path());
     let checkpoint = Checkpoint::open(&path).unwrap();
     let supernet = Supernet::of(&checkpoint).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((supernet.family, supernet.classes), (family, 1000));
-    assert_eq!(supernet.largest(), said.subnets[0].config);
-    let wanted = read_npz(&folder().join("logits.npz"), 1 << 20).unwrap();
+    assert_eq!(supernet.largest(), subnets[0].1);
     let device = Device::builder().budget(Some(u64::MAX / 2)).build().unwrap();
     let mut worst = 0f32;
-    for (i, subnet) in said.subnets.iter().enumerate() {
-        let model = supernet.model(&checkpoint, &subnet.config).unwrap();
-        let got = logits(&device, &model, subnet.resolution);
-        let want = wanted.iter().find(|a| a.name == format!("{net}/{i}")).unwrap();
-        let error = apart(&got, &to_f32(want.dtype, &want.data));
+    for (i, (resolution, config, want)) in subnets.iter().enumerate() {
+        let model = supernet.model(&checkpoint, config).unwrap();
+        let error = apart(&logits(&device, &model, *resolution), want);
         // The bound is the issue's; both sides sum in f32, in another order.
         assert!(error <= 1e-4, "{net} {i}: {error} of the range");
         worst = worst.max(error);
     }
-    println!("{net}: {} subnets, at most {worst:e} of the range apart", said.subnets.len());
+    println!("{net}: {} subnets, at most {worst:e} of the range apart", subnets.len());
 }
 
 #[test]
