@@ -1,4 +1,4 @@
-"""Measures subnets of models/largest.onnx on the 10,000 test images; prints the README's tables, writes models/evaluated.json.
+"""Measures subnets of largest.onnx on the 10,000 test images; prints the README's tables, writes evaluated.json beside it.
 
 Every subnet is cut from the ONNX file by models/supernet.toml and run with onnxruntime; its batch normalisation is
 re-estimated on 2,000 training images. Networks that `train.py --alone` trained are measured in the same way from their
@@ -17,9 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "referenc
 
 import data
 import export_cnn
+import export_vit
 import model
 import supernet
 import train
+import vit
+
+BUILD = {"cnn": export_cnn.build, "vit": export_vit.build}
 
 BATCH = 500
 STATISTICS_IMAGES = 2000
@@ -77,20 +81,35 @@ class Evaluation:
         return best[1]
 
 
+def rest(entry):
+    """The last columns of every table."""
+    return f"{entry['parameters']:,} | {entry['macs'] / 1e6:.2f} | {entry['accuracy']:.4f} |"
+
+
+def vit_row(entry):
+    """A line of the transformer's table."""
+    c = entry["choices"]
+    blocks = vit.BLOCKS[: c["depth"]]
+    heads, ratios = ("".join(str(c[f"{b}.{kind}"]) for b in blocks) for kind in ("heads", "ffn"))
+    return f"| {entry['name']} | {c['depth']} | {heads} | {ratios} | {rest(entry)}"
+
+
 def row(entry):
-    """A line of the README's table."""
+    """A line of the CNN's table."""
     c = entry["choices"]
     depths = "/".join(str(c[f"stage{s}.depth"]) for s in range(1, len(model.STAGES) + 1))
     used = [b for b in model.BLOCKS if b.index <= c[f"stage{b.stage}.depth"]]
     expands, kernels = ("".join(str(c[f"{b.name}.{kind}"]) for b in used) for kind in ("expand", "kernel"))
-    return (
-        f"| {entry['name']} | {c['resolution']} | {depths} | {expands} | {kernels} | {entry['parameters']:,} "
-        f"| {entry['macs'] / 1e6:.2f} | {entry['accuracy']:.4f} |"
-    )
+    return f"| {entry['name']} | {c['resolution']} | {depths} | {expands} | {kernels} | {rest(entry)}"
+
+
+ROWS = {"cnn": row, "vit": vit_row}
+COLUMNS = {"cnn": "pixels | depths | expansions | windows", "vit": "blocks | heads | ratios"}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=ROWS, default="cnn")
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--alone", nargs="*", type=Path, default=[], help="checkpoints of train.py --alone")
     parser.add_argument("--subnets", type=int, default=20)
@@ -99,19 +118,21 @@ def main():
     parser.add_argument("--data", type=Path, default=data.DEFAULT_DIR)
     args = parser.parse_args()
 
+    network = train.NETWORKS[args.network]
     largest = onnx.load(args.models / "largest.onnx")
     spec = supernet.read_toml(args.models / "supernet.toml")
     evaluation, rng = Evaluation(args.data, args.seed), np.random.default_rng(args.seed)
-    chosen = [("smallest", model.SMALLEST), ("largest", model.LARGEST)]
+    chosen = [("smallest", network.SMALLEST), ("largest", network.LARGEST)]
     chosen += [(f"random {i}", supernet.random_choice(spec["choice"], rng)) for i in range(args.subnets)]
 
-    print("| subnet | pixels | depths | expansions | windows | parameters | million MACs | test accuracy |")
-    print("|---|---|---|---|---|---|---|---|")
+    columns = COLUMNS[args.network]
+    print(f"| subnet | {columns} | parameters | million MACs | test accuracy |")
+    print("|---" * (5 + columns.count("|")) + "|")
     entries, pairs = [], []
 
     def add(to, *what):
         to.append(evaluation.entry(*what))
-        print(row(to[-1]), flush=True)
+        print(ROWS[args.network](to[-1]), flush=True)
         # After every subnet: what an interrupted run has measured is kept.
         report = {
             "seed": args.seed,
@@ -126,7 +147,7 @@ def main():
         add(entries, name, largest, spec, subnet)
     for path in args.alone:
         params, *_, alone = train.load(path)
-        add(pairs, f"alone, {alone}", export_cnn.build(params), spec, train.parse_alone(model, alone))
+        add(pairs, f"alone, {alone}", BUILD[args.network](params), spec, train.parse_alone(network, alone))
         if args.candidates:
             limit = pairs[-1]["parameters"]
             own = np.random.default_rng([args.seed, limit])

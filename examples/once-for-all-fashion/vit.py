@@ -1,6 +1,6 @@
 """An elastic vision transformer: depth, heads and the width of the feed-forward layers are choices.
 
-    patches    4x4 convolution to 64 features, 49 tokens, learned positions
+    patches    7x7 convolution to 64 features, 16 tokens, learned positions
     block1..6  x + attention(norm(x)), x + feed-forward(norm(x)); heads of 16 features, GELU
     head       norm, mean over tokens, Gemm to 10 logits
 
@@ -16,7 +16,7 @@ from model import CLASSES, SIZE, first, pick
 
 NAME = "elastic-vit-fashion"
 OPTIMIZER, PEAK_LEARNING_RATE, WEIGHT_DECAY = "lion", 5e-4, 0.5
-FEATURES, HEAD_DIM, PATCH = 64, 16, 4
+FEATURES, HEAD_DIM, PATCH = 64, 16, 7
 TOKENS = (SIZE // PATCH) ** 2
 DEPTHS, HEADS, RATIOS = (3, 4, 5, 6), (2, 3, 4), (2, 3, 4)
 BLOCKS = tuple(f"block{i}" for i in range(1, DEPTHS[-1] + 1))

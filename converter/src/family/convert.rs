@@ -46,8 +46,10 @@ pub fn convert(
         import::apply_states(&mut model, &options.states)?;
         nodes[0] += model.graph.body.nodes.len();
         // Norms stay apart from the weights, which would else differ between the subnets.
-        let (model, done) =
-            simplify::simplify_with_report(model, &simplify::Options { keep_affine: true, keep_ones: false });
+        let (model, done) = simplify::simplify_with_report(
+            model,
+            &simplify::Options { keep_affine: true, ..simplify::Options::default() },
+        );
         nodes[1] += model.graph.body.nodes.len();
         passes.extend(done.into_iter().map(|p| (p.name.to_string(), p.changed)));
         models.push((source, model));

@@ -38,6 +38,8 @@ pub struct Options {
     pub keep_affine: bool,
     /// Leave transposes that move dimensions of size 1 alone: in another subnet the size may be another, and the graphs would differ.
     pub keep_ones: bool,
+    /// Leave equal constants apart: in another subnet one of them may be another.
+    pub keep_equal: bool,
 }
 
 /// What one pass did.
@@ -82,7 +84,9 @@ pub fn simplify_with_report(mut model: Model, options: &Options) -> (Model, Vec<
     let names = ["tidy"].into_iter().chain(PASSES.iter().chain(LATE).map(|(name, _)| *name));
     let mut reports: Vec<PassReport> = names.map(|name| PassReport { name, changed: 0 }).collect();
     let mut room = FOLD_ROOM;
-    tidy::merge_constants(&mut model, usize::MAX);
+    if !options.keep_equal {
+        tidy::merge_constants(&mut model, usize::MAX);
+    }
     reports[0].changed += tidy::tidy(&mut model, options);
     for _ in 0..MAX_ROUNDS {
         let (tidied, rest) = reports.split_at_mut(1);

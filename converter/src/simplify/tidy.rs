@@ -14,7 +14,9 @@ const SMALL_CONSTANT: usize = 4096;
 pub(super) fn tidy(model: &mut Model, options: &Options) -> usize {
     let mut changed = 0;
     loop {
-        merge_constants(model, SMALL_CONSTANT);
+        if !options.keep_equal {
+            merge_constants(model, SMALL_CONSTANT);
+        }
         let mut round = sweep(model, options, &mut 0, no_ops);
         round += merge_repeated(model);
         round += name_outputs(&mut model.graph);

@@ -36,7 +36,8 @@ pub enum Stored {
 /// Says what the subnet has that cannot be made of the other.
 pub fn difference(template: &Model, matrices: &HashSet<u32>, subnet: &Model) -> Result<Difference, String> {
     let (whole, part) = (&template.graph, &subnet.graph);
-    let mut comparing = Comparing { template, matrices, subnet, found: Difference::default() };
+    let mut comparing =
+        Comparing { template, matrices, subnet, found: Difference::default(), same: HashSet::new() };
     if whole.inputs.len() != part.inputs.len() || whole.outputs.len() != part.outputs.len() {
         return Err("it has other inputs or outputs".into());
     }
@@ -82,6 +83,8 @@ struct Comparing<'a> {
     matrices: &'a HashSet<u32>,
     subnet: &'a Model,
     found: Difference,
+    /// Stored values that are the same.
+    same: HashSet<ValueId>,
 }
 
 impl Comparing<'_> {
@@ -138,7 +141,14 @@ impl Comparing<'_> {
             (Some(a), Some(b)) => {
                 self.found.values.insert(part, whole);
                 if a == b {
-                    return Ok(());
+                    self.same.insert(whole);
+                    return match self.found.stored.get(&whole) {
+                        Some(other) => Err(format!("`{}` is read as it is and as {other:?}", name())),
+                        None => Ok(()),
+                    };
+                }
+                if self.same.contains(&whole) {
+                    return Err(format!("`{}` is read as it is and as another", name()));
                 }
                 // What is read in another way too is stored as it is.
                 let source = self.template.graph.values[whole as usize].source;

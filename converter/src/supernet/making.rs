@@ -30,7 +30,7 @@ impl Making<'_> {
 
     fn simplified(&self, model: Model) -> Model {
         // Norms stay apart from the weights, which would else differ between the subnets.
-        let options = simplify::Options { keep_affine: true, keep_ones: self.keep_ones };
+        let options = simplify::Options { keep_affine: true, keep_ones: self.keep_ones, keep_equal: true };
         simplify::simplify_with_report(model, &options).0
     }
 

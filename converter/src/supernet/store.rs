@@ -4,7 +4,7 @@ use super::elastic::{Family, Sizes};
 use crate::compress::{self, Matrix, Stored, Use};
 use crate::draft::Draft;
 use crate::error::ConvertError;
-use edge_runtime::graph::{Change, Effect, Mixed, Mixture, Source, Variable};
+use edge_runtime::graph::{Change, DType, Effect, Mixed, Mixture, Source, Variable};
 use edge_runtime::pack::{Arg, Expr, Tensor};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +32,8 @@ pub fn draft(family: &Family, precision: Precision) -> Result<Draft, ConvertErro
     let mut draft = Draft::new(&family.template);
     let matrices = matrices(family)?;
     let mut places: HashMap<u32, Source> = HashMap::new();
+    // Equal ones are one in the pack, whatever the graph's values are.
+    let mut known: HashMap<(DType, &[usize], &[u8]), u32> = HashMap::new();
     for (id, Kept { stored, sizes }) in &matrices {
         let root = match precision {
             Precision::Exact => compress::as_it_lies(&mut draft, stored),
@@ -42,8 +44,11 @@ pub fn draft(family: &Family, precision: Precision) -> Result<Draft, ConvertErro
     }
     let mut place = |source: &mut Source| {
         if let Source::Constant(id) = *source {
-            let constant = || Source::Constant(draft.constant(&family.template.constants[id as usize]));
-            *source = *places.entry(id).or_insert_with(constant);
+            let array = &family.template.constants[id as usize];
+            *source = *places.entry(id).or_insert_with(|| {
+                let key = (array.dtype, &array.dims[..], &array.data[..]);
+                Source::Constant(*known.entry(key).or_insert_with(|| draft.constant(array)))
+            });
         }
     };
     let mut graph = family.template.graph.clone();

@@ -18,6 +18,6 @@ pub fn import(input: &[u8]) {
     });
     bound(input.len(), || {
         let Ok(model) = import_onnx_bytes(input, None) else { return };
-        simplify(model, &Options { keep_affine: true, keep_ones: true });
+        simplify(model, &Options { keep_affine: true, keep_ones: true, keep_equal: true });
     });
 }
