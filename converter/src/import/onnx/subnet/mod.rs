@@ -16,7 +16,7 @@ use super::files::Files;
 use super::proto::{GraphProto, ModelProto};
 use super::{lower, read};
 use crate::import::ImportError;
-use crate::import::supernet::Description;
+use crate::import::supernet::{Description, Skip};
 use crate::model::Model;
 use edit::Edit;
 use prost::Message;
@@ -156,12 +156,15 @@ impl Supernet {
             for table in &self.description.cuts {
                 edit.cut(table, table.sizes[of(&table.choice)])?;
             }
-            for table in &self.description.skips {
+            let left_out = |table: &Skip| {
                 let options = self.description.choices.iter().find(|c| c.name == table.choice);
                 let option = options.map(|c| &c.options[of(&table.choice)]);
-                let left_out = option.is_some_and(|option| table.options.contains(option));
-                edit.skip(&table.from, &table.to, left_out)?;
-            }
+                option.is_some_and(|option| table.options.contains(option))
+            };
+            let blocks = self.description.skips.iter();
+            let blocks: Vec<(&str, &str, bool)> =
+                blocks.map(|table| (&table.from[..], &table.to[..], left_out(table))).collect();
+            edit.skip(&blocks)?;
             for table in &self.description.resolutions {
                 edit.resolution(table, of(&table.choice))?;
             }

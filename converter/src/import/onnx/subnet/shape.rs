@@ -9,19 +9,31 @@ use std::collections::{HashMap, HashSet};
 use wildmatch::WildMatch;
 
 impl Edit<'_> {
-    /// Leaves a block out: who reads `to` reads `from`.
+    /// Leaves blocks out: who reads a block's result reads what enters it, and where that is the result of another block that is left
+    /// out, what enters that. Each is (what enters, the result, whether it is left out).
     ///
     /// # Errors
-    /// When the graph has not these values, or the block is all there is.
-    pub fn skip(&mut self, from: &str, to: &str, left_out: bool) -> Result<(), String> {
-        if let Some(missing) = [from, to].into_iter().find(|v| !self.has_value(v)) {
-            return Err(format!("[[skip]] from `{from}` to `{to}`: the model computes no `{missing}`"));
+    /// When the graph has not these values, or a block is all there is, or follows itself.
+    pub fn skip(&mut self, blocks: &[(&str, &str, bool)]) -> Result<(), String> {
+        for (from, to, _) in blocks {
+            if let Some(missing) = [from, to].into_iter().find(|v| !self.has_value(v)) {
+                return Err(format!("[[skip]] from `{from}` to `{to}`: the model computes no `{missing}`"));
+            }
+            if self.graph.output.iter().any(|port| port.name == *to) {
+                return Err(format!("[[skip]] from `{from}` to `{to}`: `{to}` is an output of the model"));
+            }
         }
-        if self.graph.output.iter().any(|port| port.name == to) {
-            return Err(format!("[[skip]] from `{from}` to `{to}`: `{to}` is an output of the model"));
-        }
-        if left_out {
-            self.reroute(to, from);
+        let instead: HashMap<&str, &str> =
+            blocks.iter().filter(|(_, _, left_out)| *left_out).map(|(from, to, _)| (*to, *from)).collect();
+        for (_, to, _) in blocks.iter().filter(|(_, _, left_out)| *left_out) {
+            let mut enters = *to;
+            for _ in 0..instead.len() {
+                enters = instead.get(enters).copied().unwrap_or(enters);
+            }
+            if instead.contains_key(enters) {
+                return Err(format!("[[skip]]: blocks that are left out lead from `{to}` to itself"));
+            }
+            self.reroute(to, enters);
         }
         Ok(())
     }
