@@ -132,13 +132,16 @@ fn range([a, b, c, d, e, f, g, h]: &[u8; 8]) -> Option<(f32, f32)> {
     (range.0.is_finite() && range.1.is_finite() && range.0 <= range.1).then_some(range)
 }
 
-/// Sets what stands at a JSON pointer of an operation.
+/// Sets what stands at a JSON pointer of an operation. By way of text, which what decodes headers reads.
 fn set(node: &mut Node, pointer: &str, value: &serde_json::Value) -> Result<(), String> {
-    let mut op = serde_json::to_value(&node.op).map_err(|e| e.to_string())?;
+    let said = |e: serde_json::Error| format!("`{pointer}` = {value}: {e}");
+    let text = serde_json::to_vec(&node.op).map_err(said)?;
+    let mut op: serde_json::Value = serde_json::from_slice(&text).map_err(said)?;
     let place =
         op.pointer_mut(pointer).ok_or_else(|| format!("its operation has no attribute `{pointer}`"))?;
     *place = value.clone();
-    node.op = serde_json::from_value(op).map_err(|e| format!("`{pointer}` = {value}: {e}"))?;
+    let text = serde_json::to_vec(&op).map_err(said)?;
+    node.op = serde_json::from_slice(&text).map_err(said)?;
     Ok(())
 }
 

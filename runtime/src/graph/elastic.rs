@@ -3,6 +3,7 @@
 //! The graph as it stands is the largest network. A subnet is one option of every variable; each effect says what one variable changes, or
 //! some together, and effects act one beside the other, in any order. `subnet.rs` makes the graph of a subnet.
 
+use super::mixture::Mixture;
 use super::{Source, ValueId};
 use serde::{Deserialize, Serialize};
 
@@ -99,87 +100,6 @@ pub enum Change {
         /// What is read instead.
         by: Vec<Option<ValueId>>,
     },
-}
-
-/// Stored values that are weighted sums of experts, the weights being what a router makes of the choice: it is known as soon as a subnet is
-/// chosen, so what runs has no router (Jawahar et al. 2024, "Mixture-of-Supernets", section 4).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mixture {
-    /// What the router is given, a number each.
-    pub features: Vec<Feature>,
-    /// Its layers, the first one first; a softmax over experts follows the last.
-    pub layers: Vec<Layer>,
-    /// What is mixed so.
-    pub values: Vec<Mixed>,
-}
-
-/// A number that says something of a choice: the mean of some that options stand for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Feature {
-    /// Indices into [`Elastic::variables`].
-    pub of: Vec<u32>,
-    /// By variable of these, what its options stand for.
-    pub values: Vec<Vec<f32>>,
-    /// A variable that says how many of these count, the first ones: layers that are there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Count>,
-}
-
-/// How many of some variables count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// Index into [`Elastic::variables`].
-    pub variable: u32,
-    /// One an option.
-    pub counts: Vec<u32>,
-}
-
-/// A layer of a router: `y = W x + b`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Layer {
-    /// The constant that is W, f32 `[outputs, inputs]`. The last layer has an output for each expert, or for each row of what is mixed and
-    /// each expert, those of one row side by side.
-    pub weight: u32,
-    /// The constant that is b, f32, an element an output.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bias: Option<u32>,
-    /// Whether what is below 0 becomes 0.
-    #[serde(default)]
-    pub relu: bool,
-}
-
-/// A value and the stored ones that it is mixed of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mixed {
-    /// The value.
-    pub value: ValueId,
-    /// Constants (f32) or tensors, all of one shape; tensors are of one form too, and a rung takes as much of each.
-    pub experts: Vec<Source>,
-}
-
-impl Feature {
-    /// The number of a choice, of which `option` is told for a variable. Every variable has a value for every option.
-    pub fn value(&self, option: impl Fn(usize) -> usize) -> f32 {
-        let count = self
-            .first
-            .as_ref()
-            .map_or(self.of.len(), |first| first.counts[option(first.variable as usize)] as usize);
-        let counted = self.of.iter().zip(&self.values).take(count);
-        let sum: f32 = counted.map(|(variable, values)| values[option(*variable as usize)]).sum();
-        sum / count.clamp(1, self.of.len().max(1)) as f32
-    }
-}
-
-impl Mixture {
-    /// The constants that the router and what is mixed of constants are read from.
-    pub fn constants(&self) -> impl Iterator<Item = u32> + '_ {
-        let layers = self.layers.iter().flat_map(|layer| [Some(layer.weight), layer.bias]).flatten();
-        let experts = self.values.iter().flat_map(|mixed| &mixed.experts).filter_map(|source| match source {
-            Source::Constant(id) => Some(*id),
-            _ => None,
-        });
-        layers.chain(experts)
-    }
 }
 
 impl Effect {

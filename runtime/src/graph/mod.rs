@@ -6,10 +6,12 @@
 
 mod dtype;
 mod elastic;
+mod mixture;
 mod op;
 
 pub use dtype::DType;
-pub use elastic::{Change, Count, Effect, Elastic, Feature, Layer, Mixed, Mixture, Variable};
+pub use elastic::{Change, Effect, Elastic, Variable};
+pub use mixture::{Count, Feature, Layer, Mixed, Mixture};
 pub use op::{
     Act, BinaryOp, CoordinateMode, Direction, Interpolation, NearestMode, Op, PadMode, Pads, PoolKind,
     ReduceOp, RnnActivation, ScatterReduction, UnaryOp, Window,
