@@ -4,7 +4,7 @@ use crate::candidate::Candidate;
 use crate::error::ConvertError;
 use crate::journal::{Key, Mix};
 use crate::ladder::Probes;
-use crate::measure::{Evaluator, noise, top1};
+use crate::measure::{Evaluator, Labelled, likelihood, noise, top1};
 use edge_runtime::pack::Rung;
 
 impl Evaluator<'_> {
@@ -61,20 +61,23 @@ impl Evaluator<'_> {
         })
     }
 
-    /// The share of samples that a rung labels as they are, in percent; see [`top1`].
+    /// How well a rung labels samples: the share that it labels as they are, in percent ([`top1`]), and the mean likelihood that it gives the
+    /// labels ([`likelihood`]).
     ///
     /// # Errors
     /// As [`Evaluator::run`].
-    pub fn top1(
+    pub fn labelled(
         &self,
         candidate: &Candidate<'_>,
         rung: &Rung,
         probes: &Probes<'_>,
         labels: &[usize],
-    ) -> Result<f64, ConvertError> {
-        let key = Mix::of("top1").key(&candidate.key(rung)).key(probes.key()).debug(&labels).done();
-        let measured = self
-            .known(key, 1, || Ok(vec![top1(&self.run(candidate.model(), rung, probes.samples)?, labels)]))?;
-        Ok(measured[0])
+    ) -> Result<Labelled, ConvertError> {
+        let key = Mix::of("labelled").key(&candidate.key(rung)).key(probes.key()).debug(&labels).done();
+        let numbers = self.known(key, 2, || {
+            let got = self.run(candidate.model(), rung, probes.samples)?;
+            Ok(vec![top1(&got, labels), likelihood(&got, labels)])
+        })?;
+        Ok(Labelled { top1: numbers[0], likelihood: numbers[1] })
     }
 }

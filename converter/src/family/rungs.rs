@@ -1,12 +1,11 @@
 //! The rungs of subnets: each graph of a draft at every precision that pays.
 
-use crate::candidate::Candidate;
 use crate::compress::{Level, PLANE_BITS, Root};
 use crate::convert::{Options, Watch};
 use crate::draft::Draft;
 use crate::error::ConvertError;
 use crate::ladder::{self, Choices, FINE, Integer, Part, Probes, Profile};
-use crate::measure::{Evaluator, Outputs, sqnr_db};
+use crate::measure::{Evaluator, Outputs, smoothed, sqnr_db};
 use crate::samples::Sample;
 use crate::units::Units;
 use edge_runtime::graph::{Source, ValueId};
@@ -83,7 +82,7 @@ pub fn candidates(
 /// Rungs with their quality and arena, and how long each takes when that is asked for.
 type Measured = (Vec<Rung>, Vec<(String, Duration)>);
 
-/// Measures rungs on samples held out.
+/// Measures rungs on samples held out: accuracy where these are labelled, else the distance to the largest subnet's floats.
 ///
 /// # Errors
 /// As [`candidates`].
@@ -99,15 +98,32 @@ pub fn measured(
     watch.stage("measure rungs", candidates.len());
     let candidate = draft.candidate();
     let opened = candidate.model();
+    let labels: Option<Vec<usize>> = held.samples.iter().map(|s| s.label).collect();
     let (mut measured, mut latencies) = (Vec::with_capacity(candidates.len()), Vec::new());
+    let mut labelled = Vec::new();
     for (i, mut rung) in candidates.into_iter().enumerate() {
-        rung.quality = Some(quality(evaluator, &candidate, &rung, held, origin)?);
+        let value = match &labels {
+            Some(labels) => {
+                labelled.push(evaluator.labelled(&candidate, &rung, held, labels)?);
+                0.0
+            }
+            None => sqnr_db(evaluator.distortion(&candidate, &rung, held)?),
+        };
+        let metric = if labels.is_some() { "top1_percent" } else { "sqnr_db" };
+        let samples = format!("{} held out from {origin}", held.samples.len());
+        rung.quality = Some(Quality { metric: metric.into(), value: value as f32, samples });
         rung.arena = evaluator.arena(opened, &rung, &held.samples[0])?;
         if options.wishes.max_latency.is_some() || options.device.is_some() {
             latencies.push((rung.id.clone(), evaluator.latency(opened, &rung, &held.samples[0])?));
         }
         measured.push(rung);
         watch.progress(i + 1);
+    }
+    // A few hundred labels tell rungs apart by luck; how likely each finds them does not.
+    for (rung, value) in measured.iter_mut().zip(smoothed(&labelled)) {
+        if let Some(quality) = &mut rung.quality {
+            quality.value = value as f32;
+        }
     }
     Ok((measured, latencies))
 }
@@ -141,21 +157,4 @@ fn choices(draft: &Draft, graph: usize) -> Result<Choices, ConvertError> {
         nested.push(Root { expr, levels, one_scale: None });
     }
     Ok(Choices::new(tensors, nested))
-}
-
-/// Accuracy on labelled samples, else the distance to the largest subnet's floats.
-fn quality(
-    evaluator: &Evaluator<'_>,
-    candidate: &Candidate<'_>,
-    rung: &Rung,
-    held: &Probes<'_>,
-    origin: &str,
-) -> Result<Quality, ConvertError> {
-    let labels: Option<Vec<usize>> = held.samples.iter().map(|s| s.label).collect();
-    let (metric, value) = match labels {
-        Some(labels) => ("top1_percent", evaluator.top1(candidate, rung, held, &labels)?),
-        None => ("sqnr_db", sqnr_db(evaluator.distortion(candidate, rung, held)?)),
-    };
-    let samples = format!("{} held out from {origin}", held.samples.len());
-    Ok(Quality { metric: metric.into(), value: value as f32, samples })
 }
