@@ -41,7 +41,7 @@ fn a_family_keeps_its_weights() {
     let x = net.input("x", &[0, 3, 0, 0]);
     let y = conv_norm_relu(&mut net, x, [3, 5]);
     net.output(y);
-    let simple = net.check_with(&Options { keep_affine: true, keep_ones: false });
+    let simple = net.check_with(&Options { keep_affine: true, ..Options::default() });
     assert_eq!(ops(&simple), ["Transpose", "Conv", "Transpose"]);
     let node = &simple.graph.body.nodes[1];
     assert!(node.inputs[2].is_some() && node.inputs[3].is_some());
