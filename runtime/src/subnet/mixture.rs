@@ -6,7 +6,7 @@ use crate::graph::{DType, Layer, Mixed, Source, ValueId};
 use crate::pack::{Arg, BlobSource, Choice, Constant, ConstantData, Expr, Tensor};
 use serde_json::json;
 
-/// Coefficients of all that is mixed in one subnet, at most: each takes some 40 bytes of the heap.
+/// Coefficients of all that is mixed in one subnet, and elements of constants, at most: each takes some 40 bytes of the heap.
 const MOST: usize = 1 << 19;
 
 /// A layer of a router: `y = W x + b`.
@@ -66,7 +66,7 @@ impl Making<'_> {
         source: &dyn BlobSource,
     ) -> Result<(), SubnetError> {
         let elastic = self.elastic;
-        let mut coefficients = 0;
+        let mut numbers = 0usize;
         for mixture in &elastic.mixtures {
             let is_read = |mixed: &&Mixed| self.graph.values[mixed.value as usize].source != Source::Computed;
             let read: Vec<&Mixed> = mixture.values.iter().filter(is_read).collect();
@@ -98,11 +98,18 @@ impl Making<'_> {
                     );
                     self.value_error(mixed.value, why)
                 })?;
-                coefficients += coefs.iter().map(Vec::len).sum::<usize>();
-                if coefficients > MOST {
-                    return Err(
-                        self.value_error(mixed.value, format!("more than {MOST} coefficients of mixtures"))
-                    );
+                let elements = |source: &Source| match source {
+                    Source::Constant(id) => self.header.constants[*id as usize]
+                        .dims
+                        .iter()
+                        .fold(1usize, |n, d| n.saturating_mul(*d)),
+                    _ => 0,
+                };
+                numbers += coefs.iter().map(Vec::len).sum::<usize>();
+                numbers = numbers.saturating_add(mixed.experts.first().map_or(0, elements));
+                if numbers > MOST {
+                    let why = format!("more than {MOST} coefficients and elements of mixtures");
+                    return Err(self.value_error(mixed.value, why));
                 }
                 self.mix_value(mixed, &coefs, cuts, source)?;
             }
