@@ -350,6 +350,13 @@ pub struct Labelled {
 /// The least logarithm of a likelihood that counts: one sample that is wrong beyond doubt does not outweigh all others.
 const SURELY_WRONG: f64 = -10.0;
 
+/// The logarithm of what the softmax of some logits gives one of them; minus infinity where there is none of that index.
+pub fn log_softmax(logits: &[f32], index: usize) -> f64 {
+    let most = logits.iter().copied().fold(f32::MIN, f32::max);
+    let sum: f64 = logits.iter().map(|v| f64::from(v - most).exp()).sum();
+    logits.get(index).map_or(f64::NEG_INFINITY, |v| f64::from(v - most) - sum.ln())
+}
+
 /// The mean logarithm of the likelihood that the first output gives the labels: its softmax, or itself where its elements are likelihoods.
 pub fn likelihood(got: &[Outputs], labels: &[usize]) -> f64 {
     let of = |(outputs, label): (&Outputs, &usize)| {
@@ -359,8 +366,7 @@ pub fn likelihood(got: &[Outputs], labels: &[usize]) -> f64 {
         let log = if first.iter().all(|v| *v >= 0.0) && (sum - 1.0).abs() < 1e-3 {
             own.ln()
         } else {
-            let most = first.iter().copied().fold(f32::MIN, f32::max);
-            own - f64::from(most) - first.iter().map(|v| f64::from(v - most).exp()).sum::<f64>().ln()
+            log_softmax(first, *label)
         };
         if log.is_finite() { log.max(SURELY_WRONG) } else { SURELY_WRONG }
     };

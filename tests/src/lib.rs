@@ -5,6 +5,7 @@
 
 pub mod decoder;
 mod disk;
+pub mod family;
 mod folder;
 pub mod fuzz;
 pub mod gguf;

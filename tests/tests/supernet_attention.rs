@@ -1,18 +1,12 @@
 //! A supernet of attention and of a block that runs several times: choices of heads cut q, k and v, which lie side by side in one matrix, and
 //! change the sizes of reshapes; every subnet is the network that somebody would have written down for it.
 
-use edge_converter::{Options, convert_supernet};
-use edge_runtime::device::Device;
-use edge_runtime::pack::{Acts, Choice, Rung, Take};
 use edge_runtime::random::uniform;
-use edge_runtime::weights::Registry;
-use edge_runtime::{Model, Session};
+use edge_tests::family::Family;
 use edge_tests::onnx::Attr::{Int, Ints};
 use edge_tests::onnx::Builder;
 use edge_tests::onnx::Dim::{Free, N};
-use edge_tests::{Folder, Quiet, convert_in_process, edge_convert, inputs_of, open};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use edge_tests::{Folder, edge_convert};
 
 const FEATURES: usize = 16;
 const HEAD: usize = 8;
@@ -108,58 +102,20 @@ fn network_of(training: u64, heads: usize, turns: usize, others: &[(&str, u64)])
     b.finish("attention")
 }
 
-/// The first output of a rung for three seeded sequences.
-fn answer(model: &Arc<Model>, rung: &Rung) -> Vec<f32> {
-    let inputs = inputs_of(model, rung, 3, 5);
-    let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-    let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
-    let mut session = Session::new(&device, model, rung, &specs).unwrap();
-    session.set_input(0, &inputs[0].1).unwrap();
-    session.run().unwrap();
-    session.output(0).1.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
 #[test]
 fn heads_and_turns_are_choices() {
-    let folder = Folder::new("supernet-attention");
     // The block that runs several times stands in the file once.
-    let largest = folder.write("largest.onnx", &network(HEADS[2], 1));
-    let description = folder.write("supernet.toml", DESCRIPTION.as_bytes());
-    let pack = folder.file("family.pack");
-    let stop = AtomicBool::new(false);
-    convert_supernet(&largest, &description, &pack, &Options::default(), &mut Quiet, &stop).unwrap();
-    let model = open(&pack, Registry::standard());
-    let header = model.header();
-    let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
+    let family = Family::convert("supernet-attention", &network(HEADS[2], 1), DESCRIPTION);
     for (h, t) in (0..3).flat_map(|h| (0..3).map(move |t| (h, t))) {
-        let apart = apart(&folder, &network(HEADS[h], TURNS[t]), &model, finest, &[h, t]);
+        let (_, apart) = family.compare(&[h, t], &network(HEADS[h], TURNS[t]));
         assert!(apart <= 1e-3, "{} heads, {} turns: {apart}", HEADS[h], TURNS[t]);
     }
-}
-
-/// How far a subnet of the pack is from the network that is written down for it, of the largest answer.
-fn apart(folder: &Folder, network: &[u8], model: &Arc<Model>, finest: &Rung, choice: &[usize]) -> f32 {
-    let plain = folder.file("alone.pack");
-    convert_in_process(&folder.write("alone.onnx", network), &plain, &[]);
-    let alone = open(&plain, Registry::standard());
-    let float = alone.header().rungs.iter().find(|rung| rung.id == "float").unwrap();
-    let want = answer(&alone, float);
-    let cut = model.subnet(0, &Choice::new(choice).unwrap(), Some(finest)).unwrap();
-    // All planes: 16 bits, as in tests/tests/supernet.rs.
-    let rung = Rung { takes: vec![Some(Take(0, 0)); finest.takes.len()], ..cut.rungs[0].clone() };
-    let got = answer(model, &rung);
-    assert_eq!(want.len(), got.len());
-    let most = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    want.iter().zip(&got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / most
 }
 
 /// Networks that were trained apart from a point on (few-shot search splits a supernet so) are one choice more: what they share is stored
 /// once, and the parts of their own are cut by the other choices as ever.
 #[test]
 fn a_pack_holds_several_supernets() {
-    let folder = Folder::new("supernet-several");
-    let others = [("first/", 1), ("second/", 2)];
-    let largest = folder.write("largest.onnx", &network_of(0, HEADS[2], 1, &others));
     let trainings = r#"
 [[choice]]
 name = "training"
@@ -169,21 +125,15 @@ choice = "training"
 of = ["*"]
 prefixes = ["first/", "second/", ""]
 "#;
-    let description = folder.write("supernet.toml", format!("{DESCRIPTION}{trainings}").as_bytes());
-    let pack = folder.file("family.pack");
-    let stop = AtomicBool::new(false);
-    convert_supernet(&largest, &description, &pack, &Options::default(), &mut Quiet, &stop).unwrap();
-    let model = open(&pack, Registry::standard());
-    let header = model.header();
-    let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
+    let largest = network_of(0, HEADS[2], 1, &[("first/", 1), ("second/", 2)]);
+    let family = Family::convert("supernet-several", &largest, &format!("{DESCRIPTION}{trainings}"));
     for (h, t, training) in [(0, 0, 0), (0, 2, 1), (1, 0, 1), (1, 1, 2), (2, 0, 0), (2, 2, 2), (2, 1, 1)] {
         let of = [1, 2, 0][training];
-        let apart =
-            apart(&folder, &network_of(of, HEADS[h], TURNS[t], &[]), &model, finest, &[h, t, training]);
+        let (_, apart) = family.compare(&[h, t, training], &network_of(of, HEADS[h], TURNS[t], &[]));
         assert!(apart <= 1e-3, "{} heads, {} turns, training {training}: {apart}", HEADS[h], TURNS[t]);
     }
     // Matrices of the attention are there three times (of q, k and v for each number of heads), others once.
-    let called = |name: &str| header.tensors.iter().filter(|t| t.name.starts_with(name)).count();
+    let called = |name: &str| family.tensors(name);
     assert_eq!((called("qkv"), called("project"), called("up"), called("down")), (9, 3, 1, 1));
 }
 

@@ -1,18 +1,12 @@
 //! A mixture of supernets: weights that a router mixes of several experts, knowing the choices (Jawahar et al. 2024). Each subnet of the pack is
 //! the network that somebody would have exported with its router in it, which computes the weights from a description of the choices.
 
-use edge_converter::{Options, convert_supernet};
-use edge_runtime::device::Device;
-use edge_runtime::pack::{Acts, Choice, Rung, Take};
 use edge_runtime::random::uniform;
-use edge_runtime::weights::Registry;
-use edge_runtime::{Model, Session};
+use edge_tests::family::Family;
 use edge_tests::onnx::Attr::{Int, Ints};
 use edge_tests::onnx::Builder;
 use edge_tests::onnx::Dim::{Free, N};
-use edge_tests::{Folder, Quiet, convert_in_process, edge_convert, inputs_of, open};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use edge_tests::{Folder, edge_convert};
 
 const FEATURES: usize = 16;
 const WIDTHS: [usize; 3] = [8, 16, 32];
@@ -182,49 +176,20 @@ fn routed(depth: usize, widths: [usize; 2]) -> Vec<u8> {
     b.finish("routed")
 }
 
-fn answer(model: &Arc<Model>, rung: &Rung) -> Vec<f32> {
-    let inputs = inputs_of(model, rung, 3, 5);
-    let specs: Vec<_> = inputs.iter().map(|(spec, _)| spec.clone()).collect();
-    let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
-    let mut session = Session::new(&device, model, rung, &specs).unwrap();
-    session.set_input(0, &inputs[0].1).unwrap();
-    session.run().unwrap();
-    session.output(0).1.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
-
 #[test]
 fn weights_are_mixed_when_a_subnet_is_chosen() {
-    let folder = Folder::new("supernet-mixture");
-    let source = folder.write("largest.onnx", &largest());
-    let toml = folder.write("supernet.toml", description().as_bytes());
-    let pack = folder.file("family.pack");
-    let stop = AtomicBool::new(false);
-    convert_supernet(&source, &toml, &pack, &Options::default(), &mut Quiet, &stop).unwrap();
-    let model = open(&pack, Registry::standard());
-    let header = model.header();
-    let finest = header.rungs.iter().filter(|r| r.acts == Acts::F32).max_by_key(|r| r.bytes).unwrap();
+    let family = Family::convert("supernet-mixture", &largest(), &description());
     let mut answers: Vec<Vec<f32>> = Vec::new();
     for (d, one, two) in (0..2).flat_map(|d| (0..3).flat_map(move |w| (0..3).map(move |v| (d, w, v)))) {
-        let plain = folder.file("alone.pack");
-        let network = routed(d + 1, [WIDTHS[one], WIDTHS[two]]);
-        convert_in_process(&folder.write("alone.onnx", &network), &plain, &[]);
-        let alone = open(&plain, Registry::standard());
-        let float = alone.header().rungs.iter().find(|rung| rung.id == "float").unwrap();
-        let want = answer(&alone, float);
-        let cut = model.subnet(0, &Choice::new(&[d, one, two]).unwrap(), Some(finest)).unwrap();
-        // All planes: 16 bits, as in tests/tests/supernet.rs.
-        let rung = Rung { takes: vec![Some(Take(0, 0)); finest.takes.len()], ..cut.rungs[0].clone() };
-        let got = answer(&model, &rung);
-        let most = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let apart = want.iter().zip(&got).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / most;
-        assert!(want.len() == got.len() && apart <= 1e-3, "depth {d}, widths {one} {two}: {apart}");
+        let (got, apart) = family.compare(&[d, one, two], &routed(d + 1, [WIDTHS[one], WIDTHS[two]]));
+        assert!(apart <= 1e-3, "depth {d}, widths {one} {two}: {apart}");
         answers.push(got);
     }
     // Of depth 1 the second width says nothing, to the network or to its routers; what it is else is another network.
     let same = |a: usize, b: usize| answers[a] == answers[b];
     assert!(same(0, 1) && same(3, 5) && !same(0, 3) && !same(9, 10));
     // Every expert is stored once, whatever is mixed of it.
-    let called = |name: &str| header.tensors.iter().filter(|t| t.name.starts_with(name)).count();
+    let called = |name: &str| family.tensors(name);
     assert_eq!((called("one.up"), called("one.down"), called("two.up"), called("head")), (2, 3, 2, 1));
 }
 

@@ -10,7 +10,7 @@ use crate::convert::Watch;
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
 use crate::journal::{Key, Mix};
-use crate::measure::{Outputs, sqnr_db};
+use crate::measure::{Outputs, log_softmax, sqnr_db};
 use crate::model::Model;
 use crate::samples::{Sample, Samples};
 use edge_runtime::SessionError;
@@ -150,11 +150,7 @@ fn log_likelihood(batches: &[Outputs], labels: &[usize]) -> f64 {
     let elements: usize = batches.iter().filter_map(|b| b.first()).map(Vec::len).sum();
     let classes = (elements / rows.max(1)).max(1);
     let all = batches.iter().filter_map(|b| b.first()).flat_map(|first| first.chunks_exact(classes));
-    let of = |(row, label): (&[f32], &usize)| {
-        let most = row.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f64 = row.iter().map(|v| f64::from(v - most).exp()).sum();
-        row.get(*label).map_or(f64::NEG_INFINITY, |v| f64::from(v - most) - sum.ln())
-    };
+    let of = |(row, label): (&[f32], &usize)| log_softmax(row, *label);
     all.zip(labels).map(of).sum::<f64>() / rows.max(1) as f64
 }
 
