@@ -78,7 +78,7 @@ pub fn compare(
     stop: &AtomicBool,
 ) -> Result<Comparison, ConvertError> {
     watch.stage("import", 1);
-    let mut model = import::import_onnx_fixed(source, &options.fixed)?;
+    let mut model = import::import_onnx_with(source, &options.settled)?;
     import::apply_states(&mut model, &options.states)?;
     let (model, _) = simplify::simplify_with_report(model, &simplify::Options::default());
     let float = float_draft(&model);

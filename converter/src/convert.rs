@@ -39,8 +39,8 @@ pub struct Options {
     pub held_out: Option<PathBuf>,
     /// Shapes of inputs whose dimensions are free, for noise and golden data.
     pub shapes: Vec<(String, Vec<usize>)>,
-    /// Shapes that inputs have for good: sizes of their free dimensions are as if the model declared them.
-    pub fixed: Vec<(String, Vec<usize>)>,
+    /// What an ONNX file leaves open.
+    pub settled: import::Settled,
     /// Store the weights exactly as well, last in the ladder.
     pub keep_float: bool,
     /// Outputs that become inputs of the next run, by name.
@@ -107,7 +107,7 @@ pub fn convert(
     let [source] = sources else { return family::convert(sources, output, options, watch, stop) };
     let board = Board::of(options.device.as_deref())?;
     watch.stage("import", 1);
-    let mut model = import::import_onnx_fixed(source, &options.fixed)?;
+    let mut model = import::import_onnx_with(source, &options.settled)?;
     import::apply_states(&mut model, &options.states)?;
     let source_nodes = model.graph.body.nodes.len();
     let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());

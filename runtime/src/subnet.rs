@@ -14,7 +14,7 @@ pub use chosen::{Chosen, Cut, Statistics, plays};
 pub use mixture::{Coefficients, Dense, route};
 pub(crate) use near::{Neighbour, Point, neighbours};
 
-use crate::graph::{Change, DType, Elastic, Graph, Node, Op, Source, ValueId};
+use crate::graph::{Change, DType, Elastic, Graph, Node, Source, ValueId};
 use crate::pack::{
     Arg, BlobId, BlobSource, Card, Choice, Constant, ConstantData, Expr, Header, Rung, Tensor,
 };
@@ -284,8 +284,8 @@ impl<'a> Making<'a> {
         let mut each = keep.iter();
         graph.body.nodes.retain(|_| each.next() == Some(&true));
         self.kept = keep;
-        // The branches of an `if` read what they like; an elastic graph has none that are cut.
-        let branches = |node: &Node| matches!(node.op, Op::If { .. });
+        // Blocks inside a node read what they like; an elastic graph has none that are cut.
+        let branches = |node: &Node| node.op.has_blocks();
         if graph.body.nodes.iter().any(branches) {
             return;
         }

@@ -297,6 +297,95 @@ def loops():
              {"s": x.astype(np.float32), "b": begin}, outputs=("t", "c"), constants={"n": np.array(5, np.int64)})
 
 
+def repeated():
+    """Loops of as many turns as the data say."""
+    rng = np.random.default_rng(11)
+    value = lambda name, kind, dims: helper.make_tensor_value_info(name, kind, dims)
+    number = lambda n: np.array(n, np.int64)
+    turn = [value("i", 7, []), value("g", 9, [])]
+
+    def loop(nodes, carried, gives, stored=(), kinds=None):
+        """The body: nodes, {state: shape}, the names that it gives."""
+        kinds = kinds or {}
+        ports = [value(name, kinds.get(name, 1), dims) for name, dims in carried.items()]
+        tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in dict(stored).items()]
+        results = [helper.make_empty_tensor_value_info(name) for name in gives.split(" ")]
+        return helper.make_graph(nodes, "body", turn + ports, results, tensors)
+
+    halves = loop([node("Mul", "s half", "t"), node("Identity", "s", "c"), node("ReduceMax", "t", "m", keepdims=0),
+                   node("Greater", "m bound", "go")], {"s": [2, 3]}, "go t c",
+                  {"half": np.float32(0.5), "bound": np.float32(1)})
+    until = loop([node("Mul", "s half", "t"), node("ReduceMax", "t", "m", keepdims=0), node("Greater", "m bound", "go")],
+                 {"s": [2, 3]}, "go t", {"half": np.float32(0.5), "bound": np.float32(1)})
+    for largest in (0.5, 1.5, 11, 1e9, 1e20):
+        x = floats(rng, 2, 3)
+        x = (x * (largest / x.max())).astype(np.float32)
+        # As many entries as there were turns; behind the loop both are used.
+        after = [node("Neg", "c", "d"), node("ReduceSum", "t", "u", keepdims=0)]
+        case(f"repeat_listed_{largest}", [node("Loop", "n  s", "t c", body=halves), *after], {"s": x}, outputs=("u", "d"),
+             constants={"n": number(50)})
+        case(f"repeat_until_{largest}", [node("Loop", "  s", "t", body=until), node("Add", "t s", "y")], {"s": x})
+        case(f"repeat_begins_{largest}", node("Loop", "n b s", "t", body=until), {"s": x, "b": np.array(largest > 1)},
+             outputs=("t",), constants={"n": number(40)})
+        times = [node("ReduceMax", "s", "k", keepdims=0), node("Log", "k", "l"), node("Cast", "l", "n", to=7)]
+        case(f"repeat_computed_{largest}", [*times, node("Loop", "n  s", "y", body=until)], {"s": x})
+    # Two values that change places, and lists of both.
+    swap = loop([node("Add", "a b", "c"), node("Identity", "g", "go"), node("Mul", "a b", "d")], {"a": [3], "b": [3]},
+                "go b c a d")
+    pair = {"a": floats(rng, 3), "b": floats(rng, 3)}
+    for turns in (0, 1, 2, 7):
+        lists = ("q", "r", "l", "p") if turns else ("q", "r")
+        case(f"repeat_swap_{turns}", node("Loop", "n  a b", "q r l p" if turns else "q r  ", body=swap),
+             {**pair, "n": number(turns)}, outputs=lists)
+    case("repeat_long", node("Loop", "n  a b", "q r l p",
+                             body=loop([node("Mul", "a half", "c"), node("Cos", "b", "m"), node("Cast", "i", "f", to=1),
+                                        node("Identity", "g", "go")],
+                                       {"a": [3], "b": [3]}, "go m c f b", {"half": np.float32(0.5)})),
+         pair, outputs=("q", "r", "l", "p"), constants={"n": number(5000)})
+    # A token after the other: the next is the likeliest of what all before it add up to.
+    tokens, width = 12, 16
+    stored = {"table": floats(rng, 10, width), "w": floats(rng, width, width), "v": floats(rng, width, 10), "one": number([1]),
+              "axis": number([0]), "last": number(3), "flat": number([-1])}
+    write = [node("Gather", "table token", "e"), node("MatMul", "h w", "hw"), node("Add", "hw e", "sum"),
+             node("Tanh", "sum", "new"), node("MatMul", "new v", "logits"), node("ArgMax", "logits", "next", axis=1, keepdims=0),
+             node("Unsqueeze", "i axis", "place"), node("ScatterElements", "said place next", "told"),
+             node("Equal", "next last", "end1"), node("Not", "end1", "go1"), node("Squeeze", "go1 axis", "go")]
+    body = loop(write, {"h": [1, width], "token": [1], "said": [tokens]}, "go new next told logits", stored,
+                {"token": 7, "said": 7})
+    for seed in range(4):
+        case(f"repeat_decode_{seed}", node("Loop", "n  h t s", "y u told l", body=body),
+             {"h": floats(np.random.default_rng(seed), 1, width)}, outputs=("y", "told", "l"),
+             constants={"t": number([seed]), "s": np.zeros(tokens, np.int64), "n": number(tokens)})
+    # Pictures in, pictures out; the weights of a convolution in each turn, an operand from outside, a choice.
+    yes = helper.make_graph([node("Relu", "p", "r1")], "yes", [], [helper.make_empty_tensor_value_info("r1")])
+    no = helper.make_graph([node("Neg", "p", "r2")], "no", [], [helper.make_empty_tensor_value_info("r2")])
+    steps = [node("Conv", "s w", "p", pads=[1, 1, 1, 1]), node("ReduceMean", "p", "m", keepdims=0),
+             node("Greater", "m zero", "up"), helper.make_node("If", ["up"], ["q"], then_branch=yes, else_branch=no),
+             node("Add", "q side", "t"), node("Sqrt", "d", "e"), node("Greater", "e bound", "go")]
+    body = loop(steps, {"s": [1, 4, 6, 5], "d": []}, "go t e m",
+                {"w": floats(rng, 4, 4, 3, 3) / 4, "zero": np.float32(0), "bound": np.float32(1.01)})
+    case("repeat_picture", [node("Relu", "x", "side"), node("Loop", "n  x d", "y e m", body=body), node("Add", "y side", "z")],
+         {"x": floats(rng, 1, 4, 6, 5), "d": np.array(50, np.float32)}, outputs=("z", "e", "m"), constants={"n": number(100)})
+    # A loop in a loop; the inner one as often as the outer has turned, at most until it is small.
+    inner = loop([node("Mul", "r half", "r2"), node("ReduceMax", "r2", "top", keepdims=0), node("Greater", "top low", "on")],
+                 {"r": [4]}, "on r2", {"half": np.float32(0.7), "low": np.float32(0.4)})
+    outer = loop([node("Add", "i one", "n1"), node("Loop", "n1  s", "k", body=inner), node("Add", "k x", "t"),
+                  node("ReduceSum", "t", "z", keepdims=0), node("Less", "z much", "go")], {"s": [4]}, "go t k",
+                 {"one": number(1), "much": np.float32(9)})
+    case("repeat_nested", node("Loop", "n  x", "y k", body=outer), {"x": np.abs(floats(rng, 4)) + np.float32(0.3)},
+         outputs=("y", "k"), constants={"n": number(300)})
+    # Whether to go on is itself carried; other types; what no turn changes; whole numbers outside and inside.
+    body = loop([node("Sub", "left one", "less"), node("Greater", "less zero", "more"), node("Cast", "less", "half", to=10),
+                 node("Cast", "half", "back", to=1), node("Add", "sum back", "new"), node("Cast", "fixed", "f", to=1),
+                 node("Mul", "new f", "scaled")], {"left": [], "more0": [], "sum": [2], "fixed": [2]},
+                "more0 less more new fixed scaled", {"one": np.int32(1), "zero": np.int32(0)},
+                {"left": 6, "more0": 9, "fixed": 7})
+    case("repeat_types", [node("Loop", "n  left yes sum fixed", "l m s k c", body=body), node("Cast", "k", "kf", to=1),
+                          node("Cast", "l", "lf", to=1), node("Add", "kf lf", "y")],
+         {"left": np.array(5, np.int32), "yes": np.array(True), "sum": floats(rng, 2), "fixed": np.array([3, -2], np.int64)},
+         outputs=("y", "m", "s", "c"), constants={"n": number(64)})
+
+
 def branches():
     rng = np.random.default_rng(10)
     value = lambda name: helper.make_tensor_value_info(name, 1, [2, 3])
@@ -377,7 +466,7 @@ def run(command, name, spec, folder):
 
 def all_cases():
     """The cases by name."""
-    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, branches, shapes):
+    for group in (sampling, quantised, windows, spectra, resizing, selection, recurrence, loops, repeated, branches, shapes):
         group()
     return CASES
 

@@ -1,8 +1,8 @@
 //! Tiny models, as bytes of ONNX files.
 
-use crate::onnx::Attr::{Int, Ints};
-use crate::onnx::Builder;
+use crate::onnx::Attr::{Graph, Int, Ints};
 use crate::onnx::Dim::{Free, N};
+use crate::onnx::{BOOL, Builder};
 
 /// An image classifier: `x` [1, 3, 16, 16] to `y` [1, 10]; convolution, ReLU, max pooling, depthwise convolution,
 /// global average, linear.
@@ -71,4 +71,29 @@ pub fn unsupported() -> Vec<u8> {
     b.node("Frobnicate", "x", "a", &[]).node("Relu", "a", "r", &[]);
     b.node("Quuxify", "r", "q", &[]).node("Frobnicate", "q", "y", &[]);
     b.finish("unsupported")
+}
+
+/// A product and a factor, again as long as any element is beyond `bound`: `x` [2, 8] to `y` [2, 8], `s = factor * s w`. With `listed`,
+/// `z` [turns, 2, 8] has what each turn began with.
+pub fn shrinking(factor: f32, bound: f32, listed: bool) -> Vec<u8> {
+    let mut body = Builder::new();
+    body.int_input("i", &[]).float_input("g", BOOL, &[]).input("s", &[N(2), N(8)]);
+    body.float_output("on", BOOL).output("t");
+    body.node("MatMul", "s w", "p", &[]).node("Mul", "p factor", "t", &[]).node("Abs", "t", "a", &[]);
+    body.node("ReduceMax", "a", "top", &[("keepdims", Int(0))]).node("Greater", "top bound", "on", &[]);
+    if listed {
+        body.output("c").node("Identity", "s", "c", &[]);
+    }
+    let mut b = Builder::new();
+    b.input("x", &[N(2), N(8)]).output("y").array("factor", &[], &[factor]).array("bound", &[], &[bound]);
+    // Rows change places and signs, so that no turn is like the one before and sizes are the factor's alone.
+    let w: Vec<f32> =
+        (0..64).map(|i| if (i / 8 * 3 + 1) % 8 == i % 8 { 1.0 - (i % 2 * 2) as f32 } else { 0.0 }).collect();
+    b.array("w", &[8, 8], &w);
+    if listed {
+        b.output("z");
+    }
+    let results = if listed { "y z" } else { "y" };
+    b.node("Loop", "- - x", results, &[("body", Graph(&body.graph()))]);
+    b.finish("shrinking")
 }

@@ -6,6 +6,8 @@ use edge_runtime::random::uniform;
 
 /// ONNX's number of `f32`.
 pub const FLOAT: i64 = 1;
+/// ONNX's number of booleans.
+pub const BOOL: i64 = 9;
 /// ONNX's number of `i64`.
 pub const INT64: i64 = 7;
 /// ONNX's number of `f16`.
@@ -73,6 +75,8 @@ pub enum Attr<'a> {
     Ints(&'a [i64]),
     /// A word.
     Str(&'a str),
+    /// A graph.
+    Graph(&'a Message),
 }
 
 /// A model in the making. Weights are seeded noise.
@@ -195,6 +199,7 @@ impl Builder {
                 Attr::Float(f) => attr.float(2, *f).int(20, 1),
                 Attr::Int(i) => attr.int(3, *i).int(20, 2),
                 Attr::Str(word) => attr.bytes(4, word.as_bytes()).int(20, 3),
+                Attr::Graph(graph) => attr.message(6, graph).int(20, 5),
                 Attr::Ints(ints) => ints.iter().fold(attr, |a, i| a.int(8, *i)).int(20, 7),
             };
             node = node.message(5, &attr);

@@ -149,6 +149,7 @@ fn answers_allocate_nothing_per_token() {
 #[test]
 fn runs_allocate_nothing_and_shapes_leave_nothing_behind() {
     runs_allocate_nothing("classifier", &models::classifier(), &[]);
+    runs_allocate_nothing("shrinking", &models::shrinking(0.5, 0.01, false), &[]);
     runs_allocate_nothing("mlp", &models::mlp(), &[]);
     runs_allocate_nothing("lstm", &models::lstm(), &[("hn", "h"), ("cn", "c")]);
     answers_allocate_nothing_per_token();

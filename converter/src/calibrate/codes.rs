@@ -11,9 +11,7 @@ pub fn as_given(graph: &mut Graph) -> usize {
     let mut uses = vec![0u32; graph.values.len()];
     let mut count = |node: &Node| {
         node.inputs.iter().flatten().for_each(|id| uses[*id as usize] += 1);
-        if let Op::If { then_branch, else_branch } = &node.op {
-            then_branch.outputs.iter().chain(&else_branch.outputs).for_each(|id| uses[*id as usize] += 1);
-        }
+        node.op.blocks().flat_map(|block| &block.outputs).for_each(|id| uses[*id as usize] += 1);
         if let (Op::Unary(UnaryOp::FakeQuant { scale, zero_point }), [Some(x), ..], [Some(y), ..]) =
             (&node.op, &node.inputs[..], &node.outputs[..])
         {

@@ -142,10 +142,7 @@ fn rounded(graph: &Graph, constants: &mut Vec<Constant>, value: ValueId, quant: 
 fn replace(block: &mut Block, value: ValueId, by: ValueId) {
     for node in &mut block.nodes {
         node.inputs.iter_mut().flatten().filter(|id| **id == value).for_each(|id| *id = by);
-        if let Op::If { then_branch, else_branch } = &mut node.op {
-            replace(then_branch, value, by);
-            replace(else_branch, value, by);
-        }
+        node.op.blocks_mut().for_each(|block| replace(block, value, by));
     }
     block.outputs.iter_mut().filter(|id| **id == value).for_each(|id| *id = by);
 }

@@ -115,9 +115,7 @@ fn uses(model: &Model) -> Vec<usize> {
     let mut uses = vec![0; model.graph.values.len()];
     model.graph.body.for_each(&mut |node| {
         node.inputs.iter().flatten().for_each(|v| uses[*v as usize] += 1);
-        if let Op::If { then_branch, else_branch } = &node.op {
-            then_branch.outputs.iter().chain(&else_branch.outputs).for_each(|v| uses[*v as usize] += 1);
-        }
+        node.op.blocks().flat_map(|block| &block.outputs).for_each(|v| uses[*v as usize] += 1);
     });
     uses
 }
@@ -210,11 +208,9 @@ impl Finder<'_> {
             node.inputs.iter().chain(&node.outputs).flatten().for_each(|v| sets.bar(*v));
         };
         bar(self.node, sets);
-        if let Op::If { then_branch, else_branch } = &self.node.op {
-            for branch in [then_branch, else_branch] {
-                branch.for_each(&mut |node| bar(node, sets));
-                branch.outputs.iter().for_each(|v| sets.bar(*v));
-            }
+        for block in self.node.op.blocks() {
+            block.for_each(&mut |node| bar(node, sets));
+            block.outputs.iter().for_each(|v| sets.bar(*v));
         }
     }
 

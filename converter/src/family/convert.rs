@@ -42,7 +42,7 @@ pub fn convert(
     let mut models = Vec::with_capacity(sources.len());
     let (mut nodes, mut passes) = ([0, 0], Vec::new());
     for (i, source) in sources.iter().enumerate() {
-        let mut model = import::import_onnx_fixed(source, &options.fixed)?;
+        let mut model = import::import_onnx_with(source, &options.settled)?;
         import::apply_states(&mut model, &options.states)?;
         nodes[0] += model.graph.body.nodes.len();
         // Norms stay apart from the weights, which would else differ between the subnets.

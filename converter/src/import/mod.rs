@@ -21,7 +21,7 @@ pub mod tokenizer;
 pub use error::{ImportError, MOST_LISTED, Unsupported};
 pub use onnx::{Layers, Norms, Statistics, Supernet};
 pub use onnx::{
-    NEWEST_OPSET, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, import_onnx_fixed,
+    NEWEST_OPSET, Settled, encode_value, four_bit_outputs, import_onnx, import_onnx_bytes, import_onnx_with,
     read_value,
 };
 pub use states::{StateGuess, apply_states, guess_states};

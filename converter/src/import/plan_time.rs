@@ -70,6 +70,14 @@ fn visit(block: &Block, wanted: &mut HashSet<ValueId>) {
             }
             continue;
         }
+        if let Op::Loop { body, carried, .. } = &node.op {
+            // How long lists are.
+            if node.outputs.iter().skip(*carried).rev().skip(1).any(Option::is_some) {
+                wanted.extend(node.inputs.first().copied().flatten());
+            }
+            visit(body, wanted);
+            continue;
+        }
         wanted.extend(shape_operands(node));
         if needed && carries_values(&node.op) {
             wanted.extend(node.inputs.iter().flatten());
@@ -115,5 +123,7 @@ fn carries_values(op: &Op) -> bool {
             | Op::Gru { .. }
             | Op::Shape { .. }
             | Op::Size
+            | Op::Loop { .. }
+            | Op::Turn
     )
 }

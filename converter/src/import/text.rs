@@ -46,13 +46,12 @@ impl Model {
         let indent = "  ".repeat(depth);
         for node in &block.nodes {
             _ = writeln!(text, "{indent}{}", self.node(node));
-            if let Op::If { then_branch, else_branch } = &node.op {
-                for (name, branch) in [("then", then_branch), ("else", else_branch)] {
-                    _ = writeln!(text, "{indent}{name}:");
-                    self.block(text, branch, depth + 1);
-                    let outputs: Vec<String> = branch.outputs.iter().map(|v| self.operand(*v)).collect();
-                    _ = writeln!(text, "{indent}  -> {}", outputs.join(", "));
-                }
+            let names = if matches!(node.op, Op::If { .. }) { ["then", "else"] } else { ["body", ""] };
+            for (name, block) in names.into_iter().zip(node.op.blocks()) {
+                _ = writeln!(text, "{indent}{name}:");
+                self.block(text, block, depth + 1);
+                let outputs: Vec<String> = block.outputs.iter().map(|v| self.operand(*v)).collect();
+                _ = writeln!(text, "{indent}  -> {}", outputs.join(", "));
             }
         }
     }
@@ -64,6 +63,8 @@ impl Model {
         };
         let op = match &node.op {
             Op::If { .. } => "If".to_owned(),
+            Op::Loop { most: Some(most), .. } => format!("Loop {{ most: {most} }}"),
+            Op::Loop { .. } => "Loop".to_owned(),
             op => format!("{op:?}"),
         };
         format!("{} = {op}({})", list(&node.outputs), list(&node.inputs))

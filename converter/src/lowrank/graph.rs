@@ -65,9 +65,8 @@ pub(super) fn apply(model: &mut Model, splits: &[&Split]) {
 fn block(model: &mut Model, block_: &mut Block, splits: &HashMap<ConstantId, &Split>) {
     let mut nodes = Vec::with_capacity(block_.nodes.len());
     for mut node in std::mem::take(&mut block_.nodes) {
-        if let Op::If { then_branch, else_branch } = &mut node.op {
-            block(model, then_branch, splits);
-            block(model, else_branch, splits);
+        for inner in node.op.blocks_mut() {
+            block(model, inner, splits);
         }
         let weight = node.inputs.get(1).copied().flatten();
         let source =

@@ -193,7 +193,7 @@ pub fn seen(
     watch: &mut dyn Watch,
     stop: &AtomicBool,
 ) -> Result<Vec<(Matrix<'static>, Rows)>, ConvertError> {
-    let mut model = import::import_onnx_fixed(source, &options.fixed)?;
+    let mut model = import::import_onnx_with(source, &options.settled)?;
     import::apply_states(&mut model, &options.states)?;
     let model = simplify::simplify(model, &simplify::Options::default());
     let float = float_draft(&model);

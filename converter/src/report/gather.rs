@@ -11,7 +11,7 @@ use crate::measure::{Evaluator, RUNS};
 use crate::samples::Samples;
 use crate::shapes::Sizes;
 use edge_runtime::Model;
-use edge_runtime::graph::{Block, Graph, Op, Source};
+use edge_runtime::graph::{Block, Graph, Source};
 use edge_runtime::pack::{Acts, Foreseen, Header, PackFile, Rung, RungState, Take};
 use edge_runtime::select;
 use edge_runtime::weights::{Registry, needed_blobs};
@@ -156,10 +156,7 @@ fn order(header: &Header) -> Vec<usize> {
                     see(tensor);
                 }
             }
-            if let Op::If { then_branch, else_branch } = &node.op {
-                walk(graph, then_branch, see);
-                walk(graph, else_branch, see);
-            }
+            node.op.blocks().for_each(|block| walk(graph, block, see));
         }
     }
     let mut seen = vec![false; header.tensors.len()];

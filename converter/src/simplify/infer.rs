@@ -92,9 +92,12 @@ impl Infer<'_> {
         let dtype = self.dtype();
         let mut facts = match &self.node.op {
             Op::Split { axis } => self.split(*axis),
-            Op::Lstm { .. } | Op::Gru { .. } | Op::If { .. } | Op::NonMaxSuppression => {
-                vec![Fact::default(); count]
-            }
+            Op::Lstm { .. }
+            | Op::Gru { .. }
+            | Op::If { .. }
+            | Op::Loop { .. }
+            | Op::Turn
+            | Op::NonMaxSuppression => vec![Fact::default(); count],
             Op::TopK { axis, .. } => self.top_k(*axis),
             _ => {
                 let dims = self.shape();
@@ -104,7 +107,7 @@ impl Infer<'_> {
             }
         };
         facts.resize(count, Fact::default());
-        if !matches!(self.node.op, Op::If { .. } | Op::TopK { .. }) {
+        if !matches!(self.node.op, Op::If { .. } | Op::Loop { .. } | Op::Turn | Op::TopK { .. }) {
             facts.iter_mut().for_each(|f| f.dtype = dtype);
         }
         facts

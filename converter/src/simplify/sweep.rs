@@ -44,15 +44,19 @@ pub(super) fn sweep(model: &mut Model, options: &Options, room: &mut usize, rule
     changed
 }
 
-/// How often each value is read: by nodes, as a branch's result, as a graph output.
+/// How often each value is read: by nodes, as a block's result, as a graph output. What a loop reads is read in each turn: what is
+/// computed before it is not to be computed in it.
 pub(super) fn count_uses(model: &Model, body: &Block) -> Vec<u32> {
     fn visit(block: &Block, uses: &mut [u32]) {
         for node in &block.nodes {
             node.inputs.iter().flatten().for_each(|v| uses[*v as usize] += 1);
-            if let Op::If { then_branch, else_branch } = &node.op {
-                visit(then_branch, uses);
-                visit(else_branch, uses);
+            if let Op::Loop { body, .. } = &node.op {
+                let mut own = HashSet::new();
+                body.for_each(&mut |node| own.extend(node.outputs.iter().flatten().copied()));
+                let mut again = |v: &ValueId| uses[*v as usize] += u32::from(!own.contains(v));
+                body.for_each(&mut |node| node.inputs.iter().flatten().for_each(&mut again));
             }
+            node.op.blocks().for_each(|block| visit(block, uses));
         }
         block.outputs.iter().for_each(|v| uses[*v as usize] += 1);
     }
@@ -94,11 +98,16 @@ impl<'m> Scope<'m> {
             for value in node.inputs.iter_mut().flatten() {
                 *value = self.current(*value);
             }
-            if let Op::If { then_branch, else_branch } = node.op {
-                let then_branch = self.block(then_branch, rule);
-                let else_branch = self.block(else_branch, rule);
-                node.op = Op::If { then_branch, else_branch };
+            if node.op.has_blocks() {
+                self.begin(&node);
+                for block in node.op.blocks_mut() {
+                    *block = self.block(std::mem::take(block), rule);
+                }
                 self.emit(node, &mut nodes);
+                continue;
+            }
+            if node.op == Op::Turn {
+                nodes.push(node);
                 continue;
             }
             match rule(self, &node) {
@@ -120,6 +129,24 @@ impl<'m> Scope<'m> {
         }
         let outputs = block.outputs.into_iter().map(|v| self.current(v)).collect();
         Block { nodes, outputs }
+    }
+
+    /// What is known of what a loop's turn begins with: its number, and the shapes and types of what is carried, which no turn changes.
+    fn begin(&mut self, node: &Node) {
+        let Op::Loop { body, carried, .. } = &node.op else { return };
+        let Some(first) = body.nodes.first().filter(|first| first.op == Op::Turn) else { return };
+        let number = Fact { dtype: Some(DType::I64), dims: Some(Vec::new()), elements: None };
+        let given = node.inputs.iter().skip(2).take(*carried);
+        let carried = given.map(|v| match v.and_then(|v| self.fact(v)) {
+            Some(fact) => Fact { elements: None, ..fact.clone() },
+            None => Fact::default(),
+        });
+        let facts: Vec<Fact> = std::iter::once(number).chain(carried).collect();
+        for (value, fact) in first.outputs.iter().zip(facts) {
+            if let Some(value) = value {
+                self.facts[*value as usize] = fact;
+            }
+        }
     }
 
     /// The value that stands for one that turned out to be its copy; the use count moves along.
@@ -150,7 +177,7 @@ impl<'m> Scope<'m> {
                 self.facts[*value as usize] = fact;
             }
         }
-        if !matches!(node.op, Op::If { .. }) {
+        if !node.op.has_blocks() {
             let shared = Rc::new(node.clone());
             for value in node.outputs.iter().flatten() {
                 self.nodes.insert(*value, (self.position, Rc::clone(&shared)));

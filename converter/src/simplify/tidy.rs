@@ -136,10 +136,7 @@ fn rename_uses(block: &mut Block, renamed: &HashMap<ValueId, ValueId>) {
     let rename = |v: &mut ValueId| *v = renamed.get(v).copied().unwrap_or(*v);
     for node in &mut block.nodes {
         node.inputs.iter_mut().flatten().for_each(rename);
-        if let Op::If { then_branch, else_branch } = &mut node.op {
-            rename_uses(then_branch, renamed);
-            rename_uses(else_branch, renamed);
-        }
+        node.op.blocks_mut().for_each(|block| rename_uses(block, renamed));
     }
     block.outputs.iter_mut().for_each(rename);
 }
@@ -154,16 +151,13 @@ fn remove_dead(graph: &mut Graph) -> usize {
             if !node.outputs.iter().flatten().any(|v| live[*v as usize]) {
                 continue;
             }
-            // An If's results are matched to its branches' by position.
-            if !matches!(node.op, Op::If { .. }) {
+            // Results of an operation with blocks inside are matched to theirs by position.
+            if !node.op.has_blocks() {
                 for output in &mut node.outputs {
                     *output = output.filter(|v| live[*v as usize]);
                 }
             }
-            if let Op::If { then_branch, else_branch } = &mut node.op {
-                visit(then_branch, live, removed);
-                visit(else_branch, live, removed);
-            }
+            node.op.blocks_mut().for_each(|block| visit(block, live, removed));
             node.inputs.iter().flatten().for_each(|v| live[*v as usize] = true);
             kept.push(node);
         }
@@ -217,9 +211,12 @@ fn merge_repeated(model: &mut Model) -> usize {
             for v in node.inputs.iter_mut().flatten() {
                 *v = renamed.get(v).copied().unwrap_or(*v);
             }
-            if let Op::If { then_branch, else_branch } = &mut node.op {
-                visit(then_branch, seen, renamed, ports, merged);
-                visit(else_branch, seen, renamed, ports, merged);
+            if node.op.has_blocks() {
+                node.op.blocks_mut().for_each(|block| visit(block, seen, renamed, ports, merged));
+                continue;
+            }
+            // What each turn of a loop begins with is its own.
+            if node.op == Op::Turn {
                 continue;
             }
             let key = format!("{:?} {:?}", node.op, node.inputs);
@@ -317,9 +314,6 @@ fn separate_names(values: &mut [Value], ports: &HashSet<ValueId>) {
 fn rename_definitions(block: &mut Block, renamed: &HashMap<ValueId, ValueId>) {
     for node in &mut block.nodes {
         node.outputs.iter_mut().flatten().for_each(|v| *v = renamed[v]);
-        if let Op::If { then_branch, else_branch } = &mut node.op {
-            rename_definitions(then_branch, renamed);
-            rename_definitions(else_branch, renamed);
-        }
+        node.op.blocks_mut().for_each(|block| rename_definitions(block, renamed));
     }
 }

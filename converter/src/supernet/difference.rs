@@ -90,9 +90,9 @@ struct Comparing<'a> {
 impl Comparing<'_> {
     fn node(&mut self, index: usize, b: &Node) -> Result<(), String> {
         let a = &self.template.graph.body.nodes[index];
-        if matches!(a.op, Op::If { .. }) {
+        if a.op.has_blocks() {
             return Err(format!(
-                "node `{}` has branches; a graph that decides by itself is not elastic",
+                "node `{}` has branches or turns; a graph that decides by itself is not elastic",
                 a.name
             ));
         }

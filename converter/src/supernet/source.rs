@@ -136,7 +136,7 @@ impl Saved {
     pub fn open(path: &Path, options: &Options) -> Result<Saved, ConvertError> {
         let asked = [
             ("--state", !options.states.is_empty(), "a once-for-all network has no states"),
-            ("--fix", !options.fixed.is_empty(), "a once-for-all network's input is of any size"),
+            ("--fix", !options.settled.fixed.is_empty(), "a once-for-all network's input is of any size"),
             ("--keep-float", options.keep_float, "a pack of subnets has no exact rung; leave it out"),
             ("--low-rank", options.low_rank.is_some(), "products of subnets are not split; leave it out"),
             ("--equalize", options.equalize, "channels of subnets stay as they are; leave it out"),

@@ -16,6 +16,7 @@ pub(crate) mod pool;
 pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
+mod repeat;
 pub(crate) mod resize;
 mod rotary;
 mod tail;
@@ -351,6 +352,10 @@ pub(crate) fn run(ctx: &Context<'_>, step: &Step, views: Views<'_>) -> Result<()
         | StepOp::CumSum { .. }
         | StepOp::OneHot { .. }
         | StepOp::Trilu { .. } => gather::run(ctx, step, views)?,
+        StepOp::Carry => repeat::carry(x, views),
+        StepOp::Append => repeat::append(x, views)?,
+        StepOp::Enter { .. } => repeat::enter(views),
+        StepOp::Turn { .. } => repeat::turn(views),
         StepOp::Lstm(shape) => recurrent::lstm(ctx, step, views, shape)?,
         StepOp::Gru(shape) => recurrent::gru(ctx, step, views, shape)?,
     }

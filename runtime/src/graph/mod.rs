@@ -1,6 +1,6 @@
 //! The runtime's own graph: what a model computes, before any device or shape is known.
 //!
-//! Values live in one flat table, so a branch of [`Op::If`] refers to outer values by the same ids. Spatial
+//! Values live in one flat table, so a branch of [`Op::If`] or the body of a loop refers to outer values by the same ids. Spatial
 //! operations are channels-last. Axes are attributes; a negative one counts from the end. Sizes that an exporter computed with
 //! shape arithmetic stay operands, which the planner evaluates.
 
@@ -201,13 +201,12 @@ impl Graph {
 }
 
 impl Block {
-    /// Calls `f` for each node, the branches of [`Op::If`] after the node itself.
+    /// Calls `f` for each node, the blocks of an operation after the node itself.
     pub fn for_each(&self, f: &mut impl FnMut(&Node)) {
         for node in &self.nodes {
             f(node);
-            if let Op::If { then_branch, else_branch } = &node.op {
-                then_branch.for_each(f);
-                else_branch.for_each(f);
+            for block in node.op.blocks() {
+                block.for_each(f);
             }
         }
     }

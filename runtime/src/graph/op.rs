@@ -410,6 +410,40 @@ pub enum Op {
     },
     /// condition: one branch is taken. The planner decides where it can.
     If { then_branch: Block, else_branch: Block },
+    /// most?, going?, then what is carried from turn to turn, `carried` values: repeats the body while it goes on, at most so often.
+    /// The body begins with [`Op::Turn`] and gives whether to go on, what is carried, and what each turn adds to a list.
+    /// Results: what is carried in the end, the lists `[turns, ...]`, and the number of turns. `most`: turns that lists have room
+    /// for, where no operand tells.
+    Loop { body: Block, carried: usize, most: Option<u64> },
+    /// No operand; the first node of a loop's body. Results: the turn's number as i64, what is carried.
+    Turn,
     /// x
     Identity,
+}
+
+impl Op {
+    /// The blocks inside: the branches of an `If`, the body of a loop.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        let blocks = match self {
+            Op::If { then_branch, else_branch } => [Some(then_branch), Some(else_branch)],
+            Op::Loop { body, .. } => [Some(body), None],
+            _ => [None, None],
+        };
+        blocks.into_iter().flatten()
+    }
+
+    /// As [`Op::blocks`].
+    pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
+        let blocks = match self {
+            Op::If { then_branch, else_branch } => [Some(then_branch), Some(else_branch)],
+            Op::Loop { body, .. } => [Some(body), None],
+            _ => [None, None],
+        };
+        blocks.into_iter().flatten()
+    }
+
+    /// Whether there are blocks inside.
+    pub fn has_blocks(&self) -> bool {
+        self.blocks().next().is_some()
+    }
 }

@@ -30,7 +30,7 @@ fn cut_to(whole: &Plan, live: usize) -> (Plan, bool) {
 
 /// The plan with pictures cut until about `bytes` of them live at once, if that takes less memory: gaps between them do not matter.
 pub(super) fn local(whole: Plan, bytes: usize) -> Plan {
-    if !whole.values.is_empty() {
+    if !whole.values.is_empty() || has_loops(&whole) {
         return whole;
     }
     let (cut, _) = cut_to(&whole, bytes);
@@ -41,8 +41,8 @@ pub(super) fn local(whole: Plan, bytes: usize) -> Plan {
 pub(super) fn cut(whole: Plan, room: u64) -> Plan {
     let takes = |plan: &Plan| plan.memory() + plan.own_bytes();
     let room = usize::try_from(room).unwrap_or(usize::MAX);
-    // Whoever wants every value wants it whole.
-    if takes(&whole) <= room || !whole.values.is_empty() {
+    // Whoever wants every value wants it whole. Bands move steps about, over the ends of a loop.
+    if takes(&whole) <= room || !whole.values.is_empty() || has_loops(&whole) {
         return whole;
     }
     let cut = |live: usize| cut_to(&whole, live);
@@ -74,10 +74,36 @@ pub(super) fn cut(whole: Plan, room: u64) -> Plan {
 
 /// Gives every buffer its place.
 fn lay_out(plan: &mut Plan, keep_values: bool) {
+    link(plan);
     let spans = spans(plan, keep_values);
     place_known(plan, &spans);
     plan.live_bytes = most_live(plan, &spans);
     plan.arena_bytes = place_arena(plan, &spans);
+}
+
+/// The loops of a plan, inner ones first: the step that enters each, and the one that ends its turns.
+fn loops(plan: &Plan) -> Vec<(usize, usize)> {
+    let (mut open, mut loops) = (Vec::new(), Vec::new());
+    for (i, step) in plan.steps.iter().enumerate() {
+        match step.op {
+            StepOp::Enter { .. } => open.push(i),
+            StepOp::Turn { .. } => loops.extend(open.pop().map(|enter| (enter, i))),
+            _ => {}
+        }
+    }
+    loops
+}
+
+fn has_loops(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| step.op.is_of_a_loop())
+}
+
+/// Tells each loop where its steps begin and where they end.
+fn link(plan: &mut Plan) {
+    for (enter, turn) in loops(plan) {
+        plan.steps[enter].op = StepOp::Enter { past: turn + 1 };
+        plan.steps[turn].op = StepOp::Turn { back: enter + 1 };
+    }
 }
 
 /// The buffers that a step reads.
@@ -96,10 +122,25 @@ fn drop_unused(plan: &mut Plan) {
         needed[operand.buffer as usize] = true;
     }
     let mut keep = vec![false; plan.steps.len()];
-    for (i, step) in plan.steps.iter().enumerate().rev() {
-        if step.outputs.iter().any(|o| needed[o.buffer as usize]) {
-            keep[i] = true;
-            reads(step).for_each(|b| needed[b as usize] = true);
+    // What a turn of a loop carries on is read by steps before it, in the next one: again, until nothing is new.
+    let again = has_loops(plan);
+    loop {
+        let before = keep.iter().filter(|keep| **keep).count();
+        for (i, step) in plan.steps.iter().enumerate().rev() {
+            if keep[i] {
+                continue;
+            }
+            if step.op.is_of_a_loop() || step.outputs.iter().any(|o| needed[o.buffer as usize]) {
+                keep[i] = true;
+                reads(step).for_each(|b| needed[b as usize] = true);
+                // A turn counts on from what the one before has left there.
+                if step.op.is_of_a_loop() {
+                    step.outputs.iter().for_each(|o| needed[o.buffer as usize] = true);
+                }
+            }
+        }
+        if !again || keep.iter().filter(|keep| **keep).count() == before {
+            break;
         }
     }
     let mut keep = keep.into_iter();
@@ -145,6 +186,14 @@ fn spans(plan: &Plan, keep_values: bool) -> Vec<Span> {
     if keep_values {
         for (_, operand) in &plan.values {
             touch(operand.buffer, end);
+        }
+    }
+    // What was there before a loop and is read inside is read in its last turn too.
+    for (enter, turn) in loops(plan) {
+        for (first, last) in spans.iter_mut().flatten() {
+            if *first < enter && (enter..turn).contains(last) {
+                *last = turn;
+            }
         }
     }
     spans

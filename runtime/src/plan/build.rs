@@ -5,7 +5,7 @@ use super::fact::{BufferId, Fact, Operand, Place, Quant};
 use super::lower;
 use super::step::{Matrix, Step, StepOp, Workspace};
 use super::{Buffer, BufferKind, InputSpec, LIMIT, PlanOptions};
-use crate::graph::{Block, DType, Graph, Node, Op, Source, ValueId};
+use crate::graph::{DType, Graph, Node, Op, Source, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, ConstantData, Rung};
 use edge_kernels::cpu::attention::PANEL;
@@ -40,9 +40,11 @@ pub(super) struct Builder<'a> {
     /// For each value, whether products of integers take it and nothing else does.
     coded_use: Vec<bool>,
     /// The i8 or f32 twin of a value that exists in the other form, made on first use.
-    twins: Vec<(ValueId, DType, Fact)>,
+    pub(super) twins: Vec<(ValueId, DType, Fact)>,
     /// The node at hand.
-    name: u32,
+    pub(super) name: u32,
+    /// For each value, whether it belongs to the body of a loop, where each turn makes it anew.
+    pub(super) of_a_turn: Vec<bool>,
 }
 
 /// A node with the facts of its operands.
@@ -93,6 +95,7 @@ impl<'a> Builder<'a> {
             coded_use: coded_use(model, rung, graph),
             twins: Vec::new(),
             name: 0,
+            of_a_turn: vec![false; graph.values.len()],
         };
         for (id, value) in graph.values.iter().enumerate() {
             builder.facts[id] = match value.source {
@@ -158,9 +161,9 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Plans the nodes of a block in order.
-    pub fn block(&mut self, block: &Block) -> Result<(), PlanError> {
-        for node in &block.nodes {
+    /// Plans nodes in order.
+    pub fn nodes(&mut self, nodes: &[Node]) -> Result<(), PlanError> {
+        for node in nodes {
             self.name = self.names.len() as u32;
             self.names.push(node.name.clone());
             let fail =
@@ -179,10 +182,14 @@ impl<'a> Builder<'a> {
                 });
             }
             let call = Call { node, inputs };
+            if let Op::Loop { body, carried, most } = &node.op {
+                self.repeat(&call, body, *carried, *most)?;
+                continue;
+            }
             if let Op::If { then_branch, else_branch } = &node.op {
                 let taken = self.condition(&call).map_err(|why| fail(&node.op, why))?;
                 let branch = if taken { then_branch } else { else_branch };
-                self.block(branch)?;
+                self.nodes(&branch.nodes)?;
                 for (outer, inner) in node.outputs.iter().zip(&branch.outputs) {
                     let fact = self.facts.get(*inner as usize).cloned().flatten();
                     let fact =
@@ -462,9 +469,12 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Every computed value that a buffer holds.
+    /// Every computed value that a buffer holds when a run has ended.
     pub fn values(&self) -> Vec<(ValueId, Operand)> {
         let held = |(id, fact): (usize, &Option<Fact>)| {
+            if self.of_a_turn[id] {
+                return None;
+            }
             let Some(Fact { dtype, dims, quant, place: Place::Buffer { buffer, offset } }) = fact else {
                 return None;
             };

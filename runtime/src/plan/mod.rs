@@ -11,6 +11,7 @@ mod error;
 mod fact;
 mod inputs;
 mod join;
+mod loops;
 mod lower;
 mod offsets;
 mod rows;
@@ -152,7 +153,7 @@ impl Plan {
         }
         b.kept(&specs, options)?;
         let graph = b.graph;
-        b.block(&graph.body)?;
+        b.nodes(&graph.body.nodes)?;
 
         let mut outputs = Vec::with_capacity(graph.outputs.len());
         for port in &graph.outputs {

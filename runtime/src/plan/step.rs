@@ -344,6 +344,14 @@ pub enum StepOp {
     OneHot { shape: AxisShape },
     /// x
     Trilu { upper: bool, k: i64 },
+    /// x; its bytes, where the output keeps them from turn to turn
+    Carry,
+    /// entry, turn; the entry lands in the output behind those of the turns before
+    Append,
+    /// most?, going?; whether the loop begins at all. If not, the run goes on with step `past`
+    Enter { past: usize },
+    /// going, most?; whether the loop goes on, and one turn more. If so, the run goes on with step `back`
+    Turn { back: usize },
     /// x, bias?, h0?, c0?; matrices w0, r0, w1?, r1?
     Lstm(RnnShape),
     /// x, bias?, h0?; matrices w0, r0, w1?, r1?
@@ -361,6 +369,11 @@ impl StepOp {
             _ => return 0,
         };
         if finish.corrected.is_some() { (8 * n).next_multiple_of(64) } else { 0 }
+    }
+
+    /// Whether it decides which step is next.
+    pub(crate) fn is_of_a_loop(&self) -> bool {
+        matches!(self, StepOp::Enter { .. } | StepOp::Turn { .. })
     }
 
     /// The name in listings and profiles.
@@ -414,6 +427,10 @@ impl StepOp {
             StepOp::CumSum { .. } => "cum_sum",
             StepOp::OneHot { .. } => "one_hot",
             StepOp::Trilu { .. } => "trilu",
+            StepOp::Carry => "carry",
+            StepOp::Append => "append",
+            StepOp::Enter { .. } => "enter",
+            StepOp::Turn { .. } => "turn",
             StepOp::Lstm(_) => "lstm",
             StepOp::Gru(_) => "gru",
         }

@@ -11,7 +11,7 @@ use crate::device::{BudgetError, Device, Reservation};
 use crate::graph::{DType, Graph, ValueId};
 use crate::model::Model;
 use crate::pack::{Acts, BlobId, Rung};
-use crate::plan::{InputSpec, Operand, Plan, PlanError, PlanOptions};
+use crate::plan::{InputSpec, Operand, Plan, PlanError, PlanOptions, StepOp};
 use crate::weights::Weights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,7 +275,10 @@ impl Session {
     pub fn run_observed(&mut self, mut after: impl FnMut(usize, &str)) -> Result<(), RunError> {
         self.follow(false)?;
         let ctx = Context { kernels: self.kernels, pool: self.device.pool(), weights: &self.weights };
-        for (i, step) in self.plan.steps.iter().enumerate() {
+        let mut next = 0;
+        while let Some(step) = self.plan.steps.get(next) {
+            let i = next;
+            next += 1;
             if self.cancelled.load(Ordering::Relaxed) {
                 self.cancelled.store(false, Ordering::Relaxed);
                 return Err(RunError::Cancelled);
@@ -290,6 +293,12 @@ impl Session {
                 op: step.op.name(),
                 why,
             })?;
+            if let StepOp::Enter { past: to } | StepOp::Turn { back: to } = step.op {
+                let going = self.memory.read(&self.model, &self.plan.buffers, &step.outputs[0]) != [0];
+                if going == matches!(step.op, StepOp::Turn { .. }) {
+                    next = to;
+                }
+            }
             for blob in self.released.get(i).into_iter().flatten() {
                 self.model.release(*blob);
             }

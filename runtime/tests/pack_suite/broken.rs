@@ -1,7 +1,7 @@
 //! One broken file for every way in which a pack is refused.
 
 use crate::fixture::*;
-use edge_runtime::graph::{Cache, Decoding, Dim, Filled, Op, Source, State};
+use edge_runtime::graph::{Cache, Decoding, Dim, Filled, Node, Op, Source, State};
 use edge_runtime::pack::*;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -218,6 +218,56 @@ fn graphs() {
     refused!(edit(state), PackError::StateTwice { .. }, "state output 0");
     let range = |h: &mut Header| h.graphs[0].values[0].range = Some((1.0, 0.5));
     refused!(edit(range), PackError::Number { .. }, "value `x`", "the least element is 1");
+}
+
+#[test]
+fn loops() {
+    /// A loop in place of the only node, which carries `x`: its body is `inner`, and gives the values `gives`.
+    fn of(inner: &'static [Option<u32>], gives: &'static [u32]) -> impl Fn(&mut Header) {
+        move |h: &mut Header| {
+            let node = h.graphs[0].body.nodes[0].clone();
+            let (condition, y) = (node.inputs[0], node.outputs[0]);
+            let turn = Node { name: "turn".into(), op: Op::Turn, inputs: vec![], outputs: inner.to_vec() };
+            let body = edge_runtime::graph::Block { nodes: vec![turn], outputs: gives.to_vec() };
+            h.golden = None;
+            h.graphs[0].body.nodes = vec![Node {
+                op: Op::Loop { body, carried: 1, most: None },
+                inputs: vec![None, condition, Some(0)],
+                outputs: vec![y, None],
+                ..node
+            }];
+        }
+    }
+    let plain = of(&[Some(6), Some(7)], &[2, 7]);
+    assert!(edit(&plain).is_ok());
+    let both = |change: fn(&mut Node)| {
+        move |h: &mut Header| {
+            of(&[Some(6), Some(7)], &[2, 7])(h);
+            change(&mut h.graphs[0].body.nodes[0]);
+        }
+    };
+    let leaked = |h: &mut Header| {
+        of(&[Some(6), Some(7)], &[2, 7])(h);
+        h.graphs[0].outputs[0].value = 7;
+    };
+    refused!(edit(leaked), PackError::NotYetComputed { .. }, "graph 0, output 0", "7 `relu`");
+    refused!(edit(of(&[Some(6), Some(7), Some(8)], &[2, 7])), PackError::TooMany { .. }, "results of a turn");
+    refused!(edit(of(&[Some(6), Some(0)], &[2, 7])), PackError::ComputedTwice { .. }, "node `turn`", "0 `x`");
+    refused!(edit(of(&[Some(6)], &[2, 7])), PackError::NotYetComputed { .. }, "result 1 of a block");
+    refused!(edit(of(&[Some(6), Some(7)], &[2])), PackError::Mismatch { .. }, "number of results of a loop");
+    let operands = both(|node| node.inputs.truncate(2));
+    refused!(edit(operands), PackError::Mismatch { .. }, "number of operands of a loop");
+    let carried = both(|node| {
+        if let Op::Loop { carried, .. } = &mut node.op {
+            *carried = usize::MAX;
+        }
+    });
+    refused!(edit(carried), PackError::OutOfRange { .. }, "count of what a loop carries");
+    let alone = |h: &mut Header| {
+        let node = &mut h.graphs[0].body.nodes[0];
+        (node.op, node.inputs) = (Op::Turn, vec![]);
+    };
+    refused!(edit(alone), PackError::TooMany { .. }, "results of a turn here: 1");
 }
 
 #[test]

@@ -29,6 +29,9 @@ const WORDS: &[&str] = &[
     "few",
     "bitmap",
     "half",
+    "loop",
+    "turn",
+    "if",
     "",
     "x",
 ];
@@ -38,6 +41,7 @@ const KEYS: &[&str] = &[
     "group", "bits", "layout", "scale", "gains", "dtype", "taps", "rows", "channels", "of", "blocks",
     "coefs", "takes", "levels", "form", "block", "entries", "keep", "count", "scaled", "range", "axis",
     "axes", "through", "with", "first", "experts",
+    "loop", "body", "carried", "most", "outputs", "in", "out",
 ];
 
 /// For libFuzzer: changes the first `size` bytes of `data`, which has room for `most`; gives the new size.

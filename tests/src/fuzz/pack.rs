@@ -11,6 +11,7 @@ use edge_runtime::{Model, Session};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The header's text: longer ones tell nothing more.
 const MOST_TEXT: usize = 1 << 16;
@@ -18,6 +19,8 @@ const MOST_TEXT: usize = 1 << 16;
 /// Headers are filled with spaces up to a multiple of this, so that what follows stays where it is while the text changes.
 const PAGE: usize = 4096;
 
+/// Steps of a run, those of all turns of its loops together.
+const STEPS: usize = 1 << 12;
 /// What a session may take.
 const BUDGET: u64 = 24 << 20;
 
@@ -185,7 +188,13 @@ fn run(model: &Arc<Model>, rung: usize, plan: Plan, specs: &[InputSpec]) {
                     return;
                 }
             }
-            if session.run().is_err() {
+            // A loop may have no end.
+            let (stop, mut left) = (session.cancel_flag(), STEPS);
+            let ended = session.run_observed(|_, _| {
+                left = left.saturating_sub(1);
+                stop.fetch_or(left == 0, Ordering::Relaxed);
+            });
+            if ended.is_err() {
                 return;
             }
             for i in 0..session.plan().outputs.len() {

@@ -91,6 +91,9 @@ pub struct Compare {
     /// Shape that an input has for good, as it was converted.
     #[arg(long, value_name = "NAME=DIMS")]
     pub fix: Vec<String>,
+    /// Most turns of a loop whose end only a run knows, as it was converted.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub turns: Option<u64>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -182,7 +185,7 @@ pub struct Convert {
     #[arg(long, value_enum, value_name = "FORMS", value_delimiter = ',')]
     pub without: Vec<Form>,
     /// What is elastic in the model, the largest of its subnets: converter/SUPERNET.md.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize", "fix"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "keep_float", "low_rank", "equalize", "fix", "turns"])]
     pub supernet: Option<PathBuf>,
     /// An output that is the next run's input.
     #[arg(long, value_name = "OUT=IN")]
@@ -190,9 +193,12 @@ pub struct Convert {
     /// Shape of an input whose dimensions are free, for noise and golden data: NAME=1,3,640,640.
     #[arg(long, value_name = "NAME=DIMS")]
     pub shape: Vec<String>,
-    /// Shape of an input whose dimensions are free, for good, as loops of so many turns need it: NAME=1,128.
+    /// Shape of an input whose dimensions are free, for good, as what makes tables of it needs: NAME=1,128.
     #[arg(long, value_name = "NAME=DIMS")]
     pub fix: Vec<String>,
+    /// Most turns of a loop whose end only a run knows: what it collects turn by turn has room for so many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    pub turns: Option<u64>,
     /// What an independent engine that runs the same model decides: nothing, a warning, or whether the pack is written
     /// [default: warn when built in]
     #[arg(long, value_enum, value_name = "HOW")]

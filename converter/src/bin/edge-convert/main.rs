@@ -8,8 +8,8 @@ use args::{Args, Ask, Command, Compare, Convert, Inspect, Report};
 use bars::Bars;
 use clap::Parser;
 use edge_converter::compress::Family;
-use edge_converter::import::ImportError;
 use edge_converter::import::checkpoint::{Checkpoint, Listing};
+use edge_converter::import::{ImportError, Settled};
 use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions};
@@ -83,7 +83,7 @@ fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
     let options = Options {
         calib: args.input.clone(),
         shapes: shapes(&args.shape, "--shape")?,
-        fixed: shapes(&args.fix, "--fix")?,
+        settled: Settled { fixed: shapes(&args.fix, "--fix")?, turns: args.turns },
         states: states(&args.state)?,
         ..Options::default()
     };
@@ -142,7 +142,7 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
         calib: args.calib.clone(),
         held_out: args.heldout.clone(),
         shapes: shapes(&args.shape, "--shape")?,
-        fixed: shapes(&args.fix, "--fix")?,
+        settled: Settled { fixed: shapes(&args.fix, "--fix")?, turns: args.turns },
         keep_float: args.keep_float,
         states: states(&args.state)?,
         card: match &args.card {

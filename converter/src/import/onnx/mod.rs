@@ -54,14 +54,23 @@ pub const NEWEST_OPSET: i64 = 27;
 /// [`ImportError::Unsupported`] with everything that is not implemented; other variants for files that cannot be read or
 /// contradict themselves.
 pub fn import_onnx(path: &Path) -> Result<Model, ImportError> {
-    import_onnx_fixed(path, &[])
+    import_onnx_with(path, &Settled::default())
 }
 
-/// As [`import_onnx`], of these shapes of inputs for good: sizes of their free dimensions are as if the file declared them.
+/// What a file leaves open and a conversion settles.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Shapes of inputs for good: sizes of their free dimensions are as if the file declared them.
+    pub fixed: Vec<(String, Vec<usize>)>,
+    /// Most turns of a loop whose end only a run knows, for what it collects turn by turn.
+    pub turns: Option<u64>,
+}
+
+/// As [`import_onnx`], with what the file leaves open.
 ///
 /// # Errors
 /// As [`import_onnx`], and [`ImportError::Fixed`] for shapes that do not suit.
-pub fn import_onnx_fixed(path: &Path, fixed: &[(String, Vec<usize>)]) -> Result<Model, ImportError> {
+pub fn import_onnx_with(path: &Path, settled: &Settled) -> Result<Model, ImportError> {
     let base = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -70,9 +79,9 @@ pub fn import_onnx_fixed(path: &Path, fixed: &[(String, Vec<usize>)]) -> Result<
     let bytes = files.open(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })?;
     let mut proto = read::model(bytes, &path.display().to_string())?;
     if let Some(graph) = &mut proto.graph {
-        fixed::fix(graph, fixed)?;
+        fixed::fix(graph, &settled.fixed)?;
     }
-    let mut model = lower(&proto, &files)?;
+    let mut model = lower(&proto, &files, settled.turns)?;
     if model.name.is_empty() {
         model.name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     }
@@ -84,11 +93,11 @@ pub fn import_onnx_fixed(path: &Path, fixed: &[(String, Vec<usize>)]) -> Result<
 /// # Errors
 /// As [`import_onnx`].
 pub fn import_onnx_bytes(bytes: &[u8], base_dir: Option<&Path>) -> Result<Model, ImportError> {
-    lower(&read::model(Bytes::copy_from_slice(bytes), "model")?, &Files::of(base_dir))
+    lower(&read::model(Bytes::copy_from_slice(bytes), "model")?, &Files::of(base_dir), None)
 }
 
 /// Lowers a decoded model.
-fn lower(proto: &ModelProto, files: &Files) -> Result<Model, ImportError> {
+fn lower(proto: &ModelProto, files: &Files, turns: Option<u64>) -> Result<Model, ImportError> {
     let frame = Frame { opsets: read::opsets(&proto.opset_import)?, ..Frame::default() };
     let mut ctx = Ctx::new(files, frame);
     for function in &proto.functions {
@@ -101,6 +110,7 @@ fn lower(proto: &ModelProto, files: &Files) -> Result<Model, ImportError> {
     let copy = NodeProto::default();
     let mut names = Names::of(graph);
     ctx.most_values = walk::most_values(graph, &proto.functions);
+    ctx.most_turns = turns;
     ctx.reserve(graph.node.len() + graph.initializer.len() + graph.input.len());
     ctx.open(true);
     ctx.graph_tensors(graph)?;

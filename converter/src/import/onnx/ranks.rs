@@ -243,7 +243,7 @@ fn dtype(op: &Op, operands: &Operands, i: usize) -> Option<DType> {
         Op::ConstantOfShape { dtype, .. } => Some(*dtype),
         Op::OneHot { .. } => of(2),
         Op::Concat { .. } => (0..operands.facts.len()).find_map(of),
-        Op::If { .. } => None,
+        Op::If { .. } | Op::Loop { .. } | Op::Turn => None,
         _ => of(0),
     }
 }

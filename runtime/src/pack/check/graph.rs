@@ -65,7 +65,7 @@ pub(crate) fn check_graph(header: &Header, index: usize) -> Result<Vec<u32>, Pac
         walk.compute(cache.value, &place)?;
         shape_elements(&[cache.heads, cache.depth], place)?;
     }
-    walk.block(&graph.body, 0)?;
+    walk.block(&graph.body, 0, None)?;
     for (i, output) in graph.outputs.iter().enumerate() {
         let place = || format!("graph {index}, output {i}");
         check_dims(output, place)?;
@@ -152,14 +152,20 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn block(&mut self, block: &Block, depth: usize) -> Result<(), PackError> {
+    /// `turn`: how many results an [`Op::Turn`] at the block's beginning may have, where it may be.
+    fn block(&mut self, block: &Block, depth: usize, turn: Option<usize>) -> Result<(), PackError> {
         if depth > MAX_BRANCHES {
             let place = format!("graph {}", self.index);
             return Err(PackError::Nesting { place, what: "branches", depth, cap: MAX_BRANCHES });
         }
         self.nodes += block.nodes.len();
         at_most(|| format!("graph {}: nodes", self.index), self.nodes, MAX_MANY)?;
-        for node in &block.nodes {
+        for (i, node) in block.nodes.iter().enumerate() {
+            if node.op == Op::Turn {
+                let place = || format!("graph {}, node `{}`", self.index, node.name);
+                let results = turn.filter(|_| i == 0).unwrap_or(0);
+                at_most(|| format!("{}: results of a turn here", place()), node.outputs.len(), results)?;
+            }
             self.node(node, depth)?;
         }
         let index = self.index;
@@ -180,10 +186,22 @@ impl Walk<'_> {
             for branch in [then_branch, else_branch] {
                 equal(place, "number of results of a branch", results, branch.outputs.len() as u64)?;
                 let outer = self.visible.len();
-                self.block(branch, depth + 1)?;
+                self.block(branch, depth + 1, None)?;
                 for value in self.visible.drain(outer..) {
                     self.seen[value as usize] = Seen::Past;
                 }
+            }
+        }
+        if let Op::Loop { body, carried, .. } = &node.op {
+            let results = body.outputs.len() as u64;
+            equal(place, "number of results of a loop", results, node.outputs.len() as u64)?;
+            let carried_id = u32::try_from(*carried).unwrap_or(u32::MAX);
+            in_range(place, "count of what a loop carries", carried_id, body.outputs.len())?;
+            equal(place, "number of operands of a loop", *carried as u64 + 2, node.inputs.len() as u64)?;
+            let outer = self.visible.len();
+            self.block(body, depth + 1, Some(carried + 1))?;
+            for value in self.visible.drain(outer..) {
+                self.seen[value as usize] = Seen::Past;
             }
         }
         for value in node.outputs.iter().flatten() {

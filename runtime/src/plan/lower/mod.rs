@@ -32,7 +32,7 @@ fn one(fact: Fact) -> Results {
     Ok(vec![Some(fact)])
 }
 
-/// Lowers a node other than [`Op::If`].
+/// Lowers a node without blocks inside.
 pub(super) fn lower(b: &mut Builder, call: &Call) -> Results {
     let narrow = computes_in_f32(&call.node.op)
         .then(|| typed(call).iter().flatten().map(|f| f.dtype).find(|d| d.is_float() && *d != DType::F32))
@@ -132,7 +132,7 @@ fn dispatch(b: &mut Builder, call: &Call) -> Results {
         Op::Gru { direction, hidden, activations, clip, linear_before_reset } => {
             recurrent::gru(b, call, *direction, *hidden, activations, *clip, *linear_before_reset)
         }
-        Op::If { .. } => Err("a branch inside an expression".into()),
+        Op::If { .. } | Op::Loop { .. } | Op::Turn => Err("it stands where none can".into()),
     }
 }
 
@@ -188,6 +188,8 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Lstm { .. } => "lstm",
         Op::Gru { .. } => "gru",
         Op::If { .. } => "if",
+        Op::Loop { .. } => "loop",
+        Op::Turn => "turn",
         Op::Identity => "identity",
     }
 }

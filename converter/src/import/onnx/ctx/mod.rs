@@ -85,6 +85,8 @@ pub struct Ctx<'m> {
     pub expanded: usize,
     /// Most values of the graph: see [`super::walk`].
     pub most_values: usize,
+    /// Turns that a loop may take whose end only a run knows, where it collects something in each.
+    pub most_turns: Option<u64>,
     /// Bytes that making tables has taken so far: see [`Ctx::table`].
     tables: usize,
 }
@@ -102,7 +104,52 @@ pub struct Frame<'m> {
     pub depth: usize,
 }
 
+/// A place in the reading to which one can go back.
+pub struct Mark {
+    blocks: usize,
+    nodes: usize,
+    scopes: usize,
+    refused: usize,
+    values: usize,
+}
+
+impl Mark {
+    /// How many nodes were refused before.
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+}
+
 impl<'m> Ctx<'m> {
+    /// Where the reading stands.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            blocks: self.blocks.len(),
+            nodes: self.blocks.last().map_or(0, |block| block.nodes.len()),
+            scopes: self.scopes.len(),
+            refused: self.refused.len(),
+            values: self.facts.len(),
+        }
+    }
+
+    /// Takes back the nodes, names and refusals since the mark. Values stay, which nothing computes or reads.
+    pub fn rewind(&mut self, mark: &Mark) {
+        self.blocks.truncate(mark.blocks);
+        if let Some(block) = self.blocks.last_mut() {
+            block.nodes.truncate(mark.nodes);
+        }
+        self.scopes.truncate(mark.scopes);
+        self.refused.truncate(mark.refused);
+        self.forget_inner(mark);
+    }
+
+    /// Forgets what stands for what by values computed since the mark: outside the block that computes them they are not there.
+    pub fn forget_inner(&mut self, mark: &Mark) {
+        let outer = |id: ValueId| (id as usize) < mark.values;
+        self.grids.retain(|id, grid| outer(*id) && outer(grid.real));
+        self.plain.retain(|id, plain| outer(*id) && outer(*plain));
+    }
+
     /// An empty graph; stored arrays are read from `files`.
     pub fn new(files: &'m Files, frame: Frame<'m>) -> Ctx<'m> {
         Ctx {
@@ -110,6 +157,7 @@ impl<'m> Ctx<'m> {
             functions: HashMap::new(),
             expanded: 0,
             most_values: usize::MAX,
+            most_turns: None,
             tables: 0,
             model: Model::default(),
             blocks: vec![Block::default()],

@@ -3,7 +3,7 @@
 use super::{NOW, Operator, Types, op};
 use crate::import::onnx::ctx::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
-use crate::import::onnx::proto::GraphProto;
+use crate::import::onnx::proto::{GraphProto, ValueInfoProto};
 use crate::import::onnx::ranks::Fact;
 use crate::import::plan_time;
 use edge_runtime::graph::{Op, ValueId};
@@ -66,16 +66,38 @@ fn both<'m>(
     (yes, no): (&'m GraphProto, &'m GraphProto),
 ) -> Result<(), OpError> {
     let condition = ctx.reshape(node, condition, &[]);
+    let declared: Vec<Option<usize>> = yes.output.iter().zip(&no.output).map(single).collect();
     let (yes, no) = (ctx.inline_branch(yes, node)?, ctx.inline_branch(no, node)?);
     for (i, (yes, no)) in yes.into_iter().zip(no).enumerate() {
         let Some(name) = node.output(i) else { continue };
-        let (Some(yes), Some(no)) = (ctx.value_of(yes)?, ctx.value_of(no)?) else {
+        let (Some(mut yes), Some(mut no)) = (ctx.value_of(yes)?, ctx.value_of(no)?) else {
             return malformed("a branch gives an absent value");
         };
+        // One element each, but of shapes [] and [1], which exporters do not tell apart: as both are declared.
+        let ranks = [yes, no].map(|id| ctx.fact(id).rank());
+        if let (true, Some(rank)) = (ranks[0] != ranks[1], declared[i])
+            && [yes, no].iter().all(|id| is_single(ctx.fact(*id)))
+        {
+            (yes, no) = (ctx.reshape(node, yes, &vec![1; rank]), ctx.reshape(node, no, &vec![1; rank]));
+        }
         let chosen = selected(ctx, node, condition, (yes, no))?;
         ctx.bind(name, Binding::Value(chosen), &node.name)?;
     }
     Ok(())
+}
+
+/// The number of dimensions of two results that are both declared to have one element.
+fn single((a, b): (&ValueInfoProto, &ValueInfoProto)) -> Option<usize> {
+    let rank = |port: &ValueInfoProto| {
+        let dims = &port.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?.dim;
+        dims.iter().all(|d| d.dim_value == Some(1)).then_some(dims.len())
+    };
+    rank(a).filter(|a| Some(*a) == rank(b))
+}
+
+/// Whether a value is known to have one element.
+pub(super) fn is_single(fact: &Fact) -> bool {
+    fact.dims.as_ref().is_some_and(|dims| dims.iter().all(|d| *d == Some(1)))
 }
 
 /// `yes` where a truth that a run computes holds, else `no`; both of one shape and type, for the plan has room for one.

@@ -1,6 +1,6 @@
 //! Operators whose result is not made of an operand's elements: constants, shapes, ranges.
 
-use super::{NOW, Operator, Types, op};
+use super::{NOW, Operator, Types, op, positions};
 use crate::import::onnx::ctx::{Binding, Ctx};
 use crate::import::onnx::files::Files;
 use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
@@ -104,6 +104,11 @@ fn eye_like<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
 
 fn range<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let (start, limit, delta) = (ctx.operand(node, 0)?, ctx.operand(node, 1)?, ctx.operand(node, 2)?);
+    if ctx.fact(delta).known().as_deref() == Some(&[1])
+        && let Some(y) = positions::numbers(ctx, node, [start, limit])?
+    {
+        return ctx.set(node, 0, y);
+    }
     let y = ctx.formula(node).op(Op::Range, &[start, limit, delta]);
     ctx.set(node, 0, y)
 }

@@ -1,8 +1,9 @@
-//! Loops, turn by turn, up to a number of turns that is known. Where a loop ends on what it computes, all turns are there: what is
-//! carried stays as it is from then on, and what is collected is as long as there were turns.
+//! Loops, turn by turn, up to a number of turns that is known. Where a short loop ends on what it computes, all turns are there: what is
+//! carried stays as it is from then on, and what is collected is as long as there were turns. Others are repeated by the run
+//! (`repeated.rs`).
 
-use super::{MANY, NOW, Operator, Types, control, op};
-use crate::import::onnx::ctx::{Binding, Ctx};
+use super::{MANY, NOW, Operator, Types, control, op, repeated};
+use crate::import::onnx::ctx::{Binding, Ctx, Mark};
 use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use crate::import::onnx::ranks::normalize;
 use edge_runtime::graph::{BinaryOp, DType, ReduceOp, ValueId};
@@ -26,12 +27,19 @@ pub const OPERATORS: &[Operator] = &[
 /// Most turns of a loop: each becomes a copy of its body.
 const MAX_TURNS: i64 = 1 << 12;
 
+/// Most turns of a loop that ends on what it computes, when all of them are computed.
+const MAX_SELECTED: i64 = 16;
+
 fn too_many<T>(turns: i64) -> Result<T, OpError> {
     unsupported(format!("a loop of {turns} turns is not implemented (at most {MAX_TURNS})"))
 }
 
 /// What a body gives, as values.
-fn values<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, given: &[Binding]) -> Result<Vec<ValueId>, OpError> {
+pub(super) fn values<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    given: &[Binding],
+) -> Result<Vec<ValueId>, OpError> {
     let mut values = Vec::with_capacity(given.len());
     for binding in given {
         match ctx.value_of(*binding)? {
@@ -43,7 +51,12 @@ fn values<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, given: &[Binding]) -> Resu
 }
 
 /// Makes values the node's results from `first` on.
-fn results<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, first: usize, ids: &[ValueId]) -> Result<(), OpError> {
+pub(super) fn results<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    first: usize,
+    ids: &[ValueId],
+) -> Result<(), OpError> {
     for (i, id) in ids.iter().enumerate() {
         if let Some(name) = node.output(first + i) {
             ctx.bind(name, Binding::Value(*id), &node.name)?;
@@ -55,12 +68,41 @@ fn results<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, first: usize, ids: &[Valu
 /// Operands are the number of turns, whether to begin, and what is carried from turn to turn; the body gives whether to go on, what
 /// is carried, and what is collected.
 fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
-    let body = node.graph("body")?;
     let most = match given(ctx, node, 0, "the number of turns")? {
-        Given::Data => return unknown("the number of turns, as a number,"),
+        Given::Data => return repeated::repeat(ctx, node),
         Given::Known(most) => Some(most),
         Given::Absent => None,
     };
+    let mark = ctx.mark();
+    if unrolled(ctx, node, most, Some(&mark))? == Unrolled::Whole {
+        return Ok(());
+    }
+    ctx.rewind(&mark);
+    let Err(refusal) = repeated::repeat(ctx, node) else { return Ok(()) };
+    if most.is_none_or(|most| most > MAX_TURNS) {
+        return Err(refusal);
+    }
+    // What needs the number of each turn.
+    ctx.rewind(&mark);
+    unrolled(ctx, node, most, None).map(|_| ())
+}
+
+/// What became of a loop, turn by turn.
+#[derive(PartialEq)]
+enum Unrolled {
+    Whole,
+    /// It is better repeated.
+    Begun,
+}
+
+/// All turns, one after the other; when nothing was refused `since`, only as long as that is better than a loop that the run repeats.
+fn unrolled<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    most: Option<i64>,
+    since: Option<&Mark>,
+) -> Result<Unrolled, OpError> {
+    let body = node.graph("body")?;
     let mut going = match given(ctx, node, 1, "the condition")? {
         Given::Absent => Going::Known(true),
         Given::Known(value) => Going::Known(value != 0),
@@ -82,13 +124,15 @@ fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     let mut taken: Vec<ValueId> = Vec::new();
     let mut turn = 0;
     while going != Going::Known(false) && most.is_none_or(|most| turn < most) {
+        let long = match going {
+            Going::Data(_) => most.is_none_or(|most| most > MAX_SELECTED),
+            Going::Known(_) => turn >= MAX_TURNS || most.is_some_and(|most| most > MAX_TURNS),
+        };
+        if long && since.is_some_and(|mark| ctx.refused.len() == mark.refused()) {
+            return Ok(Unrolled::Begun);
+        }
         if turn >= MAX_TURNS {
-            return match (most, &going) {
-                (None, Going::Data(_)) => unsupported(
-                    "a loop that ends on what it computes is not implemented without a greatest number of turns",
-                ),
-                _ => too_many(most.unwrap_or(turn + 1)),
-            };
+            return too_many(most.unwrap_or(turn + 1));
         }
         let mut f = ctx.formula(node);
         let count = f.integer(turn);
@@ -140,7 +184,7 @@ fn loop_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
             }
         }
     }
-    Ok(())
+    Ok(Unrolled::Whole)
 }
 
 /// Whether a loop takes its next turn.

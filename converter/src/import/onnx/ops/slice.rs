@@ -1,8 +1,9 @@
 //! Operators that cut and pad.
 
-use super::{NOW, Operator, Types, op};
+use super::{NOW, Operator, Types, op, positions};
 use crate::import::onnx::ctx::{Ctx, Formula};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unknown, unsupported};
+use crate::import::onnx::ranks::Extent;
 use crate::import::onnx::tensors::from_f64;
 use edge_runtime::graph::{DType, Op, PadMode, ValueId};
 
@@ -109,6 +110,24 @@ fn slice<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     }
     if let Some(steps) = steps.and_then(|s| ctx.fact(s).known()).filter(|s| s.contains(&0)) {
         return malformed(format!("steps {steps:?}"));
+    }
+    let one_by_one = steps.is_none_or(|s| ctx.fact(s).known().is_some_and(|s| s == [1]));
+    if let (&[axis], true) = (&axes[..], one_by_one)
+        && let Some(stretch) = positions::stretch(ctx, starts, ends)
+    {
+        let places = positions::places(ctx, node, starts, stretch.count);
+        let y = ctx.emit(node, Op::Gather { axis }, &[Some(x), Some(places)]);
+        return ctx.set(node, 0, y);
+    }
+    if let (&[axis], true, Some([0])) = (&axes[..], one_by_one, ctx.fact(starts).known().as_deref())
+        && positions::of_a_run(ctx, ends)
+        && ctx.fact(x).extent == Extent::Whole
+        && let Ok(axis) = usize::try_from(axis)
+    {
+        let count = positions::filled(ctx, node, x, axis, ends);
+        let y = ctx.emit(node, Op::Identity, &[Some(x)]);
+        ctx.mark_part(y, axis, count);
+        return ctx.set(node, 0, y);
     }
     let y = ctx.emit(node, Op::Slice { axes }, &[Some(x), Some(starts), Some(ends), steps]);
     ctx.set(node, 0, y)

@@ -32,7 +32,7 @@ pub fn infer(op: &Op, operands: &Operands, outputs: usize) -> Vec<Option<Dims>> 
             let state = vec![Some(dirs), batch, Some(*hidden)];
             vec![Some(vec![seq, Some(dirs), batch, Some(*hidden)]), Some(state.clone()), Some(state)]
         }
-        Op::If { .. } => Vec::new(),
+        Op::If { .. } | Op::Loop { .. } | Op::Turn => Vec::new(),
         _ => vec![single(op, x, operands)],
     }
 }

@@ -78,7 +78,7 @@ impl Supernet {
     /// # Errors
     /// When the description does not suit the model, or the model is not supported.
     pub fn model(&self, choice: &[usize], norms: Norms<'_>) -> Result<Model, ImportError> {
-        lower(&self.proto_of(choice, norms, Mixing::Routed)?, &self.files)
+        lower(&self.proto_of(choice, norms, Mixing::Routed)?, &self.files, None)
     }
 
     /// The subnet of a choice with one expert of every mixture in the place of what is mixed.
@@ -86,7 +86,7 @@ impl Supernet {
     /// # Errors
     /// As [`Supernet::model`].
     pub fn model_of(&self, choice: &[usize], experts: &[usize]) -> Result<Model, ImportError> {
-        lower(&self.proto_of(choice, Norms::Stored, Mixing::Experts(experts))?, &self.files)
+        lower(&self.proto_of(choice, Norms::Stored, Mixing::Experts(experts))?, &self.files, None)
     }
 
     /// The router of a mixture.

@@ -1,6 +1,7 @@
 //! Branches, functions, and the order of nodes.
 
 use super::*;
+use crate::import::onnx::files::Files;
 use edge_runtime::graph::BinaryOp;
 
 fn branches(inputs: &[ValueInfoProto], stored: &[TensorProto], condition: &str) -> Model {
@@ -164,7 +165,7 @@ fn a_condition_that_a_run_computes_chooses_between_both_branches() {
 }
 
 #[test]
-fn a_loop_that_ends_on_data_needs_a_greatest_number_of_turns_and_one_shape() {
+fn a_loop_that_ends_on_data_keeps_its_shape() {
     let of = |turns: &str, inner: NodeProto| {
         let nodes =
             [inner, node("ReduceMax", "t", "m", &[int("keepdims", 0)]), node("Less", "m one", "go", &[])];
@@ -176,8 +177,15 @@ fn a_loop_that_ends_on_data_needs_a_greatest_number_of_turns_and_one_shape() {
     };
     let m = import(&of("n", node("Add", "s s", "t", &[])));
     assert_eq!(ops(&m).iter().filter(|op| *op == "Where").count(), 2);
+    // Without one it is the run that repeats it.
+    let m = import(&of("-", node("Add", "s s", "t", &[])));
+    assert!(matches!(find(&m, |op| op.has_blocks()).op, Op::Loop { carried: 1, most: None, .. }));
     for (turns, inner, why) in [
-        ("-", node("Add", "s s", "t", &[]), "without a greatest number of turns"),
+        (
+            "-",
+            node("Concat", "s s", "t", &[int("axis", 0)]),
+            "carries f32[2] into a turn and f32[4] out of it",
+        ),
         ("n", node("Concat", "s s", "t", &[int("axis", 0)]), "a choice between f32[8] and f32[4]"),
     ] {
         let error = try_import(&of(turns, inner)).unwrap_err();
@@ -186,7 +194,7 @@ fn a_loop_that_ends_on_data_needs_a_greatest_number_of_turns_and_one_shape() {
 }
 
 #[test]
-fn a_loop_over_a_free_size_has_its_turns_where_the_size_is_fixed() {
+fn a_loop_over_a_free_size_needs_that_size_or_a_bound_for_what_it_collects() {
     // As exporters of TensorFlow write `for i in range(n)`: counted in integers, compared as floats, without a greatest number.
     let float = |name: &str, of: &str| node("Cast", of, name, &[int("to", 1)]);
     let inner = [
@@ -222,5 +230,8 @@ fn a_loop_over_a_free_size_has_its_turns_where_the_size_is_fixed() {
     let joined = find(&m, |op| matches!(op, Op::Concat { .. }));
     assert_eq!(joined.inputs.len(), 3, "{}", m.to_text());
     let free = super::super::import_onnx_bytes(&file.encode_to_vec(), None).unwrap_err().to_string();
-    assert!(free.contains("--fix"), "{free}");
+    assert!(free.contains("--turns"), "{free}");
+    let bound = super::super::lower(&file, &Files::default(), Some(5)).unwrap();
+    assert!(matches!(find(&bound, |op| op.has_blocks()).op, Op::Loop { carried: 2, most: Some(5), .. }));
+    assert_eq!(bound.graph.filled.len(), 1, "{}", bound.to_text());
 }
