@@ -272,6 +272,14 @@ def loops():
              node("Scan", "s x", "t y", body=body, num_scan_inputs=1, scan_input_axes=[1],
                   scan_input_directions=[backwards], scan_output_axes=[1], scan_output_directions=[backwards]),
              {"s": floats(rng, 2, 4), "x": floats(rng, 2, 5, 4)}, outputs=("t", "y"))
+        # Along a size that the file does not tell.
+        for length in (1, 6):
+            case(f"repeat_scan_{backwards}_{length}",
+                 [node("Reshape", "x k", "z"),
+                  node("Scan", "s z", "t y", body=body, num_scan_inputs=1, scan_input_axes=[1],
+                       scan_input_directions=[backwards], scan_output_axes=[2], scan_output_directions=[1 - backwards])],
+                 {"s": floats(rng, 2, 4), "x": floats(rng, 2 * length, 4), "k": np.array([2, length, 4], np.int64)},
+                 outputs=("t", "y"))
     body = helper.make_graph(
         [node("Mul", "s s", "q"), node("Cast", "i", "f", to=1), node("Add", "q f", "t"), node("Identity", "t", "c"),
          node("Less", "i three", "go")], "body",
@@ -334,9 +342,8 @@ def repeated():
                 "go b c a d")
     pair = {"a": floats(rng, 3), "b": floats(rng, 3)}
     for turns in (0, 1, 2, 7):
-        lists = ("q", "r", "l", "p") if turns else ("q", "r")
-        case(f"repeat_swap_{turns}", node("Loop", "n  a b", "q r l p" if turns else "q r  ", body=swap),
-             {**pair, "n": number(turns)}, outputs=lists)
+        case(f"repeat_swap_{turns}", node("Loop", "n  a b", "q r l p", body=swap), {**pair, "n": number(turns)},
+             outputs=("q", "r", "l", "p"))
     case("repeat_long", node("Loop", "n  a b", "q r l p",
                              body=loop([node("Mul", "a half", "c"), node("Cos", "b", "m"), node("Cast", "i", "f", to=1),
                                         node("Identity", "g", "go")],

