@@ -4,6 +4,7 @@ Schedules:
     deps         the largest network alone for half of the epochs, then all choices at once; the subnets' part of the loss
                  grows from 0 to 1 in the first third of that (delayed shrinking, as in DepS)
     progressive  the largest alone, then windows and resolutions, then depth, then widths (Cai et al. 2020)
+    sandwich     all choices at once from the beginning (as in BigNAS, Yu et al. 2020)
 
 While it shrinks, every step follows the sandwich rule (Yu and Huang 2019): the largest network learns from the labels; the
 smallest and random subnets learn from the largest one's output of the same step (in-place distillation).
@@ -45,10 +46,12 @@ KINDS = ("resolution", "kernel"), ("depth",), ("expand", "heads", "ffn")
 
 def phase(schedule, done):
     """What shrinks after a fraction `done` of the training: (kinds of choices, weight of the subnets' loss)."""
-    if schedule == "alone" or done < {"deps": 0.5, "progressive": 0.4}[schedule]:
+    if schedule == "alone" or done < {"deps": 0.5, "progressive": 0.4, "sandwich": 0.0}[schedule]:
         return (), 0.0
     if schedule == "deps":
         return sum(KINDS, ()), min(1.0, (done - 0.5) * 6)
+    if schedule == "sandwich":
+        return sum(KINDS, ()), 1.0
     return sum(KINDS[: 1 + min(2, int((done - 0.4) * 5))], ()), 1.0
 
 
@@ -58,7 +61,19 @@ def restricted(network, subnet, kinds):
 
 
 def sample(network, rng):
-    return {name: int(rng.integers(len(options))) for name, options in network.CHOICES.items()}
+    """A random subnet, {choice: index}.
+
+    Each kind of choice draws how large it likes to be, evenly from 0 to 1, and every choice of that kind follows. Where all
+    choices draw on their own, next to no subnet is small everywhere, and the small ones are what a device with little
+    memory picks: of eight widths of three options all are the smallest once in 6,561 draws, here once in 17.
+    """
+    leaning, out = {}, {}
+    for name, options in network.CHOICES.items():
+        kind = name.rsplit(".")[-1]
+        if kind not in leaning:
+            leaning[kind] = rng.uniform()
+        out[name] = int(rng.binomial(len(options) - 1, leaning[kind]))
+    return out
 
 
 def cross_entropy(logits, labels):
@@ -152,7 +167,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, default="cnn")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--schedule", choices=("deps", "progressive"), default="deps")
+    parser.add_argument("--schedule", choices=("deps", "progressive", "sandwich"), default="deps")
     parser.add_argument("--alone", default="", help="one subnet: depth=D,expand=E,kernel=K,resolution=R; 1 is the smallest")
     parser.add_argument("--randoms", type=int, default=1, help="random subnets a step")
     parser.add_argument("--seed", type=int, default=0)
