@@ -3,6 +3,7 @@
 //! ```text
 //! open     a rung, a context: how many tokens there is room for; plans for pieces of a few lengths, over one arena
 //! feed     new tokens behind those that are kept; the logits after the last one
+//! save     writes what is kept to a file, from which `restore` takes it, in another process too
 //! truncate forgets the last tokens, so that another text with the same beginning goes on from there
 //! ```
 //! A piece that no plan has the length of runs with a longer one: what stands behind its tokens is seen by none of them, and the next tokens
@@ -10,9 +11,11 @@
 
 mod error;
 mod fit;
+mod saved;
 
 pub use error::DecodeError;
 pub use fit::DecodeOptions;
+pub use saved::SavedError;
 
 use crate::device::Device;
 use crate::graph::Decoding;
@@ -57,6 +60,8 @@ pub struct Decoder {
     /// What the session's plans are for; the first is the one that runs.
     shapes: Vec<Shape>,
     need: Need,
+    /// The pack's.
+    hash: u128,
     context: usize,
     vocabulary: usize,
     past: usize,
@@ -110,6 +115,7 @@ impl Decoder {
             session,
             shapes,
             need,
+            hash: pack.hash(),
             context,
             vocabulary,
             past: 0,

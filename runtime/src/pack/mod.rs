@@ -30,8 +30,8 @@ pub use header::{
 pub use layout::{BLOB_ALIGN, MAX_HEADER, section_align};
 pub use loaded::Loaded;
 pub use map::{FileMap, Mapped};
-pub(crate) use preamble::hash128;
 pub use preamble::{FORMAT, MAGIC, PREAMBLE, RUNTIME_VERSION};
+pub(crate) use preamble::{finish128, hash128};
 pub use scan::{MAX_BRACKETS, MAX_DECODED};
 pub use source::{BlobSource, MemorySource};
 pub use verify::Verified;

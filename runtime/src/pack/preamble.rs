@@ -43,7 +43,7 @@ pub(crate) fn hash128(parts: &[&[u8]]) -> u128 {
     finish128(&hasher)
 }
 
-pub(super) fn finish128(hasher: &blake3::Hasher) -> u128 {
+pub(crate) fn finish128(hasher: &blake3::Hasher) -> u128 {
     let hash = hasher.finalize();
     let mut first = [0; 16];
     first.copy_from_slice(&hash.as_bytes()[..16]);

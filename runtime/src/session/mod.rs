@@ -311,6 +311,16 @@ impl Session {
         Ok(())
     }
 
+    /// The bytes of an operand that is kept from run to run.
+    pub(crate) fn bytes_of(&self, operand: &Operand) -> &[u8] {
+        self.memory.read(&self.model, &self.plan.buffers, operand)
+    }
+
+    /// As [`Session::bytes_of`], to be written.
+    pub(crate) fn bytes_of_mut(&mut self, operand: &Operand) -> &mut [u8] {
+        self.memory.write(&self.plan.buffers, operand)
+    }
+
     /// Output `index` (in the graph's order) of the last run.
     ///
     /// # Panics

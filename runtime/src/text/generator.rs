@@ -2,8 +2,9 @@
 
 use super::sampler::{SampleError, Sampler};
 use super::stream::Stream;
-use crate::decode::{DecodeError, Decoder};
+use crate::decode::{DecodeError, Decoder, SavedError};
 use crate::tokenizer::{TokenKind, Tokenizer, TokenizerError};
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -121,6 +122,28 @@ impl Generator {
         self.read.clear();
         self.decoder.truncate(0);
         &mut self.decoder
+    }
+
+    /// Writes what was read, such that [`Generator::restore`] goes on from there in another process.
+    ///
+    /// # Errors
+    /// As [`Decoder::save`].
+    pub fn save(&self, to: &mut dyn Write) -> Result<(), SavedError> {
+        self.decoder.save(&self.read[..self.decoder.past()], to)
+    }
+
+    /// Takes what was saved for read, in place of what was; gives the number of its tokens.
+    ///
+    /// # Errors
+    /// As [`Decoder::restore`].
+    pub fn restore(&mut self, from: &mut dyn Read) -> Result<usize, SavedError> {
+        let ids = self.decoder.restore(from);
+        self.read.truncate(self.decoder.past());
+        let ids = ids?;
+        // What was made room for stays.
+        self.read.clear();
+        self.read.extend(ids);
+        Ok(self.read.len())
     }
 
     /// The tokens of the last answer, without the one that ended it.

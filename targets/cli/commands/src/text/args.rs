@@ -37,6 +37,9 @@ pub struct WriteArgs {
     /// Go on where the model would end.
     #[arg(long)]
     pub ignore_eos: bool,
+    /// Keep what the model has read in this file, and do not read again what it has there.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_cache: Option<PathBuf>,
     /// Tokens of context to have room for [default: what the memory allows].
     #[arg(long, value_name = "N")]
     pub ctx: Option<usize>,
@@ -55,6 +58,7 @@ impl WriteArgs {
             ("--seed", self.seed.is_some()),
             ("--stop", !self.stop.is_empty()),
             ("--ignore-eos", self.ignore_eos),
+            ("--prompt-cache", self.prompt_cache.is_some()),
             ("--ctx", self.ctx.is_some()),
         ];
         all.into_iter().find(|(_, given)| *given).map(|(name, _)| name)

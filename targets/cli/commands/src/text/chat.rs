@@ -1,6 +1,7 @@
 //! `edge-run chat`: a conversation, line by line.
 
 use super::args::ChatArgs;
+use super::cache;
 use super::open::{self, Context, Opened};
 use super::took;
 use crate::exit::Failure;
@@ -21,6 +22,8 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
     let sampling = args.write.sampling();
     let context = args.write.ctx.map_or(Context::Most, Context::Asked);
     let mut opened = open::prepare(&args.pack, &args.target)?.open(&args.target, context, Some(&sampling))?;
+    let cached = args.write.prompt_cache.as_deref();
+    cache::restore(cached, &mut opened.generator)?;
     let mut chat = Chat::new(args, sampling, &opened)?;
     if let Err(e) = ctrlc::set_handler(interrupted) {
         log::warn!("an interrupt will not stop an answer cleanly: {e}");
@@ -39,7 +42,7 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
         let read = read.map_err(|e| Failure::Usage(format!("stdin: {e}")))?;
         number += 1;
         match read as u64 {
-            0 => return Ok(()),
+            0 => return cache::save(cached, &opened.generator),
             LONGEST => {
                 return Err(Failure::Usage(format!(
                     "line {number} has {LONGEST} bytes or more; give fewer at a time"
@@ -61,7 +64,7 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
         };
         match said.trim() {
             "" => continue,
-            "/exit" | "/quit" => return Ok(()),
+            "/exit" | "/quit" => return cache::save(cached, &opened.generator),
             "/clear" => {
                 chat.conversation.clear();
                 continue;

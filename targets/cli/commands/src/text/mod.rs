@@ -4,6 +4,7 @@
 //! args.rs       what they take
 //! open.rs       from a path and a budget to a generator
 //! took.rs       what an answer took, as a line and as JSON
+//! cache.rs      --prompt-cache FILE
 //! prompt.rs     edge-run model.pack --prompt TEXT
 //! chat.rs       edge-run chat
 //! perplexity.rs edge-run perplexity
@@ -13,6 +14,7 @@
 
 pub mod args;
 pub mod bench;
+mod cache;
 pub mod chat;
 mod open;
 pub mod perplexity;

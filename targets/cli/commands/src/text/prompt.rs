@@ -1,5 +1,6 @@
 //! `edge-run model.pack --prompt TEXT`: what the model would write next.
 
+use super::cache;
 use super::open::{self, Context};
 use super::took;
 use crate::args::RunArgs;
@@ -28,6 +29,7 @@ pub fn command(args: &RunArgs, prompt: &str) -> Result<(), Failure> {
     };
     let mut opened = prepared.open(target, context, Some(&sampling))?;
     let generator = &mut opened.generator;
+    cache::restore(write.prompt_cache.as_deref(), generator)?;
     let mut sampler = Sampler::new(sampling, generator.decoder().vocabulary()).map_err(TextError::from)?;
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = stopped.clone();
@@ -45,6 +47,7 @@ pub fn command(args: &RunArgs, prompt: &str) -> Result<(), Failure> {
         out.write_all(part.as_bytes())?;
         out.flush()
     })?;
+    cache::save(write.prompt_cache.as_deref(), generator)?;
     let context = generator.decoder().context();
     if target.json {
         let mut value = took::json(&answer, opened.load, context);
