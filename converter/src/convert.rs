@@ -10,7 +10,7 @@ use crate::equalize;
 use crate::error::ConvertError;
 use crate::family;
 use crate::golden::{GoldenRun, golden};
-use crate::import;
+use crate::import::{self, tokenizer};
 use crate::journal::{Cache, Journal, Mix};
 use crate::ladder::{
     self, AIMS, Choices, FINE, Found, Integer, Kind, Measurer, Probes, Profile, Sensitivity, Wishes,
@@ -105,10 +105,32 @@ pub fn convert(
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
     let [source] = sources else { return family::convert(sources, output, options, watch, stop) };
-    let board = Board::of(options.device.as_deref())?;
     watch.stage("import", 1);
     let mut model = import::import_onnx_with(source, &options.settled)?;
     import::apply_states(&mut model, &options.states)?;
+    convert_imported(source, Imported { model, texts: None }, output, options, watch, stop)
+}
+
+/// A model as it was imported.
+pub(crate) struct Imported {
+    pub model: Model,
+    /// What is with a model that reads texts: its tokenizer, and samples of a text when there are any.
+    pub texts: Option<(tokenizer::Found, Option<Samples>)>,
+}
+
+/// Makes a ladder of a model, and a pack of that.
+///
+/// # Errors
+/// As [`convert`].
+pub(crate) fn convert_imported(
+    source: &Path,
+    Imported { model, texts }: Imported,
+    output: &Path,
+    options: &Options,
+    watch: &mut dyn Watch,
+    stop: &AtomicBool,
+) -> Result<Report, ConvertError> {
+    let board = Board::of(options.device.as_deref())?;
     let source_nodes = model.graph.body.nodes.len();
     let (mut model, passes) = simplify::simplify_with_report(model, &simplify::Options::default());
     let mut passes: Vec<(String, usize)> =
@@ -116,7 +138,13 @@ pub fn convert(
     let float = float_draft(&model);
     let float_model = float.open();
     let float_rung = &float.header.rungs[0];
-    let samples = Samples::of(options, &float_model, float_rung)?;
+    // The witness reads ONNX files alone.
+    let witness = options.witness.as_ref().filter(|_| texts.is_none());
+    let (tokenizer, given) = texts.unzip();
+    let samples = match given.flatten() {
+        Some(samples) => samples,
+        None => Samples::of(options, &float_model, float_rung)?,
+    };
     let evaluator = Evaluator::new(stop)?.timed_on(board);
     let name = Mix::of("conversion").key(&float.candidate().key(float_rung)).key(&samples.key()).done();
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name);
@@ -136,7 +164,7 @@ pub fn convert(
     finite(&model, &probe_want, &samples.origin)?;
     let pairs = probes.iter().zip(&probe_want).take(WITNESSED);
     let cases: Vec<Case<'_>> = golden_run.iter().map(GoldenRun::case).chain(pairs.map(Case::of)).collect();
-    let verdict = witness::ask(options.witness.as_ref(), source, &names(&model.graph), &cases, stop)?;
+    let verdict = witness::ask(witness, source, &names(&model.graph), &cases, stop)?;
     watch.progress(1);
 
     let dims = evaluator.output_dims(&float_model, float_rung, &probes[0])?;
@@ -280,7 +308,10 @@ pub fn convert(
     watch.stage("write", 1);
     ladder::join_constants(&mut draft, &golden, &mut chain);
     ladder::drop_unused(&mut draft, &mut golden, &mut chain);
-    let (sections, needs) = ladder::layout(&draft, &chain, golden);
+    // The tables come to blobs that are left: nothing that a rung reads refers to them.
+    let tables = tokenizer.and_then(|found| draft.tokenizer(found));
+    let (mut sections, needs) = ladder::layout(&draft, &chain, golden);
+    tables.into_iter().for_each(|blob| ladder::place_first(&mut sections, blob));
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(Report {

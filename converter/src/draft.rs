@@ -1,12 +1,14 @@
 //! A pack in the making: the header, with every blob in memory.
 
 use crate::candidate::Hashed;
+use crate::import::tokenizer::Found;
 use crate::model::{Array, Model};
 use edge_runtime::graph::{DType, Graph};
 use edge_runtime::pack::{
     self, Acts, Blob, BlobId, BlobSource, Card, Constant, ConstantData, Contents, Header, PackError, Rung,
     Tensor, Written,
 };
+use edge_runtime::tokenizer::Tokens;
 use edge_runtime::weights::Registry;
 use prost::bytes::Bytes;
 use std::cell::RefCell;
@@ -63,6 +65,24 @@ impl Draft {
         self.known.insert(hash, id);
         self.hashes.push(hash);
         id
+    }
+
+    /// Stores a tokenizer, or says in the card why there is none. Gives the blob of its tables.
+    pub fn tokenizer(&mut self, found: Found) -> Option<BlobId> {
+        match found {
+            Found::Tokenizer(tokens, tables, left_out) => {
+                if let Some(what) = left_out {
+                    self.header.card.metadata.insert("tokenizer_without".into(), what);
+                }
+                let blob = self.blob(tables);
+                self.header.tokenizer = Tokens { blob, ..*tokens }.described();
+                Some(blob)
+            }
+            Found::Nothing(why) => {
+                self.header.card.metadata.insert("no_tokenizer".into(), why);
+                None
+            }
+        }
     }
 
     /// An id for bytes that come later.

@@ -13,12 +13,20 @@ pub fn reference(name: &str) -> PathBuf {
 pub fn copied(family: &str) -> (Folder, PathBuf) {
     let folder = Folder::new("pretrained");
     let to = folder.file("m");
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(reference(family)).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
+    copy(&reference(family), &to);
     (folder, to)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            std::fs::copy(path, to).unwrap();
+        }
+    }
 }
 
 /// Changes a file of JSON.

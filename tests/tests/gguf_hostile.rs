@@ -1,7 +1,7 @@
 //! GGUF files that are cut, or that somebody made to do harm: an error that names what is wrong, in bounded memory; never a panic.
 
 use edge_converter::import::gguf::Gguf;
-use edge_converter::import::{ImportError, decoder};
+use edge_converter::import::{ImportError, language};
 use edge_runtime::random::philox;
 use edge_tests::gguf::{Builder, Tiny, llama, string};
 use edge_tests::{Folder, edge_convert};
@@ -24,7 +24,7 @@ fn head(file: &[u8]) -> usize {
 /// Opens a file and makes its graph, in this process.
 fn read(folder: &Folder, bytes: &[u8]) -> Result<(), ImportError> {
     let path = folder.write("m.gguf", bytes);
-    decoder::import(&Gguf::open(&path)?).map(|_| ())
+    language::import(&Gguf::open(&path)?).map(|_| ())
 }
 
 #[test]

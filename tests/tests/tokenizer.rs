@@ -362,6 +362,46 @@ fn scores_give_the_ids_of_the_reference() {
     }
 }
 
+/// Words in pieces: tokenizers that are trained in `reference/hf/make_encoders.py`, with small letters and without, and MiniLM's own when it is in the models' cache.
+#[test]
+fn pieces_of_words_give_the_ids_of_the_reference() {
+    let own = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/hf").join(name);
+    let cached = optional("minilm/model.safetensors").and_then(|file| Some(file.parent()?.to_path_buf()));
+    for source in [own("bert"), own("bert_cased")].into_iter().chain(cached) {
+        let folder = Folder::new("tokenizer");
+        let pack = folder.file("m.pack");
+        edge_convert().arg(source.join("model.safetensors")).arg("-o").arg(&pack).run().expect(0);
+        let ours = open(&pack);
+        let mut theirs = tokenizers::Tokenizer::from_file(source.join("tokenizer.json")).unwrap();
+        theirs.with_padding(None).with_truncation(None).unwrap();
+        let corpus: Vec<char> = corpus().chars().collect();
+        let (mut ids, mut all, mut unknown) = (Vec::new(), 0, 0);
+        for i in 0..TEXTS {
+            let text = text(i, &corpus, &["[SEP]", "[MASK]", "[CLS]x"]);
+            ids.clear();
+            ours.encode(&text, true, &mut ids);
+            let want = theirs.encode(text.as_str(), false).unwrap();
+            assert_eq!(ids, want.get_ids(), "{source:?}, text {i}: {text:?}");
+            all += ids.len();
+            unknown += ids.iter().filter(|id| Some(**id) == ours.tokens().unknown).count();
+        }
+        eprintln!("{TEXTS} texts, {all} tokens, {unknown} unknown");
+        assert!(unknown * 4 < all);
+        // What all of them begin and end with; what users write is not taken for it.
+        let framed = theirs.encode("A [SEP] B", true).unwrap();
+        let [first, last] = [framed.get_ids()[0], framed.get_ids()[framed.len() - 1]];
+        let plain = ours.framed("A [SEP] B", false, 64);
+        assert_eq!((plain[0], plain[plain.len() - 1]), (first, last));
+        assert!(plain.len() > framed.len() && !plain[1..plain.len() - 1].contains(&last));
+        let cut = ours.framed("a b c d e f", false, 4);
+        assert_eq!((cut.len(), cut[0], cut[3]), (4, first, last));
+        // Words of a text, parted by blanks.
+        let (ids, mut bytes) = (ours.framed("a text, of words", false, 64), Vec::new());
+        ours.decode(&ids[1..ids.len() - 1], &mut bytes).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), "a text , of words");
+    }
+}
+
 /// Files whose ids llama.cpp gave (`reference/tokenization.py`), where they are in the models' cache.
 #[test]
 fn stored_ids_are_those_of_llama_cpp() {

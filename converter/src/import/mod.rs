@@ -6,9 +6,9 @@
 //! Symbolic dimensions and shape arithmetic stay in the graph. [`apply_states`] ties outputs to inputs of the next run.
 
 pub mod checkpoint;
-pub mod decoder;
 mod error;
 pub mod gguf;
+pub mod language;
 pub mod ofa;
 mod onnx;
 mod plan_time;

@@ -18,39 +18,8 @@ pub fn mark(graph: &mut Graph) {
 }
 
 /// Whether the planner may ask for an input's values.
-fn is_small(port: &Port) -> bool {
+pub fn is_small(port: &Port) -> bool {
     !port.dtype.is_float() || port.dims.as_ref().is_some_and(|d| d.len() <= 1)
-}
-
-/// Whether a value of the innermost of `blocks` depends on data that the planner does not see, so that only a run computes it.
-pub fn is_of_a_run(blocks: &[Block], inputs: &[Port], value: ValueId) -> bool {
-    let mut wanted = HashSet::from([value]);
-    blocks.iter().rev().any(|block| meets_a_run(block, &mut wanted))
-        || inputs.iter().any(|port| wanted.contains(&port.value) && !is_small(port))
-}
-
-/// Goes back from what is wanted; whether that meets an operation that only a run computes.
-fn meets_a_run(block: &Block, wanted: &mut HashSet<ValueId>) -> bool {
-    block.nodes.iter().rev().any(|node| {
-        if !node.outputs.iter().flatten().any(|v| wanted.contains(v)) {
-            return false;
-        }
-        match &node.op {
-            Op::If { then_branch, else_branch } => {
-                wanted.extend(node.inputs.first().copied().flatten());
-                [then_branch, else_branch].into_iter().any(|branch| {
-                    wanted.extend(used(node, branch, wanted));
-                    meets_a_run(branch, wanted)
-                })
-            }
-            Op::Shape { .. } | Op::Size => false,
-            op if !carries_values(op) => true,
-            _ => {
-                wanted.extend(node.inputs.iter().flatten());
-                false
-            }
-        }
-    })
 }
 
 /// The results of a branch that are wanted.
@@ -101,7 +70,7 @@ fn shape_operands(node: &Node) -> impl Iterator<Item = ValueId> + '_ {
 }
 
 /// Whether the planner evaluates the operation when its result decides a shape.
-fn carries_values(op: &Op) -> bool {
+pub fn carries_values(op: &Op) -> bool {
     !matches!(
         op,
         Op::Conv { .. }

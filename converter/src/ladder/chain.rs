@@ -219,6 +219,13 @@ pub fn layout(draft: &Draft, chain: &[Link], golden: Vec<BlobId>) -> (Vec<Vec<Bl
     (sections, chain.iter().map(|link| link.blobs.clone()).collect())
 }
 
+/// Puts a blob before all others, in a section of its own: whoever has a rung has it.
+pub fn place_first(sections: &mut Vec<Vec<BlobId>>, blob: BlobId) {
+    sections.iter_mut().for_each(|section| section.retain(|id| *id != blob));
+    sections.retain(|section| !section.is_empty());
+    sections.insert(0, vec![blob]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Kind, Link, affordable, bounded, undominated};

@@ -17,7 +17,7 @@ mod tests;
 mod unused;
 mod wishes;
 
-pub use chain::{Kind, Link, affordable, bounded, layout, link, rungs, undominated};
+pub use chain::{Kind, Link, affordable, bounded, layout, link, place_first, rungs, undominated};
 pub use climb::climb;
 pub use integer::{Gain, Integer, Part, Price, prices};
 pub use joined::join_constants;

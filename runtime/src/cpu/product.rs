@@ -133,6 +133,10 @@ pub(crate) fn gemm(
     k: usize,
     finish: Finish,
 ) -> Result<(), String> {
+    // Of no rows nothing is made, whatever the weight.
+    if m == 0 {
+        return Ok(());
+    }
     if let Some(kernel) = super::gemv::kernel(&ctx.kernels, finish, m, quant_of(&step.inputs[0]).is_some()) {
         return super::gemv::run(ctx, kernel, step, views, [m, n, k], finish);
     }

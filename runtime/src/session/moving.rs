@@ -143,11 +143,22 @@ impl Session {
         inputs: &[InputSpec],
         access: Access,
     ) -> Result<Session, MoveError> {
+        Session::open_as(device, pack, inputs, access, &Request::default())
+    }
+
+    /// As [`Session::open_by`], of the rungs that a request leaves.
+    pub(crate) fn open_as(
+        device: &Arc<Device>,
+        pack: &Arc<PackFile>,
+        inputs: &[InputSpec],
+        access: Access,
+        request: &Request<'_>,
+    ) -> Result<Session, MoveError> {
         let whole = Arc::new(pack.map(pack.file_len()).map_err(SelectError::from)?);
         let model = Model::new(pack.shared_header(), whole, Arc::new(Registry::standard()));
         let mut reader = Reader::new(pack.clone(), access);
         let baseline = device::current_rss().unwrap_or(0);
-        let (chosen, source) = select::select_read(device, &model, inputs, &Request::default(), &mut reader)?;
+        let (chosen, source) = select::select_read(device, &model, inputs, request, &mut reader)?;
         let need = chosen.need;
         let what = format!("process and weights of {}", model.name());
         let held = device.ledger().reserve(what, need.process + need.weights + need.extra)?;

@@ -1,11 +1,13 @@
 //! From text to token ids and back: byte-pair encoding (Sennrich et al., 2016), of bytes (Radford et al., 2019) or of characters with scores (Kudo and
-//! Richardson, 2018), out of flat tables that are read where the pack is mapped. `runtime/PACK.md`, "Tokenizer", has their layout.
+//! Richardson, 2018), and words in pieces (Wu et al., 2016), out of flat tables that are read where the pack is mapped. `runtime/PACK.md`, "Tokenizer", has
+//! their layout.
 //!
 //! ```text
-//! tables.rs the tables
-//! split.rs  a text in pieces, by patterns that are data
-//! pairs.rs  what lies in a piece merged pair by pair
-//! scored.rs the same by the scores of tokens
+//! tables.rs      the tables
+//! split.rs       a text in pieces, by patterns that are data
+//! pairs.rs       what lies in a piece merged pair by pair
+//! scored.rs      the same by the scores of tokens
+//! word_pieces.rs words, and the longest tokens that they are made of
 //! ```
 #![forbid(unsafe_code)]
 
@@ -13,6 +15,7 @@ mod pairs;
 mod scored;
 mod split;
 mod tables;
+mod word_pieces;
 
 use crate::sort;
 pub use split::{Atom, Classes, Pattern};
@@ -25,11 +28,14 @@ use split::Ranges;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tables::{Places, Tables, word};
+use word_pieces::WordPieces;
 
 /// The kind of tokenizers that merge bytes.
 pub const BYTE_PAIRS: &str = "byte_pairs";
 /// The kind of those that merge characters by scores.
 pub const SCORED_PAIRS: &str = "scored_pairs";
+/// The kind of those that take words to pieces.
+pub const WORD_PIECES: &str = "word_pieces";
 
 /// Most passes of patterns.
 const PASSES: usize = 8;
@@ -37,7 +43,7 @@ const PASSES: usize = 8;
 /// How a pack's texts become token ids.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tokens {
-    /// `byte_pairs` or `scored_pairs`; a reader that does not know the kind reads ids alone.
+    /// `byte_pairs`, `scored_pairs` or `word_pieces`; a reader that does not know the kind reads ids alone.
     pub kind: String,
     /// Number of tokens.
     pub tokens: usize,
@@ -53,6 +59,9 @@ pub struct Tokens {
     /// Number of tokens that are sorted by their text.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sorted: usize,
+    /// Number of characters that are read as others.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub replaced: usize,
     /// The tables.
     pub blob: BlobId,
     /// Passes that split a text, each the pieces of the one before; patterns in the order in which they are tried.
@@ -61,9 +70,15 @@ pub struct Tokens {
     /// The token that a text begins with, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u32>,
+    /// The token that a text ends with, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u32>,
     /// Tokens that end what a model says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<u32>,
+    /// Most tokens of a text that the model was made for, those that it begins and ends with among them, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest: Option<usize>,
     /// Of `byte_pairs`: a piece that is a token is taken as it is, whatever merges give.
     #[serde(default, skip_serializing_if = "is_default")]
     pub whole: bool,
@@ -73,6 +88,15 @@ pub struct Tokens {
     /// Of `scored_pairs`: the characters that tokens have before a blank. A text is parted before blanks that follow others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before_blank: Option<String>,
+    /// Of `word_pieces`: what tokens begin with that go on with a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<String>,
+    /// Of `word_pieces`: most characters of a word that is not unknown.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub longest_word: usize,
+    /// Of `word_pieces`: syllables of Hangul are read as their letters.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub syllables: bool,
     /// What stands for text that is no token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<u32>,
@@ -110,7 +134,7 @@ pub enum TokenizerError {
     #[error("the pack has no tokenizer; give token ids")]
     None,
     #[error(
-        "the pack's tokenizer is of kind `{kind}`, this runtime has `{BYTE_PAIRS}` and `{SCORED_PAIRS}`; give token ids"
+        "the pack's tokenizer is of kind `{kind}`, this runtime has `{BYTE_PAIRS}`, `{SCORED_PAIRS}` and `{WORD_PIECES}`; give token ids"
     )]
     Kind { kind: String },
     #[error("the tokenizer's tables, blob {blob}, are not in what is mapped of the pack")]
@@ -153,7 +177,7 @@ impl Tokenizer {
     pub fn new(header: &Header, source: Arc<dyn BlobSource>) -> Result<Tokenizer, TokenizerError> {
         let described = header.tokenizer.clone().ok_or(TokenizerError::None)?;
         match described.get("kind").and_then(|kind| kind.as_str()) {
-            Some(BYTE_PAIRS | SCORED_PAIRS) => {}
+            Some(BYTE_PAIRS | SCORED_PAIRS | WORD_PIECES) => {}
             kind => return Err(TokenizerError::Kind { kind: kind.unwrap_or_default().to_string() }),
         }
         let tokens: Tokens = serde_json::from_value(described.into())
@@ -177,7 +201,7 @@ impl Tokenizer {
             }
         }
         let known = |id: &u32| (*id as usize) < n;
-        let named = tokens.first.iter().chain(&tokens.last).chain(&tokens.unknown);
+        let named = tokens.first.iter().chain(&tokens.behind).chain(&tokens.last).chain(&tokens.unknown);
         if !named.chain(tokens.special.values()).all(known) {
             return Err(wrong("a first, last or special token that is not there"));
         }
@@ -223,8 +247,8 @@ impl Tokenizer {
         self.tokens.special.iter().map(|(name, id)| (name.clone(), text(id))).collect()
     }
 
-    /// Appends the ids of a text; control tokens are read in it where `control`. What a text begins with ([`Tokens::first`]) is left to
-    /// the caller. A byte that is no token is left out: vocabularies that were trained lack some that no text has.
+    /// Appends the ids of a text; control tokens are read in it where `control`. What a text begins and ends with ([`Tokens::first`],
+    /// [`Tokens::behind`]) is left to the caller. A byte that is no token is left out: vocabularies that were trained lack some that no text has.
     pub fn encode(&self, text: &str, control: bool, ids: &mut Vec<u32>) {
         let (mut from, mut at) = (0, 0);
         let all = text.as_bytes();
@@ -240,6 +264,15 @@ impl Tokenizer {
             }
         }
         self.pieces(&text[from..], ids);
+    }
+
+    /// The ids of a text with what it begins and ends with, at most so many: of a longer text the beginning.
+    pub fn framed(&self, text: &str, control: bool, most: usize) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.tokens.first.into_iter().collect();
+        self.encode(text, control, &mut ids);
+        ids.truncate(most.saturating_sub(self.tokens.behind.iter().count()));
+        ids.extend(self.tokens.behind);
+        ids
     }
 
     /// The longest added token that bytes begin with, and its length. A token is UTF-8, so it ends between characters.
@@ -264,8 +297,14 @@ impl Tokenizer {
             let before_blank = self.tokens.before_blank.as_deref();
             return Scored { tables, bytes, unknown, before_blank }.encode(text, self.tokens.blank, ids);
         }
-        let pairs = Pairs::new(tables.merges());
         let classes = self.ranges.over(tables.ranges());
+        if self.tokens.kind == WORD_PIECES {
+            let continued = self.tokens.continued.as_deref().unwrap_or_default();
+            let Tokens { unknown, longest_word, syllables, .. } = self.tokens;
+            return WordPieces { tables, classes, continued, unknown, longest_word, syllables }
+                .encode(text, ids);
+        }
+        let pairs = Pairs::new(tables.merges());
         split::pieces(text, &self.tokens.split, &classes, &mut |piece| {
             let whole = self.tokens.whole.then(|| tables.find(piece.as_bytes())).flatten();
             match whole {
@@ -275,15 +314,27 @@ impl Tokenizer {
         });
     }
 
-    /// Appends the bytes of tokens. They need not be UTF-8 before the last of a text.
+    /// Appends the bytes of tokens. They need not be UTF-8 before the last of a text. Of `word_pieces` words are parted by blanks, which is not how they
+    /// were written.
     ///
     /// # Errors
     /// When there is no such token.
     pub fn decode(&self, ids: &[u32], bytes: &mut Vec<u8>) -> Result<(), TokenizerError> {
-        ids.iter().try_for_each(|id| {
-            bytes.extend(self.text(*id)?);
-            Ok(())
-        })
+        let continued = self.tokens.continued.as_deref().unwrap_or_default().as_bytes();
+        for id in ids {
+            let text = self.text(*id)?;
+            let text = match text.strip_prefix(continued) {
+                Some(rest) if !continued.is_empty() => rest,
+                _ => {
+                    if self.tokens.kind == WORD_PIECES && !bytes.is_empty() {
+                        bytes.push(b' ');
+                    }
+                    text
+                }
+            };
+            bytes.extend(text);
+        }
+        Ok(())
     }
 }
 

@@ -20,10 +20,19 @@ impl Classes {
     pub const BLANK: Classes = Classes(8);
     /// Carriage return and line feed.
     pub const LINE_END: Classes = Classes(16);
+    /// Of `word_pieces`: read as nothing,
+    pub const DROPPED: Classes = Classes(32);
+    /// or as words of their own.
+    pub const APART: Classes = Classes(64);
 
     /// Both.
     pub const fn or(self, other: Classes) -> Classes {
         Classes(self.0 | other.0)
+    }
+
+    /// Whether there is one of these.
+    pub const fn any(self, of: Classes) -> bool {
+        self.0 & of.0 != 0
     }
 }
 
@@ -120,12 +129,16 @@ impl Table<'_> {
         0
     }
 
-    fn is(&self, c: char, of: Classes, not: bool) -> bool {
-        let classes = match self.ascii.get(c as usize) {
+    /// The classes of a character.
+    pub fn of(&self, c: char) -> Classes {
+        Classes(match self.ascii.get(c as usize) {
             Some(classes) => *classes,
             None => self.find(c as u32),
-        };
-        (classes & of.0 != 0) != not
+        })
+    }
+
+    fn is(&self, c: char, of: Classes, not: bool) -> bool {
+        self.of(c).any(of) != not
     }
 
     /// The length of what atoms match of a text's beginning. A pattern's atoms are a few, and what a shorter match of one costs is a look at the

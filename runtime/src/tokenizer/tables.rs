@@ -18,8 +18,10 @@ pub(super) struct Places {
     pub ranges: usize,
     scores: usize,
     sorted: usize,
+    replaced: usize,
     kinds: usize,
     text: usize,
+    replacements: usize,
 }
 
 /// The tables of a blob.
@@ -35,8 +37,8 @@ impl Places {
     pub fn new(tokens: &Tokens, blob: &[u8]) -> Result<Places, TokenizerError> {
         let wrong = |why: &str| TokenizerError::Tables { why: why.to_string() };
         let (n, m, r) = (tokens.tokens, tokens.merges, tokens.ranges);
-        let (s, q) = (tokens.scores, tokens.sorted);
-        if [n, m, r, s, q].iter().any(|count| *count > MOST) {
+        let (s, q, p) = (tokens.scores, tokens.sorted, tokens.replaced);
+        if [n, m, r, s, q, p].iter().any(|count| *count > MOST) {
             return Err(wrong("more than 2^24 of something"));
         }
         if s != 0 && s != n {
@@ -46,13 +48,16 @@ impl Places {
         let ranges = merges + 16 * m;
         let scores = ranges + 12 * r;
         let sorted = scores + 4 * s;
-        let kinds = sorted + 4 * q;
+        let replaced = sorted + 4 * q;
+        let kinds = replaced + 8 * p;
         let text = kinds + n;
-        let length = word(blob, n) as usize;
+        let last = if p == 0 { 0 } else { word(blob.get(replaced..).unwrap_or_default(), 2 * p - 1) };
+        let length = word(blob, n) as usize + last as usize;
         if blob.len() < text || blob.len() - text != length {
             return Err(wrong(&format!("{} bytes, {text} and {length} of text are expected", blob.len())));
         }
-        let places = Places { merges, ranges, scores, sorted, kinds, text };
+        let replacements = text + word(blob, n) as usize;
+        let places = Places { merges, ranges, scores, sorted, replaced, kinds, text, replacements };
         let tables = Tables { blob, places, tokens: n };
         if word(blob, 0) != 0 || (0..n).any(|i| word(blob, i) > word(blob, i + 1)) {
             return Err(wrong("tokens do not follow one another"));
@@ -69,6 +74,9 @@ impl Places {
         }
         if (0..n).any(|i| tables.kind(i as u32).is_none()) {
             return Err(wrong("a token of an unknown kind"));
+        }
+        if !tables.are_replacements_sound() {
+            return Err(wrong("replaced characters that are not in order, or become no text"));
         }
         Ok(places)
     }
@@ -118,9 +126,44 @@ impl<'a> Tables<'a> {
         f32::from_bits(word(self.from(self.places.scores), id as usize))
     }
 
+    /// Character and end of its text, of the replaced ones in order.
+    fn replacement(self, i: usize) -> (u32, usize) {
+        let words = self.from(self.places.replaced);
+        (word(words, 2 * i), word(words, 2 * i + 1) as usize)
+    }
+
+    fn replacements(self) -> usize {
+        (self.places.kinds - self.places.replaced) / 8
+    }
+
+    fn are_replacements_sound(self) -> bool {
+        let Ok(text) = std::str::from_utf8(self.from(self.places.replacements)) else { return false };
+        let all = || (0..self.replacements()).map(|i| self.replacement(i));
+        all().zip(all().skip(1)).all(|(a, b)| a.0 < b.0 && a.1 <= b.1)
+            && all().all(|(_, end)| text.is_char_boundary(end))
+    }
+
+    /// What a character is replaced by, if anything.
+    pub fn replaced(self, c: char) -> Option<&'a str> {
+        let (mut low, mut high) = (0, self.replacements());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.replacement(middle).0.cmp(&u32::from(c)) {
+                std::cmp::Ordering::Equal => {
+                    let from = if middle == 0 { 0 } else { self.replacement(middle - 1).1 };
+                    let text = self.from(self.places.replacements).get(from..self.replacement(middle).1)?;
+                    return std::str::from_utf8(text).ok();
+                }
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
     /// The token of text that some bytes are, by the sorted tokens.
     pub fn find(self, bytes: &[u8]) -> Option<u32> {
-        let sorted = self.blob.get(self.places.sorted..self.places.kinds)?;
+        let sorted = self.blob.get(self.places.sorted..self.places.replaced)?;
         let (mut low, mut high) = (0, sorted.len() / 4);
         while low < high {
             let middle = low + (high - low) / 2;

@@ -14,8 +14,8 @@ use edge_converter::ladder::Wishes;
 use edge_converter::witness::{self, Verdict, Witness};
 use edge_converter::{Cache, ConvertError, Options, PageOptions};
 use edge_converter::{
-    compare, convert, convert_checkpoint, convert_decoder, convert_supernet, default_folder, is_decoder,
-    write_page,
+    compare, convert, convert_checkpoint, convert_language_model, convert_supernet, default_folder,
+    is_language_model, write_page,
 };
 use edge_runtime::device::ByteSize;
 use std::ffi::OsString;
@@ -76,7 +76,7 @@ fn run(args: &Args) -> Result<(), ConvertError> {
 }
 
 fn run_compare(args: &Compare, stop: &AtomicBool) -> Result<(), ConvertError> {
-    if is_decoder(&args.model) {
+    if is_language_model(&args.model) {
         let why = "a pack of a language model holds its weights as they are; compare it with llama.cpp, as tests/reference/llm.py does".into();
         return Err(ConvertError::Option { option: "MODEL", why });
     }
@@ -159,8 +159,8 @@ fn run_convert(args: &Convert, stop: &AtomicBool) -> Result<(), ConvertError> {
     };
     let mut bars = Bars::of(options.cache.clone());
     let report = match (&args.supernet, &args.models[..]) {
-        (None, [model]) if is_decoder(model) => {
-            convert_decoder(model, &args.output, &options, &mut bars, stop)
+        (None, [model]) if is_language_model(model) => {
+            convert_language_model(model, &args.output, &options, &mut bars, stop)
         }
         (None, [model]) if Checkpoint::is_one(model) => {
             convert_checkpoint(model, &args.output, &options, &mut bars, stop)

@@ -2,7 +2,7 @@
 
 use super::{Form, Gguf, GgufError, Kind};
 use crate::import::ImportError;
-use crate::import::decoder::{ModelFile, Stored};
+use crate::import::language::{ModelFile, Stored};
 use crate::import::tokenizer::{self, Found};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -7,7 +7,7 @@ use super::proto::{GraphProto, NodeProto, TensorTypeProto, ValueInfoProto};
 use super::ranks::{Extent, Fact, product};
 use super::tensors;
 use super::wide;
-use crate::import::ImportError;
+use crate::import::{ImportError, plan_time};
 use edge_runtime::graph::{BinaryOp, DType, Dim, Filled, Op, Port, Source, ValueId};
 use std::collections::HashSet;
 
@@ -106,7 +106,11 @@ impl<'m> Ctx<'m> {
             });
             let four_bits = tensors::four_bits(ty.elem_type);
             let value = self.value(&info.name, Fact { four_bits, ..Fact::new(Some(dtype), known) });
-            self.model.graph.inputs.push(Port { value, dtype, dims, plan_time: false });
+            let port = Port { value, dtype, dims, plan_time: false };
+            if !plan_time::is_small(&port) {
+                self.note_input_of_a_run(value);
+            }
+            self.model.graph.inputs.push(port);
             let wide = match wide::is_narrow(dtype) {
                 true => self.emit(&named(copy, &info.name), Op::Cast { to: DType::F32 }, &[Some(value)]),
                 false => value,

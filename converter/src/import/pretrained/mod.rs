@@ -1,38 +1,41 @@
-//! Decoders as the `transformers` library stores them: a folder of `config.json`, tensors and `tokenizer.json`.
+//! Language models as the `transformers` library stores them: a folder of `config.json`, tensors and `tokenizer.json`.
 //!
 //! ```text
 //! config.rs   the parameters: keys of config.json, rotary positions, what families leave unsaid
 //! places.rs   which tensor has which role
-//! model.rs    the folder as a decoder
+//! pooling.rs  how one vector is made of those of all tokens, as the `sentence-transformers` library stores it
+//! model.rs    the folder as a model
 //! ```
 //!
-//! Tensors are read by `import/checkpoint`, the tokenizer by `import/tokenizer`; families are in `import/decoder`, each with its [`Published`]
+//! Tensors are read by `import/checkpoint`, the tokenizer by `import/tokenizer`; families are in `import/language`, each with its [`Published`]
 //! forms. Rows of queries and keys are in the order of half heads, whatever the family.
 
 mod config;
 mod error;
 mod model;
 mod places;
+mod pooling;
 
 pub use config::Config;
 pub(crate) use config::{bytes, object};
 pub use error::PretrainedError;
-pub(super) use places::{ATTENTION_BIASES, PRODUCT_BIASES};
-pub use places::{Place, Published, When};
+pub(super) use places::{ATTENTION_BIASES, DECODER, ENCODER, PRODUCT_BIASES};
+pub use places::{Names, Place, Published, When};
 
 use super::checkpoint::Checkpoint;
-use super::decoder::FAMILIES;
 use super::gguf::{Form, Kind};
+use super::language::FAMILIES;
 use super::{ImportError, MOST_LISTED};
 use config::Rope;
 use edge_runtime::graph::DType;
+use pooling::Pooling;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// The parameters of a checkpoint.
 pub const CONFIG: &str = "config.json";
 
-/// An open checkpoint of a decoder.
+/// An open checkpoint of a language model.
 #[derive(Debug)]
 pub struct Pretrained {
     /// What was asked for: a folder, a file of tensors, an index of several.
@@ -42,6 +45,7 @@ pub struct Pretrained {
     family: &'static str,
     form: &'static Published,
     rope: Rope,
+    pooling: Pooling,
     checkpoint: Checkpoint,
     /// Roles, and the tensors that have them.
     roles: HashMap<String, String>,
@@ -82,16 +86,22 @@ impl Pretrained {
             ));
         }
         for key in ["hidden_act", "hidden_activation"] {
-            if let Some(act) = config.text(key)?.filter(|act| !is_activation(act, form.activation)) {
-                what.push(format!(
-                    "`{key}` {act:?}; {:?} is expected in `{}`",
-                    form.activation, form.model_type
-                ));
+            let found = config.text(key)?;
+            if let Some(act) =
+                found.filter(|act| form.activations.iter().all(|known| !is_activation(act, known)))
+            {
+                let known =
+                    form.activations.iter().map(|known| format!("{known:?}")).collect::<Vec<_>>().join(", ");
+                what.push(format!("`{key}` {act:?}; {known} is expected in `{}`", form.model_type));
             }
         }
         if config.flag("use_bidirectional_attention")? == Some(true) {
             what.push("`use_bidirectional_attention`: an encoder's attention".into());
         }
+        if let Some(kind) = config.text("position_embedding_type")?.filter(|kind| *kind != "absolute") {
+            what.push(format!("`position_embedding_type` {kind:?}; absolute is expected"));
+        }
+        let pooling = Pooling::of(&folder, &mut what)?;
         let rope = match config.rope(&mut what) {
             // What is not implemented is said with the rest.
             Err(_) if !what.is_empty() => Rope::default(),
@@ -119,11 +129,21 @@ impl Pretrained {
         }
         let mut names: HashMap<String, Option<String>> =
             roles.iter().map(|(role, name)| (name.clone(), Some(role.clone()))).collect();
-        for name in places::aside(&checkpoint, tied) {
+        for name in places::aside(form, &checkpoint, tied) {
             names.entry(name).or_default();
         }
-        let made =
-            Pretrained { path: path.into(), folder, config, family, form, rope, checkpoint, roles, names };
+        let made = Pretrained {
+            path: path.into(),
+            folder,
+            config,
+            family,
+            form,
+            rope,
+            pooling,
+            checkpoint,
+            roles,
+            names,
+        };
         made.check_vocabulary()?;
         Ok(made)
     }
@@ -180,7 +200,7 @@ impl Pretrained {
     }
 }
 
-/// The type of a tensor's elements, of those that there are in files of decoders.
+/// The type of a tensor's elements, of those that there are in such files.
 fn kind(dtype: DType) -> Option<&'static Kind> {
     let name = match dtype {
         DType::F32 => "F32",

@@ -1,15 +1,15 @@
-//! A checkpoint as a decoder: keys of config.json and names of tensors behind the roles that families read.
+//! A checkpoint as a language model: keys of config.json and names of tensors behind the roles that families read.
 
 use super::config::Stretched;
 use super::{CONFIG, Pretrained, PretrainedError, kind};
 use crate::import::ImportError;
-use crate::import::decoder::{ModelFile, Stored};
+use crate::import::language::{ModelFile, Stored};
 use crate::import::tokenizer::{Found, pretrained};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Roles of parameters, and the keys that have them.
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 14] = [
     ("block_count", "num_hidden_layers"),
     ("embedding_length", "hidden_size"),
     ("feed_forward_length", "intermediate_size"),
@@ -18,6 +18,7 @@ const KEYS: [(&str, &str); 13] = [
     ("attention.head_count_kv", "num_key_value_heads"),
     ("attention.key_length", "head_dim"),
     ("attention.value_length", "head_dim"),
+    ("attention.layer_norm_epsilon", "layer_norm_eps"),
     ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
     ("attention.sliding_window", "sliding_window"),
     ("attention.sliding_window_pattern", "sliding_window_pattern"),
@@ -40,7 +41,11 @@ impl ModelFile for Pretrained {
     }
 
     fn count_of(&self, role: &str) -> Result<Option<usize>, ImportError> {
-        key(role).map_or(Ok(None), |key| self.config.count(key))
+        match role {
+            "pooling_type" => Ok(Some(self.pooling.way)),
+            "pooling_normalized" => Ok(Some(self.pooling.normalized.into())),
+            role => key(role).map_or(Ok(None), |key| self.config.count(key)),
+        }
     }
 
     fn real_of(&self, role: &str) -> Result<Option<f32>, ImportError> {
@@ -71,8 +76,11 @@ impl ModelFile for Pretrained {
         }
     }
 
-    fn text_of(&self, _: &str) -> Result<Option<&str>, ImportError> {
-        Ok(None)
+    fn text_of(&self, role: &str) -> Result<Option<&str>, ImportError> {
+        match role {
+            "activation" => self.config.text("hidden_act"),
+            _ => Ok(None),
+        }
     }
 
     fn is_local(&self, layer: usize) -> Result<Option<bool>, ImportError> {

@@ -10,14 +10,18 @@ use std::collections::HashMap;
 pub struct Published {
     /// `model_type` of config.json.
     pub model_type: &'static str,
-    /// The class of a model that writes text, in `architectures`.
+    /// The class of the model, in `architectures`.
     pub class: &'static str,
-    /// Tensors of each layer beside those that all architectures have.
+    /// How its tensors are called.
+    pub names: &'static Names,
+    /// Tensors of each layer beside those that all of these names have.
     pub places: &'static [&'static [Place]],
+    /// Tensors outside of layers beside those, by their whole names.
+    pub head: &'static [Place],
     /// Numbers by their keys, where config.json does not say them.
     pub numbers: &'static [(&'static str, f64)],
-    /// The gated products' function.
-    pub activation: &'static str,
+    /// Functions between a layer's products that it may have.
+    pub activations: &'static [&'static str],
     /// Whether logits are products with the embedding, where config.json does not say it.
     pub tied: bool,
     /// What is missing in the weights of norms.
@@ -26,12 +30,29 @@ pub struct Published {
     pub is_local: fn(&Config, usize) -> Result<bool, ImportError>,
 }
 
-/// A tensor of a layer.
+/// How the tensors of a model are called.
+#[derive(Debug)]
+pub struct Names {
+    /// What names begin with; of several that which the first tensor has.
+    prefixes: &'static [&'static str],
+    /// Outside of layers.
+    outside: &'static [Place],
+    /// What the names of layers go on with, before their number.
+    layers: &'static str,
+    /// Of each layer.
+    each: &'static [Place],
+    /// The output's matrix, where it is not the embedding.
+    output: Option<Place>,
+    /// What ends the names of tensors that nothing is missed of.
+    aside: &'static [&'static str],
+}
+
+/// A tensor.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// Its name behind `model.layers.N.`.
+    /// Its name; of a layer's, what is behind that of the layer.
     pub stored: &'static str,
-    /// Its role behind `blk.N.`.
+    /// Its role; of a layer's, what is behind `blk.N.`.
     pub role: &'static str,
     /// When there is one.
     pub when: When,
@@ -84,8 +105,58 @@ pub(crate) const PRODUCT_BIASES: [Place; 3] = [
     Place::set("mlp_bias", "mlp.down_proj.bias", "ffn_down.bias"),
 ];
 
-/// The output's matrix.
-const OUTPUT: &str = "lm_head.weight";
+/// Names of what writes text.
+pub(crate) static DECODER: Names = Names {
+    prefixes: &["model."],
+    outside: &[
+        Place::of("embed_tokens.weight", "token_embd.weight"),
+        Place::of("norm.weight", "output_norm.weight"),
+    ],
+    layers: "layers.",
+    each: &LAYER,
+    output: Some(Place::of("lm_head.weight", "output.weight")),
+    aside: &[".rotary_emb.inv_freq"],
+};
+
+/// Names of BERT.
+pub(crate) static ENCODER: Names = Names {
+    prefixes: &["", "bert."],
+    outside: &[
+        Place::of("embeddings.word_embeddings.weight", "token_embd.weight"),
+        Place::of("embeddings.position_embeddings.weight", "position_embd.weight"),
+        Place::of("embeddings.token_type_embeddings.weight", "token_types.weight"),
+        Place::of("embeddings.LayerNorm.weight", "token_embd_norm.weight"),
+        Place::of("embeddings.LayerNorm.bias", "token_embd_norm.bias"),
+    ],
+    layers: "encoder.layer.",
+    each: &[
+        Place::of("attention.self.query.weight", "attn_q.weight"),
+        Place::of("attention.self.query.bias", "attn_q.bias"),
+        Place::of("attention.self.key.weight", "attn_k.weight"),
+        Place::of("attention.self.key.bias", "attn_k.bias"),
+        Place::of("attention.self.value.weight", "attn_v.weight"),
+        Place::of("attention.self.value.bias", "attn_v.bias"),
+        Place::of("attention.output.dense.weight", "attn_output.weight"),
+        Place::of("attention.output.dense.bias", "attn_output.bias"),
+        Place::of("attention.output.LayerNorm.weight", "attn_output_norm.weight"),
+        Place::of("attention.output.LayerNorm.bias", "attn_output_norm.bias"),
+        Place::of("intermediate.dense.weight", "ffn_up.weight"),
+        Place::of("intermediate.dense.bias", "ffn_up.bias"),
+        Place::of("output.dense.weight", "ffn_down.weight"),
+        Place::of("output.dense.bias", "ffn_down.bias"),
+        Place::of("output.LayerNorm.weight", "layer_output_norm.weight"),
+        Place::of("output.LayerNorm.bias", "layer_output_norm.bias"),
+    ],
+    output: None,
+    // What a classifier reads is left out where there is none.
+    aside: &[
+        "embeddings.position_ids",
+        "embeddings.token_type_ids",
+        "pooler.dense.weight",
+        "pooler.dense.bias",
+    ],
+};
+
 /// Most layers: a checkpoint has a tensor of each, and of each the missing ones are listed.
 const MAX_LAYERS: usize = 1 << 16;
 
@@ -100,14 +171,17 @@ pub(super) fn roles(
     if blocks > MAX_LAYERS {
         return Err(config.wrong("num_hidden_layers", format!("{blocks}; at most {MAX_LAYERS} are expected")));
     }
-    let mut wanted = vec![
-        ("model.embed_tokens.weight".to_string(), "token_embd.weight".to_string()),
-        ("model.norm.weight".to_string(), "output_norm.weight".to_string()),
-    ];
-    if !tied {
-        wanted.push((OUTPUT.into(), "output.weight".into()));
-    }
-    let mut places: Vec<Place> = LAYER.to_vec();
+    let names = form.names;
+    let is_there = |prefix: &&&str| {
+        names.outside.iter().any(|place| checkpoint.get(&format!("{prefix}{}", place.stored)).is_some())
+    };
+    let prefix = names.prefixes.iter().find(is_there).or(names.prefixes.first()).copied().unwrap_or_default();
+    let outside =
+        names.outside.iter().map(|place| (format!("{prefix}{}", place.stored), place.role.to_string()));
+    let mut wanted: Vec<(String, String)> = outside.collect();
+    let head = form.head.iter().chain(names.output.iter().filter(|_| !tied));
+    wanted.extend(head.map(|place| (place.stored.to_string(), place.role.to_string())));
+    let mut places: Vec<Place> = names.each.to_vec();
     for place in form.places.iter().copied().flatten() {
         let is_there = match place.when {
             When::Always => true,
@@ -118,8 +192,9 @@ pub(super) fn roles(
         }
     }
     for i in 0..blocks {
-        let of =
-            |place: &Place| (format!("model.layers.{i}.{}", place.stored), format!("blk.{i}.{}", place.role));
+        let of = |place: &Place| {
+            (format!("{prefix}{}{i}.{}", names.layers, place.stored), format!("blk.{i}.{}", place.role))
+        };
         wanted.extend(places.iter().map(of));
     }
     let (mut roles, mut missing) = (HashMap::with_capacity(wanted.len()), Vec::new());
@@ -133,9 +208,12 @@ pub(super) fn roles(
     Ok((roles, missing))
 }
 
-/// Tensors that nothing is missed of: frequencies that follow from config.json, and an output's matrix that is the embedding.
-pub(super) fn aside(checkpoint: &Checkpoint, tied: bool) -> Vec<String> {
-    let names = checkpoint.tensors().iter().map(|info| &info.name);
-    let is = |name: &&String| name.ends_with(".rotary_emb.inv_freq") || (tied && *name == OUTPUT);
-    names.filter(is).cloned().collect()
+/// Tensors that nothing is missed of: what follows from config.json, an output's matrix that is the embedding, what a head that is not there reads.
+pub(super) fn aside(form: &Published, checkpoint: &Checkpoint, tied: bool) -> Vec<String> {
+    let all = checkpoint.tensors().iter().map(|info| &info.name);
+    let output = form.names.output.filter(|_| tied).map(|place| place.stored);
+    let is = |name: &&String| {
+        form.names.aside.iter().any(|end| name.ends_with(end)) || output.is_some_and(|output| *name == output)
+    };
+    all.filter(is).cloned().collect()
 }

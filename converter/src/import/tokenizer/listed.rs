@@ -102,6 +102,8 @@ pub(super) struct Tables {
     pub ranges: Vec<[u32; 3]>,
     pub scores: Vec<f32>,
     pub sorted: Vec<u32>,
+    /// Characters and what they are read as, ascending.
+    pub replaced: Vec<(char, String)>,
 }
 
 impl Tables {
@@ -121,6 +123,7 @@ impl Tables {
         tokens.ranges = self.ranges.len();
         tokens.scores = self.scores.len();
         tokens.sorted = self.sorted.len();
+        tokens.replaced = self.replaced.len();
         let mut end = 0u32;
         let mut words = vec![end];
         for (text, _) in &self.texts {
@@ -131,9 +134,15 @@ impl Tables {
         words.extend(self.ranges.as_flattened());
         words.extend(self.scores.iter().map(|score| score.to_bits()));
         words.extend(&self.sorted);
+        let mut end = 0u32;
+        for (c, text) in &self.replaced {
+            end += text.len() as u32;
+            words.extend([u32::from(*c), end]);
+        }
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(self.texts.iter().map(|(_, kind)| *kind));
         bytes.extend(self.texts.iter().flat_map(|(text, _)| text));
+        bytes.extend(self.replaced.iter().flat_map(|(_, text)| text.as_bytes()));
         bytes
     }
 }

@@ -8,15 +8,19 @@
 //! pretrained.rs  tokenizer.json of the `tokenizers` library and what lies beside it
 //! steps.rs       its normalizers and splittings, as far as there are tables of such
 //! merges.rs      scores that give what its merges give
+//! words.rs       vocabulary of words in pieces
+//! characters.rs  what steps make of single characters
 //! ```
 
 mod byte_pairs;
+mod characters;
 mod listed;
 mod merges;
 mod patterns;
 pub(super) mod pretrained;
 mod scored;
 mod steps;
+mod words;
 
 use super::gguf::{Gguf, GgufError};
 use edge_runtime::tokenizer::Tokens;

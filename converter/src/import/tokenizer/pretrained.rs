@@ -2,7 +2,7 @@
 
 use super::listed::is_end;
 use super::steps::{Way, way};
-use super::{Found, byte_pairs, merges, scored};
+use super::{Found, byte_pairs, merges, scored, words};
 use crate::import::ImportError;
 use crate::import::pretrained::{CONFIG, Config, Pretrained, PretrainedError, bytes, object};
 use edge_runtime::tokenizer::{TokenKind, Tokens};
@@ -76,6 +76,8 @@ struct Model<'a> {
     merges: Vec<Merge<'a>>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
+    unk_token: Option<String>,
+    max_input_chars_per_word: Option<usize>,
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
@@ -118,10 +120,14 @@ pub(in crate::import) fn import(model: &Pretrained) -> Result<Found, ImportError
         why: format!("no tokenizer ({e}); the file may be cut: fetch it again"),
     };
     let Outline { model: Kind { kind } } = serde_json::from_slice(&read).map_err(json)?;
-    if let Some(kind) = kind.filter(|kind| kind != "BPE") {
-        let kind: String = kind.chars().take(40).collect();
-        return Ok(Found::Nothing(format!("tokens of model `{kind}` are not implemented")));
-    }
+    let tables = match kind.as_deref() {
+        None | Some("BPE") => tables,
+        Some("WordPiece") => words_in_pieces,
+        Some(kind) => {
+            let kind: String = kind.chars().take(40).collect();
+            return Ok(Found::Nothing(format!("tokens of model `{kind}` are not implemented")));
+        }
+    };
     let file: File<'_> = serde_json::from_slice(&read).map_err(json)?;
     let beside = Beside::read(model, path)?;
     let listed = Listed::of(&file, model, &beside)?;
@@ -142,16 +148,9 @@ fn tables(
     if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
         return Err("tokens with a prefix or suffix for parts of words are not implemented".into());
     }
-    if let Some(added) =
-        file.added_tokens.iter().find(|added| added.lstrip || added.rstrip || added.single_word)
-    {
-        let content: String = added.content.chars().take(40).collect();
-        return Err(format!(
-            "added tokens that take blanks around them or whole words alone, as `{content}` does, are not implemented"
-        ));
-    }
+    plain_additions(file)?;
     let way = way(&file.normalizer, &file.pre_tokenizer, model.byte_fallback, model.ignore_merges)?;
-    let first = beside.first(file, &listed)?;
+    let [first, _] = beside.around(file, &listed)?;
     let tokens = match beside.meanings(&listed) {
         Ok(tokens) => Tokens { first, ..tokens },
         Err(e) => return Ok(Err(e)),
@@ -215,6 +214,46 @@ fn tables(
             Ok(Ok(scored::found(tokens, &tables, blank, before)))
         }
     }
+}
+
+/// Refuses added tokens that are more than texts.
+fn plain_additions(file: &File<'_>) -> Result<(), String> {
+    match file.added_tokens.iter().find(|added| added.lstrip || added.rstrip || added.single_word) {
+        Some(added) => Err(format!(
+            "added tokens that take blanks around them or whole words alone, as `{}` does, are not implemented",
+            added.content.chars().take(40).collect::<String>()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The tables of pieces of words, or in words why there are none.
+fn words_in_pieces(
+    file: &File<'_>,
+    listed: Listed<'_>,
+    beside: &Beside,
+) -> Result<Result<Found, ImportError>, String> {
+    plain_additions(file)?;
+    let model = &file.model;
+    let unknown = match &model.unk_token {
+        Some(text) => {
+            let id = listed.find(text).filter(|_| !text.is_empty());
+            Some(id.ok_or_else(|| format!("the token of unknown words, `{}`, is no token", shown(text)))?)
+        }
+        None => None,
+    };
+    let [first, behind] = beside.around(file, &listed)?;
+    let tokens = match beside.meanings(&listed) {
+        Ok(tokens) => Tokens { first, behind, unknown, ..tokens },
+        Err(e) => return Ok(Err(e)),
+    };
+    let tokens = Tokens {
+        continued: Some(model.continuing_subword_prefix.clone().unwrap_or_else(|| "##".into())),
+        longest_word: model.max_input_chars_per_word.unwrap_or(100),
+        ..tokens
+    };
+    let all = listed.texts.iter().map(|text| text.as_bytes()).zip(listed.kinds.iter().copied());
+    Ok(Ok(words::found(tokens, all, &words::steps(&file.normalizer, &file.pre_tokenizer)?)))
 }
 
 /// Tokens by their ids, as many as the embedding has; those that the file does not have are empty.
@@ -310,17 +349,19 @@ impl Beside {
         })
     }
 
-    /// The token that texts begin with.
-    fn first(&self, file: &File<'_>, listed: &Listed<'_>) -> Result<Option<u32>, String> {
-        let begins = before_text(&file.post_processor)?;
+    /// The tokens that texts begin and end with.
+    fn around(&self, file: &File<'_>, listed: &Listed<'_>) -> Result<[Option<u32>; 2], String> {
+        let [begins, ends] = around_text(&file.post_processor)?
+            .map(|found| found.filter(|id| (*id as usize) < listed.texts.len()));
         let class = self.settings.get("tokenizer_class").and_then(Value::as_str).unwrap_or_default();
         let asked = self.settings.get("add_bos_token").and_then(Value::as_bool);
         let bos = || self.named("bos_token").and_then(|(text, _)| listed.find(text));
-        Ok(match asked.or(START.contains(&class).then_some(true)) {
+        let first = match asked.or(START.contains(&class).then_some(true)) {
             Some(true) => bos(),
             Some(false) => None,
-            None => begins.filter(|id| (*id as usize) < listed.texts.len()),
-        })
+            None => begins,
+        };
+        Ok([first, ends])
     }
 
     /// Special and last tokens, and the template.
@@ -361,36 +402,43 @@ impl Beside {
     }
 }
 
-/// The token that a post-processor puts before a text.
-fn before_text(step: &Value) -> Result<Option<u32>, String> {
+/// The tokens that a post-processor puts before a text and behind it.
+fn around_text(step: &Value) -> Result<[Option<u32>; 2], String> {
+    const SEVERAL: &str = "texts that begin or end with more than one token are not implemented";
     let kind = step.get("type").and_then(Value::as_str).unwrap_or_default();
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     match kind {
-        "" | "ByteLevel" => Ok(None),
+        "" | "ByteLevel" => Ok([None, None]),
         "Sequence" => {
             let all = step.get("processors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let found: Vec<u32> =
-                all.iter().map(before_text).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-            match found[..] {
-                [] => Ok(None),
-                [id] => Ok(Some(id)),
-                _ => Err("texts that begin with more than one token are not implemented".into()),
-            }
+            all.iter().try_fold([None, None], |so_far, step| match (so_far, around_text(step)?) {
+                (so_far, [None, None]) => Ok(so_far),
+                ([None, None], found) => Ok(found),
+                _ => Err(SEVERAL.to_string()),
+            })
+        }
+        "BertProcessing" | "RobertaProcessing" => {
+            Ok(["cls", "sep"].map(|name| step.get(name).and_then(|pair| id(pair.get(1)?))))
         }
         "TemplateProcessing" => {
             let single = step.get("single").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            let names: Vec<&str> = single
-                .iter()
-                .map_while(|part| part.pointer("/SpecialToken/id").and_then(Value::as_str))
-                .collect();
-            let ids = |name: &str| step.get("special_tokens")?.get(name)?.get("ids")?.as_array().cloned();
-            match names[..] {
+            let name = |part: &Value| part.pointer("/SpecialToken/id")?.as_str().map(str::to_string);
+            let text = single.iter().position(|part| name(part).is_none()).unwrap_or(single.len());
+            let (before, rest) = single.split_at(text);
+            let one = |parts: &[Value]| match parts {
                 [] => Ok(None),
-                [name] => match ids(name).as_deref() {
-                    Some([id]) => Ok(id.as_u64().and_then(|id| u32::try_from(id).ok())),
-                    _ => Err("texts that begin with more than one token are not implemented".into()),
-                },
-                _ => Err("texts that begin with more than one token are not implemented".into()),
-            }
+                [part] => {
+                    let name = name(part).unwrap_or_default();
+                    let ids =
+                        step.get("special_tokens").and_then(|all| all.get(&name)?.get("ids")?.as_array());
+                    match ids.map(Vec::as_slice) {
+                        Some([one]) => Ok(id(one)),
+                        _ => Err(SEVERAL.to_string()),
+                    }
+                }
+                _ => Err(SEVERAL.to_string()),
+            };
+            Ok([one(before)?, one(rest.get(1..).unwrap_or_default())?])
         }
         other => {
             let other: String = other.chars().take(40).collect();

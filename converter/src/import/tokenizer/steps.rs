@@ -25,7 +25,7 @@ fn shown(step: &Value) -> String {
 }
 
 /// The steps of a sequence; one step is a sequence of one, null of none.
-fn steps<'a>(step: &'a Value, of: &str) -> Vec<&'a Value> {
+pub(super) fn steps<'a>(step: &'a Value, of: &str) -> Vec<&'a Value> {
     match step {
         Value::Null => Vec::new(),
         step if kind(step) == "Sequence" => step

@@ -1,7 +1,7 @@
 //! The command line.
 
 #[cfg(feature = "text")]
-use crate::text::args::{ChatArgs, PerplexityArgs, PromptArgs, TokenizeArgs};
+use crate::text::args::{ChatArgs, EmbedArgs, PerplexityArgs, PromptArgs, TokenizeArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use edge_runtime::device::ByteSize;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ Examples:
   edge-run profile-device family.pack -o board.json
   edge-run llama.pack --prompt 'Once upon a time' -n 128
   edge-run chat llama.pack --mem 300MB
+  edge-run embed minilm.pack --cosine 'How old are you?' 'What is your age?'
 
 Exit codes: 0 ok, 1 internal, 2 usage, 3 unsupported model, 4 bad or missing file, 5 does not fit the memory or the
 latency,
@@ -55,6 +56,9 @@ pub enum Command {
     /// Measure how well a language model foretells a text.
     #[cfg(feature = "text")]
     Perplexity(PerplexityArgs),
+    /// Make a vector of each text: texts that mean like things have vectors of like directions.
+    #[cfg(feature = "text")]
+    Embed(EmbedArgs),
     /// Show the token ids of a text.
     #[cfg(feature = "text")]
     Tokenize(TokenizeArgs),

@@ -1,6 +1,8 @@
 //! Errors and their exit codes.
 
 #[cfg(feature = "text")]
+use edge_runtime::MoveError;
+#[cfg(feature = "text")]
 use edge_runtime::decode::DecodeError;
 use edge_runtime::device::DeviceError;
 use edge_runtime::inputs::InputError;
@@ -8,7 +10,7 @@ use edge_runtime::pack::{PackError, PackTrouble};
 use edge_runtime::plan::PlanError;
 use edge_runtime::select::{PaceError, SelectError};
 #[cfg(feature = "text")]
-use edge_runtime::text::{SampleError, TemplateError, TextError};
+use edge_runtime::text::{EmbedError, SampleError, TemplateError, TextError};
 use edge_runtime::{RunError, SessionError};
 use std::io::Write;
 use std::path::PathBuf;
@@ -78,6 +80,19 @@ impl From<DecodeError> for Failure {
             DecodeError::Session(error) => error.into(),
             DecodeError::Run(error) => error.into(),
             // What is left is that the pack, or a number of tokens, is not what was meant.
+            other => Failure::Usage(other.to_string()),
+        }
+    }
+}
+
+#[cfg(feature = "text")]
+impl From<EmbedError> for Failure {
+    fn from(error: EmbedError) -> Failure {
+        match error {
+            EmbedError::Open(MoveError::Select(error)) => error.into(),
+            EmbedError::Open(MoveError::Session(error)) | EmbedError::Plan(error) => error.into(),
+            EmbedError::Open(other) => Failure::NoRoom(other.to_string()),
+            EmbedError::Run(error) => error.into(),
             other => Failure::Usage(other.to_string()),
         }
     }

@@ -60,6 +60,8 @@ fn command(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "text")]
         Some(Command::Perplexity(a)) => text::perplexity::command(&a),
         #[cfg(feature = "text")]
+        Some(Command::Embed(a)) => text::embed::command(&a),
+        #[cfg(feature = "text")]
         Some(Command::Tokenize(a)) => text::tokenize::command(&a),
         None => run::command(&cli.run),
     }

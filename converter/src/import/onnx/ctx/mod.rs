@@ -2,6 +2,7 @@
 
 mod build;
 mod formula;
+mod makers;
 mod operands;
 mod results;
 mod stored;
@@ -18,6 +19,7 @@ use super::wide;
 use crate::import::{ImportError, Unsupported};
 use crate::model::Model;
 use edge_runtime::graph::{Block, ValueId};
+use makers::Makers;
 use std::collections::{HashMap, HashSet};
 
 /// What a name stands for.
@@ -65,6 +67,7 @@ pub struct Ctx<'m> {
     /// Everything refused so far.
     pub refused: Vec<Unsupported>,
     facts: Vec<Fact>,
+    makers: Makers,
     scopes: Vec<Scope<'m>>,
     stored: Vec<Stored<'m>>,
     /// The places of arrays in [`Ctx::stored`].
@@ -163,6 +166,7 @@ impl<'m> Ctx<'m> {
             blocks: vec![Block::default()],
             refused: Vec::new(),
             facts: Vec::new(),
+            makers: Makers::default(),
             scopes: Vec::new(),
             stored: Vec::new(),
             slots: HashMap::new(),

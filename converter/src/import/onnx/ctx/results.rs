@@ -205,6 +205,7 @@ impl<'m> Ctx<'m> {
         inputs: Vec<Option<ValueId>>,
         outputs: Vec<Option<ValueId>>,
     ) {
+        self.note_results(&op, &inputs, &outputs);
         if let Some(block) = self.blocks.last_mut() {
             block.nodes.push(Node { name: node.name.clone(), op, inputs, outputs });
         }

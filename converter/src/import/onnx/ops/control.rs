@@ -5,7 +5,6 @@ use crate::import::onnx::ctx::{Binding, Ctx};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use crate::import::onnx::proto::{GraphProto, ValueInfoProto};
 use crate::import::onnx::ranks::Fact;
-use crate::import::plan_time;
 use edge_runtime::graph::{Op, ValueId};
 
 /// The table.
@@ -29,7 +28,7 @@ fn if_<'m>(ctx: &mut Ctx<'m>, node: &NodeView<'m>) -> Result<(), OpError> {
         return Ok(());
     }
     let condition = ctx.operand(node, 0)?;
-    if plan_time::is_of_a_run(&ctx.blocks, &ctx.model.graph.inputs, condition) {
+    if ctx.is_of_a_run(condition) {
         return both(ctx, node, condition, (yes, no));
     }
     let mut then_branch = ctx.branch(yes, node)?;

@@ -2,8 +2,7 @@
 
 use crate::import::onnx::ctx::Ctx;
 use crate::import::onnx::node::{NodeView, OpError};
-use crate::import::plan_time;
-use edge_runtime::graph::{BinaryOp, DType, Node, Op, ValueId};
+use edge_runtime::graph::{BinaryOp, DType, Op, ValueId};
 
 /// Longest chain of operations that is followed.
 const MOST_STEPS: usize = 32;
@@ -27,7 +26,7 @@ pub(super) struct Stretch {
 
 /// Whether only a run knows a value.
 pub(super) fn of_a_run(ctx: &Ctx<'_>, id: ValueId) -> bool {
-    ctx.fact(id).known().is_none() && plan_time::is_of_a_run(&ctx.blocks, &ctx.model.graph.inputs, id)
+    ctx.fact(id).known().is_none() && ctx.is_of_a_run(id)
 }
 
 /// How many entries of an axis of `x` lie before `end`, one element that may count from the end; an `i64` scalar.
@@ -100,7 +99,7 @@ pub(super) fn numbers<'m>(
 fn sum(ctx: &Ctx<'_>, id: ValueId) -> Sum {
     let mut sum = Sum { of: id, plus: 0, most: None };
     for _ in 0..MOST_STEPS {
-        let Some(node) = maker(ctx, sum.of) else { break };
+        let Some(node) = ctx.maker(sum.of) else { break };
         let operand = |i: usize| node.inputs.get(i).copied().flatten();
         let (Some(x), y) = (operand(0), operand(1)) else { break };
         let known = |id: Option<ValueId>| match ctx.fact(id?).known().as_deref() {
@@ -124,9 +123,4 @@ fn sum(ctx: &Ctx<'_>, id: ValueId) -> Sum {
         (sum.of, sum.plus) = (of, plus);
     }
     sum
-}
-
-/// The node of an open block that computes a value.
-fn maker<'c>(ctx: &'c Ctx<'_>, id: ValueId) -> Option<&'c Node> {
-    ctx.blocks.iter().rev().flat_map(|block| block.nodes.iter().rev()).find(|n| n.outputs.contains(&Some(id)))
 }

@@ -6,7 +6,6 @@ use crate::import::onnx::ctx::{Binding, Ctx, Mark};
 use crate::import::onnx::node::{NodeView, OpError, malformed, unsupported};
 use crate::import::onnx::proto::{GraphProto, NodeProto};
 use crate::import::onnx::ranks::{Extent, Fact};
-use crate::import::plan_time;
 use edge_runtime::graph::{Block, DType, Op, ValueId};
 
 /// Most turns that a list is planned for without being asked: what is collected takes memory for all of them.
@@ -222,7 +221,7 @@ fn turns(ctx: &Ctx<'_>, most: Option<ValueId>) -> (Option<i64>, bool) {
     match ctx.fact(most).known().as_deref() {
         Some([value]) => (Some((*value).max(0)), false),
         // A number that is there when the plan is made, as a size is.
-        _ => (None, plan_time::is_of_a_run(&ctx.blocks, &ctx.model.graph.inputs, most)),
+        _ => (None, ctx.is_of_a_run(most)),
     }
 }
 

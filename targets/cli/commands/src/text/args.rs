@@ -126,6 +126,32 @@ pub struct PerplexityArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The pack.
+    pub pack: PathBuf,
+    /// The texts.
+    #[arg(value_name = "TEXT", required_unless_present = "lines")]
+    pub texts: Vec<String>,
+    #[command(flatten)]
+    pub target: Target,
+    /// Take the texts from a file, one a line; `-`: from stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    pub lines: Option<PathBuf>,
+    /// Write the vectors to a .npy file, f32 [texts, columns]; else each is printed, a JSON array on a line.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print how alike the texts are instead: the cosine of each two vectors.
+    #[arg(long)]
+    pub cosine: bool,
+    /// Leave vectors as the model makes them; else they have length 1.
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// Tokens of a text to have room for; of longer ones the beginning is read [default: the longest of these texts, as far as the model goes].
+    #[arg(long, value_name = "N")]
+    pub ctx: Option<usize>,
+}
+
+#[derive(Debug, Args)]
 pub struct TokenizeArgs {
     /// The pack.
     pub pack: PathBuf,
@@ -135,7 +161,7 @@ pub struct TokenizeArgs {
     /// Read texts from stdin, each a JSON string on a line of its own, and print the ids of each on a line.
     #[arg(long, conflicts_with = "text")]
     pub lines: bool,
-    /// Leave out the token that texts begin with.
+    /// Leave out the tokens that texts begin and end with.
     #[arg(long)]
     pub no_bos: bool,
     /// Print JSON.

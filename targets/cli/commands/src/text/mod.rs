@@ -8,6 +8,7 @@
 //! prompt.rs     edge-run model.pack --prompt TEXT
 //! chat.rs       edge-run chat
 //! perplexity.rs edge-run perplexity
+//! embed.rs      edge-run embed
 //! tokenize.rs   edge-run tokenize
 //! bench.rs      edge-run bench of a language model, in llama-bench's terms
 //! ```
@@ -16,6 +17,7 @@ pub mod args;
 pub mod bench;
 mod cache;
 pub mod chat;
+pub mod embed;
 mod open;
 pub mod perplexity;
 pub mod prompt;

@@ -7,7 +7,7 @@ use edge_runtime::decode::{DecodeError, Decoder};
 use edge_runtime::device::{ByteSize, Device, Reservation};
 use edge_runtime::pack::{Header, PackFile};
 use edge_runtime::subnet::ChoiceError;
-use edge_runtime::text::{Generator, Sampling};
+use edge_runtime::text::{Embedder, Generator, Sampling};
 use edge_runtime::tokenizer::{Tokenizer, TokenizerError};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,15 @@ pub struct Opened {
     /// Until it was.
     pub load: Duration,
     /// What texts and the sampler will take.
+    _held: Reservation,
+}
+
+/// An encoder that is ready.
+pub struct OpenedEmbedder {
+    pub embedder: Embedder,
+    pub device: Arc<Device>,
+    /// Until it was.
+    pub load: Duration,
     _held: Reservation,
 }
 
@@ -103,5 +112,14 @@ impl Prepared {
             ByteSize(device.ledger().budget())
         );
         Ok(Opened { device, pack, generator, load: start.elapsed(), _held: held })
+    }
+
+    /// The model that makes vectors of texts, with room for so many tokens of one.
+    pub fn open_embedder(self, target: &Target, tokens: usize) -> Result<OpenedEmbedder, Failure> {
+        let Prepared { device, pack, tokenizer, start } = self;
+        let held = device.ledger().reserve("texts of tokens", tokenizer.unread() as u64);
+        let held = held.map_err(|e| Failure::NoRoom(e.to_string()))?;
+        let embedder = Embedder::open(&device, &pack, tokenizer, target.rung.as_deref(), Some(tokens))?;
+        Ok(OpenedEmbedder { embedder, device, load: start.elapsed(), _held: held })
     }
 }

@@ -13,6 +13,7 @@ pub fn command(args: &TokenizeArgs) -> Result<(), Failure> {
     let encode = |text: &str| {
         let mut ids: Vec<u32> = tokenizer.tokens().first.filter(|_| !args.no_bos).into_iter().collect();
         tokenizer.encode(text, true, &mut ids);
+        ids.extend(tokenizer.tokens().behind.filter(|_| !args.no_bos));
         ids
     };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());

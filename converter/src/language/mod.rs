@@ -1,12 +1,14 @@
-//! From a file of a decoder language model to a pack.
+//! From a file of a language model to a pack.
 //!
 //! ```text
-//! store.rs   tensors of the file as weight expressions, or as floats
-//! text.rs    windows of tokens to calibrate and to measure with
-//! ladder.rs  with a text: every matrix as nested planes, rungs by what the text shows
+//! store.rs    tensors of the file as weight expressions, or as floats
+//! text.rs     windows of tokens to calibrate and to measure decoders with
+//! ladder.rs   with a text: every matrix as nested planes, rungs by what the text shows
+//! encoder.rs  encoders with a text or with samples: the way of all other models
 //! ```
 //! Without a text nothing is measured: one rung holds what the file holds, its integers as they are.
 
+mod encoder;
 mod ladder;
 mod store;
 mod text;
@@ -15,26 +17,25 @@ use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung, rung_id};
 use crate::error::ConvertError;
 use crate::import::ImportError;
-use crate::import::decoder::{Decoder, ModelFile, import};
 use crate::import::gguf::Gguf;
+use crate::import::language::{LanguageModel, ModelFile, import};
 use crate::import::pretrained::Pretrained;
 use crate::import::tokenizer::Found;
-use crate::ladder::{Kind, Link, layout, link};
+use crate::ladder::{Kind, Link, layout, link, place_first};
 use crate::model::Array;
 use crate::report::{Measurements, Report, RungReport};
 use crate::witness::Verdict;
-use edge_runtime::graph::{DType, Graph, Source};
+use edge_runtime::graph::{Dim, Graph, Port, Source};
 use edge_runtime::pack::{Acts, BlobId, Rung, Take, Written};
 use edge_runtime::plan::{InputSpec, Plan, PlanOptions};
-use edge_runtime::tokenizer::Tokens;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tokens that a rung's arena is said for.
+/// Tokens of the one text that a rung's arena is said for.
 const TOKENS: usize = 128;
 
-/// Whether a path is a decoder's: a GGUF file, or a checkpoint of the `transformers` library.
-pub fn is_decoder(source: &Path) -> bool {
+/// Whether a path is a language model's: a GGUF file, or a checkpoint of the `transformers` library.
+pub fn is_language_model(source: &Path) -> bool {
     Gguf::is_one(source) || Pretrained::is_one(source)
 }
 
@@ -43,21 +44,25 @@ pub fn is_decoder(source: &Path) -> bool {
 ///
 /// # Errors
 /// When it cannot be read or is not supported, an option asks for what needs samples, or the pack cannot be written.
-pub fn convert_decoder(
+pub fn convert_language_model(
     source: &Path,
     output: &Path,
     options: &Options,
     watch: &mut dyn Watch,
     stop: &AtomicBool,
 ) -> Result<Report, ConvertError> {
-    refuse(options)?;
     watch.stage("import", 1);
     let file: Box<dyn ModelFile> = match Gguf::is_one(source) {
         true => Box::new(Gguf::open(source).map_err(ImportError::from)?),
         false => Box::new(Pretrained::open(source)?),
     };
     let file = &*file;
-    let whole = Whole::of(file, watch, stop)?;
+    let imported = import(file)?;
+    if imported.graph.decoding.is_none() && options.calib.is_some() {
+        return encoder::convert((source, file), output, options, watch, stop);
+    }
+    refuse(options)?;
+    let whole = Whole::of(file, imported, watch, stop)?;
     if options.calib.is_some() {
         return ladder::convert((source, file), output, options, whole, watch, stop);
     }
@@ -97,9 +102,14 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(file: &dyn ModelFile, watch: &mut dyn Watch, stop: &AtomicBool) -> Result<Whole, ConvertError> {
-        let Decoder { graph, constants, weights } = import(file)?;
-        let nodes = graph.body.nodes.len();
+    fn of(
+        file: &dyn ModelFile,
+        imported: LanguageModel,
+        watch: &mut dyn Watch,
+        stop: &AtomicBool,
+    ) -> Result<Whole, ConvertError> {
+        let LanguageModel { graph, constants, weights } = imported;
+        let (nodes, decodes) = (graph.body.nodes.len(), graph.decoding.is_some());
         let mut draft = Draft::default();
         let graph = with_constants(&mut draft, graph, &constants);
         watch.stage("store matrices", weights.len());
@@ -110,7 +120,7 @@ impl Whole {
             watch.progress(i + 1);
         }
         let graph = draft.graph(graph);
-        let tokenizer = tokenizer(&mut draft, file)?;
+        let tokenizer = draft.tokenizer(tokenizer_of(file, decodes)?);
         let (mut elements, mut bytes) = (0, 0);
         for tensor in &draft.header.tensors {
             let blobs = tensor.roots.iter().flat_map(|root| &root.blobs);
@@ -123,6 +133,15 @@ impl Whole {
         rung.takes = draft.header.tensors.iter().map(|_| Some(Take(0, 0))).collect();
         Ok(Whole { draft, rung, tokenizer, nodes })
     }
+}
+
+/// The file's tokenizer. A decoder's graph says how many tokens it was made for, an encoder's does not.
+fn tokenizer_of(file: &dyn ModelFile, decodes: bool) -> Result<Found, ConvertError> {
+    let mut found = file.tokenizer()?;
+    if let (Found::Tokenizer(tokens, ..), false) = (&mut found, decodes) {
+        tokens.longest = file.count_of("context_length")?;
+    }
+    Ok(found)
 }
 
 /// The graph with its constants in the draft.
@@ -150,32 +169,10 @@ fn write(
     watch.stage("write", 1);
     draft.header.rungs = chain.iter().map(|link| link.rung.clone()).collect();
     let (mut sections, needs) = layout(draft, &chain, Vec::new());
-    if let Some(blob) = tokenizer {
-        sections.iter_mut().for_each(|section| section.retain(|id| *id != blob));
-        sections.retain(|section| !section.is_empty());
-        sections.insert(0, vec![blob]);
-    }
+    tokenizer.into_iter().for_each(|blob| place_first(&mut sections, blob));
     let written = draft.write(output, sections, needs, stop)?;
     watch.progress(1);
     Ok(written)
-}
-
-/// Stores the file's tokenizer, or says in the card why there is none. Gives the blob of its tables.
-fn tokenizer(draft: &mut Draft, file: &dyn ModelFile) -> Result<Option<BlobId>, ConvertError> {
-    match file.tokenizer()? {
-        Found::Tokenizer(tokens, tables, left_out) => {
-            if let Some(what) = left_out {
-                draft.header.card.metadata.insert("tokenizer_without".into(), what);
-            }
-            let blob = draft.blob(tables);
-            draft.header.tokenizer = Tokens { blob, ..*tokens }.described();
-            Ok(Some(blob))
-        }
-        Found::Nothing(why) => {
-            draft.header.card.metadata.insert("no_tokenizer".into(), why);
-            Ok(None)
-        }
-    }
 }
 
 /// Refuses options that ask for more than the weights as they are.
@@ -213,12 +210,19 @@ fn refuse(options: &Options) -> Result<(), ConvertError> {
 
 /// Bytes of activations of a run of [`TOKENS`] tokens, and of what is kept of them.
 fn arena(model: &std::sync::Arc<edge_runtime::Model>, rung: &Rung) -> Result<u64, ConvertError> {
-    let spec = |name: &str, dims: &[usize]| InputSpec {
-        name: name.into(),
-        dtype: DType::I64,
-        dims: dims.to_vec(),
+    let graph = model.graph(rung);
+    // Places among a decoder's tokens, of which it needs one.
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => *size,
+        Dim::Named(name) if name == "tokens" => TOKENS,
+        Dim::Named(_) => 1,
+    };
+    let spec = |port: &Port| InputSpec {
+        name: graph.name(port.value).into(),
+        dtype: port.dtype,
+        dims: port.dims.iter().flatten().map(size).collect(),
         value: None,
     };
-    let inputs = [spec("input_ids", &[1, TOKENS]), spec("past", &[1]), spec("wanted", &[1])];
+    let inputs: Vec<InputSpec> = graph.inputs.iter().map(spec).collect();
     Ok(Plan::new(model, rung, &inputs, &PlanOptions::default())?.memory() as u64)
 }

@@ -69,7 +69,7 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
     let inputs = layers.inputs();
-    let rows = layers.look_up(inputs.ids, "token_embd.weight", [vocabulary, width])?;
+    let rows = layers.look_up("embedding", inputs.ids, "token_embd.weight", [vocabulary, width])?;
     let scale = layers.number("embedding/scale", (width as f32).sqrt());
     let mut x = layers.binary("embedding/scaled", BinaryOp::Mul, rows, scale);
     let global = layers.angles("rotary", inputs, turned, (base, factor), &divisors);

@@ -3,7 +3,7 @@
 use super::Family;
 use super::gemma::{NORMS, Style, build};
 use super::prenorm::HEAD_NORMS;
-use crate::import::pretrained::{ATTENTION_BIASES, Published};
+use crate::import::pretrained::{ATTENTION_BIASES, DECODER, Published};
 
 const STYLE: Style =
     Style { head_norms: true, caps: false, pattern: 6, bases: [1_000_000.0, 10_000.0], other_scale: 62 };
@@ -14,6 +14,7 @@ pub(super) const FAMILY: Family = Family {
     published: &[Published {
         model_type: "gemma3_text",
         class: "Gemma3ForCausalLM",
+        names: &DECODER,
         places: &[&NORMS, &HEAD_NORMS, &ATTENTION_BIASES],
         numbers: &[
             ("rms_norm_eps", 1e-6),
@@ -23,7 +24,8 @@ pub(super) const FAMILY: Family = Family {
             ("query_pre_attn_scalar", 256.0),
             ("sliding_window", 4096.0),
         ],
-        activation: "gelu_pytorch_tanh",
+        activations: &["gelu_pytorch_tanh"],
+        head: &[],
         tied: true,
         added_to_norms: 1.0,
         is_local: |config, layer| {

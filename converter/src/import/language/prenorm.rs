@@ -52,7 +52,7 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
 
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
     let inputs = layers.inputs();
-    let mut x = layers.look_up(inputs.ids, "token_embd.weight", [vocabulary, width])?;
+    let mut x = layers.look_up("embedding", inputs.ids, "token_embd.weight", [vocabulary, width])?;
     let angles = layers.angles("rotary", inputs, turned, (base, factor), &divisors);
     for i in 0..blocks {
         let block = format!("blk.{i}");

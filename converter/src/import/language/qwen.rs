@@ -3,7 +3,7 @@
 use super::Family;
 use super::prenorm::{HEAD_NORMS, NORM, Style, build};
 use crate::import::ImportError;
-use crate::import::pretrained::{ATTENTION_BIASES, Config, Place, Published};
+use crate::import::pretrained::{ATTENTION_BIASES, Config, DECODER, Place, Published};
 
 const BIASES: [Place; 3] = [
     Place::of("self_attn.q_proj.bias", "attn_q.bias"),
@@ -17,6 +17,7 @@ pub(super) const SECOND: Family = Family {
     published: &[Published {
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
+        names: &DECODER,
         places: &[&[NORM], &BIASES],
         numbers: &[
             ("rms_norm_eps", 1e-6),
@@ -24,7 +25,8 @@ pub(super) const SECOND: Family = Family {
             ("sliding_window", 4096.0),
             ("max_window_layers", 28.0),
         ],
-        activation: "silu",
+        activations: &["silu"],
+        head: &[],
         tied: false,
         added_to_norms: 0.0,
         is_local,
@@ -37,6 +39,7 @@ pub(super) const THIRD: Family = Family {
     published: &[Published {
         model_type: "qwen3",
         class: "Qwen3ForCausalLM",
+        names: &DECODER,
         places: &[&[NORM], &HEAD_NORMS, &ATTENTION_BIASES],
         numbers: &[
             ("rms_norm_eps", 1e-6),
@@ -45,7 +48,8 @@ pub(super) const THIRD: Family = Family {
             ("sliding_window", 4096.0),
             ("max_window_layers", 28.0),
         ],
-        activation: "silu",
+        activations: &["silu"],
+        head: &[],
         tied: false,
         added_to_norms: 0.0,
         is_local,

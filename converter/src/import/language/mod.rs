@@ -1,4 +1,4 @@
-//! Decoder language models: the runtime's graph from a file's metadata, one file a family.
+//! Language models: the runtime's graph from a file's metadata, one file a family.
 //!
 //! ```text
 //! file.rs       parameters and tensors by their roles: what a family reads, whatever kind of file they are in
@@ -6,14 +6,16 @@
 //! attention.rs  rotary angles, windows, heads
 //! prenorm.rs    the layers of Llama and Qwen
 //! gemma.rs      those of Gemma 2 and 3
+//! bert.rs       encoders
 //! llama.rs      a family: its keys, its tensors, the order of its layers, its forms in Hugging Face's checkpoints
 //! ```
 //!
-//! A graph takes token ids, the number of tokens before them and the places among them whose logits are wanted, and gives these logits; keys
-//! and values are kept (`Graph::decoding`). Its matrices stay in the file: [`Weight`] says which part of which tensor
+//! A decoder's graph takes token ids, the number of tokens before them and the places among them whose logits are wanted, and gives these logits; keys
+//! and values are kept (`Graph::decoding`). An encoder's takes texts of one length, filled up, and which of their tokens count. Matrices stay in the file: [`Weight`] says which part of which tensor
 //! each is, and whoever stores them reads a few rows at a time.
 
 mod attention;
+mod bert;
 mod file;
 mod gemma;
 mod gemma2;
@@ -31,9 +33,9 @@ use crate::model::Array;
 use edge_runtime::graph::Graph;
 use layers::Layers;
 
-/// A decoder before its matrices are stored.
+/// A language model before its matrices are stored.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct LanguageModel {
     /// What it computes; `Source::Constant` counts in `constants`, `Source::Weight` in `weights`.
     pub graph: Graph,
     /// Norms and shapes.
@@ -110,14 +112,14 @@ pub(super) struct Family {
 }
 
 pub(super) static FAMILIES: &[Family] =
-    &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma2::FAMILY, gemma3::FAMILY];
+    &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma2::FAMILY, gemma3::FAMILY, bert::FAMILY];
 
 /// Makes the graph of a file, its codes and minima as they are.
 ///
 /// # Errors
 /// When its architecture or one of its types is not implemented, a key or a tensor is missing or has another shape, or there are tensors
 /// that the architecture does not have.
-pub fn import(file: &dyn ModelFile) -> Result<Decoder, ImportError> {
+pub fn import(file: &dyn ModelFile) -> Result<LanguageModel, ImportError> {
     build(file, false)
 }
 
@@ -125,11 +127,11 @@ pub fn import(file: &dyn ModelFile) -> Result<Decoder, ImportError> {
 ///
 /// # Errors
 /// As [`import`].
-pub fn import_floats(file: &dyn ModelFile) -> Result<Decoder, ImportError> {
+pub fn import_floats(file: &dyn ModelFile) -> Result<LanguageModel, ImportError> {
     build(file, true)
 }
 
-fn build(file: &dyn ModelFile, as_floats: bool) -> Result<Decoder, ImportError> {
+fn build(file: &dyn ModelFile, as_floats: bool) -> Result<LanguageModel, ImportError> {
     let name = file.family()?;
     let mut what = Vec::new();
     let family = FAMILIES.iter().find(|family| family.name == name);

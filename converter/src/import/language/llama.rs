@@ -2,7 +2,7 @@
 
 use super::Family;
 use super::prenorm::{NORM, Style, build};
-use crate::import::pretrained::{ATTENTION_BIASES, PRODUCT_BIASES, Published};
+use crate::import::pretrained::{ATTENTION_BIASES, DECODER, PRODUCT_BIASES, Published};
 
 const STYLE: Style = Style { neighbours: true, head_norms: false };
 
@@ -12,9 +12,11 @@ pub(super) const FAMILY: Family =
 const LLAMA: Published = Published {
     model_type: "llama",
     class: "LlamaForCausalLM",
+    names: &DECODER,
     places: &[&[NORM], &ATTENTION_BIASES, &PRODUCT_BIASES],
     numbers: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
-    activation: "silu",
+    activations: &["silu"],
+    head: &[],
     tied: false,
     added_to_norms: 0.0,
     is_local: |_, _| Ok(false),
@@ -23,6 +25,7 @@ const LLAMA: Published = Published {
 const MISTRAL: Published = Published {
     model_type: "mistral",
     class: "MistralForCausalLM",
+    names: &DECODER,
     places: &[&[NORM]],
     numbers: &[
         ("rms_norm_eps", 1e-6),

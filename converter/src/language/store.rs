@@ -3,9 +3,9 @@
 use crate::draft::{Draft, to_f32};
 use crate::error::ConvertError;
 use crate::import::ImportError;
-use crate::import::decoder::{ModelFile, Part, Weight};
 use crate::import::gguf::blocks::Block;
 use crate::import::gguf::{Codes, Form, Kind};
+use crate::import::language::{ModelFile, Part, Weight};
 use edge_runtime::graph::DType;
 use edge_runtime::pack::{Expr, Tensor};
 use edge_runtime::weights::Float;

@@ -16,8 +16,8 @@ use crate::compress::{Root, scale_type, stored};
 use crate::convert::{Options, Watch, describe};
 use crate::draft::{Draft, plain_rung};
 use crate::error::ConvertError;
-use crate::import::decoder::{Decoder, ModelFile, Weight, import_floats};
 use crate::import::gguf::Form;
+use crate::import::language::{LanguageModel, ModelFile, Weight, import_floats};
 use crate::journal::{Journal, Key, Mix};
 use crate::ladder::{self, Choices, Probes};
 use crate::measure::{Evaluator, likelihoods};
@@ -63,7 +63,7 @@ pub fn convert(
     let journal = Journal::open(options.cache.as_ref(), evaluator.device(), &name.done());
     let evaluator = evaluator.keeping(journal);
 
-    let Decoder { graph, constants, weights } = import_floats(file)?;
+    let LanguageModel { graph, constants, weights } = import_floats(file)?;
     let mut draft = Draft::default();
     draft.header.card = whole.draft.header.card.clone();
     describe(&mut draft, source, options);

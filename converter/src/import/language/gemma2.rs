@@ -2,7 +2,7 @@
 
 use super::Family;
 use super::gemma::{NORMS, Style, build};
-use crate::import::pretrained::{ATTENTION_BIASES, Published};
+use crate::import::pretrained::{ATTENTION_BIASES, DECODER, Published};
 
 const STYLE: Style =
     Style { head_norms: false, caps: true, pattern: 2, bases: [10_000.0; 2], other_scale: 46 };
@@ -13,6 +13,7 @@ pub(super) const FAMILY: Family = Family {
     published: &[Published {
         model_type: "gemma2",
         class: "Gemma2ForCausalLM",
+        names: &DECODER,
         places: &[&NORMS, &ATTENTION_BIASES],
         numbers: &[
             ("rms_norm_eps", 1e-6),
@@ -23,7 +24,8 @@ pub(super) const FAMILY: Family = Family {
             ("attn_logit_softcapping", 50.0),
             ("final_logit_softcapping", 30.0),
         ],
-        activation: "gelu_pytorch_tanh",
+        activations: &["gelu_pytorch_tanh"],
+        head: &[],
         tied: true,
         added_to_norms: 1.0,
         is_local: |_, layer| Ok(layer % 2 == 0),

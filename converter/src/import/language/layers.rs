@@ -1,7 +1,7 @@
-//! What decoders are made of, appended to a graph layer by layer. Values between layers are `[1, tokens, columns]`.
+//! What language models are made of, appended to a graph layer by layer. Values between layers are `[1, tokens, columns]`.
 
 use super::file::{ModelFile, Stored};
-use super::{Decoder, Part, Rows, Weight};
+use super::{LanguageModel, Part, Rows, Weight};
 use crate::import::ImportError;
 use crate::import::gguf::{Codes, Form};
 use crate::model::Array;
@@ -13,7 +13,8 @@ use std::collections::{BTreeSet, HashMap};
 /// Largest number that a key may count: sizes are held against the tensors' shapes, but some are made use of before.
 const MAX_COUNT: usize = 1 << 20;
 
-/// The names of the axes of new tokens, and of those whose logits are wanted.
+/// The names of the axes of texts, of tokens, and of those whose logits are wanted.
+const BATCH: &str = "batch";
 const TOKENS: &str = "tokens";
 const WANTED: &str = "wanted";
 
@@ -87,8 +88,8 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The decoder, when every tensor has its place in it.
-    pub fn finish(self) -> Result<Decoder, ImportError> {
+    /// The model, when every tensor has its place in it.
+    pub fn finish(self) -> Result<LanguageModel, ImportError> {
         let left: Vec<String> = self
             .file
             .unused(&self.used)
@@ -99,7 +100,7 @@ impl<'a> Layers<'a> {
         if !left.is_empty() {
             return Err(self.unsupported(left));
         }
-        Ok(Decoder { graph: self.graph, constants: self.constants, weights: self.weights })
+        Ok(LanguageModel { graph: self.graph, constants: self.constants, weights: self.weights })
     }
 
     /// What of this file is not implemented.
@@ -122,6 +123,11 @@ impl<'a> Layers<'a> {
     /// As [`Layers::count`], of a key that has to be there.
     pub fn needed(&self, key: &str) -> Result<usize, ImportError> {
         self.count(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// What a key counts, which may be 0; `None` when the file does not say it.
+    pub fn number_of(&self, key: &str) -> Result<Option<usize>, ImportError> {
+        self.file.count_of(key)
     }
 
     /// A real number above 0; `None` when the file does not say it.
@@ -315,6 +321,22 @@ impl<'a> Layers<'a> {
         Ok(self.op(name, Op::RmsNorm { axis: -1, epsilon }, &[Some(x), Some(weight)]))
     }
 
+    /// `(x - mean) / sqrt(variance + epsilon) * weight + bias` over the last dimension, of `len` elements.
+    pub fn layer_norm(
+        &mut self,
+        x: ValueId,
+        name: &str,
+        len: usize,
+        epsilon: f32,
+    ) -> Result<ValueId, ImportError> {
+        let [weight, bias] = ["weight", "bias"].map(|part| format!("{name}.{part}"));
+        let scale = self.vector(&weight, len)?;
+        let scale = self.constant(&weight, Array::f32(&[len], &scale));
+        let shift = self.vector(&bias, len)?;
+        let shift = self.constant(&bias, Array::f32(&[len], &shift));
+        Ok(self.op(name, Op::LayerNorm { axis: -1, epsilon }, &[Some(x), Some(scale), Some(shift)]))
+    }
+
     /// `act(x wᵀ + bias + residual)`.
     ///
     /// Where groups of columns have minima, `w = codes + minima`, the minima alike in a group: their product is that of the sums of
@@ -354,39 +376,57 @@ impl<'a> Layers<'a> {
         sums
     }
 
-    /// Rows of a matrix: `[1, tokens, k]`.
+    /// Rows of a matrix: `k` columns behind the dimensions of `ids`, which are two.
     pub fn look_up(
         &mut self,
+        name: &str,
         ids: ValueId,
         tensor: &str,
         [n, k]: [usize; 2],
     ) -> Result<ValueId, ImportError> {
         let (codes, minima) = self.parts(tensor, Rows::Same, [n, k], false)?;
         let gather = Op::Gather { axis: 0 };
-        let rows = self.op("embedding", gather.clone(), &[Some(codes), Some(ids)]);
+        let rows = self.op(name, gather.clone(), &[Some(codes), Some(ids)]);
         let Some((minima, group)) = minima else { return Ok(rows) };
-        let minima = self.op("embedding/minima", gather, &[Some(minima), Some(ids)]);
+        let part = |part: &str| format!("{name}/{part}");
+        let minima = self.op(&part("minima"), gather, &[Some(minima), Some(ids)]);
         let groups = (k / group) as i64;
-        let rows = self.reshape("embedding/groups", rows, &[0, 0, groups, group as i64]);
-        let minima = self.reshape("embedding/minima/groups", minima, &[0, 0, groups, 1]);
-        let whole = self.binary("embedding/sum", BinaryOp::Add, rows, minima);
-        Ok(self.reshape("embedding/whole", whole, &[0, 0, k as i64]))
+        let rows = self.reshape(&part("groups"), rows, &[0, 0, groups, group as i64]);
+        let minima = self.reshape(&part("minima/groups"), minima, &[0, 0, groups, 1]);
+        let whole = self.binary(&part("sum"), BinaryOp::Add, rows, minima);
+        Ok(self.reshape(&part("whole"), whole, &[0, 0, k as i64]))
     }
 
     // ---- ports -----------------------------------------------------------------------------------------------
 
-    /// What a run is given.
+    /// What a run of a decoder is given.
     pub fn inputs(&mut self) -> Inputs {
         let named = |name: &str| Dim::Named(name.into());
-        let mut port = |name: &str, dims: Vec<Dim>| {
-            let value = self.graph.add_value(name, Source::Computed);
-            self.graph.inputs.push(Port { value, dtype: DType::I64, dims: Some(dims), plan_time: false });
-            value
-        };
-        let ids = port("input_ids", vec![Dim::Fixed(1), named(TOKENS)]);
-        let past = port("past", vec![Dim::Fixed(1)]);
-        let wanted = port("wanted", vec![named(WANTED)]);
+        let ids = self.input("input_ids", vec![Dim::Fixed(1), named(TOKENS)]);
+        let past = self.input("past", vec![Dim::Fixed(1)]);
+        let wanted = self.input("wanted", vec![named(WANTED)]);
         Inputs { ids, past, wanted }
+    }
+
+    /// An input of integers, `[batch, tokens]`.
+    pub fn texts(&mut self, name: &str) -> ValueId {
+        self.input(name, vec![Dim::Named(BATCH.into()), Dim::Named(TOKENS.into())])
+    }
+
+    fn input(&mut self, name: &str, dims: Vec<Dim>) -> ValueId {
+        let value = self.graph.add_value(name, Source::Computed);
+        self.graph.inputs.push(Port { value, dtype: DType::I64, dims: Some(dims), plan_time: false });
+        value
+    }
+
+    /// A result `[batch, columns]`, or `[batch, tokens, columns]` where it has `by_tokens`.
+    pub fn result(&mut self, name: &str, value: ValueId, by_tokens: bool, columns: usize) {
+        self.graph.values[value as usize].name = name.into();
+        let mut dims = vec![Dim::Named(BATCH.into()), Dim::Fixed(columns)];
+        if by_tokens {
+            dims.insert(1, Dim::Named(TOKENS.into()));
+        }
+        self.graph.outputs.push(Port { value, dtype: DType::F32, dims: Some(dims), plan_time: false });
     }
 
     /// Keys or values that are kept of each token: `heads` times `depth` numbers.
