@@ -1,8 +1,10 @@
 //! Encoders through `edge-convert` and `edge-run`: what the transformers library computes (`reference/hf/make_encoders.py`), vectors of texts, ladders that a text
 //! makes, checkpoints that do not suit.
 
+use edge_converter::import::checkpoint::Checkpoint;
 use edge_runtime::inputs::{NamedArray, read_npy, read_npz};
 use edge_runtime::pack::PackFile;
+use edge_tests::gguf::Builder;
 use edge_tests::pretrained::{change, converted, copied, reference};
 use edge_tests::{Ended, Folder, cached_model, edge_convert, edge_run};
 use serde_json::{Value, json};
@@ -58,6 +60,80 @@ fn encoders_give_the_results_of_transformers() {
             assert!(error <= BOUND, "{name}: {result}: {error:e}");
         }
     }
+}
+
+/// A checkpoint as llama.cpp's converter writes it: names and keys of its own, tokens that begin words marked instead of those that go on with them.
+fn as_gguf(name: &str) -> Vec<u8> {
+    let source = reference(name);
+    let tensors = Checkpoint::open(&source.join("model.safetensors")).unwrap();
+    let mut file = Builder::default();
+    file.text("general.architecture", "bert")
+        .text("tokenizer.ggml.model", "bert")
+        .text("tokenizer.ggml.pre", "jina-v2-en");
+    let counts = [
+        ("block_count", 2),
+        ("context_length", 48),
+        ("embedding_length", 24),
+        ("feed_forward_length", 40),
+        ("attention.head_count", 4),
+        ("pooling_type", 1),
+    ];
+    counts.iter().for_each(|(key, count)| _ = file.count(&format!("bert.{key}"), *count));
+    file.real("bert.attention.layer_norm_epsilon", 1e-12);
+    let read: Value = serde_json::from_slice(&std::fs::read(source.join("tokenizer.json")).unwrap()).unwrap();
+    let vocabulary = read["model"]["vocab"].as_object().unwrap();
+    let mut tokens = vec![Vec::new(); vocabulary.len()];
+    for (token, id) in vocabulary {
+        let marked = match token.strip_prefix("##") {
+            Some(rest) => rest.to_string(),
+            None if token.starts_with('[') && token.ends_with(']') => token.clone(),
+            None => format!("\u{2581}{token}"),
+        };
+        tokens[id.as_u64().unwrap() as usize] = marked.into_bytes();
+    }
+    file.texts("tokenizer.ggml.tokens", &tokens.iter().map(|token| &token[..]).collect::<Vec<_>>());
+    file.count("tokenizer.ggml.seperator_token_id", 3).count("tokenizer.ggml.unknown_token_id", 1);
+    let places = [
+        ("embeddings.word_embeddings", "token_embd"),
+        ("embeddings.position_embeddings", "position_embd"),
+        ("embeddings.token_type_embeddings", "token_types"),
+        ("embeddings.LayerNorm", "token_embd_norm"),
+        ("attention.self.query", "attn_q"),
+        ("attention.self.key", "attn_k"),
+        ("attention.self.value", "attn_v"),
+        ("attention.output.dense", "attn_output"),
+        ("attention.output.LayerNorm", "attn_output_norm"),
+        ("intermediate.dense", "ffn_up"),
+        ("output.dense", "ffn_down"),
+        ("output.LayerNorm", "layer_output_norm"),
+    ];
+    for info in tensors.tensors().iter().filter(|info| !info.name.starts_with("pooler")) {
+        let (layer, rest) = match info.name.strip_prefix("encoder.layer.") {
+            Some(rest) => (format!("blk.{}.", &rest[..1]), &rest[2..]),
+            None => (String::new(), &info.name[..]),
+        };
+        let (stem, part) = rest.rsplit_once('.').unwrap();
+        let (_, name) = places.iter().find(|(stored, _)| *stored == stem).unwrap();
+        let bytes = tensors.bytes(&info.name).unwrap().into_owned();
+        file.tensor(&format!("{layer}{name}.{part}"), &info.dims, 0, bytes);
+    }
+    file.finish()
+}
+
+#[test]
+fn a_gguf_file_gives_the_same_vectors() {
+    let folder = Folder::new("encoder");
+    let (of_folder, of_file) = (converted(&folder, &reference("bert")), folder.file("g.pack"));
+    let source = folder.write("m.gguf", &as_gguf("bert"));
+    edge_convert().arg(source).arg("-o").arg(&of_file).run().expect(0);
+    let vectors = |pack: &Path| -> Vec<Vec<f64>> {
+        let texts = ["Größe, naïve façades", "it runs on any device.", "[SEP] 知之 unbelievable-words"];
+        let run = texts.iter().fold(edge_run().arg("embed").arg(pack), |run, text| run.arg(text)).run();
+        run.expect(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (a, b) = (vectors(&of_folder), vectors(&of_file));
+    assert_eq!((a.len(), b.len()), (3, 3));
+    assert!(a.iter().flatten().zip(b.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-6));
 }
 
 #[test]

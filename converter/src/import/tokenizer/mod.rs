@@ -43,6 +43,7 @@ pub fn import(file: &Gguf) -> Result<Found, GgufError> {
     match file.text("tokenizer.ggml.model")? {
         None | Some("no_vocab") => nothing("the file has none"),
         Some("llama") => scored::import(file),
+        Some("bert") => words::import(file),
         Some("gpt2") => match file.text("tokenizer.ggml.pre")? {
             None => nothing("the file does not say how texts are split"),
             Some(pre) => match patterns::named(pre) {

@@ -248,8 +248,8 @@ fn words_in_pieces(
         Err(e) => return Ok(Err(e)),
     };
     let tokens = Tokens {
-        continued: Some(model.continuing_subword_prefix.clone().unwrap_or_else(|| "##".into())),
-        longest_word: model.max_input_chars_per_word.unwrap_or(100),
+        continued: Some(model.continuing_subword_prefix.clone().unwrap_or_else(|| words::CONTINUED.into())),
+        longest_word: model.max_input_chars_per_word.unwrap_or(words::LONGEST_WORD),
         ..tokens
     };
     let all = listed.texts.iter().map(|text| text.as_bytes()).zip(listed.kinds.iter().copied());
