@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 
-const FAMILIES: [&str; 7] = ["llama", "smollm2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3"];
+const FAMILIES: [&str; 8] = ["llama", "smollm2", "qwen2", "qwen3", "phi3", "mistral", "gemma2", "gemma3"];
 /// Both compute in f32 with the same weights: what differs is the order of sums. As a share of the logits' range; at most 4.1e-7 was seen.
 const BOUND: f64 = 2e-6;
 
@@ -87,7 +87,7 @@ fn tokenizers_give_the_ids_of_the_library() {
         }
         let tokens = tokenizer.tokens();
         // A post-processor puts `<s>` before Llama's texts, a setting before those of characters.
-        let begins = ["llama", "mistral", "gemma2", "gemma3"].contains(&family);
+        let begins = ["llama", "phi3", "mistral", "gemma2", "gemma3"].contains(&family);
         assert_eq!((tokens.first, &tokens.last[..]), (begins.then_some(0), &[1, 4][..]), "{family}");
         assert_eq!((tokens.special["bos_token"], tokens.special["eos_token"]), (0, 1), "{family}");
         assert!(
@@ -183,7 +183,7 @@ fn tokenizers_that_are_not_implemented_are_said_in_the_card() {
     without("llama", "`add_prefix_space`", &|t| {
         t["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = true.into()
     });
-    without("llama", "`<|im_end|>` does", &|t| t["added_tokens"][4]["rstrip"] = true.into());
+    without("llama", "`<|im_end|>` does", &|t| t["added_tokens"][4]["lstrip"] = true.into());
     without("llama", "put around texts by `Other`", &|t| t["post_processor"] = json!({"type": "Other"}));
     without("gemma3", "`first` stretch", &|t| {
         t["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "first", "split": false});

@@ -68,11 +68,27 @@ fn what_is_not_implemented_is_listed() {
         "config.json",
         "`quantization_config` (gptq)",
         "give the checkpoint before quantisation, or a GGUF file",
-        "type `longrope`",
+        "type `dynamic`",
     ];
     refused_with("qwen2", 3, &words, |config| {
         config["quantization_config"] = json!({"quant_method": "gptq", "bits": 4});
-        config["rope_scaling"] = json!({"type": "longrope", "short_factor": [1.0]});
+        config["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0});
+    });
+    // Lists of divisors that are not one for each pair of a head, or hold other things.
+    let with = |list: Value| {
+        move |config: &mut Value| {
+            config["rope_scaling"] = json!({"type": "longrope", "short_factor": list.clone(), "original_max_position_embeddings": 32})
+        }
+    };
+    refused_with(
+        "phi3",
+        4,
+        &["rope_scaling.short_factor", "3 numbers; 2 are expected"],
+        with(json!([1.0, 1.0, 1.0])),
+    );
+    refused_with("phi3", 4, &["rope_scaling.short_factor", "numbers above 0"], with(json!([0.0, 1.0])));
+    refused_with("phi3", 4, &["`partial_rotary_factor`", "at most 1"], |config| {
+        config["partial_rotary_factor"] = 1.5.into();
     });
 }
 

@@ -71,7 +71,7 @@ pub fn convert(
     let roots = round(&evaluator, &mut draft, file, &weights, &whole, &texts, watch)?;
     let mut nested = Vec::with_capacity(roots.len());
     for (weight, root) in weights.iter().zip(roots) {
-        let (name, roots) = (weight.tensor.clone(), vec![root.expr.clone()]);
+        let (name, roots) = (weight.name.clone(), vec![root.expr.clone()]);
         draft.tensor(Tensor { name, n: weight.n, k: weight.k, roots });
         nested.push(root);
     }
@@ -155,7 +155,7 @@ fn round(
         .map(|(id, tensor): (TensorId, &Tensor)| (tensor.name.as_str(), id))
         .collect();
     let tensors: Vec<TensorId> =
-        weights.iter().filter_map(|weight| names.get(weight.tensor.as_str()).copied()).collect();
+        weights.iter().filter_map(|weight| names.get(weight.name.as_str()).copied()).collect();
     let groups = calibrate::groups(&model, &whole.rung, &texts.calibration, &tensors)?;
     let mut roots: Vec<Option<Root>> = vec![None; weights.len()];
     let mut done = 0;
@@ -173,7 +173,7 @@ fn round(
         )?;
         watch.stage("round matrices", weights.len());
         for (weight, root) in weights.iter().zip(&mut roots) {
-            let Some(id) = names.get(weight.tensor.as_str()).filter(|id| group.contains(id)) else {
+            let Some(id) = names.get(weight.name.as_str()).filter(|id| group.contains(id)) else {
                 continue;
             };
             evaluator.go_on()?;
@@ -209,7 +209,7 @@ fn planes(
         ..Spec::default()
     };
     let encoded = planes::encode_by(&values, weight.n, weight.k, &spec, &[], feedback)
-        .map_err(|e| ConvertError::Weight { tensor: weight.tensor.clone(), why: e.to_string() })?;
+        .map_err(|e| ConvertError::Weight { tensor: weight.name.clone(), why: e.to_string() })?;
     let (expr, levels) = stored(draft, encoded);
     Ok(Root { expr, levels, one_scale: None })
 }

@@ -5,7 +5,7 @@ use crate::error::ConvertError;
 use crate::import::ImportError;
 use crate::import::gguf::blocks::Block;
 use crate::import::gguf::{Codes, Form, Kind};
-use crate::import::language::{ModelFile, Part, Weight};
+use crate::import::language::{ModelFile, Part, Rows, Weight};
 use edge_runtime::graph::DType;
 use edge_runtime::pack::{Expr, Tensor};
 use edge_runtime::weights::Float;
@@ -38,8 +38,8 @@ pub fn tensor(draft: &mut Draft, file: &dyn ModelFile, weight: &Weight) -> Resul
     };
     let blobs = blobs.into_iter().map(|bytes| draft.blob(bytes)).collect();
     let name = match weight.part {
-        Part::Minima => format!("{}{MINIMA}", weight.tensor),
-        _ => weight.tensor.clone(),
+        Part::Minima => format!("{}{MINIMA}", weight.name),
+        _ => weight.name.clone(),
     };
     Ok(Tensor { name, n: weight.n, k: weight.k, roots: vec![Expr { blobs, ..expr }] })
 }
@@ -121,7 +121,9 @@ impl<'a> Source<'a> {
     /// Lets the memory behind rows go that were read.
     fn let_go(&self, rows: &Range<usize>) {
         let len = self.width / self.kind.elements * self.kind.bytes;
-        self.file.let_go(self.bytes.get(rows.start * len..rows.end * len).unwrap_or_default());
+        let first = if let Rows::From { first, .. } = self.weight.rows { first } else { 0 };
+        let bytes = self.bytes.get((first + rows.start) * len..(first + rows.end) * len);
+        self.file.let_go(bytes.unwrap_or_default());
     }
 
     /// Decodes the blocks of a row: `see` gets each with the column that it begins at.

@@ -70,6 +70,9 @@ pub struct Tokens {
     /// The token that a text begins with, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<u32>,
+    /// Added and control tokens that take the white space behind them along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes_blanks: Vec<u32>,
     /// The token that a text ends with, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u32>,
@@ -201,7 +204,13 @@ impl Tokenizer {
             }
         }
         let known = |id: &u32| (*id as usize) < n;
-        let named = tokens.first.iter().chain(&tokens.behind).chain(&tokens.last).chain(&tokens.unknown);
+        let named = tokens
+            .first
+            .iter()
+            .chain(&tokens.behind)
+            .chain(&tokens.last)
+            .chain(&tokens.unknown)
+            .chain(&tokens.takes_blanks);
         if !named.chain(tokens.special.values()).all(known) {
             return Err(wrong("a first, last or special token that is not there"));
         }
@@ -258,6 +267,9 @@ impl Tokenizer {
                     self.pieces(&text[from..at], ids);
                     ids.push(id);
                     at += len;
+                    if self.tokens.takes_blanks.contains(&id) {
+                        at = text.len() - text[at..].trim_start().len();
+                    }
                     from = at;
                 }
                 None => at += 1,

@@ -42,6 +42,10 @@ FAMILIES = {
     # Heads wider than their share; a window in the second layer.
     "qwen3": (T.Qwen3Config, dict(rope_theta=1000.0, head_dim=8, tie_word_embeddings=False, use_sliding_window=True, sliding_window=5,
                                   max_window_layers=1), "bfloat16", "qwen2", None),
+    # One tensor for queries, keys and values; half of each head is turned, by divisors of their own; special tokens take blanks behind them.
+    "phi3": (T.Phi3Config, dict(rope_theta=1000.0, tie_word_embeddings=False, num_attention_heads=3, head_dim=8, pad_token_id=2, partial_rotary_factor=0.5,
+                                original_max_position_embeddings=32, rope_scaling=dict(type="longrope", short_factor=[1.0, 1.5], long_factor=[2.0, 4.0]),
+                                num_key_value_heads=1), "bfloat16", "characters", None),
     "mistral": (T.MistralConfig, dict(rope_theta=1000.0, sliding_window=5, tie_word_embeddings=False), "bfloat16", "characters", None),
     "gemma2": (T.Gemma2Config, dict(head_dim=8, query_pre_attn_scalar=12, sliding_window=4, attn_logit_softcapping=5.0,
                                     final_logit_softcapping=3.0), "bfloat16", "gemma", None),
@@ -58,8 +62,8 @@ def corpus():
     return text + "Le cœur a ses raisons. Übung macht den Meister. Быть или не быть. 知之为知之。 吾輩は猫である。 " * 20
 
 
-def tokenizer(how):
-    """A tokenizer of 320 tokens."""
+def tokenizer(how, blanks=False):
+    """A tokenizer of 320 tokens, whose last special ones take blanks behind them or not."""
     isolated = lambda regex: pre_tokenizers.Split(Regex(regex), "isolated")
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if how in ("characters", "gemma"):
@@ -93,6 +97,9 @@ def tokenizer(how):
         trained["pre_tokenizer"] = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
     trained["added_tokens"] = [dict(id=i, content=token, single_word=False, lstrip=False, rstrip=False, normalized=False, special=i != 3)
                                for i, token in enumerate(SPECIAL)]
+    if blanks:
+        for token in trained["added_tokens"][3:]:
+            token["rstrip"] = True
     made = Tokenizer.from_str(json.dumps(trained))
     if how == "llama3":
         start = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)])
@@ -138,7 +145,7 @@ def write(name):
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
     (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 0, "eos_token_id": [1, 4]}) + "\n")
-    made = tokenizer(how)
+    made = tokenizer(how, blanks=name == "phi3")
     made.save(str(folder / "tokenizer.json"), pretty=False)
     settings = dict(tokenizer_class="PreTrainedTokenizerFast", bos_token="<s>", eos_token={"content": "</s>", "special": True}, unk_token="<unk>")
     if how in ("characters", "gemma"):

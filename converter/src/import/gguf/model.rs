@@ -1,4 +1,4 @@
-//! A GGUF file as a decoder: its own names are the roles.
+//! A GGUF file as a language model: its own names are the roles.
 
 use super::{Form, Gguf, GgufError, Kind};
 use crate::import::ImportError;
@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const ARCHITECTURE: &str = "general.architecture";
-/// Divisors of frequencies.
-const DIVISORS: &str = "rope_freqs.weight";
+/// Divisors of frequencies; of two kinds those for contexts that are not stretched.
+const DIVISORS: [&str; 2] = ["rope_freqs.weight", SHORT];
+const SHORT: &str = "rope_factors_short.weight";
 
 impl Gguf {
     /// The key of a role: the architecture's name is before it.
@@ -28,7 +29,15 @@ impl ModelFile for Gguf {
     }
 
     fn count_of(&self, role: &str) -> Result<Option<usize>, ImportError> {
-        Ok(self.count(&self.key(role)?)?)
+        let count = self.count(&self.key(role)?)?;
+        // The context that the divisors are for which are taken.
+        let original = match role {
+            "context_length" if self.get(SHORT).is_some() => {
+                self.count(&self.key("rope.scaling.original_context_length")?)?
+            }
+            _ => None,
+        };
+        Ok(original.or(count))
     }
 
     fn real_of(&self, role: &str) -> Result<Option<f32>, ImportError> {
@@ -44,12 +53,13 @@ impl ModelFile for Gguf {
     }
 
     fn divisors(&self, pairs: usize, _: f32) -> Result<Vec<f32>, ImportError> {
-        let Some(stored) = self.stored(DIVISORS) else { return Ok(Vec::new()) };
+        let found = DIVISORS.iter().find_map(|name| Some((*name, self.stored(name)?)));
+        let Some((name, stored)) = found else { return Ok(Vec::new()) };
         match stored.kind.form {
             Form::Floats(dtype) if stored.dims == [pairs] => {
                 let divisors = crate::draft::to_f32(dtype, stored.bytes);
                 match divisors.iter().position(|value| !value.is_finite()) {
-                    Some(at) => Err(self.wrong(DIVISORS, format!("element {at} is {}", divisors[at]))),
+                    Some(at) => Err(self.wrong(name, format!("element {at} is {}", divisors[at]))),
                     None => Ok(divisors),
                 }
             }
@@ -58,7 +68,7 @@ impl ModelFile for Gguf {
                     "{} of shape {:?}; floats of shape [{pairs}] are expected",
                     stored.kind.name, stored.dims
                 );
-                Err(self.wrong(DIVISORS, why))
+                Err(self.wrong(name, why))
             }
         }
     }

@@ -72,10 +72,10 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
     let rows = layers.look_up("embedding", inputs.ids, "token_embd.weight", [vocabulary, width])?;
     let scale = layers.number("embedding/scale", (width as f32).sqrt());
     let mut x = layers.binary("embedding/scaled", BinaryOp::Mul, rows, scale);
-    let global = layers.angles("rotary", inputs, turned, (base, factor), &divisors);
+    let global = layers.angles("rotary", inputs, turned, (base, factor), (&divisors, None));
     let local = match local_base == base && factor == 1.0 && divisors.is_empty() {
         true => global,
-        false => layers.angles("rotary/local", inputs, turned, (local_base, 1.0), &[]),
+        false => layers.angles("rotary/local", inputs, turned, (local_base, 1.0), (&[], None)),
     };
     let all = Sight { angles: global, window: None };
     let near = Sight { angles: local, window: Some(window) };
@@ -90,7 +90,7 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
         let y = layers.rms_norm(y, &format!("{block}.post_attention_norm"), width, epsilon)?;
         x = layers.binary(&format!("{block}.attn_sum"), BinaryOp::Add, x, y);
         let y = layers.rms_norm(x, &format!("{block}.ffn_norm"), width, epsilon)?;
-        let y = layers.gated(y, &block, [width, inner], Act::GeluTanh, None)?;
+        let y = layers.gated(y, &block, [width, inner], (Act::GeluTanh, false), None)?;
         let y = layers.rms_norm(y, &format!("{block}.post_ffw_norm"), width, epsilon)?;
         x = layers.binary(&format!("{block}.ffn_sum"), BinaryOp::Add, x, y);
     }

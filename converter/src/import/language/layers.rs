@@ -54,6 +54,8 @@ pub(super) struct Inputs {
 pub(super) struct Linear<'n> {
     /// The tensors' name without `.weight` and `.bias`; a bias is there or not.
     pub name: &'n str,
+    /// The name of those that it is a part of, by `rows`, where it is.
+    pub part_of: Option<&'n str>,
     /// Rows: columns of the result.
     pub n: usize,
     /// Columns: those of the operand.
@@ -68,7 +70,7 @@ pub(super) struct Linear<'n> {
 impl<'n> Linear<'n> {
     /// The product alone.
     pub fn plain(name: &'n str, n: usize, k: usize) -> Linear<'n> {
-        Linear { name, n, k, rows: Rows::Same, residual: None, act: Act::None }
+        Linear { name, part_of: None, n, k, rows: Rows::Same, residual: None, act: Act::None }
     }
 }
 
@@ -185,7 +187,8 @@ impl<'a> Layers<'a> {
 
     /// What frequencies of rotary positions are divided by, one for each of so many pairs; empty when they are plain.
     pub fn divisors(&mut self, pairs: usize, base: f32) -> Result<Vec<f32>, ImportError> {
-        self.used.insert("rope_freqs.weight".into());
+        let names = ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
+        self.used.extend(names.map(str::to_string));
         self.file.divisors(pairs, base)
     }
 
@@ -227,7 +230,14 @@ impl<'a> Layers<'a> {
     }
 
     /// The value of a part of a tensor.
-    fn matrix(&mut self, part: Part, tensor: &str, rows: Rows, [n, k]: [usize; 2], product: bool) -> ValueId {
+    fn matrix(
+        &mut self,
+        part: Part,
+        (name, tensor): (&str, &str),
+        rows: Rows,
+        [n, k]: [usize; 2],
+        product: bool,
+    ) -> ValueId {
         let key = (tensor.to_string(), part, rows);
         if let Some(value) = self.matrices.get(&key) {
             if let Source::Weight(id) = self.graph.values[*value as usize].source {
@@ -236,9 +246,10 @@ impl<'a> Layers<'a> {
             return *value;
         }
         let id = self.weights.len() as u32;
-        self.weights.push(Weight { tensor: tensor.to_string(), part, n, k, rows, product });
-        let name = if part == Part::Minima { format!("{tensor}/minima") } else { tensor.to_string() };
-        let value = self.graph.add_value(name, Source::Weight(id));
+        let (name, tensor) = (name.to_string(), tensor.to_string());
+        let stands_for = if part == Part::Minima { format!("{name}/minima") } else { name.clone() };
+        self.weights.push(Weight { name, tensor, part, n, k, rows, product });
+        let value = self.graph.add_value(stands_for, Source::Weight(id));
         self.matrices.insert(key, value);
         value
     }
@@ -246,26 +257,27 @@ impl<'a> Layers<'a> {
     /// A matrix `[n, k]`: its floats or codes, and what its groups have for minima.
     fn parts(
         &mut self,
-        tensor: &str,
+        (name, tensor): (&str, &str),
         rows: Rows,
         [n, k]: [usize; 2],
         product: bool,
     ) -> Result<(ValueId, Option<(ValueId, usize)>), ImportError> {
         let Stored { dims, kind, .. } = self.tensor(tensor)?;
-        if dims != [n, k] {
+        let all = rows.all(n);
+        if dims != [all, k] {
             let by = self.file.stated_in();
-            let why = format!("shape {dims:?}; [{n}, {k}] is expected by {by} and other tensors");
+            let why = format!("shape {dims:?}; [{all}, {k}] is expected by {by} and other tensors");
             return Err(self.file.wrong(tensor, why));
         }
         match kind.form {
             Form::Codes(Codes { group, minima, .. }) if !self.as_floats => {
-                let codes = self.matrix(Part::Codes, tensor, rows, [n, k], product);
+                let codes = self.matrix(Part::Codes, (name, tensor), rows, [n, k], product);
                 let minima = minima.then(|| {
-                    (self.matrix(Part::Minima, tensor, rows, [n, k.div_ceil(group)], product), group)
+                    (self.matrix(Part::Minima, (name, tensor), rows, [n, k.div_ceil(group)], product), group)
                 });
                 Ok((codes, minima))
             }
-            _ => Ok((self.matrix(Part::Floats, tensor, rows, [n, k], product), None)),
+            _ => Ok((self.matrix(Part::Floats, (name, tensor), rows, [n, k], product), None)),
         }
     }
 
@@ -342,14 +354,16 @@ impl<'a> Layers<'a> {
     /// Where groups of columns have minima, `w = codes + minima`, the minima alike in a group: their product is that of the sums of
     /// `x` over each group.
     pub fn linear(&mut self, x: ValueId, of: &Linear<'_>) -> Result<ValueId, ImportError> {
-        let &Linear { name, n, k, rows, residual, act } = of;
-        let (codes, minima) = self.parts(&format!("{name}.weight"), rows, [n, k], true)?;
-        let bias = format!("{name}.bias");
+        let &Linear { name, part_of, n, k, rows, residual, act } = of;
+        let tensors = part_of.unwrap_or(name);
+        let (weight, tensor) = (format!("{name}.weight"), format!("{tensors}.weight"));
+        let (codes, minima) = self.parts((&weight, &tensor), rows, [n, k], true)?;
+        let bias = format!("{tensors}.bias");
         let bias = match self.has(&bias) {
             true => {
-                let values = self.vector(&bias, n)?;
+                let values = self.vector(&bias, rows.all(n))?;
                 let values: Vec<f32> = (0..n).map(|r| values[rows.of(r)]).collect();
-                Some(self.constant(&bias, Array::f32(&[n], &values)))
+                Some(self.constant(&format!("{name}.bias"), Array::f32(&[n], &values)))
             }
             false => None,
         };
@@ -384,7 +398,7 @@ impl<'a> Layers<'a> {
         tensor: &str,
         [n, k]: [usize; 2],
     ) -> Result<ValueId, ImportError> {
-        let (codes, minima) = self.parts(tensor, Rows::Same, [n, k], false)?;
+        let (codes, minima) = self.parts((tensor, tensor), Rows::Same, [n, k], false)?;
         let gather = Op::Gather { axis: 0 };
         let rows = self.op(name, gather.clone(), &[Some(codes), Some(ids)]);
         let Some((minima, group)) = minima else { return Ok(rows) };

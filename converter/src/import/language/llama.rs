@@ -4,7 +4,7 @@ use super::Family;
 use super::prenorm::{NORM, Style, build};
 use crate::import::pretrained::{ATTENTION_BIASES, DECODER, PRODUCT_BIASES, Published};
 
-const STYLE: Style = Style { neighbours: true, head_norms: false };
+const STYLE: Style = Style { neighbours: true, head_norms: false, joined: false };
 
 pub(super) const FAMILY: Family =
     Family { name: "llama", build: |layers| build(layers, STYLE), published: &[LLAMA, MISTRAL] };

@@ -4,7 +4,7 @@
 //! file.rs       parameters and tensors by their roles: what a family reads, whatever kind of file they are in
 //! layers.rs     matrices, norms, look-ups: what every family is made of
 //! attention.rs  rotary angles, windows, heads
-//! prenorm.rs    the layers of Llama and Qwen
+//! prenorm.rs    the layers of Llama, Qwen and Phi-3
 //! gemma.rs      those of Gemma 2 and 3
 //! bert.rs       encoders
 //! llama.rs      a family: its keys, its tensors, the order of its layers, its forms in Hugging Face's checkpoints
@@ -22,6 +22,7 @@ mod gemma2;
 mod gemma3;
 mod layers;
 mod llama;
+mod phi3;
 mod prenorm;
 mod qwen;
 
@@ -47,6 +48,8 @@ pub struct LanguageModel {
 /// A matrix `[n, k]` of a graph, made of a tensor of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight {
+    /// Its name: the tensor's, or of a part of its rows one of its own.
+    pub name: String,
     /// The tensor.
     pub tensor: String,
     /// What of it.
@@ -78,6 +81,13 @@ pub enum Part {
 pub enum Rows {
     /// As in the file.
     Same,
+    /// A part of a tensor of several matrices, one below the other.
+    From {
+        /// The first row.
+        first: usize,
+        /// Rows of the tensor.
+        all: usize,
+    },
     /// Of each `head` rows, the first `turned` are pairs of neighbours that rotary positions turn together; here all first elements of these
     /// pairs stand before all second ones.
     Pairs {
@@ -89,9 +99,18 @@ pub enum Rows {
 }
 
 impl Rows {
+    /// Rows of the tensor that so many of these are of.
+    pub fn all(self, n: usize) -> usize {
+        if let Rows::From { all, .. } = self { all } else { n }
+    }
+
     /// The tensor's row that row `r` is.
     pub fn of(self, r: usize) -> usize {
-        let Rows::Pairs { head, turned } = self else { return r };
+        let (head, turned) = match self {
+            Rows::Same => return r,
+            Rows::From { first, .. } => return first + r,
+            Rows::Pairs { head, turned } => (head, turned),
+        };
         let (first, at, half) = (r / head * head, r % head, turned / 2);
         match at {
             at if at < half => first + 2 * at,
@@ -112,7 +131,7 @@ pub(super) struct Family {
 }
 
 pub(super) static FAMILIES: &[Family] =
-    &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma2::FAMILY, gemma3::FAMILY, bert::FAMILY];
+    &[llama::FAMILY, qwen::SECOND, qwen::THIRD, gemma2::FAMILY, gemma3::FAMILY, phi3::FAMILY, bert::FAMILY];
 
 /// Makes the graph of a file, its codes and minima as they are.
 ///

@@ -1,4 +1,4 @@
-//! Layers that norm what they read and add what they make: what Llama began with, and Qwen has too.
+//! Layers that norm what they read and add what they make: what Llama began with, and Qwen and Phi-3 have too.
 //!
 //! ```text
 //! x = x + output(attention(norm(x)))            grouped queries, rotary positions
@@ -19,6 +19,8 @@ pub(super) struct Style {
     pub neighbours: bool,
     /// Whether each head's query and key are normed.
     pub head_norms: bool,
+    /// Whether queries, keys and values are one tensor, and gates and what they gate another.
+    pub joined: bool,
 }
 
 /// In Hugging Face's checkpoints: the norm before the gated products,
@@ -46,6 +48,7 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
         heads.rows = layers.rows_of_neighbours(heads.depth, turned);
     }
     heads.norms = style.head_norms.then_some(epsilon);
+    heads.joined = style.joined;
     let base = layers.real("rope.freq_base")?.unwrap_or(FREQUENCY_BASE);
     let factor = layers.position_factor()?;
     let divisors = layers.divisors(turned / 2, base)?;
@@ -53,7 +56,8 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
     let [vocabulary, _] = layers.shape("token_embd.weight")?;
     let inputs = layers.inputs();
     let mut x = layers.look_up("embedding", inputs.ids, "token_embd.weight", [vocabulary, width])?;
-    let angles = layers.angles("rotary", inputs, turned, (base, factor), &divisors);
+    let scale = layers.rotary_scale()?;
+    let angles = layers.angles("rotary", inputs, turned, (base, factor), (&divisors, scale));
     for i in 0..blocks {
         let block = format!("blk.{i}");
         let window = match layers.is_local(i)? {
@@ -67,7 +71,7 @@ pub(super) fn build(layers: &mut Layers<'_>, style: Style) -> Result<(), ImportE
         let linear = Linear::plain(&output, width, heads.heads * heads.value_depth);
         x = layers.linear(y, &Linear { residual: Some(x), ..linear })?;
         let y = layers.rms_norm(x, &format!("{block}.ffn_norm"), width, epsilon)?;
-        x = layers.gated(y, &block, [width, inner], Act::Silu, Some(x))?;
+        x = layers.gated(y, &block, [width, inner], (Act::Silu, style.joined), Some(x))?;
     }
     let x = layers.wanted(x, inputs);
     let x = layers.rms_norm(x, "output_norm", width, epsilon)?;

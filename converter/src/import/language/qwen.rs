@@ -13,7 +13,7 @@ const BIASES: [Place; 3] = [
 
 pub(super) const SECOND: Family = Family {
     name: "qwen2",
-    build: |layers| build(layers, Style { neighbours: false, head_norms: false }),
+    build: |layers| build(layers, Style { neighbours: false, head_norms: false, joined: false }),
     published: &[Published {
         model_type: "qwen2",
         class: "Qwen2ForCausalLM",
@@ -35,7 +35,7 @@ pub(super) const SECOND: Family = Family {
 
 pub(super) const THIRD: Family = Family {
     name: "qwen3",
-    build: |layers| build(layers, Style { neighbours: false, head_norms: true }),
+    build: |layers| build(layers, Style { neighbours: false, head_norms: true, joined: false }),
     published: &[Published {
         model_type: "qwen3",
         class: "Qwen3ForCausalLM",

@@ -27,6 +27,8 @@ pub(super) struct Rope {
     pub base: Option<f64>,
     /// That of layers that see a window.
     pub local_base: Option<f64>,
+    /// How much of a head is turned.
+    pub part: f64,
     pub stretched: Stretched,
 }
 
@@ -40,18 +42,36 @@ pub(super) enum Stretched {
     /// Slow ones are, fast ones are not, those between by degrees (Llama Team, The Llama 3 Herd of Models, 2024): of a frequency that turns around
     /// `r` times in `context` tokens `(r - low) / (high - low)` is kept.
     ByFrequency { factor: f64, low: f64, high: f64, context: f64 },
+    /// Each by a divisor of its own, cosines and sines by a factor (Ding et al., LongRoPE, 2024). There are two lists of divisors; this one is for the context
+    /// that the model had before it was stretched.
+    ByList { divisors: Vec<f64>, scale: f64, context: usize },
 }
 
 impl Rope {
     /// What frequency `base^(-i / pairs)` of each pair is divided by; empty when it is nothing.
-    pub fn divisors(&self, pairs: usize, base: f64) -> Vec<f32> {
-        let Stretched::ByFrequency { factor, low, high, context } = self.stretched else { return Vec::new() };
+    ///
+    /// # Errors
+    /// When a list has more or fewer.
+    pub fn divisors(&self, pairs: usize, base: f64) -> Result<Vec<f32>, String> {
+        let (factor, low, high, context) = match &self.stretched {
+            Stretched::Not | Stretched::Linear(_) => return Ok(Vec::new()),
+            Stretched::ByList { divisors, .. } if divisors.len() == pairs => {
+                return Ok(divisors.iter().map(|divisor| *divisor as f32).collect());
+            }
+            Stretched::ByList { divisors, .. } => {
+                return Err(format!(
+                    "{} numbers; {pairs} are expected, one for each pair of a head",
+                    divisors.len()
+                ));
+            }
+            Stretched::ByFrequency { factor, low, high, context } => (*factor, *low, *high, *context),
+        };
         let divisor = |i: usize| {
             let turns = context * base.powf(-(i as f64) / pairs as f64) / (2.0 * PI);
             let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 / ((1.0 - kept) / factor + kept)) as f32
         };
-        (0..pairs).map(divisor).collect()
+        Ok((0..pairs).map(divisor).collect())
     }
 }
 
@@ -228,10 +248,15 @@ impl Config {
         let mut rope = Rope {
             base: self.real("rope_theta")?,
             local_base: self.real("rope_local_base_freq")?,
+            part: 1.0,
             ..Rope::default()
         };
-        if let Some(part) = self.real("partial_rotary_factor")?.filter(|part| *part != 1.0) {
-            what.push(format!("`partial_rotary_factor` {part}; whole heads are turned"));
+        if let Some(part) = self.real("partial_rotary_factor")? {
+            if !(part > 0.0 && part <= 1.0) {
+                let why = format!("{part}; a number above 0, at most 1, is expected");
+                return Err(self.wrong("partial_rotary_factor", why));
+            }
+            rope.part = part;
         }
         // Since version 5 all of it is in one place, by kinds of layers where these differ.
         for key in ["rope_scaling", "rope_parameters"] {
@@ -293,12 +318,42 @@ impl Config {
                 }
                 Ok(Stretched::ByFrequency { factor: number("factor")?, low, high, context })
             }
+            Some("longrope" | "su") => self.by_list(key, value),
             Some(other) => {
                 let other: String = other.chars().take(100).collect();
-                what.push(format!("`{key}` of type `{other}`; there is default, linear, llama3"));
+                what.push(format!("`{key}` of type `{other}`; there is default, linear, llama3, longrope"));
                 Ok(Stretched::Not)
             }
         }
+    }
+}
+
+impl Config {
+    fn by_list(&self, key: &str, value: &Value) -> Result<Stretched, ImportError> {
+        const LIST: &str = "short_factor";
+        let wrong = |part: &str, why: &str| self.wrong(&format!("{key}.{part}"), why.into());
+        let list =
+            value.get(LIST).and_then(Value::as_array).ok_or_else(|| wrong(LIST, "a list is expected"))?;
+        let number = |value: &Value| value.as_f64().filter(|divisor| divisor.is_finite() && *divisor > 0.0);
+        let divisors: Option<Vec<f64>> = list.iter().map(number).collect();
+        let divisors = divisors.ok_or_else(|| wrong(LIST, "numbers above 0 are expected"))?;
+        const ORIGINAL: &str = "original_max_position_embeddings";
+        let context = match self.part(key, value, ORIGINAL)? {
+            None => self.real(ORIGINAL)?,
+            context => context,
+        };
+        let context =
+            context.filter(|context| *context >= 2.0 && context.fract() == 0.0 && *context <= EXACT);
+        let context = context.ok_or_else(|| wrong(ORIGINAL, "a whole number of 2 and more is expected"))?;
+        let stated = self.part(key, value, "attention_factor")?;
+        let stretched = self.real("max_position_embeddings")?.unwrap_or(context) / context;
+        // As the library has it: formula 7 of the paper.
+        let scale = stated.unwrap_or(if stretched > 1.0 {
+            (1.0 + stretched.ln() / context.ln()).sqrt()
+        } else {
+            1.0
+        });
+        Ok(Stretched::ByList { divisors, scale, context: context as usize })
     }
 }
 

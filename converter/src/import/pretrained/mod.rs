@@ -19,7 +19,7 @@ mod pooling;
 pub use config::Config;
 pub(crate) use config::{bytes, object};
 pub use error::PretrainedError;
-pub(super) use places::{ATTENTION_BIASES, DECODER, ENCODER, PRODUCT_BIASES};
+pub(super) use places::{ATTENTION_BIASES, DECODER, ENCODER, JOINED, PRODUCT_BIASES};
 pub use places::{Names, Place, Published, When};
 
 use super::checkpoint::Checkpoint;

@@ -44,6 +44,18 @@ impl ModelFile for Pretrained {
         match role {
             "pooling_type" => Ok(Some(self.pooling.way)),
             "pooling_normalized" => Ok(Some(self.pooling.normalized.into())),
+            "rope.dimension_count" if self.rope.part != 1.0 => {
+                let (width, heads) =
+                    (self.count_of("embedding_length")?, self.count_of("attention.head_count")?);
+                let share = width.zip(heads).map(|(width, heads)| width / heads.max(1));
+                let depth = self.count_of("attention.key_length")?.or(share);
+                Ok(depth.map(|depth| (depth as f64 * self.rope.part) as usize))
+            }
+            // The context that the divisors are for which are taken.
+            "context_length" => match self.rope.stretched {
+                Stretched::ByList { context, .. } => Ok(Some(context)),
+                _ => self.config.count("max_position_embeddings"),
+            },
             role => key(role).map_or(Ok(None), |key| self.config.count(key)),
         }
     }
@@ -54,6 +66,10 @@ impl ModelFile for Pretrained {
             "rope.freq_base_swa" => self.rope.local_base,
             "rope.scaling.factor" => match self.rope.stretched {
                 Stretched::Linear(factor) => Some(factor),
+                _ => None,
+            },
+            "rope.scaling.attn_factor" => match self.rope.stretched {
+                Stretched::ByList { scale, .. } => Some(scale),
                 _ => None,
             },
             "attention.scale" => match self.config.real("query_pre_attn_scalar")? {
@@ -91,7 +107,9 @@ impl ModelFile for Pretrained {
     }
 
     fn divisors(&self, pairs: usize, base: f32) -> Result<Vec<f32>, ImportError> {
-        Ok(self.rope.divisors(pairs, base.into()))
+        self.rope
+            .divisors(pairs, base.into())
+            .map_err(|why| self.config.wrong("rope_scaling.short_factor", why))
     }
 
     fn turns_neighbours(&self) -> bool {

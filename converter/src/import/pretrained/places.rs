@@ -105,16 +105,34 @@ pub(crate) const PRODUCT_BIASES: [Place; 3] = [
     Place::set("mlp_bias", "mlp.down_proj.bias", "ffn_down.bias"),
 ];
 
+const DECODER_PREFIXES: &[&str] = &["model."];
+const DECODER_OUTSIDE: &[Place] =
+    &[Place::of("embed_tokens.weight", "token_embd.weight"), Place::of("norm.weight", "output_norm.weight")];
+const OUTPUT: Place = Place::of("lm_head.weight", "output.weight");
+
 /// Names of what writes text.
 pub(crate) static DECODER: Names = Names {
-    prefixes: &["model."],
-    outside: &[
-        Place::of("embed_tokens.weight", "token_embd.weight"),
-        Place::of("norm.weight", "output_norm.weight"),
-    ],
+    prefixes: DECODER_PREFIXES,
+    outside: DECODER_OUTSIDE,
     layers: "layers.",
     each: &LAYER,
-    output: Some(Place::of("lm_head.weight", "output.weight")),
+    output: Some(OUTPUT),
+    aside: &[".rotary_emb.inv_freq"],
+};
+
+/// Names of what writes text, where matrices that read the same are one tensor.
+pub(crate) static JOINED: Names = Names {
+    prefixes: DECODER_PREFIXES,
+    outside: DECODER_OUTSIDE,
+    layers: "layers.",
+    each: &[
+        Place::of("input_layernorm.weight", "attn_norm.weight"),
+        Place::of("self_attn.qkv_proj.weight", "attn_qkv.weight"),
+        Place::of("self_attn.o_proj.weight", "attn_output.weight"),
+        Place::of("mlp.gate_up_proj.weight", "ffn_up.weight"),
+        Place::of("mlp.down_proj.weight", "ffn_down.weight"),
+    ],
+    output: Some(OUTPUT),
     aside: &[".rotary_emb.inv_freq"],
 };
 

@@ -148,11 +148,11 @@ fn tables(
     if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
         return Err("tokens with a prefix or suffix for parts of words are not implemented".into());
     }
-    plain_additions(file)?;
+    let takes_blanks = additions(file)?;
     let way = way(&file.normalizer, &file.pre_tokenizer, model.byte_fallback, model.ignore_merges)?;
     let [first, _] = beside.around(file, &listed)?;
     let tokens = match beside.meanings(&listed) {
-        Ok(tokens) => Tokens { first, ..tokens },
+        Ok(tokens) => Tokens { first, takes_blanks, ..tokens },
         Err(e) => return Ok(Err(e)),
     };
     let Listed { texts, mut kinds } = listed;
@@ -216,14 +216,14 @@ fn tables(
     }
 }
 
-/// Refuses added tokens that are more than texts.
-fn plain_additions(file: &File<'_>) -> Result<(), String> {
-    match file.added_tokens.iter().find(|added| added.lstrip || added.rstrip || added.single_word) {
+/// The added tokens that take the white space behind them along; those that take other things are refused.
+fn additions(file: &File<'_>) -> Result<Vec<u32>, String> {
+    match file.added_tokens.iter().find(|added| added.lstrip || added.single_word) {
         Some(added) => Err(format!(
-            "added tokens that take blanks around them or whole words alone, as `{}` does, are not implemented",
+            "added tokens that take blanks before them or whole words alone, as `{}` does, are not implemented",
             added.content.chars().take(40).collect::<String>()
         )),
-        None => Ok(()),
+        None => Ok(file.added_tokens.iter().filter(|added| added.rstrip).map(|added| added.id).collect()),
     }
 }
 
@@ -233,7 +233,7 @@ fn words_in_pieces(
     listed: Listed<'_>,
     beside: &Beside,
 ) -> Result<Result<Found, ImportError>, String> {
-    plain_additions(file)?;
+    let takes_blanks = additions(file)?;
     let model = &file.model;
     let unknown = match &model.unk_token {
         Some(text) => {
@@ -244,7 +244,7 @@ fn words_in_pieces(
     };
     let [first, behind] = beside.around(file, &listed)?;
     let tokens = match beside.meanings(&listed) {
-        Ok(tokens) => Tokens { first, behind, unknown, ..tokens },
+        Ok(tokens) => Tokens { first, behind, unknown, takes_blanks, ..tokens },
         Err(e) => return Ok(Err(e)),
     };
     let tokens = Tokens {
