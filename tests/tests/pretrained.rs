@@ -183,7 +183,7 @@ fn tokenizers_that_are_not_implemented_are_said_in_the_card() {
     without("llama", "`add_prefix_space`", &|t| {
         t["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = true.into()
     });
-    without("llama", "`<|im_end|>` does", &|t| t["added_tokens"][4]["lstrip"] = true.into());
+    without("llama", "`<|im_end|>` does", &|t| t["added_tokens"][4]["single_word"] = true.into());
     without("llama", "put around texts by `Other`", &|t| t["post_processor"] = json!({"type": "Other"}));
     without("gemma3", "`first` stretch", &|t| {
         t["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "\u{2581}", "prepend_scheme": "first", "split": false});

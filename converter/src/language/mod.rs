@@ -138,8 +138,11 @@ impl Whole {
 /// The file's tokenizer. A decoder's graph says how many tokens it was made for, an encoder's does not.
 fn tokenizer_of(file: &dyn ModelFile, decodes: bool) -> Result<Found, ConvertError> {
     let mut found = file.tokenizer()?;
-    if let (Found::Tokenizer(tokens, ..), false) = (&mut found, decodes) {
-        tokens.longest = file.count_of("context_length")?;
+    match &mut found {
+        // A text that is to go on is not ended.
+        Found::Tokenizer(tokens, ..) if decodes => tokens.behind = None,
+        Found::Tokenizer(tokens, ..) => tokens.longest = file.count_of("context_length")?,
+        Found::Nothing(_) => {}
     }
     Ok(found)
 }

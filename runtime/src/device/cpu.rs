@@ -293,7 +293,10 @@ pub(super) fn worker_cpus(workers: usize) -> Vec<usize> {
             let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpu_capacity");
             std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0u32)
         };
-        cpus.sort_by_cached_key(|cpu| std::cmp::Reverse(capacity(cpu)));
+        // Each is asked once: the files are slow.
+        let mut all: Vec<(usize, u32)> = cpus.iter().map(|cpu| (*cpu, capacity(cpu))).collect();
+        crate::sort::by_key(&mut all, |(_, capacity)| std::cmp::Reverse(*capacity));
+        cpus = all.into_iter().map(|(cpu, _)| cpu).collect();
     }
     if cpus.len() < workers || cfg!(not(any(target_os = "linux", target_os = "android"))) {
         return Vec::new();

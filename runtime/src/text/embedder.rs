@@ -89,7 +89,9 @@ impl Embedder {
         if let Some(longest) = stated.filter(|longest| room > *longest) {
             return Err(EmbedError::Long { tokens: room, longest });
         }
-        let request = Request { forced: rung, ..Request::default() };
+        // Texts are looked for in those of tokens, which were not read when the tables were checked.
+        let extra = tokenizer.unread() as u64;
+        let request = Request { forced: rung, extra, ..Request::default() };
         let session = Session::open_as(device, pack, &specs(&roles, room), Access::Mapped, &request)?;
         Ok(Embedder {
             session,

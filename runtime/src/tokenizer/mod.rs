@@ -73,6 +73,9 @@ pub struct Tokens {
     /// Added and control tokens that take the white space behind them along.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub takes_blanks: Vec<u32>,
+    /// Those that take the white space before them along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takes_blanks_before: Vec<u32>,
     /// The token that a text ends with, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<u32>,
@@ -211,6 +214,7 @@ impl Tokenizer {
             .chain(&tokens.last)
             .chain(&tokens.unknown)
             .chain(&tokens.takes_blanks);
+        let named = named.chain(&tokens.takes_blanks_before);
         if !named.chain(tokens.special.values()).all(known) {
             return Err(wrong("a first, last or special token that is not there"));
         }
@@ -264,7 +268,9 @@ impl Tokenizer {
         while at < all.len() {
             match self.added_at(&all[at..], control) {
                 Some((id, len)) => {
-                    self.pieces(&text[from..at], ids);
+                    let before = &text[from..at];
+                    let takes = self.tokens.takes_blanks_before.contains(&id);
+                    self.pieces(if takes { before.trim_end() } else { before }, ids);
                     ids.push(id);
                     at += len;
                     if self.tokens.takes_blanks.contains(&id) {

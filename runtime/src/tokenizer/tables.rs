@@ -52,7 +52,7 @@ impl Places {
         let kinds = replaced + 8 * p;
         let text = kinds + n;
         let last = if p == 0 { 0 } else { word(blob.get(replaced..).unwrap_or_default(), 2 * p - 1) };
-        let length = word(blob, n) as usize + last as usize;
+        let length = (word(blob, n) as usize).saturating_add(last as usize);
         if blob.len() < text || blob.len() - text != length {
             return Err(wrong(&format!("{} bytes, {text} and {length} of text are expected", blob.len())));
         }

@@ -226,3 +226,115 @@ fn scored_tables_that_lie_are_refused() {
     assert!(with(&|t| t.unknown = Some(t.tokens as u32)).is_err());
     assert!(with(&|t| t.special = [("bos_token".to_string(), u32::MAX)].into()).is_err());
 }
+
+/// Words of a, b and c in pieces: letters are made small, `é` is read as `e` and one of b, U+0301 and U+0000 as nothing, `,` is a word of its own.
+fn in_pieces() -> (Tokens, Vec<u8>) {
+    let words = [
+        "[UNK]",
+        "a",
+        "ab",
+        "##b",
+        "##c",
+        "b",
+        ",",
+        "##\u{1112}",
+        "\u{1112}",
+        "##\u{1161}",
+        "##\u{11ab}",
+        "eb",
+        "[END]",
+    ];
+    let kind = |word: &str| if word.starts_with('[') { 2 } else { 0 };
+    let mut sorted: Vec<u32> = (1..words.len() as u32 - 1).collect();
+    sorted.sort_by_key(|id| words[*id as usize]);
+    let ranges = [[0, 0, 32], [0x20, 0x20, 4], [0x2c, 0x2c, 64], [0x301, 0x301, 32]];
+    let replaced = [('A', "a"), ('B', "b"), ('C', "c"), ('é', "eb")];
+    let mut offsets = vec![0u32];
+    words.iter().for_each(|word| offsets.push(offsets.last().unwrap() + word.len() as u32));
+    let mut end = 0;
+    let replacements: Vec<u32> = replaced
+        .iter()
+        .flat_map(|(c, text)| {
+            end += text.len() as u32;
+            [u32::from(*c), end]
+        })
+        .collect();
+    let all = offsets.iter().chain(ranges.as_flattened()).chain(&sorted).chain(&replacements);
+    let mut blob: Vec<u8> = all.flat_map(|word| word.to_le_bytes()).collect();
+    blob.extend(words.iter().map(|word| kind(word)));
+    words.iter().for_each(|word| blob.extend(word.as_bytes()));
+    replaced.iter().for_each(|(_, text)| blob.extend(text.as_bytes()));
+    let tokens = Tokens {
+        kind: WORD_PIECES.into(),
+        tokens: words.len(),
+        ranges: ranges.len(),
+        sorted: sorted.len(),
+        replaced: replaced.len(),
+        unknown: Some(0),
+        behind: Some(12),
+        continued: Some("##".into()),
+        longest_word: 6,
+        syllables: true,
+        takes_blanks: vec![12],
+        ..Tokens::default()
+    };
+    (tokens, blob)
+}
+
+#[test]
+fn words_are_taken_to_their_longest_pieces() {
+    let (tokens, blob) = in_pieces();
+    let said = |text: &str| spoken(&tokens, &blob, text);
+    assert_eq!(said("abc  ABBC"), ["ab", "##c", "ab", "##b", "##c"]);
+    assert_eq!(said("a,b"), ["a", ",", "b"]);
+    assert_eq!(said("a\u{301}b\0c é"), ["ab", "##c", "eb"]);
+    // A word that no pieces make, and one that is too long.
+    assert_eq!(said("b ca b"), ["b", "[UNK]", "b"]);
+    assert_eq!(said("abbbbb abbbbbb"), ["ab", "##b", "##b", "##b", "##b", "[UNK]"]);
+    assert_eq!(said("한"), ["\u{1112}", "##\u{1161}", "##\u{11ab}"]);
+    // The token that ends texts takes blanks behind it; a mark that parts words does not.
+    assert_eq!(said("a[END] \u{a0}b[END]"), ["a", "[END]", "b", "[END]"]);
+    let before = Tokens { takes_blanks_before: vec![12], ..tokens.clone() };
+    assert_eq!(spoken(&before, &blob, "a  [END] b"), ["a", "[END]", "b"]);
+    let tokenizer = open(tokens.clone(), blob.clone()).unwrap();
+    assert_eq!(tokenizer.framed("a b a b", false, 3), [1, 5, 12]);
+    let mut bytes = Vec::new();
+    tokenizer.decode(&[2, 4, 6, 1], &mut bytes).unwrap();
+    assert_eq!(bytes, b"abc , a");
+}
+
+#[test]
+fn tables_of_words_that_lie_are_refused() {
+    let (tokens, blob) = in_pieces();
+    for cut in 0..blob.len() {
+        assert!(open(tokens.clone(), blob[..cut].to_vec()).is_err(), "{cut}");
+    }
+    for i in 0..blob.len() / 4 {
+        for value in [u32::MAX, 0, 1, 0xc3] {
+            let mut damaged = blob.clone();
+            damaged[4 * i..4 * i + 4].copy_from_slice(&value.to_le_bytes());
+            if let Ok(tokenizer) = open(tokens.clone(), damaged) {
+                tokenizer.encode("ABC é,한 [END] a\u{301}", true, &mut Vec::new());
+            }
+        }
+    }
+    let with = |change: &dyn Fn(&mut Tokens)| {
+        let mut tokens = tokens.clone();
+        change(&mut tokens);
+        open(tokens, blob.clone()).map(|_| ())
+    };
+    assert_eq!(with(&|_| ()), Ok(()));
+    assert!(with(&|t| t.replaced -= 1).is_err());
+    assert!(with(&|t| t.replaced = usize::MAX).is_err());
+    assert!(with(&|t| t.behind = Some(13)).is_err());
+    assert!(with(&|t| t.takes_blanks = vec![99]).is_err());
+    // Characters that do not ascend, and a text that ends within one.
+    let places = 4 * (tokens.tokens + 1 + 3 * tokens.ranges + tokens.sorted);
+    let changed = |at: usize, value: u32| {
+        let mut damaged = blob.clone();
+        damaged[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        open(tokens.clone(), damaged).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(changed(places, 0x2000).contains("not in order"));
+    assert!(changed(places + 4, 9).contains("not in order"));
+}

@@ -1,4 +1,4 @@
-//! BERT (Devlin et al., 2019): encoders of texts, MiniLM among them.
+//! BERT (Devlin et al., 2019): encoders of texts, MiniLM among them; RoBERTa and DistilBERT.
 //!
 //! ```text
 //! x = norm(word + position + type)
@@ -6,13 +6,13 @@
 //! x = norm(x + down(act(up(x))))
 //! last_hidden_state = x
 //! sentence_embedding                            the mean of a text's tokens or the first one's vector, of length 1 where the model says so
-//! logits = classifier(tanh(pooler(first)))      in place of both, where there is a classifier
+//! logits = classifier(act(pooler(first)))       in place of both, where there is a classifier: tanh, DistilBERT's relu
 //! ```
 
 use super::Family;
 use super::layers::{Layers, Linear};
 use crate::import::ImportError;
-use crate::import::pretrained::{ENCODER, Place, Published};
+use crate::import::pretrained::{DISTILLED, ENCODER, Place, Published};
 use crate::model::Array;
 use edge_runtime::graph::{Act, BinaryOp, DType, Op, ReduceOp, ValueId};
 
@@ -25,6 +25,8 @@ const MODEL: Published = Published {
     numbers: &[("layer_norm_eps", 1e-12)],
     activations: &["gelu", "gelu_pytorch_tanh", "relu", "silu"],
     tied: true,
+    keys: &[],
+    behind_padding: false,
     added_to_norms: 0.0,
     is_local: |_, _| Ok(false),
 };
@@ -40,7 +42,58 @@ const CLASSIFIER: Published = Published {
     ..MODEL
 };
 
-pub(super) const FAMILY: Family = Family { name: "bert", build, published: &[MODEL, CLASSIFIER] };
+/// RoBERTa (Liu et al., 2019): no types, positions that begin behind the padding's number.
+const ROBERTA: Published = Published {
+    model_type: "roberta",
+    class: "RobertaModel",
+    numbers: &[("layer_norm_eps", 1e-12), ("pad_token_id", 1.0)],
+    behind_padding: true,
+    ..MODEL
+};
+
+const ROBERTA_CLASSIFIER: Published = Published {
+    class: "RobertaForSequenceClassification",
+    head: &[
+        Place::of("classifier.dense.weight", "cls.weight"),
+        Place::of("classifier.dense.bias", "cls.bias"),
+        Place::of("classifier.out_proj.weight", "cls.output.weight"),
+        Place::of("classifier.out_proj.bias", "cls.output.bias"),
+    ],
+    ..ROBERTA
+};
+
+/// DistilBERT (Sanh et al., 2019): no types at all, and names of its own.
+const DISTILBERT: Published = Published {
+    model_type: "distilbert",
+    class: "DistilBertModel",
+    names: &DISTILLED,
+    // Its norms' epsilon is no parameter.
+    numbers: &[("layer_norm_eps", 1e-12)],
+    keys: &[
+        ("block_count", "n_layers"),
+        ("embedding_length", "dim"),
+        ("feed_forward_length", "hidden_dim"),
+        ("attention.head_count", "n_heads"),
+    ],
+    ..MODEL
+};
+
+const DISTILBERT_CLASSIFIER: Published = Published {
+    class: "DistilBertForSequenceClassification",
+    head: &[
+        Place::of("pre_classifier.weight", "cls.relu.weight"),
+        Place::of("pre_classifier.bias", "cls.relu.bias"),
+        Place::of("classifier.weight", "cls.output.weight"),
+        Place::of("classifier.bias", "cls.output.bias"),
+    ],
+    ..DISTILBERT
+};
+
+pub(super) const FAMILY: Family = Family {
+    name: "bert",
+    build,
+    published: &[MODEL, CLASSIFIER, ROBERTA, ROBERTA_CLASSIFIER, DISTILBERT, DISTILBERT_CLASSIFIER],
+};
 
 /// What scores of tokens are lowered by that fill a text up: no exponential of a float is left of them.
 const UNSEEN: f32 = 1e30;
@@ -82,11 +135,16 @@ fn build(layers: &mut Layers<'_>) -> Result<(), ImportError> {
     let mut x = layers.look_up("embedding", ids, "token_embd.weight", [vocabulary, width])?;
     if layers.has("token_types.weight") {
         let [types, _] = layers.shape("token_types.weight")?;
-        let of = layers.texts("token_type_ids");
+        // Where there is one type, no text says which it is.
+        let of = match types {
+            1 => layers.constant("types/only", Array::i64(&[1, 1], &[0])),
+            _ => layers.texts("token_type_ids"),
+        };
         let types = layers.look_up("types", of, "token_types.weight", [types, width])?;
         x = layers.binary("embedding/typed", BinaryOp::Add, x, types);
     }
-    let places = places(layers, ids);
+    let first_place = layers.number_of("first_position")?.unwrap_or(0);
+    let places = places(layers, ids, first_place);
     let places = layers.look_up("positions", places, "position_embd.weight", [positions, width])?;
     x = layers.binary("embedding/placed", BinaryOp::Add, x, places);
     x = layers.layer_norm(x, "token_embd_norm", width, epsilon)?;
@@ -119,13 +177,18 @@ fn build(layers: &mut Layers<'_>) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// `[1, tokens]`: 0, 1, ... of as many as texts have.
-fn places(layers: &mut Layers<'_>, ids: ValueId) -> ValueId {
+/// `[1, tokens]`: `first`, `first + 1`, ... of as many as texts have.
+fn places(layers: &mut Layers<'_>, ids: ValueId, first: usize) -> ValueId {
     let tokens = layers.op("tokens", Op::Shape { start: 1, end: Some(2) }, &[Some(ids)]);
     let tokens = layers.op("tokens/count", Op::Squeeze { axes: vec![0] }, &[Some(tokens)]);
     let [zero, one] = [0, 1].map(|i| layers.constant(&format!("places/{i}"), Array::i64(&[], &[i])));
     let places = layers.op("places", Op::Range, &[Some(zero), Some(tokens), Some(one)]);
-    layers.op("places/of_text", Op::Unsqueeze { axes: vec![0] }, &[Some(places)])
+    let places = layers.op("places/of_text", Op::Unsqueeze { axes: vec![0] }, &[Some(places)]);
+    if first == 0 {
+        return places;
+    }
+    let first = layers.constant("places/first", Array::i64(&[], &[first as i64]));
+    layers.binary("places/behind_padding", BinaryOp::Add, places, first)
 }
 
 /// What is added to scores, `[batch, 1, 1, tokens]`: 0 where a token counts.
@@ -197,10 +260,13 @@ fn of_length_1(layers: &mut Layers<'_>, x: ValueId) -> ValueId {
 /// The logits of classes.
 fn classifier(layers: &mut Layers<'_>, x: ValueId, width: usize) -> Result<(), ImportError> {
     let mut x = first(layers, x);
-    if layers.has("cls.weight") && layers.has("cls.output.weight") {
-        x = layers.linear(x, &Linear { act: Act::Tanh, ..Linear::plain("cls", width, width) })?;
+    let two = layers.has("cls.output.weight");
+    for (name, act) in [("cls", Act::Tanh), ("cls.relu", Act::Relu)] {
+        if two && layers.has(&format!("{name}.weight")) {
+            x = layers.linear(x, &Linear { act, ..Linear::plain(name, width, width) })?;
+        }
     }
-    let last = if layers.has("cls.output.weight") { "cls.output" } else { "cls" };
+    let last = if two { "cls.output" } else { "cls" };
     let [classes, _] = layers.shape(&format!("{last}.weight"))?;
     let logits = layers.linear(x, &Linear::plain(last, classes, width))?;
     layers.result("logits", logits, false, classes);

@@ -27,6 +27,8 @@ pub(super) const FAMILY: Family = Family {
         activations: &["gelu_pytorch_tanh"],
         head: &[],
         tied: true,
+        keys: &[],
+        behind_padding: false,
         added_to_norms: 1.0,
         is_local: |_, layer| Ok(layer % 2 == 0),
     }],

@@ -27,6 +27,8 @@ pub(super) const FAMILY: Family = Family {
         activations: &["gelu_pytorch_tanh"],
         head: &[],
         tied: true,
+        keys: &[],
+        behind_padding: false,
         added_to_norms: 1.0,
         is_local: |config, layer| {
             let stated = match config.count("sliding_window_pattern")? {

@@ -18,6 +18,8 @@ const LLAMA: Published = Published {
     activations: &["silu"],
     head: &[],
     tied: false,
+    keys: &[],
+    behind_padding: false,
     added_to_norms: 0.0,
     is_local: |_, _| Ok(false),
 };

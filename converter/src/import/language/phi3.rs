@@ -21,6 +21,8 @@ pub(super) const FAMILY: Family = Family {
         activations: &["silu"],
         head: &[],
         tied: false,
+        keys: &[],
+        behind_padding: false,
         added_to_norms: 0.0,
         is_local,
     }],

@@ -19,7 +19,7 @@ mod pooling;
 pub use config::Config;
 pub(crate) use config::{bytes, object};
 pub use error::PretrainedError;
-pub(super) use places::{ATTENTION_BIASES, DECODER, ENCODER, JOINED, PRODUCT_BIASES};
+pub(super) use places::{ATTENTION_BIASES, DECODER, DISTILLED, ENCODER, JOINED, PRODUCT_BIASES};
 pub use places::{Names, Place, Published, When};
 
 use super::checkpoint::Checkpoint;
@@ -85,7 +85,7 @@ impl Pretrained {
                  a GGUF file"
             ));
         }
-        for key in ["hidden_act", "hidden_activation"] {
+        for key in ["hidden_act", "hidden_activation", "activation"] {
             let found = config.text(key)?;
             if let Some(act) =
                 found.filter(|act| form.activations.iter().all(|known| !is_activation(act, known)))
@@ -119,7 +119,7 @@ impl Pretrained {
                 PretrainedError::Unsupported { path: checkpoint.path().into(), what: vec![what] }.into()
             );
         }
-        let blocks = config.count("num_hidden_layers")?.unwrap_or_default();
+        let blocks = config.count(model::key(form, "block_count").unwrap_or_default())?.unwrap_or_default();
         let tied = config.flag("tie_word_embeddings")?.unwrap_or(form.tied);
         let (roles, missing) = places::roles(form, &config, &checkpoint, blocks, tied)?;
         if !missing.is_empty() {
@@ -172,11 +172,12 @@ impl Pretrained {
         if stated == found {
             return Ok(());
         }
-        let width = self.config.count("hidden_size")?.unwrap_or_default();
+        let key = model::key(self.form, "embedding_length").unwrap_or_default();
+        let width = self.config.count(key)?.unwrap_or_default();
         let name = self.roles.get("token_embd.weight").map_or("", String::as_str);
         let dims = self.checkpoint.get(name).map(|info| info.dims.clone()).unwrap_or_default();
         let why = format!(
-            "shape {dims:?}; [{stated}, {width}] is expected by `vocab_size` and `hidden_size` of {CONFIG}"
+            "shape {dims:?}; [{stated}, {width}] is expected by `vocab_size` and `{key}` of {CONFIG}"
         );
         Err(self.checkpoint.wrong_in_file(name, why).into())
     }

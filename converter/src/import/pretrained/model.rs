@@ -1,7 +1,7 @@
 //! A checkpoint as a language model: keys of config.json and names of tensors behind the roles that families read.
 
 use super::config::Stretched;
-use super::{CONFIG, Pretrained, PretrainedError, kind};
+use super::{CONFIG, Pretrained, PretrainedError, Published, kind};
 use crate::import::ImportError;
 use crate::import::language::{ModelFile, Stored};
 use crate::import::tokenizer::{Found, pretrained};
@@ -27,8 +27,8 @@ const KEYS: [(&str, &str); 14] = [
 ];
 
 /// The key of a role.
-fn key(role: &str) -> Option<&'static str> {
-    KEYS.iter().find(|(known, _)| *known == role).map(|(_, key)| *key)
+pub(super) fn key(form: &Published, role: &str) -> Option<&'static str> {
+    form.keys.iter().chain(&KEYS).find(|(known, _)| *known == role).map(|(_, key)| *key)
 }
 
 impl ModelFile for Pretrained {
@@ -54,9 +54,16 @@ impl ModelFile for Pretrained {
             // The context that the divisors are for which are taken.
             "context_length" => match self.rope.stretched {
                 Stretched::ByList { context, .. } => Ok(Some(context)),
-                _ => self.config.count("max_position_embeddings"),
+                _ => {
+                    let all = self.config.count("max_position_embeddings")?;
+                    let first = self.count_of("first_position")?.unwrap_or_default();
+                    Ok(all.map(|all| all.saturating_sub(first)))
+                }
             },
-            role => key(role).map_or(Ok(None), |key| self.config.count(key)),
+            "first_position" if self.form.behind_padding => {
+                Ok(self.config.count("pad_token_id")?.map(|padding| padding + 1))
+            }
+            role => key(self.form, role).map_or(Ok(None), |key| self.config.count(key)),
         }
     }
 
@@ -79,7 +86,7 @@ impl ModelFile for Pretrained {
                 }
                 size => size.map(|size| 1.0 / size.sqrt()),
             },
-            role => match key(role) {
+            role => match key(self.form, role) {
                 Some(key) => self.config.real(key)?,
                 None => None,
             },
@@ -94,7 +101,7 @@ impl ModelFile for Pretrained {
 
     fn text_of(&self, role: &str) -> Result<Option<&str>, ImportError> {
         match role {
-            "activation" => self.config.text("hidden_act"),
+            "activation" => Ok(self.config.text("hidden_act")?.or(self.config.text("activation")?)),
             _ => Ok(None),
         }
     }
@@ -153,7 +160,7 @@ impl ModelFile for Pretrained {
     }
 
     fn wrong_parameter(&self, role: &str, why: String) -> ImportError {
-        self.config.wrong(key(role).unwrap_or(role), why)
+        self.config.wrong(key(self.form, role).unwrap_or(role), why)
     }
 
     fn wrong(&self, role: &str, why: String) -> ImportError {

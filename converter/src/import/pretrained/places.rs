@@ -18,6 +18,10 @@ pub struct Published {
     pub places: &'static [&'static [Place]],
     /// Tensors outside of layers beside those, by their whole names.
     pub head: &'static [Place],
+    /// Roles of parameters with keys of its own.
+    pub keys: &'static [(&'static str, &'static str)],
+    /// Whether the positions of tokens begin behind the number of the token that texts are filled up with.
+    pub behind_padding: bool,
     /// Numbers by their keys, where config.json does not say them.
     pub numbers: &'static [(&'static str, f64)],
     /// Functions between a layer's products that it may have.
@@ -136,9 +140,9 @@ pub(crate) static JOINED: Names = Names {
     aside: &[".rotary_emb.inv_freq"],
 };
 
-/// Names of BERT.
+/// Names of BERT and RoBERTa.
 pub(crate) static ENCODER: Names = Names {
-    prefixes: &["", "bert."],
+    prefixes: &["", "bert.", "roberta."],
     outside: &[
         Place::of("embeddings.word_embeddings.weight", "token_embd.weight"),
         Place::of("embeddings.position_embeddings.weight", "position_embd.weight"),
@@ -173,6 +177,38 @@ pub(crate) static ENCODER: Names = Names {
         "pooler.dense.weight",
         "pooler.dense.bias",
     ],
+};
+
+/// Names of DistilBERT.
+pub(crate) static DISTILLED: Names = Names {
+    prefixes: &["", "distilbert."],
+    outside: &[
+        Place::of("embeddings.word_embeddings.weight", "token_embd.weight"),
+        Place::of("embeddings.position_embeddings.weight", "position_embd.weight"),
+        Place::of("embeddings.LayerNorm.weight", "token_embd_norm.weight"),
+        Place::of("embeddings.LayerNorm.bias", "token_embd_norm.bias"),
+    ],
+    layers: "transformer.layer.",
+    each: &[
+        Place::of("attention.q_lin.weight", "attn_q.weight"),
+        Place::of("attention.q_lin.bias", "attn_q.bias"),
+        Place::of("attention.k_lin.weight", "attn_k.weight"),
+        Place::of("attention.k_lin.bias", "attn_k.bias"),
+        Place::of("attention.v_lin.weight", "attn_v.weight"),
+        Place::of("attention.v_lin.bias", "attn_v.bias"),
+        Place::of("attention.out_lin.weight", "attn_output.weight"),
+        Place::of("attention.out_lin.bias", "attn_output.bias"),
+        Place::of("sa_layer_norm.weight", "attn_output_norm.weight"),
+        Place::of("sa_layer_norm.bias", "attn_output_norm.bias"),
+        Place::of("ffn.lin1.weight", "ffn_up.weight"),
+        Place::of("ffn.lin1.bias", "ffn_up.bias"),
+        Place::of("ffn.lin2.weight", "ffn_down.weight"),
+        Place::of("ffn.lin2.bias", "ffn_down.bias"),
+        Place::of("output_layer_norm.weight", "layer_output_norm.weight"),
+        Place::of("output_layer_norm.bias", "layer_output_norm.bias"),
+    ],
+    output: None,
+    aside: &["embeddings.position_ids"],
 };
 
 /// Most layers: a checkpoint has a tensor of each, and of each the missing ones are listed.

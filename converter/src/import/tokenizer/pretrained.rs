@@ -148,11 +148,11 @@ fn tables(
     if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
         return Err("tokens with a prefix or suffix for parts of words are not implemented".into());
     }
-    let takes_blanks = additions(file)?;
+    let [takes_blanks, takes_blanks_before] = additions(file)?;
     let way = way(&file.normalizer, &file.pre_tokenizer, model.byte_fallback, model.ignore_merges)?;
-    let [first, _] = beside.around(file, &listed)?;
+    let [first, behind] = beside.around(file, &listed)?;
     let tokens = match beside.meanings(&listed) {
-        Ok(tokens) => Tokens { first, takes_blanks, ..tokens },
+        Ok(tokens) => Tokens { first, behind, takes_blanks, takes_blanks_before, ..tokens },
         Err(e) => return Ok(Err(e)),
     };
     let Listed { texts, mut kinds } = listed;
@@ -216,15 +216,17 @@ fn tables(
     }
 }
 
-/// The added tokens that take the white space behind them along; those that take other things are refused.
-fn additions(file: &File<'_>) -> Result<Vec<u32>, String> {
-    match file.added_tokens.iter().find(|added| added.lstrip || added.single_word) {
-        Some(added) => Err(format!(
-            "added tokens that take blanks before them or whole words alone, as `{}` does, are not implemented",
+/// The added tokens that take the white space behind them along, and those that take what is before them.
+fn additions(file: &File<'_>) -> Result<[Vec<u32>; 2], String> {
+    if let Some(added) = file.added_tokens.iter().find(|added| added.single_word) {
+        return Err(format!(
+            "added tokens that take whole words alone, as `{}` does, are not implemented",
             added.content.chars().take(40).collect::<String>()
-        )),
-        None => Ok(file.added_tokens.iter().filter(|added| added.rstrip).map(|added| added.id).collect()),
+        ));
     }
+    let ids =
+        |takes: fn(&&Added) -> bool| file.added_tokens.iter().filter(takes).map(|added| added.id).collect();
+    Ok([ids(|added| added.rstrip), ids(|added| added.lstrip)])
 }
 
 /// The tables of pieces of words, or in words why there are none.
@@ -233,7 +235,7 @@ fn words_in_pieces(
     listed: Listed<'_>,
     beside: &Beside,
 ) -> Result<Result<Found, ImportError>, String> {
-    let takes_blanks = additions(file)?;
+    let [takes_blanks, takes_blanks_before] = additions(file)?;
     let model = &file.model;
     let unknown = match &model.unk_token {
         Some(text) => {
@@ -244,7 +246,7 @@ fn words_in_pieces(
     };
     let [first, behind] = beside.around(file, &listed)?;
     let tokens = match beside.meanings(&listed) {
-        Ok(tokens) => Tokens { first, behind, unknown, takes_blanks, ..tokens },
+        Ok(tokens) => Tokens { first, behind, unknown, takes_blanks, takes_blanks_before, ..tokens },
         Err(e) => return Ok(Err(e)),
     };
     let tokens = Tokens {

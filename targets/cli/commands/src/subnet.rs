@@ -158,8 +158,8 @@ pub fn json(header: &Header, rung: &Rung, cut: Option<&Cut>) -> Value {
     let choice = rung.chosen.as_ref().map(|chosen| chosen.choice()).or(stored);
     let elastic = header.graphs.get(rung.graph as usize).and_then(|graph| graph.elastic.as_deref());
     let (Some(choice), Some(elastic)) = (choice, elastic) else { return Value::Null };
-    let choices: serde_json::Map<String, Value> =
-        elastic.named(choice).map(|(name, option)| (name.to_string(), json!(option))).collect();
+    let mut choices = serde_json::Map::new();
+    elastic.named(choice).for_each(|(name, option)| _ = choices.insert(name.to_string(), json!(option)));
     let mut value = json!({"choices": choices, "statistics": "own"});
     match cut.map(|cut| cut.statistics) {
         Some(Statistics::Nearest { subnet, distance }) => {

@@ -30,7 +30,6 @@ pub struct OpenedEmbedder {
     pub device: Arc<Device>,
     /// Until it was.
     pub load: Duration,
-    _held: Reservation,
 }
 
 /// The tokenizer of a pack.
@@ -117,9 +116,7 @@ impl Prepared {
     /// The model that makes vectors of texts, with room for so many tokens of one.
     pub fn open_embedder(self, target: &Target, tokens: usize) -> Result<OpenedEmbedder, Failure> {
         let Prepared { device, pack, tokenizer, start } = self;
-        let held = device.ledger().reserve("texts of tokens", tokenizer.unread() as u64);
-        let held = held.map_err(|e| Failure::NoRoom(e.to_string()))?;
         let embedder = Embedder::open(&device, &pack, tokenizer, target.rung.as_deref(), Some(tokens))?;
-        Ok(OpenedEmbedder { embedder, device, load: start.elapsed(), _held: held })
+        Ok(OpenedEmbedder { embedder, device, load: start.elapsed() })
     }
 }
