@@ -22,8 +22,7 @@ fn converted(folder: &Folder, source: &Path) -> Arc<PackFile> {
 
 fn opened(pack: &Arc<PackFile>, kept: DType, context: usize) -> Decoder {
     let device = Device::builder().threads(Some(1)).budget(Some(1 << 30)).build().unwrap();
-    let options =
-        DecodeOptions { kept: Some(kept), context: Some(context), exact: true, ..DecodeOptions::default() };
+    let options = DecodeOptions { kept: Some(kept), context: Some(context), exact: true };
     Decoder::open_with(&device, pack, None, options).unwrap()
 }
 
