@@ -224,6 +224,19 @@ fn texts_become_vectors() {
     assert_eq!(table.expect(0).stdout.lines().next().unwrap().split_whitespace().next(), Some("1.000"));
 }
 
+/// Runs may use the memory of their inputs, and one that follows another finds ids there again: where rungs are timed.
+#[test]
+fn encoders_are_timed() {
+    let folder = Folder::new("encoder");
+    let pack = converted(&folder, &reference("bert"));
+    edge_run().arg("bench").arg(&pack).args("--repeat 3 --json").run().expect(0);
+    edge_run().arg("profile-device").arg(&pack).arg("-o").arg(folder.file("board.json")).run().expect(0);
+    let (inputs, stored) = (folder.file("in.npz"), read_npz(&reference("bert.npz"), 1 << 20).unwrap());
+    let given = ["input_ids", "attention_mask", "token_type_ids"].map(|name| find(&stored, name).clone());
+    edge_runtime::inputs::write_npz(&inputs, &given).unwrap();
+    edge_run().arg(&pack).args("--latency 10s --input").arg(inputs).run().expect(0);
+}
+
 #[test]
 fn long_texts_are_cut_and_other_packs_refused() {
     let folder = Folder::new("encoder");

@@ -78,8 +78,7 @@ pub fn select_within(
         if chosen.weighing == Weighing::Streamed {
             session.stream_weights().map_err(SelectError::from)?;
         }
-        set(&mut session)?;
-        let took = pace(&mut session, latency)?;
+        let took = pace(&mut session, latency, &mut set)?;
         tried += 1;
         log::info!("rung `{}` takes {took:.2?}", rung.id);
         if took <= latency {
@@ -97,8 +96,14 @@ pub fn select_within(
 }
 
 /// Median of [`RUNS`] runs, or a first one that is [`HOPELESS`].
-fn pace(session: &mut Session, latency: Duration) -> Result<Duration, RunError> {
+fn pace(
+    session: &mut Session,
+    latency: Duration,
+    set: &mut dyn FnMut(&mut Session) -> Result<(), RunError>,
+) -> Result<Duration, RunError> {
     let mut timed = || -> Result<Duration, RunError> {
+        // A run may use the memory of its inputs.
+        set(session)?;
         let start = Instant::now();
         session.run()?;
         Ok(start.elapsed())

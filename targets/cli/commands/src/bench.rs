@@ -126,15 +126,18 @@ fn times(
     args: &BenchArgs,
     mut profile: Option<&mut Profile>,
 ) -> Result<Vec<f64>, Failure> {
-    for (i, array) in arrays.iter().enumerate() {
-        session.set_input(i, &array.data)?;
-    }
+    // Before each run, which may use the memory of its inputs; not timed.
+    let set = |session: &mut Session| {
+        arrays.iter().enumerate().try_for_each(|(i, array)| session.set_input(i, &array.data))
+    };
     for _ in 0..args.warmup {
+        set(session)?;
         session.run()?;
     }
     let repeat = args.repeat.unwrap_or(20).max(1);
     let mut samples = Vec::with_capacity(repeat);
     for _ in 0..repeat {
+        set(session)?;
         let start = Instant::now();
         match &mut profile {
             Some(profile) => profile.run(session)?,

@@ -149,18 +149,22 @@ impl Board<'_> {
         }
         let model = Arc::new(model.with_source(Arc::new(self.opened.pack.map(rung.end)?)));
         let mut session = Session::with_plan(device, &model, rung, plan)?;
-        for (i, array) in self.arrays.iter().enumerate() {
-            session.set_input(i, &array.data)?;
-        }
+        // Before each run, which may use the memory of its inputs.
+        let set = |session: &mut Session| {
+            self.arrays.iter().enumerate().try_for_each(|(i, array)| session.set_input(i, &array.data))
+        };
         for _ in 0..WARM {
+            set(&mut session)?;
             session.run()?;
         }
         let mut each: Vec<Vec<f64>> = vec![Vec::with_capacity(self.repeat); signatures.len()];
         let mut runs = Vec::with_capacity(self.repeat);
         for _ in 0..self.repeat {
+            set(&mut session)?;
             let start = Instant::now();
             session.run()?;
             runs.push(start.elapsed().as_secs_f64() * 1e6);
+            set(&mut session)?;
             let mut last = Instant::now();
             session.run_observed(|step, _| {
                 let now = Instant::now();
