@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// Tokens of a text where neither the caller nor the pack says how many there may be.
 const TOKENS: usize = 512;
-/// Which tokens are there is filled up to a multiple of this: texts of nearly one length share a plan.
+/// Texts are filled up to a multiple of so many tokens: those of nearly one length share a plan.
 const STEP: usize = 8;
 
 /// Why there is no vector.
@@ -100,7 +100,7 @@ impl Embedder {
             output,
             room,
             planned: room,
-            ids: Vec::with_capacity(room),
+            ids: Vec::new(),
             vector: Vec::new(),
         })
     }
@@ -125,10 +125,9 @@ impl Embedder {
     /// # Errors
     /// When the run is cancelled or fails.
     pub fn embed(&mut self, text: &str, normalized: bool) -> Result<Embedding<'_>, EmbedError> {
-        let all = self.tokenizer.framed(text, false, usize::MAX);
-        let tokens = all.len();
-        self.ids.clear();
-        self.ids.extend(if tokens > self.room { self.tokenizer.framed(text, false, self.room) } else { all });
+        self.ids = self.tokenizer.framed(text, false, usize::MAX);
+        let tokens = self.ids.len();
+        self.tokenizer.cut(&mut self.ids, self.room);
         let read = self.ids.len();
         let planned = read.max(1).next_multiple_of(STEP).min(self.room);
         if planned != self.planned {

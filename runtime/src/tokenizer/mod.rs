@@ -288,9 +288,17 @@ impl Tokenizer {
     pub fn framed(&self, text: &str, control: bool, most: usize) -> Vec<u32> {
         let mut ids: Vec<u32> = self.tokens.first.into_iter().collect();
         self.encode(text, control, &mut ids);
-        ids.truncate(most.saturating_sub(self.tokens.behind.iter().count()));
         ids.extend(self.tokens.behind);
+        self.cut(&mut ids, most);
         ids
+    }
+
+    /// Cuts what [`Tokenizer::framed`] gave to so many ids; what the text ends with stays.
+    pub fn cut(&self, ids: &mut Vec<u32>, most: usize) {
+        if ids.len() > most {
+            ids.truncate(most.saturating_sub(self.tokens.behind.iter().count()));
+            ids.extend(self.tokens.behind);
+        }
     }
 
     /// The longest added token that bytes begin with, and its length. A token is UTF-8, so it ends between characters.

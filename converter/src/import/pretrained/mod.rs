@@ -101,7 +101,8 @@ impl Pretrained {
         if let Some(kind) = config.text("position_embedding_type")?.filter(|kind| *kind != "absolute") {
             what.push(format!("`position_embedding_type` {kind:?}; absolute is expected"));
         }
-        let pooling = Pooling::of(&folder, &mut what)?;
+        // What makes vectors of a decoder's tokens has no part in writing.
+        let pooling = if form.writes() { Pooling::default() } else { Pooling::of(&folder, &mut what)? };
         let rope = match config.rope(&mut what) {
             // What is not implemented is said with the rest.
             Err(_) if !what.is_empty() => Rope::default(),

@@ -34,6 +34,13 @@ pub struct Published {
     pub is_local: fn(&Config, usize) -> Result<bool, ImportError>,
 }
 
+impl Published {
+    /// Whether it writes text; else it reads one, and its results may be made one vector.
+    pub(super) fn writes(&self) -> bool {
+        self.names.output.is_some()
+    }
+}
+
 /// How the tensors of a model are called.
 #[derive(Debug)]
 pub struct Names {

@@ -31,13 +31,20 @@ pub(super) struct Pooling {
     pub normalized: bool,
 }
 
+impl Default for Pooling {
+    /// The mean, as the library has it where nothing is said.
+    fn default() -> Pooling {
+        Pooling { way: MEAN, normalized: false }
+    }
+}
+
 impl Pooling {
-    /// Of a checkpoint's folder. Without `modules.json` it is the mean, as the library has it then. What is not implemented goes to `what`.
+    /// Of a checkpoint's folder. What is not implemented goes to `what`.
     ///
     /// # Errors
     /// When a file is cut or is something else.
     pub fn of(folder: &Path, what: &mut Vec<String>) -> Result<Pooling, ImportError> {
-        let mut pooling = Pooling { way: MEAN, normalized: false };
+        let mut pooling = Pooling::default();
         let path = folder.join(MODULES);
         if !path.is_file() {
             return Ok(pooling);
